@@ -1,0 +1,111 @@
+/* The communicator: what ranks say to each other, over MPI, NCCL, or with oneself.
+ *
+ * Every call but swt_comm_abort is collective over the communicator's ranks: all call it, in the
+ * same order, with the same counts. Buffers are backend memory of the communicator's backend (for
+ * comm_self and comm_mpi: host memory). Device communicators order the call on the stream; the
+ * others ignore it. Errors: COMM, naming the call and the rank, where a peer or the transport
+ * fails. SHAPE where an argument is impossible (checked in comm.c for all implementations). */
+#ifndef SWT_COMM_H
+#define SWT_COMM_H
+
+#include "base/status.h"
+#include "kernels/swt_device.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct swt_comm swt_comm;
+
+/* Who owns the blocks (experts) 0 .. total-1: rank p owns first[p] .. first[p + 1] - 1. */
+typedef struct swt_split {
+    const int64_t *first; /* (size + 1), first[0] = 0, first[size] = total */
+} swt_split;
+
+typedef enum swt_direction {
+    SWT_TO_OWNERS, /* send (total, block) -> receive (own, size, block) */
+    SWT_TO_SOURCES /* send (own, size, block) -> receive (total, block): the way back */
+} swt_direction;
+
+/* One implementation. Every slot is mandatory. */
+typedef struct swt_comm_table {
+    const char *name; /* "self", "mpi", "nccl" */
+    swt_status (*all_to_all)(swt_comm *comm, swt_direction direction, void *receive,
+                             const void *send, const swt_split *split, size_t block_bytes,
+                             swt_stream *stream);
+    swt_status (*all_reduce_f32)(swt_comm *comm, float *data, int64_t count, swt_stream *stream);
+    swt_status (*all_reduce_i64)(swt_comm *comm, int64_t *data, int64_t count, swt_stream *stream);
+    swt_status (*all_gather)(swt_comm *comm, void *receive, const void *send, size_t bytes,
+                             swt_stream *stream);
+    swt_status (*broadcast)(swt_comm *comm, void *data, size_t bytes, int root, swt_stream *stream);
+    swt_status (*barrier)(swt_comm *comm);
+    swt_status (*split)(swt_comm *comm, int color, int key, swt_comm *out);
+    swt_status (*node)(swt_comm *comm, int *local_rank, int *local_size);
+    void (*abort)(swt_comm *comm, int exit_code);
+    void (*close)(swt_comm *comm);
+} swt_comm_table;
+
+struct swt_comm {
+    const swt_comm_table *table;
+    int rank, size;
+    void *own;          /* the implementation's */
+    double busy_ms;     /* time spent in the calls below: the caller may reset it */
+    int64_t sent_bytes; /* payload given to other ranks: the caller may reset it */
+};
+
+/* One rank alone. Cannot fail. */
+void swt_comm_open_self(swt_comm *out);
+
+/* All processes that mpirun started. Starts MPI with the thread level FUNNELED (one thread of a
+ * rank speaks) and checks that it got it. At most one at a time; swt_comm_close ends MPI. */
+SWT_MUST_CHECK swt_status swt_comm_open_mpi(swt_comm *out);
+
+/* True if this process was started by an MPI launcher (mpirun, srun --mpi). */
+bool swt_comm_launched_by_mpi(void);
+
+void swt_comm_close(swt_comm *comm);
+
+/* The exchange of the switch layer, with counts known on the host. A block is block_bytes long (an
+ * expert's slots from one source). TO_OWNERS: send block e goes to e's owner, which finds the block
+ * of its local expert j from source p at receive + (j size + p) block_bytes. TO_SOURCES is its
+ * inverse. receive and send must not overlap. block_bytes = 0 is allowed and sends nothing. */
+SWT_MUST_CHECK swt_status swt_comm_all_to_all(swt_comm *comm, swt_direction direction,
+                                              void *receive, const void *send,
+                                              const swt_split *split, size_t block_bytes,
+                                              swt_stream *stream);
+
+/* data[i] = sum over ranks, in place. F32: the order of the sum is the transport's, so use it only
+ * where at most one rank's value is not zero, or where bits do not matter. I64: exact. */
+SWT_MUST_CHECK swt_status swt_comm_all_reduce_f32(swt_comm *comm, float *data, int64_t count,
+                                                  swt_stream *stream);
+SWT_MUST_CHECK swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
+                                                  swt_stream *stream);
+
+/* receive[r] = send of rank r.  Shapes: receive (size, bytes), send (bytes). */
+SWT_MUST_CHECK swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send,
+                                              size_t bytes, swt_stream *stream);
+
+/* data of rank root to all. */
+SWT_MUST_CHECK swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root,
+                                             swt_stream *stream);
+
+SWT_MUST_CHECK swt_status swt_comm_barrier(swt_comm *comm);
+
+/* Ranks with the same color form a new communicator, ordered by key. Close it before its parent. */
+SWT_MUST_CHECK swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out);
+
+/* End all ranks now. Not collective. Does not return for MPI; for self it returns. */
+void swt_comm_abort(swt_comm *comm, int exit_code);
+
+/* Collective on host memory: if any rank's status is not OK, every rank gets the status of the
+ * lowest failing rank, the record of that rank stays as it is and is marked agreed, the others'
+ * records are marked agreed and silent. If another rank than 0 fails alone, its message is prefixed
+ * "rank R: ". So an error that some ranks meet ends all of them with one message. */
+SWT_MUST_CHECK swt_status swt_comm_agree(swt_comm *comm, swt_status status);
+
+/* Collective on host memory: *most = the largest value of any rank. */
+SWT_MUST_CHECK swt_status swt_comm_max(swt_comm *comm, int64_t value, int64_t *most);
+
+/* Node-local facts, host: how many ranks run on this node, and this rank's number among them. */
+SWT_MUST_CHECK swt_status swt_comm_node(swt_comm *comm, int *local_rank, int *local_size);
+
+#endif

@@ -1,0 +1,79 @@
+/* The device interface: memory, copies, streams and events of one processor (CPU or GPU).
+ *
+ * Work is queued on a stream and runs in the stream's order; on the CPU it runs at once, and
+ * streams and events are empty. "Backend memory" is what swt_device_alloc gives: only operations,
+ * copies and communicators of the same backend may touch it. Local: no call here is collective. */
+#ifndef SWT_DEVICE_H
+#define SWT_DEVICE_H
+
+#include "base/arena.h"
+#include "base/status.h"
+
+#include <stddef.h>
+
+typedef struct swt_device swt_device;
+typedef struct swt_stream swt_stream; /* opaque; NULL is the CPU's only stream */
+typedef struct swt_event swt_event;   /* opaque */
+
+typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_copy_kind;
+
+/* One backend. Every slot is mandatory. */
+typedef struct swt_device_table {
+    const char *name; /* "cpu", "cuda" */
+    swt_status (*alloc)(swt_device *d, void **out, size_t bytes);
+    void (*release)(swt_device *d, void *memory);
+    swt_status (*copy)(swt_device *d, swt_stream *s, swt_copy_kind kind, void *to, const void *from,
+                       size_t bytes);
+    swt_status (*set)(swt_device *d, swt_stream *s, void *memory, int byte, size_t bytes);
+    swt_status (*stream_create)(swt_device *d, swt_stream **out);
+    void (*stream_destroy)(swt_device *d, swt_stream *s);
+    swt_status (*stream_sync)(swt_device *d, swt_stream *s);
+    swt_status (*event_create)(swt_device *d, swt_event **out);
+    void (*event_destroy)(swt_device *d, swt_event *e);
+    swt_status (*event_record)(swt_device *d, swt_event *e, swt_stream *s);
+    swt_status (*stream_wait)(swt_device *d, swt_stream *s, swt_event *e);
+    void (*close)(swt_device *d);
+} swt_device_table;
+
+struct swt_device {
+    const swt_device_table *table;
+    int threads; /* CPU threads that operations may use, >= 1 */
+    void *own;   /* the backend's */
+};
+
+/* Open the CPU, with `threads` threads for operations. Owns nothing but *out's contents. */
+SWT_MUST_CHECK swt_status swt_device_open_cpu(swt_device *out, int threads);
+
+void swt_device_close(swt_device *d);
+
+/* Backend memory, aligned to 64 bytes, contents undefined. Errors: MEMORY. */
+SWT_MUST_CHECK swt_status swt_device_alloc(swt_device *d, void **out, size_t bytes);
+void swt_device_release(swt_device *d, void *memory);
+
+/* Copy bytes in stream order. Host memory of an unfinished copy must not be touched before a
+ * swt_stream_sync. */
+SWT_MUST_CHECK swt_status swt_device_copy(swt_device *d, swt_stream *s, swt_copy_kind kind,
+                                          void *to, const void *from, size_t bytes);
+
+/* Set every byte, in stream order. */
+SWT_MUST_CHECK swt_status swt_device_set(swt_device *d, swt_stream *s, void *memory, int byte,
+                                         size_t bytes);
+
+SWT_MUST_CHECK swt_status swt_stream_create(swt_device *d, swt_stream **out);
+void swt_stream_destroy(swt_device *d, swt_stream *s);
+
+/* Wait on the host until the stream's work is done. Never called inside a step. */
+SWT_MUST_CHECK swt_status swt_stream_sync(swt_device *d, swt_stream *s);
+
+SWT_MUST_CHECK swt_status swt_event_create(swt_device *d, swt_event **out);
+void swt_event_destroy(swt_device *d, swt_event *e);
+SWT_MUST_CHECK swt_status swt_event_record(swt_device *d, swt_event *e, swt_stream *s);
+
+/* Work queued on s after this call waits for what the event recorded. */
+SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e);
+
+/* An arena's view of the device's memory (swt_memory's four calls, on the device's default stream).
+ */
+swt_memory swt_device_memory(swt_device *d);
+
+#endif

@@ -1,0 +1,395 @@
+/* The operations: the mathematics of the program, one slot each, for every backend.
+ *
+ * Reading this header is reading the model. Letters: B sequences, T positions, N = B * T tokens of
+ * one micro-batch, C width, H heads, D head width, F hidden width, V vocabulary, E experts, El
+ * experts on this rank, P ranks of the expert group, K slots per expert and micro-batch, G routing
+ * groups, k experts per token (1).
+ *
+ * Conventions
+ *  - Arguments: context, outputs, inputs, saved for backward, scratch, dims, scalars.
+ *  - `void` tensors have the activation type c->dtype; typed tensors have that type always.
+ *  - All memory is backend memory, rows contiguous, tensors aligned to 64 bytes.
+ *  - A backward operation overwrites its gradients. Where it has an argument `add`, add != 0 adds
+ * to the parameter's gradient instead, in call order (a parameter used twice in a micro-batch).
+ *  - Outputs alias no input unless the operation says so.
+ *  - Every operation is local, is queued on c->stream, never allocates and never waits.
+ *  - The result depends on shapes and values alone: never on threads, ranks, or a grid's order.
+ *  - Errors: SHAPE where a dimension is negative or too large, a pointer is missing or an alias
+ *    forbidden. Checks are made here once (ops.c); backends assume.                              */
+#ifndef SWT_OPS_H
+#define SWT_OPS_H
+
+#include "base/dtype.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "kernels/swt_device.h"
+
+#include <stdint.h>
+
+/* What changes from step to step. It lives in backend memory and is advanced by swt_state_advance,
+ * so that a step needs no host. */
+typedef struct swt_step_state {
+    uint64_t seed;      /* key of every random number */
+    int64_t step;       /* t of the update under way: 1 in the first */
+    int64_t targets;    /* real targets of the global batch (over all ranks) */
+    int64_t nonfinite;  /* sticky: != 0 once a gradient was not finite or too large */
+    double lr;          /* learning rate of this update */
+    double correction1; /* 1 - beta1^t */
+    double correction2; /* 1 - beta2^t */
+    double grad_norm;   /* global norm before clipping */
+    double clip;        /* factor that the optimiser applies to gradients */
+} swt_step_state;
+
+typedef struct swt_ops swt_ops;
+
+/* What every operation needs. The caller owns all of it. */
+typedef struct swt_ctx {
+    const swt_ops *ops;
+    swt_device *device;
+    swt_stream *stream;
+    swt_dtype dtype;       /* of activations and of the weights that products read: F32 */
+    swt_step_state *state; /* backend memory */
+} swt_ctx;
+
+/* ------------------------------------------------------------------ dense layers */
+
+typedef enum swt_epilogue { SWT_EPILOGUE_NONE, SWT_EPILOGUE_RELU } swt_epilogue;
+
+/* y = f(x w^T + bias) + residual, f identity or ReLU. A linear layer.
+ * Shapes: y (N, out), x (N, in), w (out, in), bias (out) or NULL, residual (N, out) or NULL.
+ * Effect: overwrites y; y may be residual itself.                                              */
+SWT_MUST_CHECK swt_status swt_linear_forward(const swt_ctx *c, void *y, const void *x,
+                                             const void *w, const void *bias, const void *residual,
+                                             int64_t N, int64_t in, int64_t out,
+                                             swt_epilogue epilogue);
+
+/* dx = dy w, and where relu_output is given dx = 0 wherever relu_output <= 0 (relu_output is the
+ * ReLU's output that was this layer's input x).
+ * Shapes: dx (N, in), dy (N, out), w (out, in), relu_output (N, in) or NULL.                     */
+SWT_MUST_CHECK swt_status swt_linear_backward_input(const swt_ctx *c, void *dx, const void *dy,
+                                                    const void *w, const void *relu_output,
+                                                    int64_t N, int64_t in, int64_t out);
+
+/* dw = dy^T x;  dbias[o] = sum_n dy[n, o].
+ * Shapes: dw (out, in), dbias (out) or NULL, dy (N, out), x (N, in).  Types: dw, dbias F32.
+ * N = 0 gives zeros (add = 0).                                                                   */
+SWT_MUST_CHECK swt_status swt_linear_backward_weight(const swt_ctx *c, float *dw, float *dbias,
+                                                     const void *dy, const void *x, int64_t N,
+                                                     int64_t in, int64_t out, int add);
+
+/* x[n] = table[tokens[n]].  Shapes: x (N, C), table (V, C), tokens (N), 0 <= token < V. */
+SWT_MUST_CHECK swt_status swt_embedding_forward(const swt_ctx *c, void *x, const void *table,
+                                                const int32_t *tokens, int64_t N, int64_t C,
+                                                int64_t V);
+
+/* dtable[v] = sum over n with tokens[n] == v, in order of n, of dx[n].
+ * Shapes: dtable (V, C) F32, dx (N, C), tokens (N).                                              */
+SWT_MUST_CHECK swt_status swt_embedding_backward(const swt_ctx *c, float *dtable, const void *dx,
+                                                 const int32_t *tokens, int64_t N, int64_t C,
+                                                 int64_t V, int add);
+
+/* LayerNorm: mean[n] = mean(x[n]); rstd[n] = 1 / sqrt(mean((x[n] - mean)^2) + eps);
+ * y = (x - mean) rstd weight + bias.
+ * Shapes: y, x (N, C), mean, rstd (N), weight, bias (C). mean and rstd are saved for backward.
+ * Source: Ba, Kiros, Hinton 2016, section 3.                                                     */
+SWT_MUST_CHECK swt_status swt_norm_forward(const swt_ctx *c, void *y, float *mean, float *rstd,
+                                           const void *x, const float *weight, const float *bias,
+                                           int64_t N, int64_t C, double eps);
+
+/* With xhat = (x - mean) rstd and g = dy weight:
+ * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual;
+ * dweight = sum_n dy xhat;  dbias = sum_n dy.  The sums run over fixed blocks of 64 rows, added in
+ * order.
+ * Shapes: dx, dy, x (N, C), dresidual (N, C) or NULL (dx may be dresidual itself), mean, rstd (N),
+ * dweight, dbias, weight (C); scratch of swt_norm_backward_scratch_bytes(N, C).                  */
+SWT_MUST_CHECK swt_status swt_norm_backward(const swt_ctx *c, void *dx, float *dweight,
+                                            float *dbias, const void *dy, const void *dresidual,
+                                            const void *x, const float *mean, const float *rstd,
+                                            const float *weight, void *scratch, int64_t N,
+                                            int64_t C, int add);
+int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
+
+typedef struct swt_attention_dims {
+    int64_t B, T, H, D;
+    float scale; /* of the scores */
+} swt_attention_dims;
+
+/* Causal self-attention. For each sequence and head, with q, k, v the head's columns of qkv:
+ * s[i, j] = scale q[i] . k[j] for j <= i;  p[i] = softmax(s[i]);  y[i] = sum_j p[i, j] v[j].
+ * Shapes: y (B, T, H D), lse (B, H, T) = logsumexp(s[i]), saved for backward;
+ * qkv (B, T, 3 H D): columns q (head-major), then k, then v.
+ * Source: Vaswani et al. 2017, section 3.2.1; the probabilities are recomputed from lse in backward
+ * (Dao et al. 2022).                                                                             */
+SWT_MUST_CHECK swt_status swt_attention_forward(const swt_ctx *c, void *y, float *lse,
+                                                const void *qkv, const swt_attention_dims *dims);
+
+/* With p as above: dv[j] = sum_i p[i, j] dy[i];  dp[i, j] = dy[i] . v[j];
+ * ds[i, j] = p[i, j] (dp[i, j] - dy[i] . y[i]);  dq[i] = scale sum_j ds[i, j] k[j];
+ * dk[j] = scale sum_i ds[i, j] q[i].
+ * Shapes: dqkv, qkv (B, T, 3 H D), dy, y (B, T, H D), lse (B, H, T).                             */
+SWT_MUST_CHECK swt_status swt_attention_backward(const swt_ctx *c, void *dqkv, const void *dy,
+                                                 const void *y, const float *lse, const void *qkv,
+                                                 const swt_attention_dims *dims);
+
+/* Cross-entropy with its gradient. Over the real targets (target >= 0) of the micro-batch:
+ * stats[0] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[1] = number of n whose
+ * largest logit (lowest index on ties) is the target;
+ * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
+ * Shapes: dlogits (N, V) or NULL (no gradient) or logits itself, stats (2) F64, logits (N, V),
+ * targets (N), target < V.  logits are activations; the arithmetic is F32, sums F64 in order of n.
+ * scratch of swt_cross_entropy_scratch_bytes(N).                                                 */
+SWT_MUST_CHECK swt_status swt_cross_entropy(const swt_ctx *c, void *dlogits, double *stats,
+                                            const void *logits, const int32_t *targets,
+                                            void *scratch, int64_t N, int64_t V);
+int64_t swt_cross_entropy_scratch_bytes(int64_t N);
+
+/* ------------------------------------------------------------------ the switch layer */
+
+typedef enum swt_drop { SWT_DROP_POSITION, SWT_DROP_PRIORITY, SWT_DROP_RANDOM } swt_drop;
+typedef enum swt_dropped_output { SWT_DROPPED_ZERO, SWT_DROPPED_GATED_INPUT } swt_dropped_output;
+typedef enum swt_gate { SWT_GATE_SCALE, SWT_GATE_UNIT } swt_gate;
+
+/* Everything about one switch layer in one micro-batch that is not a tensor. */
+typedef struct swt_moe_dims {
+    int64_t N, C, F, E, k;
+    int64_t G;              /* routing groups: N / G consecutive tokens each */
+    int64_t group_capacity; /* slots per expert and group; N / G or more: nothing is dropped */
+    int64_t K;              /* slots per expert in the message buffers: G * group_capacity, or fewer
+                               where the exchange runs in rounds */
+    int64_t El, P;          /* this rank's experts, ranks of the group */
+    swt_drop drop;
+    swt_dropped_output dropped_output;
+    swt_gate gate;
+    float jitter;         /* router input * U(1 - jitter, 1 + jitter); 0 = none */
+    uint32_t layer;       /* number of the block, for random numbers */
+    uint32_t micro_batch; /* number in the global batch, for random numbers */
+    bool training;        /* false: no jitter; random dropping as SWT_RNG_DROP_EVAL at step 0 */
+    double aux_scale;     /* d loss / d aux of one group, in backward */
+    double z_scale;       /* d loss / d z of one group, in backward */
+} swt_moe_dims;
+
+/* The router: hj[n, i] = h[n, i] (1 + jitter (2 u - 1)), u = swt_rng_uniform of word 0 of
+ * swt_rng(seed, n C + i, micro_batch, step, JITTER, layer);
+ * z = hj w^T + bias;  lse[n] = logsumexp(z[n]);  probs[n] = softmax(z[n]);
+ * expert[n] = argmax z[n], lowest index on ties, NaN counts as -infinity;  gate[n] = probs[n,
+ * expert[n]]. A token with routed[n] == 0 has expert -1 and gate 0. Shapes: probs (N, E), lse (N),
+ * expert, gate (N, k), h (N, C), w (E, C), bias (E) or NULL, routed (N). Types: probs, lse, gate,
+ * w, bias F32 always; expert, routed I32. scratch of swt_router_scratch_bytes(dims). Source: Fedus,
+ * Zoph, Shazeer 2021, section 2.1 and appendix C (input jitter).                  */
+SWT_MUST_CHECK swt_status swt_router_forward(const swt_ctx *c, float *probs, float *lse,
+                                             int32_t *expert, float *gate, const void *h,
+                                             const float *w, const float *bias,
+                                             const int32_t *routed, void *scratch,
+                                             const swt_moe_dims *dims);
+
+/* Give each routed token its slot at its expert, until the expert is full in the token's group.
+ * Within a group and expert the first group_capacity tokens in the order of the drop policy are
+ * kept: position: by n; priority: by gate, highest first, then by n; random: by word 0 of
+ * swt_rng(seed, n, micro_batch, step, DROP, layer) (evaluation: purpose DROP_EVAL, step 0), then by
+ * n. slot[n] = #{ m < n : expert[m] == expert[n], m kept } for a kept token, else -1: slots are
+ * dense and in position order whatever the policy. counts[g, e] = routed tokens of group g to
+ * expert e (before dropping);  kept[e] = kept tokens. Shapes: slot (N, k), kept (E), counts (G, E)
+ * I32; expert I32, gate F32 (N, k). scratch of swt_router_scratch_bytes(dims). Source: Fedus, Zoph,
+ * Shazeer 2021, section 2.2 (expert capacity).                              */
+SWT_MUST_CHECK swt_status swt_router_assign(const swt_ctx *c, int32_t *slot, int32_t *kept,
+                                            int32_t *counts, const int32_t *expert,
+                                            const float *gate, void *scratch,
+                                            const swt_moe_dims *dims);
+
+/* Auxiliary losses and counts of the layer in this micro-batch, in F64. For each group, R = its
+ * routed tokens: aux = E sum_e (counts[e] / R) (sum_n probs[n, e] / R), z = sum_n lse[n]^2 / R,
+ * both 0 if R = 0. stats[0] = mean over groups of aux, stats[1] = of z, stats[2] = routed tokens
+ * that were dropped, stats[3 + e] = routed tokens of expert e before dropping. Shapes: stats (3 +
+ * E) F64, probs (N, E), lse (N), expert (N, k), kept (E), counts (G, E). Source: Fedus, Zoph,
+ * Shazeer 2021, equations 4 to 6; z: Zoph et al. 2022, equation 5.          */
+SWT_MUST_CHECK swt_status swt_router_losses(const swt_ctx *c, double *stats, const float *probs,
+                                            const float *lse, const int32_t *expert,
+                                            const int32_t *kept, const int32_t *counts,
+                                            const swt_moe_dims *dims);
+
+/* dz[n, j] = dgate[n] gate[n] ([j == expert[n]] - probs[n, j])
+ *          + aux_scale E probs[n, j] (f[j] - sum_e f[e] probs[n, e]) / R,  f[e] = counts[g, e] / R
+ *          + z_scale 2 lse[n] probs[n, j] / R,     g the group of n, R its routed tokens;
+ * zero for a token that is not routed. (aux_scale and z_scale hold the mean over groups already.)
+ * dw = dz^T hj;  dbias = sum_n dz;  dh += (dz w) (jitter factors as in forward).
+ * Shapes: dh (N, C) is added to; dw (E, C), dbias (E) or NULL F32; dgate, gate (N, k); others as in
+ * forward. scratch of swt_router_scratch_bytes(dims).                                            */
+SWT_MUST_CHECK swt_status swt_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias,
+                                              const float *dgate, const void *h, const float *w,
+                                              const float *probs, const float *lse,
+                                              const int32_t *expert, const float *gate,
+                                              const int32_t *counts, void *scratch,
+                                              const swt_moe_dims *dims);
+int64_t swt_router_scratch_bytes(const swt_moe_dims *dims);
+
+/* Write each kept token to its expert's slot: send[expert[n], slot[n] - first_slot] = h[n] for
+ * first_slot <= slot[n] < first_slot + K; and in the same units
+ * send_counts[e] = min(max(kept[e] - first_slot, 0), K), the occupied slots.
+ * Other slots keep what they hold (nobody reads them). first_slot is 0 but in a dropless
+ * evaluation, which exchanges in rounds of K slots. Shapes: send (E, K, C), send_counts (E) I32, h
+ * (N, C), expert, slot (N, k), kept (E).          */
+SWT_MUST_CHECK swt_status swt_dispatch_forward(const swt_ctx *c, void *send, int32_t *send_counts,
+                                               const void *h, const int32_t *expert,
+                                               const int32_t *slot, const int32_t *kept,
+                                               const swt_moe_dims *dims, int64_t first_slot);
+
+/* dh[n] += dsend[expert[n], slot[n]] for kept tokens.  Shapes: dh (N, C), dsend (E, K, C). */
+SWT_MUST_CHECK swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, const void *dsend,
+                                                const int32_t *expert, const int32_t *slot,
+                                                const swt_moe_dims *dims);
+
+/* The experts' feed-forward, for each (local expert j, source rank p) over its counts[j, p]
+ * occupied slots: hidden = ReLU(x wi[j]^T + bi[j]);  y = hidden wo[j]^T + bo[j]. Shapes: y, x (El,
+ * P, K, C), hidden (El, P, K, F) saved for backward, wi (El, F, C), bi (El, F) or NULL, wo (El, C,
+ * F), bo (El, C) or NULL, counts (El, P) I32. Unoccupied slots are neither read nor written. */
+SWT_MUST_CHECK swt_status swt_experts_forward(const swt_ctx *c, void *y, void *hidden,
+                                              const void *x, const void *wi, const void *bi,
+                                              const void *wo, const void *bo, const int32_t *counts,
+                                              const swt_moe_dims *dims);
+
+/* dhidden = (dy wo[j]) [hidden > 0];  dx = dhidden wi[j].  Shapes as above. */
+SWT_MUST_CHECK swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden,
+                                                     const void *dy, const void *hidden,
+                                                     const void *wi, const void *wo,
+                                                     const int32_t *counts,
+                                                     const swt_moe_dims *dims);
+
+/* Gradients of one micro-batch, that of source rank p: dwi[j] = dhidden^T x;  dbi[j] = sum dhidden;
+ * dwo[j] = dy^T hidden;  dbo[j] = sum dy, over its counts[j, p] slots; zeros where there are none.
+ * Shapes: dwi (El, F, C), dbi (El, F) or NULL, dwo (El, C, F), dbo (El, C) or NULL, all F32. */
+SWT_MUST_CHECK swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
+                                                      float *dwo, float *dbo, const void *x,
+                                                      const void *hidden, const void *dhidden,
+                                                      const void *dy, const int32_t *counts,
+                                                      const swt_moe_dims *dims, int64_t p);
+
+/* Bring the experts' outputs back to their tokens, weigh them, add the residual. With
+ * s[n] = gate[n] (scale) or 1 (unit) and o[n] = recv[expert[n], slot[n] - first_slot] for a kept
+ * token, h[n] for a dropped one (gated_input) or 0 (zero):  y[n] = residual[n] + s[n] o[n]; a token
+ * that is not routed: y[n] = residual[n]. With first_slot > 0 only the tokens whose slot lies in
+ * the round are written; the round of first_slot = 0 writes all others' y, too (those of later
+ * rounds are overwritten then). Shapes: y, residual, h (N, C), recv (E, K, C), gate, expert, slot
+ * (N, k). y may be residual only if first_slot = 0 and no later round follows. Source: Fedus, Zoph,
+ * Shazeer 2021, equation 2; gated_input and unit: labml's implementation.   */
+SWT_MUST_CHECK swt_status swt_combine_forward(const swt_ctx *c, void *y, const void *residual,
+                                              const void *recv, const void *h,
+                                              const int32_t *expert, const float *gate,
+                                              const int32_t *slot, const swt_moe_dims *dims,
+                                              int64_t first_slot);
+
+/* drecv[expert[n], slot[n]] = s[n] dy[n] for kept tokens (other slots keep what they hold);
+ * dgate[n] = dy[n] . o[n] (scale) or dy[n] . o[n] / gate[n] (unit), 0 where o[n] is 0 by
+ * definition; dh[n] = s[n] dy[n] for a dropped token with gated_input, else 0. Shapes: drecv, recv
+ * (E, K, C), dgate (N, k) F32, dh, dy, h (N, C). The residual's gradient is dy.  */
+SWT_MUST_CHECK swt_status swt_combine_backward(const swt_ctx *c, void *drecv, float *dgate,
+                                               void *dh, const void *dy, const void *recv,
+                                               const void *h, const int32_t *expert,
+                                               const float *gate, const int32_t *slot,
+                                               const swt_moe_dims *dims);
+
+/* ------------------------------------------------------------------ gradients and the update */
+
+typedef enum swt_schedule_kind {
+    SWT_SCHEDULE_NOAM,
+    SWT_SCHEDULE_RSQRT,
+    SWT_SCHEDULE_CONSTANT,
+    SWT_SCHEDULE_COSINE
+} swt_schedule_kind;
+
+typedef struct swt_schedule {
+    swt_schedule_kind kind;
+    double lr, warmup_steps, width, total_steps, beta1, beta2;
+} swt_schedule;
+
+/* Begin update t = ++state.step:  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
+ * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
+ * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
+SWT_MUST_CHECK swt_status swt_state_advance(const swt_ctx *c, const swt_schedule *schedule);
+
+/* count[0] = number of targets >= 0.  Shapes: count (1) I64, targets (n). */
+SWT_MUST_CHECK swt_status swt_count_targets(const swt_ctx *c, int64_t *count,
+                                            const int32_t *targets, int64_t n);
+
+/* sum += rint((double)grad * 2^48), the exact sum of micro-batches in any order. A gradient that is
+ * not finite or whose |q| > limit sets state.nonfinite and is not added. Shapes: sum (n) I64, grad
+ * (n) F32. limit = 2^62 / M. */
+SWT_MUST_CHECK swt_status swt_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
+                                       double limit);
+
+/* grad = (float)((double)sum * 2^-48); sum = 0, ready for the next step. */
+SWT_MUST_CHECK swt_status swt_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n);
+
+/* A named tensor inside a flat gradient array, and where its sum of squares goes. */
+typedef struct swt_span {
+    int64_t offset, count, index;
+} swt_span;
+
+/* squares[span.index] = sum of grad[i]^2 over the span, in F64, over fixed blocks of the span.
+ * Shapes: squares F64, grad F32, spans (n_spans) in backend memory.                              */
+SWT_MUST_CHECK swt_status swt_grad_squares(const swt_ctx *c, double *squares, const float *grad,
+                                           const swt_span *spans, int64_t n_spans);
+
+/* state.grad_norm = sqrt(sum of squares[i] in order of i); state.clip = min(1, max_norm / (norm +
+ * 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0] != 0 (the flags
+ * summed over all ranks), sets state.nonfinite. */
+SWT_MUST_CHECK swt_status swt_state_clip(const swt_ctx *c, const double *squares, int64_t n,
+                                         const int64_t *nonfinite_ranks, double max_norm);
+
+typedef struct swt_adam_hyper {
+    double beta1, beta2, eps, weight_decay;
+    bool eps_uncorrected;
+} swt_adam_hyper;
+
+/* With g = clip grad:  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+ * param *= 1 - lr weight_decay;
+ * eps_uncorrected (labml): param -= lr sqrt(correction2) / correction1 m / (sqrt(v) + eps);
+ * else:                    param -= lr (m / correction1) / (sqrt(v / correction2) + eps).
+ * Nothing changes once state.nonfinite is set. Shapes: all (n) F32. An element's result does not
+ * depend on its place in the array.  Source: Kingma, Ba 2015; decoupled decay: Loshchilov, Hutter
+ * 2019.  */
+SWT_MUST_CHECK swt_status swt_adam(const swt_ctx *c, float *param, float *m, float *v,
+                                   const float *grad, int64_t n, const swt_adam_hyper *hyper);
+
+/* param -= lr clip grad. Nothing changes once state.nonfinite is set. */
+SWT_MUST_CHECK swt_status swt_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n);
+
+/* ------------------------------------------------------------------ the table */
+
+/* One backend. Every slot is mandatory; each has the signature of the function of its name. */
+struct swt_ops {
+    const char *name;
+    __typeof__(&swt_linear_forward) linear_forward;
+    __typeof__(&swt_linear_backward_input) linear_backward_input;
+    __typeof__(&swt_linear_backward_weight) linear_backward_weight;
+    __typeof__(&swt_embedding_forward) embedding_forward;
+    __typeof__(&swt_embedding_backward) embedding_backward;
+    __typeof__(&swt_norm_forward) norm_forward;
+    __typeof__(&swt_norm_backward) norm_backward;
+    __typeof__(&swt_attention_forward) attention_forward;
+    __typeof__(&swt_attention_backward) attention_backward;
+    __typeof__(&swt_cross_entropy) cross_entropy;
+    __typeof__(&swt_router_forward) router_forward;
+    __typeof__(&swt_router_assign) router_assign;
+    __typeof__(&swt_router_losses) router_losses;
+    __typeof__(&swt_router_backward) router_backward;
+    __typeof__(&swt_dispatch_forward) dispatch_forward;
+    __typeof__(&swt_dispatch_backward) dispatch_backward;
+    __typeof__(&swt_experts_forward) experts_forward;
+    __typeof__(&swt_experts_backward_input) experts_backward_input;
+    __typeof__(&swt_experts_backward_weight) experts_backward_weight;
+    __typeof__(&swt_combine_forward) combine_forward;
+    __typeof__(&swt_combine_backward) combine_backward;
+    __typeof__(&swt_state_advance) state_advance;
+    __typeof__(&swt_count_targets) count_targets;
+    __typeof__(&swt_grad_add) grad_add;
+    __typeof__(&swt_grad_finish) grad_finish;
+    __typeof__(&swt_grad_squares) grad_squares;
+    __typeof__(&swt_state_clip) state_clip;
+    __typeof__(&swt_adam) adam;
+    __typeof__(&swt_sgd) sgd;
+};
+
+/* The CPU backend's table. */
+extern const swt_ops swt_cpu_ops;
+
+#endif

@@ -1,0 +1,41 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static _Thread_local swt_error last_error;
+
+swt_status swt_fail(swt_status status, const char *file, int line, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(last_error.message, sizeof last_error.message, fmt, args);
+    va_end(args);
+    last_error.status = status;
+    last_error.file = file;
+    last_error.line = line;
+    last_error.agreed = false;
+    last_error.silent = false;
+    return status;
+}
+
+swt_error *swt_last_error(void) {
+    return &last_error;
+}
+
+int swt_exit_code(swt_status status) {
+    static const int codes[SWT_STATUS_COUNT] = {
+#define SWT_STATUS_EXIT(name, exit_code, meaning) [SWT_##name] = (exit_code),
+        SWT_STATUS_LIST(SWT_STATUS_EXIT)
+#undef SWT_STATUS_EXIT
+    };
+    return codes[status];
+}
+
+const char *swt_status_name(swt_status status) {
+    static const char *const names[SWT_STATUS_COUNT] = {
+#define SWT_STATUS_NAME(name, exit_code, meaning) [SWT_##name] = #name,
+        SWT_STATUS_LIST(SWT_STATUS_NAME)
+#undef SWT_STATUS_NAME
+    };
+    return names[status];
+}

@@ -1,0 +1,136 @@
+/* The options: one table drives the YAML reader, the flags, --help, --help-config, docs/options.md and
+ * the resolved config.yaml. Keys, defaults and meanings are those of docs/options.md.
+ *
+ * Every command's own arguments (--checkpoint, --tokens, ...) are rows of the same table without a
+ * configuration key.                                                                            */
+#ifndef SWT_TRAIN_OPTIONS_H
+#define SWT_TRAIN_OPTIONS_H
+
+#include "base/status.h"
+#include "kernels/swt_ops.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum swt_command {
+    SWT_COMMAND_TRAIN,
+    SWT_COMMAND_EVAL,
+    SWT_COMMAND_GENERATE,
+    SWT_COMMAND_PLAN,
+    SWT_COMMAND_PROBE,
+    SWT_COMMAND_HELP,
+    SWT_COMMAND_HELP_CONFIG, /* also --help-config=markdown, which docs/options.md is made of */
+    SWT_COMMAND_VERSION
+} swt_command;
+
+/* Values of the options of type choice, in the order of their names in the table. */
+typedef enum { SWT_PRESET_LABML, SWT_PRESET_T5 } swt_preset;
+typedef enum { SWT_STACKS_DECODER, SWT_STACKS_ENCODER_DECODER } swt_stacks;
+typedef enum { SWT_NORM_LAYERNORM, SWT_NORM_RMSNORM } swt_norm;
+typedef enum { SWT_POSITIONS_NONE, SWT_POSITIONS_RELATIVE } swt_positions;
+typedef enum { SWT_ATTN_SCALE_SQRT, SWT_ATTN_SCALE_ONE } swt_attn_scale;
+typedef enum { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
+typedef enum { SWT_INIT_LABML, SWT_INIT_PYTORCH, SWT_INIT_SWITCH } swt_init;
+typedef enum { SWT_ROUND_FLOOR, SWT_ROUND_CEIL, SWT_ROUND_ROUND } swt_capacity_round;
+typedef enum { SWT_GROUP_MICRO_BATCH, SWT_GROUP_SEQUENCE } swt_group;
+typedef enum { SWT_AUX_LAYERS_SUM, SWT_AUX_LAYERS_MEAN } swt_aux_layers;
+typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
+typedef enum { SWT_TOKENIZER_CHAR, SWT_TOKENIZER_BYTE } swt_tokenizer_kind;
+typedef enum { SWT_DEVICE_AUTO, SWT_DEVICE_CPU, SWT_DEVICE_CUDA } swt_device_choice;
+typedef enum { SWT_RUN_FP32, SWT_RUN_BF16 } swt_run_dtype;
+typedef enum { SWT_RESUME_OFF, SWT_RESUME_AUTO } swt_resume;
+typedef enum { SWT_NONFINITE_STOP, SWT_NONFINITE_SKIP } swt_nonfinite;
+
+enum { SWT_PATH_BYTES = 4096, SWT_TEXT_BYTES = 1024 };
+
+/* Every option's value. Field names are the keys with the dot replaced by an underscore; choices are
+ * ints that hold the enums above (swt_drop, swt_dropped_output, swt_gate and swt_schedule_kind are those
+ * of swt_ops.h), so that the table can fill them all the same way. */
+typedef struct swt_options {
+    swt_command command;
+
+    int model_preset, model_stacks, model_norm, model_positions, model_attn_scale, model_ffn,
+        model_init;
+    int64_t model_vocab, model_layers, model_encoder_layers, model_width, model_heads,
+        model_head_width, model_hidden, model_pad_id;
+    bool model_bias, model_tied;
+    double model_dropout, model_init_scale;
+
+    int64_t moe_experts, moe_every, moe_capacity, moe_min_capacity;
+    double moe_capacity_factor, moe_eval_capacity_factor, moe_jitter, moe_aux_coef, moe_z_coef,
+        moe_expert_dropout;
+    int moe_capacity_round, moe_group, moe_drop, moe_dropped_output, moe_gate, moe_aux_layers;
+    bool moe_route_padding;
+
+    int64_t batch_sequences, batch_seq_len, batch_target_len, batch_micro_batches;
+
+    int optim_name, optim_schedule;
+    double optim_lr, optim_warmup_steps, optim_beta1, optim_beta2, optim_eps, optim_weight_decay,
+        optim_clip_norm, optim_clip_update, optim_z_loss;
+    bool optim_eps_uncorrected, optim_scale_parameter;
+
+    int64_t train_seed, train_steps, train_log_every, train_eval_every, train_sample_every,
+        train_checkpoint_every, train_keep_checkpoints, train_check_every;
+
+    char data_path[SWT_PATH_BYTES];
+    int data_tokenizer;
+    double data_valid_fraction;
+    char data_prompt[SWT_TEXT_BYTES];
+
+    int64_t dist_expert_ranks;
+
+    char run_out[SWT_PATH_BYTES];
+    int run_device, run_dtype, run_resume, run_nonfinite;
+    int64_t run_threads, run_hang_seconds, run_stall_seconds;
+    char run_init_from[SWT_PATH_BYTES];
+    bool run_deterministic;
+
+    /* Arguments of single commands; they have no key and are not in config.yaml. */
+    char config_path[SWT_PATH_BYTES];     /* --config */
+    char checkpoint_path[SWT_PATH_BYTES]; /* --checkpoint: eval, generate */
+    char prompt[SWT_TEXT_BYTES];          /* --prompt: generate */
+    int64_t tokens;                       /* --tokens: generate */
+    double temperature;                   /* --temperature: generate; 0 = greedy */
+    int64_t top_k;                        /* --top-k: generate; 0 = all */
+    int64_t plan_ranks;                   /* --ranks: plan */
+    char weights_path[SWT_PATH_BYTES];    /* --weights: probe */
+    char batch_path[SWT_PATH_BYTES];      /* --batch: probe */
+    int64_t optim_steps;                  /* --optim-steps: probe */
+} swt_options;
+
+/* Read the command line, then (under it) the file of --config, then (under that) the preset's defaults.
+ * `swt-dist eval|generate --checkpoint DIR` reads DIR's config.yaml as the file.
+ * `--out` is run.out for train and the output file for probe.
+ * Without --config, --checkpoint and --model.preset: labml with 8 sequences in 4 micro-batches.
+ * Also checks what can be checked without data: ranges, what is not built yet (refused by name), and
+ * what must fit together (width divides by heads where head_width is 0, ...).
+ * Errors: USAGE; CHECKPOINT where DIR has no readable config.yaml. Local, the same on every rank.  */
+SWT_MUST_CHECK swt_status swt_options_parse(swt_options *out, int argc, char *const *argv);
+
+/* The defaults of a preset, without file or flags. */
+void swt_options_defaults(swt_options *out, swt_preset preset);
+
+/* Set one key from text, as a flag would (no cross checks). `where` starts the error message, such as
+ * "--moe.experts" or "run.yaml:12". Errors: USAGE. */
+SWT_MUST_CHECK swt_status swt_options_set(swt_options *o, const char *key, const char *text,
+                                          const char *where);
+
+/* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's). */
+SWT_MUST_CHECK swt_status swt_options_read_yaml(swt_options *o, const char *path,
+                                                swt_status status);
+
+/* All cross checks and refusals. Errors: USAGE. */
+SWT_MUST_CHECK swt_status swt_options_check(const swt_options *o);
+
+/* Write every key with its value as YAML that reads back to the same options. */
+SWT_MUST_CHECK swt_status swt_options_write_yaml(const swt_options *o, FILE *f);
+
+/* --help, --help-config (aligned text or Markdown). */
+void swt_options_print_help(FILE *f);
+void swt_options_print_config_help(FILE *f, bool markdown);
+
+/* The name of a choice's value, for printing: swt_options_choice_name("moe.drop", o->moe_drop). */
+const char *swt_options_choice_name(const char *key, int value);
+
+#endif
