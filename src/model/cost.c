@@ -1,0 +1,25 @@
+#include "model/cost.h"
+
+double swt_dense_flops_per_token(const swt_dims *d) {
+    const double C = (double)d->C, HD = (double)(d->H * d->D), T = (double)d->T;
+    const double attention = 2.0 * 4.0 * C * HD + 2.0 * 2.0 * HD * (T + 1.0) / 2.0;
+    const double sparse = (double)swt_sparse_layers(d), dense = (double)d->L - sparse;
+    return (double)d->L * attention + sparse * 2.0 * C * (double)d->E +
+           dense * 4.0 * C * (double)d->F + 2.0 * C * (double)d->V;
+}
+
+double swt_expert_flops_per_slot(const swt_dims *d) {
+    return 4.0 * (double)d->C * (double)d->F;
+}
+
+double swt_step_flops(const swt_dims *d, double slots) {
+    const double tokens = (double)(d->M * d->B * d->T);
+    return 3.0 * (tokens * swt_dense_flops_per_token(d) + slots * swt_expert_flops_per_slot(d));
+}
+
+double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist, int64_t K) {
+    const double block = (double)(K * d->C) * 4.0;
+    const double out = (double)(dist->E - dist->El), back = (double)(dist->El * (dist->P - 1));
+    const double layers = (double)swt_sparse_layers(d), turns = (double)swt_dist_turns(dist, d->M);
+    return layers * turns * 2.0 * (out + back) * block;
+}

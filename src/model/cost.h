@@ -1,0 +1,23 @@
+/* What a step costs: arithmetic and messages, counted from the shapes. */
+#ifndef SWT_MODEL_COST_H
+#define SWT_MODEL_COST_H
+
+#include "model/dims.h"
+#include "model/dist.h"
+
+/* FLOPs of one token's forward pass but for the experts: 2 per weight and product, attention over
+ * half of T keys on average. */
+double swt_dense_flops_per_token(const swt_dims *d);
+
+/* FLOPs of one slot of an expert in one layer, forward. */
+double swt_expert_flops_per_slot(const swt_dims *d);
+
+/* FLOPs of a training step (forward and twice that backward) with `slots` occupied expert slots
+ * over all micro-batches and layers. */
+double swt_step_flops(const swt_dims *d, double slots);
+
+/* Bytes that this rank sends to others in a step: the four exchanges of every sparse layer and
+ * turn. */
+double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist, int64_t K);
+
+#endif

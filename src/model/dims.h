@@ -1,0 +1,54 @@
+/* The dimensions of a model and of its batches: the design's letters, with what decides their
+ * meaning. Filled from the options in one place (train/session.c) and constant afterwards. */
+#ifndef SWT_MODEL_DIMS_H
+#define SWT_MODEL_DIMS_H
+
+#include "kernels/swt_ops.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { SWT_INIT_LABML, SWT_INIT_PYTORCH, SWT_INIT_SWITCH } swt_init;
+typedef enum { SWT_ROUND_FLOOR, SWT_ROUND_CEIL, SWT_ROUND_ROUND } swt_capacity_round;
+typedef enum { SWT_GROUP_MICRO_BATCH, SWT_GROUP_SEQUENCE } swt_group;
+typedef enum { SWT_AUX_LAYERS_SUM, SWT_AUX_LAYERS_MEAN } swt_aux_layers;
+
+typedef struct swt_dims {
+    int64_t B, T, C, H, D, F, V, L, E, M;
+    int64_t every;    /* block l is sparse where l mod every == every - 1; 0 = all dense */
+    float attn_scale; /* of the attention scores */
+    bool bias;        /* linear layers have one */
+    double norm_eps;
+
+    double capacity_factor, eval_capacity_factor; /* eval: 0 = the same */
+    int64_t capacity, min_capacity; /* fixed slots per expert and group; 0 = by factor */
+    swt_capacity_round capacity_round;
+    swt_group group;
+    swt_drop drop;
+    swt_dropped_output dropped_output;
+    swt_gate gate;
+    double jitter, aux_coef, z_coef;
+    swt_aux_layers aux_layers;
+    int64_t pad_id;     /* -1 = none */
+    bool route_padding; /* false: a padding token takes no slot */
+} swt_dims;
+
+/* Slots per expert and routing group of `tokens` tokens:
+ * K = max(min(round_mode(factor tokens / E), tokens), min_capacity), computed in double, or the
+ * fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
+int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
+
+/* Routing groups of a micro-batch of B sequences, and tokens of one group. */
+int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);
+
+/* Slots per expert in the message buffers: enough for training and evaluation, at least 1. */
+int64_t swt_message_slots(const swt_dims *d);
+
+bool swt_is_sparse(const swt_dims *d, int64_t layer);
+int64_t swt_sparse_layers(const swt_dims *d);
+
+/* Number of statistics of a micro-batch: cross-entropy sum, correct targets, then per sparse layer
+ * the 3 + E of swt_router_losses. */
+int64_t swt_stats_count(const swt_dims *d);
+
+#endif

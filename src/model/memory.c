@@ -1,0 +1,265 @@
+/* The model's memory: one walk over every tensor, run once to plan and once to use. */
+#include "base/checked.h"
+#include "model/model.h"
+
+#include <stdlib.h>
+
+/* The walk. Errors stop it: the first failing take is remembered, later ones do nothing. */
+typedef struct walk {
+    swt_model *m;
+    swt_status status;
+} walk;
+
+static void *take(walk *w, swt_arena_category category, swt_dtype dtype, int64_t count) {
+    void *at = NULL;
+    if (w->status == SWT_OK)
+        w->status = swt_arena_take(&w->m->arenas[category], &at, count, dtype);
+    return at;
+}
+
+static void take_params(walk *w) {
+    swt_model *m = w->m;
+    const int64_t n = m->params.end;
+    m->param = take(w, SWT_ARENA_PARAM, SWT_F32, n);
+    if (!m->training)
+        return;
+    m->grad = take(w, SWT_ARENA_GRAD, SWT_F32, n);
+    if (m->dims.M > 1)
+        m->sum = take(w, SWT_ARENA_GRAD, SWT_I64, n);
+    m->squares = take(w, SWT_ARENA_GRAD, SWT_F64, m->params.count + 1);
+    m->spans = take(w, SWT_ARENA_GRAD, SWT_I64, m->n_spans * (int64_t)(sizeof(swt_span) / 8));
+    if (m->moments) {
+        m->m = take(w, SWT_ARENA_OPT, SWT_F32, n);
+        m->v = take(w, SWT_ARENA_OPT, SWT_F32, n);
+    }
+}
+
+static void take_moe(walk *w, swt_moe_acts *a) {
+    const swt_dims *d = &w->m->dims;
+    const swt_dist *dist = w->m->dist;
+    const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
+    const int64_t rows = dist->El * dist->P * w->m->K;
+    const swt_dtype act = w->m->ctx.dtype;
+    a->probs = take(w, SWT_ARENA_ACT, SWT_F32, N * d->E);
+    a->lse = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->expert = take(w, SWT_ARENA_ACT, SWT_I32, N);
+    a->gate = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->slot = take(w, SWT_ARENA_ACT, SWT_I32, N);
+    a->kept = take(w, SWT_ARENA_ACT, SWT_I32, d->E);
+    a->group_counts = take(w, SWT_ARENA_ACT, SWT_I32, G * d->E);
+    a->slot_counts = take(w, SWT_ARENA_ACT, SWT_I32, dist->El * dist->P);
+    a->x = take(w, SWT_ARENA_ACT, act, rows * d->C);
+    a->hidden = take(w, SWT_ARENA_ACT, act, rows * d->F);
+    a->recv = take(w, SWT_ARENA_ACT, act, d->E * w->m->K * d->C);
+}
+
+static void take_block(walk *w, swt_block_acts *a, bool sparse) {
+    const swt_dims *d = &w->m->dims;
+    const int64_t N = d->B * d->T;
+    const swt_dtype act = w->m->ctx.dtype;
+    a->x = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->u = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->u_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->u_rstd = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->qkv = take(w, SWT_ARENA_ACT, act, N * 3 * d->H * d->D);
+    a->lse = take(w, SWT_ARENA_ACT, SWT_F32, N * d->H);
+    a->att = take(w, SWT_ARENA_ACT, act, N * d->H * d->D);
+    a->mid = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->h = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->h_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->h_rstd = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    if (sparse)
+        take_moe(w, &a->moe);
+    else
+        a->hidden = take(w, SWT_ARENA_ACT, act, N * d->F);
+}
+
+static int64_t scratch_bytes(const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const int64_t N = d->B * d->T;
+    int64_t bytes =
+        swt_max(swt_norm_backward_scratch_bytes(N, d->C), swt_cross_entropy_scratch_bytes(N));
+    const swt_pass full = {.B = d->B, .T = d->T, .training = true};
+    if (swt_sparse_layers(d) > 0) {
+        const swt_moe_dims moe = swt_pass_moe_dims(m, &full, 0);
+        bytes = swt_max(bytes, swt_router_scratch_bytes(&moe));
+    }
+    return bytes;
+}
+
+static void take_backward(walk *w) {
+    const swt_dims *d = &w->m->dims;
+    swt_shared_acts *a = &w->m->acts;
+    const int64_t N = d->B * d->T, rows = w->m->dist->El * w->m->dist->P * w->m->K;
+    const swt_dtype act = w->m->ctx.dtype;
+    a->dx = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->dh = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->dqkv = take(w, SWT_ARENA_ACT, act, N * 3 * d->H * d->D);
+    a->datt = take(w, SWT_ARENA_ACT, act, N * d->H * d->D);
+    if (swt_sparse_layers(d) < d->L)
+        a->dhidden = take(w, SWT_ARENA_ACT, act, N * d->F);
+    if (swt_sparse_layers(d) > 0) {
+        a->dgate = take(w, SWT_ARENA_ACT, SWT_F32, N);
+        a->dhidden_experts = take(w, SWT_ARENA_ACT, act, rows * d->F);
+        a->expert_dx = take(w, SWT_ARENA_COMM, act, rows * d->C);
+    }
+}
+
+static void take_acts(walk *w) {
+    swt_model *m = w->m;
+    const swt_dims *d = &m->dims;
+    swt_shared_acts *a = &m->acts;
+    const int64_t N = d->B * d->T, rows = m->dist->El * m->dist->P * m->K;
+    const swt_dtype act = m->ctx.dtype;
+    a->tokens = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
+    a->targets = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
+    a->routed = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
+    for (int64_t l = 0; l < d->L; l++)
+        take_block(w, &m->blocks[l], swt_is_sparse(d, l));
+    a->x = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->norm = take(w, SWT_ARENA_ACT, act, N * d->C);
+    a->norm_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->norm_rstd = take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->logits = take(w, SWT_ARENA_ACT, act, N * d->V);
+    a->stats = take(w, SWT_ARENA_ACT, SWT_F64, m->turns * swt_stats_count(d));
+    m->ctx.state = take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
+    if (swt_sparse_layers(d) > 0) {
+        a->send_counts = take(w, SWT_ARENA_COMM, SWT_I32, d->E);
+        a->send = take(w, SWT_ARENA_COMM, act, d->E * m->K * d->C);
+        a->expert_y = take(w, SWT_ARENA_COMM, act, rows * d->C);
+    }
+    if (m->training)
+        take_backward(w);
+    a->scratch = take(w, SWT_ARENA_SCRATCH, SWT_U8, scratch_bytes(m));
+}
+
+static swt_status walk_memory(swt_model *m) {
+    walk w = {.m = m, .status = SWT_OK};
+    take_params(&w);
+    take_acts(&w);
+    const int64_t batch = m->turns * m->dims.B * m->dims.T;
+    m->staging = take(&w, SWT_ARENA_HOST, SWT_F32, m->params.largest);
+    m->host_tokens = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
+    m->host_targets = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
+    m->host_routed = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
+    return w.status;
+}
+
+/* Products of dimensions that size the largest tensors; all others are smaller. */
+static swt_status check_sizes(const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const int64_t factors[][5] = {
+        {m->turns, d->B, d->T, 8, 1},
+        {d->B, d->T, d->V, 8, 1},
+        {d->B, d->T, 3 * d->H, d->D, 8},
+        {d->B, d->T, swt_max(d->E, d->F), 8, 1},
+        {d->E, swt_max(m->K, 1), swt_max(d->C, d->F), m->dist->P, 8},
+        {d->E, swt_max(d->C, d->F), swt_max(d->C, d->F), 32, d->L},
+        {m->turns, d->L, d->E, 64, 1},
+    };
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+        int64_t size = 1;
+        for (int j = 0; j < 5; j++)
+            if (!swt_checked_mul(size, factors[i][j], &size) || size > INT64_MAX / 16)
+                return SWT_FAIL(MEMORY, "memory: a tensor of this model is larger than the address "
+                                        "space; use smaller dimensions or batches");
+    }
+    return SWT_OK;
+}
+
+static int64_t slots(const swt_dims *d) {
+    return swt_sparse_layers(d) > 0 ? swt_message_slots(d) : 0;
+}
+
+/* Every tensor counts once in the clip norm: the first replica reports its experts, rank 0 the
+ * shared. */
+static bool in_norm(const swt_dist *dist, const swt_param *p) {
+    return dist->replica == 0 && (p->expert >= 0 ? p->offset >= 0 : dist->rank == 0);
+}
+
+static swt_status fill_spans(swt_model *m) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->params.count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (!in_norm(m->dist, p))
+            continue;
+        const swt_span span = {.offset = p->offset, .count = p->count, .index = i};
+        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, &m->spans[n++], &span,
+                                sizeof span));
+    }
+    return SWT_OK;
+}
+
+swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, bool training,
+                          bool moments) {
+    *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
+    out->ctx.dtype = SWT_F32;
+    out->turns = swt_dist_turns(dist, d->M);
+    out->K = slots(d);
+    SWT_TRY(check_sizes(out));
+    swt_status status = swt_params_init(&out->params, d, dist);
+    if (status != SWT_OK)
+        return status;
+    for (int64_t i = 0; i < out->params.count; i++)
+        out->n_spans += in_norm(dist, &out->params.table[i]);
+    out->blocks = calloc((size_t)d->L, sizeof *out->blocks);
+    if (out->blocks == NULL) {
+        swt_model_fini(out);
+        return SWT_FAIL(MEMORY, "memory: no room for the table of %lld layers", (long long)d->L);
+    }
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        swt_arena_init(&out->arenas[i], swt_arena_category_name((swt_arena_category)i),
+                       i == SWT_ARENA_HOST ? &swt_host_memory : &out->device_memory);
+    status = walk_memory(out);
+    if (status != SWT_OK)
+        swt_model_fini(out);
+    return status;
+}
+
+swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
+    m->device_memory = swt_device_memory(device);
+    m->ctx.ops = &swt_cpu_ops;
+    m->ctx.device = device;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        m->arenas[i].memory = i == SWT_ARENA_HOST ? &swt_host_memory : &m->device_memory;
+        SWT_TRY(swt_arena_commit(&m->arenas[i]));
+    }
+    SWT_TRY(walk_memory(m));
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        SWT_TRY(swt_arena_check(&m->arenas[i]));
+    /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
+    const size_t bytes = (size_t)m->params.end * sizeof(float);
+    float *const flat[] = {m->param, m->grad, m->m, m->v};
+    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
+        if (flat[i] != NULL)
+            SWT_TRY(swt_device_set(device, m->ctx.stream, flat[i], 0, bytes));
+    if (m->sum != NULL)
+        SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0, 2 * bytes));
+    const swt_step_state state = {.seed = seed, .clip = 1.0};
+    SWT_TRY(
+        swt_device_copy(device, m->ctx.stream, SWT_TO_DEVICE, m->ctx.state, &state, sizeof state));
+    if (m->training)
+        SWT_TRY(fill_spans(m));
+    return swt_stream_sync(device, m->ctx.stream);
+}
+
+void swt_model_fini(swt_model *m) {
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        swt_arena_fini(&m->arenas[i]);
+    swt_params_fini(&m->params);
+    free(m->blocks);
+    *m = (swt_model){0};
+}
+
+swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale, uint64_t seed) {
+    for (int64_t i = 0; i < m->params.count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (p->offset < 0)
+            continue;
+        swt_param_values(m->staging, p, init, init_scale, seed);
+        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, m->param + p->offset,
+                                m->staging, (size_t)p->count * sizeof(float)));
+        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+    }
+    return SWT_OK;
+}

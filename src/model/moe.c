@@ -1,0 +1,159 @@
+/* The switch layer: router, dispatch, all-to-all, experts, all-to-all, combine; and the way back.
+ * Source: Fedus, Zoph, Shazeer 2021, sections 2.1 and 2.2. */
+#include "base/checked.h"
+#include "model/model.h"
+
+swt_moe_dims swt_pass_moe_dims(const swt_model *m, const swt_pass *pass, int64_t l) {
+    const swt_dims *d = &m->dims;
+    const int64_t G = swt_groups_per_micro_batch(d, d->B), group_tokens = d->B * d->T / G;
+    const int64_t pass_groups = pass->dropless ? 1 : swt_groups_per_micro_batch(d, pass->B);
+    /* Capacity is that of a full micro-batch, also in a shorter last one of an evaluation: message
+     * sizes are the same on every rank and in every pass. */
+    const int64_t capacity = swt_capacity(d, group_tokens, pass->training);
+    const int64_t N = pass->B * pass->T;
+    const double layers = d->aux_layers == SWT_AUX_LAYERS_MEAN ? (double)swt_sparse_layers(d) : 1.0;
+    const double share = 1.0 / (layers * (double)d->M * (double)pass_groups);
+    return (swt_moe_dims){
+        .N = N,
+        .C = d->C,
+        .F = d->F,
+        .E = d->E,
+        .k = 1,
+        .G = pass_groups,
+        .group_capacity = pass->dropless ? N : capacity,
+        .K = pass->dropless ? m->K : swt_min(G * capacity, d->B * d->T),
+        .El = m->dist->El,
+        .P = m->dist->P,
+        .drop = d->drop,
+        .dropped_output = d->dropped_output,
+        .gate = d->gate,
+        .jitter = (float)d->jitter,
+        .layer = (uint32_t)l,
+        .micro_batch = (uint32_t)pass->micro_batch,
+        .training = pass->training,
+        .aux_scale = d->aux_coef * share,
+        .z_scale = d->z_coef * share,
+    };
+}
+
+static size_t block_bytes(const swt_model *m, const swt_moe_dims *dims) {
+    return (size_t)(dims->K * dims->C) * swt_dtype_bytes(m->ctx.dtype);
+}
+
+static swt_status exchange(swt_model *m, const swt_moe_dims *dims, swt_direction direction,
+                           void *receive, const void *send) {
+    const swt_split split = {.first = m->dist->first};
+    return swt_comm_all_to_all(&m->dist->experts, direction, receive, send, &split,
+                               block_bytes(m, dims), m->ctx.stream);
+}
+
+/* One round: the tokens of slots first_slot .. first_slot + K - 1 travel to their experts and back.
+ */
+static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l, void *y,
+                              int64_t first_slot) {
+    const swt_ctx *c = &m->ctx;
+    const swt_layer_places *at = &m->params.layers[l];
+    const swt_split split = {.first = m->dist->first};
+    swt_block_acts *a = &m->blocks[l];
+    swt_moe_acts *moe = &a->moe;
+    swt_shared_acts *s = &m->acts;
+    SWT_TRY(swt_dispatch_forward(c, s->send, s->send_counts, a->h, moe->expert, moe->slot,
+                                 moe->kept, dims, first_slot));
+    SWT_TRY(swt_comm_all_to_all(&m->dist->experts, SWT_TO_OWNERS, moe->slot_counts, s->send_counts,
+                                &split, sizeof(int32_t), c->stream));
+    SWT_TRY(exchange(m, dims, SWT_TO_OWNERS, moe->x, s->send));
+    SWT_TRY(swt_experts_forward(c, s->expert_y, moe->hidden, moe->x,
+                                swt_at(m->param, at->wi.weight), swt_at(m->param, at->wi.bias),
+                                swt_at(m->param, at->wo.weight), swt_at(m->param, at->wo.bias),
+                                moe->slot_counts, dims));
+    SWT_TRY(exchange(m, dims, SWT_TO_SOURCES, moe->recv, s->expert_y));
+    return swt_combine_forward(c, y, a->mid, moe->recv, a->h, moe->expert, moe->gate, moe->slot,
+                               dims, first_slot);
+}
+
+/* The rounds that the fullest expert of any rank in the group needs. Waits for the device:
+ * evaluation only. */
+static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_moe_acts *moe,
+                               int64_t *rounds) {
+    int64_t most = 0;
+    for (int64_t e = 0; e < dims->E; e++) {
+        int32_t kept = 0;
+        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, &kept, &moe->kept[e],
+                                sizeof kept));
+        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+        most = swt_max(most, kept);
+    }
+    return swt_comm_max(&m->dist->experts, swt_ceil_div(most, dims->K), rounds);
+}
+
+swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *y) {
+    const swt_ctx *c = &m->ctx;
+    const swt_layer_places *at = &m->params.layers[l];
+    const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
+    swt_block_acts *a = &m->blocks[l];
+    swt_moe_acts *moe = &a->moe;
+    const int64_t sparse_before = l / m->dims.every;
+    double *stats = m->acts.stats + pass->turn * swt_stats_count(&m->dims) + 2 +
+                    sparse_before * (3 + m->dims.E);
+    SWT_TRY(swt_router_forward(
+        c, moe->probs, moe->lse, moe->expert, moe->gate, a->h, swt_at(m->param, at->router.weight),
+        swt_at(m->param, at->router.bias), pass->routed, m->acts.scratch, &dims));
+    SWT_TRY(swt_router_assign(c, moe->slot, moe->kept, moe->group_counts, moe->expert, moe->gate,
+                              m->acts.scratch, &dims));
+    SWT_TRY(swt_router_losses(c, stats, moe->probs, moe->lse, moe->expert, moe->kept,
+                              moe->group_counts, &dims));
+    SWT_TRY(serve_round(m, &dims, l, y, 0));
+    if (!pass->dropless)
+        return SWT_OK;
+    int64_t rounds = 0;
+    SWT_TRY(count_rounds(m, &dims, moe, &rounds));
+    for (int64_t r = 1; r < rounds; r++)
+        SWT_TRY(serve_round(m, &dims, l, y, r * dims.K));
+    return SWT_OK;
+}
+
+/* The experts' weight gradients, micro-batch by micro-batch: each is computed from zero and then
+ * added as integers, so that no layout can change the sum. */
+static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
+                                   int64_t l) {
+    const swt_ctx *c = &m->ctx;
+    const swt_layer_places *at = &m->params.layers[l];
+    const swt_moe_acts *moe = &m->blocks[l].moe;
+    const swt_dist *dist = m->dist;
+    for (int p = 0; p < dist->P; p++) {
+        const int source = dist->replica * dist->P + p;
+        if (swt_dist_micro_batch(dist, m->dims.M, pass->turn, source) < 0)
+            continue;
+        SWT_TRY(swt_experts_backward_weight(
+            c, swt_at(m->grad, at->wi.weight), swt_at(m->grad, at->wi.bias),
+            swt_at(m->grad, at->wo.weight), swt_at(m->grad, at->wo.bias), moe->x, moe->hidden,
+            m->acts.dhidden_experts, m->acts.expert_y, moe->slot_counts, dims, p));
+        if (m->sum != NULL)
+            SWT_TRY(swt_grad_add(c, m->sum + at->experts_begin, m->grad + at->experts_begin,
+                                 at->experts_end - at->experts_begin, 0x1p62 / (double)m->dims.M));
+    }
+    return SWT_OK;
+}
+
+/* acts.dx holds d y (and stays: it is the residual's gradient, too); acts.dh becomes d h. */
+swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
+    const swt_ctx *c = &m->ctx;
+    const swt_layer_places *at = &m->params.layers[l];
+    const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
+    swt_block_acts *a = &m->blocks[l];
+    swt_moe_acts *moe = &a->moe;
+    swt_shared_acts *s = &m->acts;
+    SWT_TRY(swt_combine_backward(c, s->send, s->dgate, s->dh, s->dx, moe->recv, a->h, moe->expert,
+                                 moe->gate, moe->slot, &dims));
+    SWT_TRY(exchange(m, &dims, SWT_TO_OWNERS, s->expert_y, s->send));
+    SWT_TRY(swt_experts_backward_input(c, s->expert_dx, s->dhidden_experts, s->expert_y,
+                                       moe->hidden, swt_at(m->param, at->wi.weight),
+                                       swt_at(m->param, at->wo.weight), moe->slot_counts, &dims));
+    SWT_TRY(expert_gradients(m, pass, &dims, l));
+    SWT_TRY(exchange(m, &dims, SWT_TO_SOURCES, s->send, s->expert_dx));
+    SWT_TRY(swt_dispatch_backward(c, s->dh, s->send, moe->expert, moe->slot, &dims));
+    return swt_router_backward(c, s->dh, swt_at(m->grad, at->router.weight),
+                               swt_at(m->grad, at->router.bias), s->dgate, a->h,
+                               swt_at(m->param, at->router.weight), moe->probs, moe->lse,
+                               moe->expert, moe->gate, moe->group_counts, s->scratch, &dims);
+}

@@ -1,0 +1,72 @@
+/* The parameter table: every named tensor once. It drives allocation, initialisation, sharding,
+ * gradient reduction, the clip norm's order, checkpoint names and the printed plan.
+ *
+ * A rank's parameters are one flat array, first the shared ones, then those of its experts;
+ * gradients and moments have the same layout. Offsets count elements. Tensors that one operation
+ * reads as one (q, k and v; an expert layer's wi of all experts) stand side by side; such blocks
+ * are aligned to 64 bytes. */
+#ifndef SWT_MODEL_PARAMS_H
+#define SWT_MODEL_PARAMS_H
+
+#include "model/dims.h"
+#include "model/dist.h"
+
+#include <stdint.h>
+
+typedef enum swt_param_kind {
+    SWT_PARAM_EMBED,
+    SWT_PARAM_WEIGHT,
+    SWT_PARAM_BIAS,
+    SWT_PARAM_NORM_WEIGHT,
+    SWT_PARAM_NORM_BIAS
+} swt_param_kind;
+
+/* One named tensor of the model, whoever holds it. */
+typedef struct swt_param {
+    char name[80];
+    swt_param_kind kind;
+    int dims;
+    int64_t shape[2];
+    int64_t count;  /* elements */
+    int64_t fan_in; /* inputs of its linear layer */
+    int64_t layer;  /* block, 0 outside of blocks */
+    int64_t expert; /* -1: shared by all ranks */
+    int64_t role;   /* which tensor of its block: the same in every block and expert */
+    int64_t offset; /* in this rank's flat array; -1 where another rank holds it */
+} swt_param;
+
+/* Offsets of a layer's weight and bias; bias is -1 where there is none. */
+typedef struct swt_place {
+    int64_t weight, bias;
+} swt_place;
+
+typedef struct swt_layer_places {
+    swt_place attn_norm, qkv, o, ffn_norm, router, wi, wo;
+    int64_t experts_begin, experts_end; /* the local experts' range of a sparse layer */
+} swt_layer_places;
+
+typedef struct swt_params {
+    int64_t count;      /* named tensors of the whole model */
+    swt_param *table;   /* (count), owned */
+    int64_t shared_end; /* elements of the shared part, padding included */
+    int64_t end;        /* elements of the flat array */
+    int64_t total;      /* elements of the whole model, all experts, no padding */
+    int64_t active;     /* of these, elements that one token meets */
+    int64_t largest;    /* elements of the largest tensor */
+    swt_place embed, final_norm, head;
+    swt_layer_places *layers; /* (L), owned */
+} swt_params;
+
+/* Make the table for this rank. Errors: MEMORY. */
+SWT_MUST_CHECK swt_status swt_params_init(swt_params *out, const swt_dims *d, const swt_dist *dist);
+void swt_params_fini(swt_params *p);
+
+/* Initial values of one tensor, a function of (seed, init, tensor) alone.
+ *   labml, pytorch: weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), embedding N(0, 1), norms
+ * 1 and 0; with labml every block and every expert is the same copy. switch: weights from a normal
+ * of deviation sqrt(init_scale / fan_in), cut at 2 deviations, biases 0, embedding N(0, 1). Shapes:
+ * out (count). Source: labml's modules; Fedus, Zoph, Shazeer 2021, section 2.4.           */
+void swt_param_values(float *out, const swt_param *p, swt_init init, double init_scale,
+                      uint64_t seed);
+
+#endif
