@@ -47,9 +47,10 @@ typedef struct swt_comm_table {
 struct swt_comm {
     const swt_comm_table *table;
     int rank, size;
-    void *own;          /* the implementation's */
-    double busy_ms;     /* time spent in the calls below: the caller may reset it */
-    int64_t sent_bytes; /* payload given to other ranks: the caller may reset it */
+    void *own;      /* the implementation's */
+    double busy_ms; /* time spent in the calls below: the caller may reset it */
+    /* Payload given to other ranks; an all-reduce counts its data once. The caller may reset it. */
+    int64_t sent_bytes;
 };
 
 /* One rank alone. Cannot fail. */
@@ -98,8 +99,9 @@ void swt_comm_abort(swt_comm *comm, int exit_code);
 
 /* Collective on host memory: if any rank's status is not OK, every rank gets the status of the
  * lowest failing rank, the record of that rank stays as it is and is marked agreed, the others'
- * records are marked agreed and silent. If another rank than 0 fails alone, its message is prefixed
- * "rank R: ". So an error that some ranks meet ends all of them with one message. */
+ * records are marked agreed and silent. Unless that rank is 0, its message is prefixed "rank R: ".
+ * So an error that some ranks meet ends all of them with one message. A rank that an earlier
+ * agreement has silenced is the reporter of a later one only if nobody else can be. */
 SWT_MUST_CHECK swt_status swt_comm_agree(swt_comm *comm, swt_status status);
 
 /* Collective on host memory: *most = the largest value of any rank. */

@@ -1,5 +1,5 @@
-/* The options: one table drives the YAML reader, the flags, --help, --help-config, docs/options.md and
- * the resolved config.yaml. Keys, defaults and meanings are those of docs/options.md.
+/* The options: one table drives the YAML reader, the flags, --help, --help-config, docs/options.md
+ * and the resolved config.yaml. Keys, defaults and meanings are those of docs/options.md.
  *
  * Every command's own arguments (--checkpoint, --tokens, ...) are rows of the same table without a
  * configuration key.                                                                            */
@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "kernels/swt_ops.h"
+#include "model/dims.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,10 +32,6 @@ typedef enum { SWT_NORM_LAYERNORM, SWT_NORM_RMSNORM } swt_norm;
 typedef enum { SWT_POSITIONS_NONE, SWT_POSITIONS_RELATIVE } swt_positions;
 typedef enum { SWT_ATTN_SCALE_SQRT, SWT_ATTN_SCALE_ONE } swt_attn_scale;
 typedef enum { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
-typedef enum { SWT_INIT_LABML, SWT_INIT_PYTORCH, SWT_INIT_SWITCH } swt_init;
-typedef enum { SWT_ROUND_FLOOR, SWT_ROUND_CEIL, SWT_ROUND_ROUND } swt_capacity_round;
-typedef enum { SWT_GROUP_MICRO_BATCH, SWT_GROUP_SEQUENCE } swt_group;
-typedef enum { SWT_AUX_LAYERS_SUM, SWT_AUX_LAYERS_MEAN } swt_aux_layers;
 typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
 typedef enum { SWT_TOKENIZER_CHAR, SWT_TOKENIZER_BYTE } swt_tokenizer_kind;
 typedef enum { SWT_DEVICE_AUTO, SWT_DEVICE_CPU, SWT_DEVICE_CUDA } swt_device_choice;
@@ -44,11 +41,13 @@ typedef enum { SWT_NONFINITE_STOP, SWT_NONFINITE_SKIP } swt_nonfinite;
 
 enum { SWT_PATH_BYTES = 4096, SWT_TEXT_BYTES = 1024 };
 
-/* Every option's value. Field names are the keys with the dot replaced by an underscore; choices are
- * ints that hold the enums above (swt_drop, swt_dropped_output, swt_gate and swt_schedule_kind are those
- * of swt_ops.h), so that the table can fill them all the same way. */
+/* Every option's value. Field names are the keys with the dot replaced by an underscore; choices
+ * are ints that hold the enums above or those of model/dims.h and swt_ops.h (swt_drop,
+ * swt_dropped_output, swt_gate, swt_schedule_kind), so that the table can fill them all the same
+ * way. */
 typedef struct swt_options {
     swt_command command;
+    bool help_markdown; /* --help-config=markdown */
 
     int model_preset, model_stacks, model_norm, model_positions, model_attn_scale, model_ffn,
         model_init;
@@ -99,24 +98,25 @@ typedef struct swt_options {
     int64_t optim_steps;                  /* --optim-steps: probe */
 } swt_options;
 
-/* Read the command line, then (under it) the file of --config, then (under that) the preset's defaults.
- * `swt-dist eval|generate --checkpoint DIR` reads DIR's config.yaml as the file.
+/* Read the command line, then (under it) the file of --config, then (under that) the preset's
+ * defaults. `swt-dist eval|generate --checkpoint DIR` reads DIR's config.yaml as the file.
  * `--out` is run.out for train and the output file for probe.
  * Without --config, --checkpoint and --model.preset: labml with 8 sequences in 4 micro-batches.
- * Also checks what can be checked without data: ranges, what is not built yet (refused by name), and
- * what must fit together (width divides by heads where head_width is 0, ...).
- * Errors: USAGE; CHECKPOINT where DIR has no readable config.yaml. Local, the same on every rank.  */
+ * Also checks what can be checked without data: ranges, what is not built yet (refused by name),
+ * and what must fit together (width divides by heads where head_width is 0, ...). Errors: USAGE;
+ * CHECKPOINT where DIR has no readable config.yaml. Local, the same on every rank.  */
 SWT_MUST_CHECK swt_status swt_options_parse(swt_options *out, int argc, char *const *argv);
 
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);
 
-/* Set one key from text, as a flag would (no cross checks). `where` starts the error message, such as
- * "--moe.experts" or "run.yaml:12". Errors: USAGE. */
+/* Set one key from text, as a flag would (no cross checks). `where` starts the error message: for
+ * example "--moe.experts" or "run.yaml:12". Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_options_set(swt_options *o, const char *key, const char *text,
                                           const char *where);
 
-/* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's). */
+/* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's).
+ * A model.preset in the file first sets every key to the defaults of that preset. */
 SWT_MUST_CHECK swt_status swt_options_read_yaml(swt_options *o, const char *path,
                                                 swt_status status);
 

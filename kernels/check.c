@@ -1,0 +1,87 @@
+#include "kernels/check.h"
+
+#include "base/checked.h"
+
+enum { ALIGN_BYTES = 64, WIDEST_BYTES = 8 };
+
+int64_t swt_arg_count(const int64_t *dims, int n) {
+    int64_t count = 1, bytes = 0;
+    bool empty = false;
+    for (int i = 0; i < n; i++) {
+        if (dims[i] < 0)
+            return -1;
+        empty = empty || dims[i] == 0;
+    }
+    for (int i = 0; i < n && !empty; i++)
+        if (!swt_checked_mul(count, dims[i], &count))
+            return -1;
+    return empty ? 0 : swt_checked_mul(count, WIDEST_BYTES, &bytes) ? count : -1;
+}
+
+static swt_dtype dtype_of(const swt_ctx *c, const swt_arg *arg) {
+    return arg->dtype == SWT_ACT ? c->dtype : (swt_dtype)arg->dtype;
+}
+
+/* 0 for an optional argument that is not given. */
+static uintptr_t bytes_of(const swt_ctx *c, const swt_arg *arg) {
+    return arg->at == NULL ? 0 : (uintptr_t)arg->count * swt_dtype_bytes(dtype_of(c, arg));
+}
+
+static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg) {
+    if (arg->count < 0)
+        return SWT_FAIL(SHAPE,
+                        "%s: a dimension of %s is negative or they are too large; "
+                        "dimensions must be >= 0 and their product must fit 63 bits",
+                        op, arg->name);
+    if (arg->count == 0)
+        return SWT_OK;
+    if (arg->at == NULL)
+        return arg->role & SWT_ARG_OPTIONAL
+                   ? SWT_OK
+                   : SWT_FAIL(SHAPE, "%s: %s is NULL; it must be given", op, arg->name);
+    const swt_dtype dtype = dtype_of(c, arg);
+    const bool scalars = dtype == SWT_I32 || swt_dtype_bytes(dtype) == WIDEST_BYTES;
+    const uintptr_t align = scalars ? swt_dtype_bytes(dtype) : ALIGN_BYTES;
+    if ((uintptr_t)arg->at % align != 0)
+        return SWT_FAIL(SHAPE, "%s: %s is not aligned; it must start at a multiple of %d bytes", op,
+                        arg->name, (int)align);
+    return SWT_OK;
+}
+
+/* a comes before b in the list. */
+static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg *args, int a,
+                                int b) {
+    const uintptr_t a_at = (uintptr_t)args[a].at, b_at = (uintptr_t)args[b].at;
+    const uintptr_t a_bytes = bytes_of(c, &args[a]), b_bytes = bytes_of(c, &args[b]);
+    if (!((args[a].role | args[b].role) & SWT_ARG_OUT) || a_bytes == 0 || b_bytes == 0 ||
+        a_at + a_bytes <= b_at || b_at + b_bytes <= a_at)
+        return SWT_OK;
+    if (a == 0 && (args[b].role & SWT_ARG_IN_PLACE) && a_at == b_at)
+        return SWT_OK;
+    return SWT_FAIL(SHAPE, "%s: %s overlaps %s; they must not share memory", op, args[b].name,
+                    args[a].name);
+}
+
+swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args, int n) {
+    if (c == NULL || c->ops == NULL || c->device == NULL)
+        return SWT_FAIL(SHAPE, "%s: no context; it needs operations and a device", op);
+    if (c->dtype != SWT_F32)
+        return SWT_FAIL(SHAPE, "%s: activations of type %s; they must be F32", op,
+                        swt_dtype_name(c->dtype));
+    for (int i = 0; i < n; i++)
+        SWT_TRY(check_arg(c, op, &args[i]));
+    for (int b = 1; b < n; b++)
+        for (int a = 0; a < b; a++)
+            SWT_TRY(check_overlap(c, op, args, a, b));
+    return SWT_OK;
+}
+
+swt_status swt_check_state(const swt_ctx *c, const char *op) {
+    return swt_check_given(c->state, op, "the step's state");
+}
+
+swt_status swt_check_given(const void *structure, const char *op, const char *name) {
+    if (structure == NULL)
+        return SWT_FAIL(SHAPE, "%s: %s is NULL; it must be given", op, name);
+    return SWT_OK;
+}

@@ -1,0 +1,81 @@
+#include "kernels/cpu/cpu.h"
+
+typedef struct attention_args {
+    const swt_vec *vec;
+    const swt_attention_dims *dims;
+    float *y_out, *lse_out; /* forward */
+    float *dqkv;            /* backward */
+    const float *qkv, *y, *dy, *lse;
+} attention_args;
+
+/* A part is one head of one sequence: columns `head * D ..` of the rows from `row` on. */
+typedef struct place {
+    int64_t row, column, lse;
+} place;
+
+static place place_of(const swt_attention_dims *d, int64_t part) {
+    return (place){.row = part / d->H * d->T, .column = part % d->H * d->D, .lse = part * d->T};
+}
+
+static swt_vec_head head_of(const attention_args *a, place p) {
+    const swt_attention_dims *d = a->dims;
+    const int64_t C = d->H * d->D;
+    const float *q = a->qkv + p.row * 3 * C + p.column;
+    return (swt_vec_head){.q = q,
+                          .k = q + C,
+                          .v = q + 2 * C,
+                          .qkv_stride = 3 * C,
+                          .y_stride = C,
+                          .T = d->T,
+                          .D = d->D,
+                          .scale = d->scale};
+}
+
+static swt_status check_width(const swt_attention_dims *d) {
+    if (d->D > SWT_VEC_HEAD_MAX)
+        return SWT_FAIL(SHAPE, "attention: head width %lld; the CPU backend takes up to %d",
+                        (long long)d->D, SWT_VEC_HEAD_MAX);
+    return SWT_OK;
+}
+
+static swt_status forward_part(const void *args, int64_t part) {
+    const attention_args *a = args;
+    const place p = place_of(a->dims, part);
+    const swt_vec_head head = head_of(a, p);
+    a->vec->attention_forward(a->y_out + p.row * head.y_stride + p.column, a->lse_out + p.lse,
+                              &head);
+    return SWT_OK;
+}
+
+swt_status swt_cpu_attention_forward(const swt_ctx *c, void *y, float *lse, const void *qkv,
+                                     const swt_attention_dims *dims) {
+    SWT_TRY(check_width(dims));
+    const attention_args a = {
+        .vec = swt_cpu_vec(c), .dims = dims, .y_out = y, .lse_out = lse, .qkv = qkv};
+    return swt_cpu_run_parts(c, dims->B * dims->H, forward_part, &a);
+}
+
+static swt_status backward_part(const void *args, int64_t part) {
+    const attention_args *a = args;
+    const place p = place_of(a->dims, part);
+    const swt_vec_head head = head_of(a, p);
+    const int64_t y_at = p.row * head.y_stride + p.column;
+    float *dq = a->dqkv + p.row * head.qkv_stride + p.column;
+    a->vec->attention_backward(dq, dq + head.y_stride, dq + 2 * head.y_stride, a->dy + y_at,
+                               a->y + y_at, a->lse + p.lse, &head);
+    return SWT_OK;
+}
+
+swt_status swt_cpu_attention_backward(const swt_ctx *c, void *dqkv, const void *dy, const void *y,
+                                      const float *lse, const void *qkv,
+                                      const swt_attention_dims *dims) {
+    SWT_TRY(check_width(dims));
+    const attention_args a = {.vec = swt_cpu_vec(c),
+                              .dims = dims,
+                              .dqkv = dqkv,
+                              .qkv = qkv,
+                              .y = y,
+                              .dy = dy,
+                              .lse = lse};
+    return swt_cpu_run_parts(c, dims->B * dims->H, backward_part, &a);
+}

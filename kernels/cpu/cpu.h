@@ -1,0 +1,58 @@
+/* The CPU backend, inside: its operations, how they use threads, and where its vector code is.
+ *
+ * An operation cuts its work into parts, by the shapes alone; swt_cpu_run_parts hands the parts to
+ * the threads. A part runs on one thread, so neither the number of threads nor their order can
+ * change a bit of the result. Products inside a part: product.h; everything else: the vector table
+ * (vec/vec.h). */
+#ifndef SWT_CPU_H
+#define SWT_CPU_H
+
+#include "kernels/cpu/vec/vec.h"
+#include "kernels/swt_ops.h"
+
+/* The vector code that swt_device_open_cpu chose for this processor: the widest of plain, avx2 and
+ * avx512 that it can run, or the one that the environment variable SWT_ISA names. */
+static inline const swt_vec *swt_cpu_vec(const swt_ctx *c) {
+    return c->device->own;
+}
+
+/* Run one part of an operation, on one thread. args is the operation's own structure. */
+typedef swt_status (*swt_cpu_part_fn)(const void *args, int64_t part);
+
+/* Run parts 0 .. parts - 1 on c->device->threads threads, each part once, in any order, and wait
+ * for them. Inside a part oneDNN uses one thread. Errors: those of a part, with its message. */
+SWT_MUST_CHECK swt_status swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run,
+                                            const void *args);
+
+/* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
+__typeof__(swt_linear_forward) swt_cpu_linear_forward;
+__typeof__(swt_linear_backward_input) swt_cpu_linear_backward_input;
+__typeof__(swt_linear_backward_weight) swt_cpu_linear_backward_weight;
+__typeof__(swt_embedding_forward) swt_cpu_embedding_forward;
+__typeof__(swt_embedding_backward) swt_cpu_embedding_backward;
+__typeof__(swt_norm_forward) swt_cpu_norm_forward;
+__typeof__(swt_norm_backward) swt_cpu_norm_backward;
+__typeof__(swt_attention_forward) swt_cpu_attention_forward;
+__typeof__(swt_attention_backward) swt_cpu_attention_backward;
+__typeof__(swt_cross_entropy) swt_cpu_cross_entropy;
+__typeof__(swt_router_forward) swt_cpu_router_forward;
+__typeof__(swt_router_assign) swt_cpu_router_assign;
+__typeof__(swt_router_losses) swt_cpu_router_losses;
+__typeof__(swt_router_backward) swt_cpu_router_backward;
+__typeof__(swt_dispatch_forward) swt_cpu_dispatch_forward;
+__typeof__(swt_dispatch_backward) swt_cpu_dispatch_backward;
+__typeof__(swt_experts_forward) swt_cpu_experts_forward;
+__typeof__(swt_experts_backward_input) swt_cpu_experts_backward_input;
+__typeof__(swt_experts_backward_weight) swt_cpu_experts_backward_weight;
+__typeof__(swt_combine_forward) swt_cpu_combine_forward;
+__typeof__(swt_combine_backward) swt_cpu_combine_backward;
+__typeof__(swt_state_advance) swt_cpu_state_advance;
+__typeof__(swt_count_targets) swt_cpu_count_targets;
+__typeof__(swt_grad_add) swt_cpu_grad_add;
+__typeof__(swt_grad_finish) swt_cpu_grad_finish;
+__typeof__(swt_grad_squares) swt_cpu_grad_squares;
+__typeof__(swt_state_clip) swt_cpu_state_clip;
+__typeof__(swt_adam) swt_cpu_adam;
+__typeof__(swt_sgd) swt_cpu_sgd;
+
+#endif

@@ -1,0 +1,125 @@
+#include "kernels/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN_BYTES = 64 };
+
+static swt_status cpu_alloc(swt_device *d, void **out, size_t bytes) {
+    (void)d;
+    const size_t whole = (bytes / ALIGN_BYTES + 1) * ALIGN_BYTES; /* never 0 */
+    *out = whole > bytes ? aligned_alloc(ALIGN_BYTES, whole) : NULL;
+    if (*out == NULL)
+        return SWT_FAIL(MEMORY, "cpu: cannot allocate %zu bytes; use smaller batches or more ranks",
+                        bytes);
+    return SWT_OK;
+}
+
+static void cpu_release(swt_device *d, void *memory) {
+    (void)d;
+    free(memory);
+}
+
+static swt_status cpu_copy(swt_device *d, swt_stream *s, swt_copy_kind kind, void *to,
+                           const void *from, size_t bytes) {
+    (void)d, (void)s, (void)kind;
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return SWT_OK;
+}
+
+static swt_status cpu_set(swt_device *d, swt_stream *s, void *memory, int byte, size_t bytes) {
+    (void)d, (void)s;
+    if (bytes > 0)
+        memset(memory, byte, bytes);
+    return SWT_OK;
+}
+
+/* Work runs at once: the only stream and every event are NULL. */
+static swt_status cpu_stream_create(swt_device *d, swt_stream **out) {
+    (void)d;
+    *out = NULL;
+    return SWT_OK;
+}
+
+static void cpu_stream_destroy(swt_device *d, swt_stream *s) {
+    (void)d, (void)s;
+}
+
+static swt_status cpu_stream_sync(swt_device *d, swt_stream *s) {
+    (void)d, (void)s;
+    return SWT_OK;
+}
+
+static swt_status cpu_event_create(swt_device *d, swt_event **out) {
+    (void)d;
+    *out = NULL;
+    return SWT_OK;
+}
+
+static void cpu_event_destroy(swt_device *d, swt_event *e) {
+    (void)d, (void)e;
+}
+
+static swt_status cpu_event_record(swt_device *d, swt_event *e, swt_stream *s) {
+    (void)d, (void)e, (void)s;
+    return SWT_OK;
+}
+
+static swt_status cpu_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
+    (void)d, (void)s, (void)e;
+    return SWT_OK;
+}
+
+static void cpu_close(swt_device *d) {
+    (void)d;
+}
+
+static const swt_device_table cpu_table = {
+    .name = "cpu",
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .copy = cpu_copy,
+    .set = cpu_set,
+    .stream_create = cpu_stream_create,
+    .stream_destroy = cpu_stream_destroy,
+    .stream_sync = cpu_stream_sync,
+    .event_create = cpu_event_create,
+    .event_destroy = cpu_event_destroy,
+    .event_record = cpu_event_record,
+    .stream_wait = cpu_stream_wait,
+    .close = cpu_close,
+};
+
+/* The widest vector code that this processor runs, or the one that SWT_ISA names; NULL if it
+ * cannot. */
+static const swt_vec *choose_vec(const char *isa) {
+    const swt_vec *tables[3] = {NULL}; /* widest first */
+    int n = 0;
+#ifdef SWT_X86
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        tables[n++] = &swt_vec_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        tables[n++] = &swt_vec_avx2;
+#endif
+    tables[n++] = &swt_vec_plain;
+    for (int i = 0; i < n; i++)
+        if (isa == NULL || strcmp(isa, tables[i]->name) == 0)
+            return tables[i];
+    return NULL;
+}
+
+swt_status swt_device_open_cpu(swt_device *out, int threads) {
+    const char *isa = getenv("SWT_ISA");
+    const swt_vec *vec = choose_vec(isa);
+    if (threads < 1)
+        return SWT_FAIL(USAGE, "cpu: %d threads; at least 1 is needed", threads);
+    if (vec == NULL)
+        return SWT_FAIL(USAGE,
+                        "SWT_ISA: '%s' is not vector code that this processor runs; "
+                        "use plain, avx2 or avx512, or unset it",
+                        isa);
+    *out = (swt_device){.table = &cpu_table, .threads = threads, .own = (void *)vec};
+    return SWT_OK;
+}

@@ -1,0 +1,142 @@
+/* Row primitives; what each computes: vec.h. Included by vec.c alone. */
+#ifndef SWT_CPU_ROWS_H
+#define SWT_CPU_ROWS_H
+
+#include "kernels/cpu/vec/lanes.h"
+#include "kernels/cpu/vec/vec.h"
+
+static float row_dot(const float *x, const float *y, int64_t n) {
+    vf sum[2] = {{0}};
+    int64_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        sum[0] += load(x + i, LANES) * load(y + i, LANES);
+        sum[1] += load(x + i + LANES, LANES) * load(y + i + LANES, LANES);
+    }
+    for (; i < n; i += LANES)
+        sum[0] += load(x + i, n - i) * load(y + i, n - i);
+    return sum_of_lanes(sum[0] + sum[1]);
+}
+
+static float row_max(const float *x, int64_t n) {
+    const vf lowest = splat(-INFINITY);
+    vf max = lowest;
+    for (int64_t i = 0; i < n; i += LANES)
+        max = max_of(max, first_lanes(load(x + i, n - i), n - i, lowest));
+    return max_of_lanes(max);
+}
+
+static void row_axpy(float *y, const float *x, float s, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store(y + i, load(y + i, n - i) + s * load(x + i, n - i), n - i);
+}
+
+static void row_scale_add(float *y, const float *r, const float *x, float s, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store(y + i, load(r + i, n - i) + s * load(x + i, n - i), n - i);
+}
+
+static void row_scale(float *y, const float *x, float s, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store(y + i, s * load(x + i, n - i), n - i);
+}
+
+static void row_epilogue(float *y, const float *bias, const float *residual, bool relu, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf v = load(y + i, n - i);
+        if (bias != NULL)
+            v += load(bias + i, n - i);
+        if (relu)
+            v = max_of((vf){0}, v);
+        if (residual != NULL)
+            v += load(residual + i, n - i);
+        store(y + i, v, n - i);
+    }
+}
+
+static void row_relu_mask(float *dx, const float *output, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store(dx + i, blend(load(output + i, n - i) <= 0.0f, (vf){0}, load(dx + i, n - i)), n - i);
+}
+
+static float row_softmax(float *p, const float *x, int64_t n) {
+    const float max = row_max(x, n);
+    vf sum = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf e = first_lanes(exp_of(load(x + i, n - i) - max), n - i, (vf){0});
+        sum += e;
+        if (p != NULL)
+            store(p + i, e, n - i);
+    }
+    const float total = sum_of_lanes(sum);
+    if (p != NULL)
+        row_scale(p, p, 1.0f / total, n);
+    return max + logf(total);
+}
+
+static void row_exp(float *y, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        store(y + i, exp_of(load(x + i, n - i)), n - i);
+}
+
+/* Four partial sums: shorter chains of dependent additions, and less rounding. */
+static void row_column_sum(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
+                           bool add) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf part[4] = {{0}};
+        int64_t row = 0;
+        for (; row + 4 <= rows; row += 4)
+            for (int64_t r = 0; r < 4; r++)
+                part[r] += load(x + (row + r) * stride + i, n - i);
+        for (; row < rows; row++)
+            part[0] += load(x + row * stride + i, n - i);
+        vf total = (part[0] + part[1]) + (part[2] + part[3]);
+        if (add)
+            total += load(sum + i, n - i);
+        store(sum + i, total, n - i);
+    }
+}
+
+static void row_norm_forward(float *y, float *mean, float *rstd, const float *x,
+                             const float *weight, const float *bias, int64_t n, double eps) {
+    vf sum = {0}, squares = {0};
+    for (int64_t i = 0; i < n; i += LANES)
+        sum += load(x + i, n - i);
+    const float m = sum_of_lanes(sum) / (float)n;
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf centred = first_lanes(load(x + i, n - i) - m, n - i, (vf){0});
+        squares += centred * centred;
+    }
+    const double variance = (double)(sum_of_lanes(squares) / (float)n);
+    const float scale = (float)(1.0 / sqrt(variance + eps));
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf xhat = (load(x + i, n - i) - m) * scale;
+        store(y + i, xhat * load(weight + i, n - i) + load(bias + i, n - i), n - i);
+    }
+    *mean = m;
+    *rstd = scale;
+}
+
+static void row_norm_backward(float *dx, float *dweight, float *dbias, const float *dy,
+                              const float *dresidual, const float *x, const float *weight,
+                              float mean, float rstd, int64_t n) {
+    vf sum_g = {0}, sum_gx = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf d = load(dy + i, n - i), xhat = (load(x + i, n - i) - mean) * rstd;
+        const vf g = d * load(weight + i, n - i); /* 0 beyond n */
+        sum_g += g;
+        sum_gx += g * xhat;
+        store(dweight + i, load(dweight + i, n - i) + d * xhat, n - i);
+        store(dbias + i, load(dbias + i, n - i) + d, n - i);
+    }
+    const float mean_g = sum_of_lanes(sum_g) / (float)n, mean_gx = sum_of_lanes(sum_gx) / (float)n;
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf xhat = (load(x + i, n - i) - mean) * rstd;
+        const vf g = load(dy + i, n - i) * load(weight + i, n - i);
+        vf d = rstd * (g - mean_g - xhat * mean_gx);
+        if (dresidual != NULL)
+            d += load(dresidual + i, n - i);
+        store(dx + i, d, n - i);
+    }
+}
+
+#endif

@@ -1,0 +1,31 @@
+/* One table of vector code; CMake compiles this file once per instruction set and names the table.
+ */
+#include "kernels/cpu/vec/vec.h"
+
+#include "kernels/cpu/vec/rows.h"
+
+#include "kernels/cpu/vec/attention.h"
+#include "kernels/cpu/vec/update.h"
+
+extern const swt_vec SWT_VEC_TABLE;
+const swt_vec SWT_VEC_TABLE = {
+    .name = ISA_NAME,
+    .dot = row_dot,
+    .max = row_max,
+    .axpy = row_axpy,
+    .scale_add = row_scale_add,
+    .scale = row_scale,
+    .epilogue = row_epilogue,
+    .relu_mask = row_relu_mask,
+    .softmax = row_softmax,
+    .exp = row_exp,
+    .column_sum = row_column_sum,
+    .norm_forward = row_norm_forward,
+    .norm_backward = row_norm_backward,
+    .adam = update_adam,
+    .grad_add = update_grad_add,
+    .grad_finish = update_grad_finish,
+    .sum_squares = update_sum_squares,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+};

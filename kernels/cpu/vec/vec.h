@@ -1,0 +1,85 @@
+/* The vector code: row primitives in one table, compiled once per instruction set from vec.c.
+ *
+ * All are pure functions of their arguments: no alignment is assumed, any n >= 0 is legal, outputs
+ * may be an input itself (the same address) where both have the same shape. Sums run in an order
+ * that n alone decides. An elementwise function gives an element the same bits wherever it stands
+ * in the run.
+ *
+ * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
+ * (rows.h, update.h, attention.h), a line in vec.c's table.                                      */
+#ifndef SWT_CPU_VEC_H
+#define SWT_CPU_VEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One head of one sequence. Row t of each tensor starts at base + t * stride. */
+typedef struct swt_vec_head {
+    const float *q, *k, *v;
+    int64_t qkv_stride;
+    int64_t y_stride; /* of y and dy */
+    int64_t T, D;     /* 1 <= D <= SWT_VEC_HEAD_MAX */
+    float scale;
+} swt_vec_head;
+
+enum { SWT_VEC_HEAD_MAX = 256 };
+
+/* The scalars of one Adam update, rounded once from the state's doubles:
+ * param = param * keep - rate * m / (sqrt(v * v_scale) + eps). */
+typedef struct swt_vec_adam {
+    float clip, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, rate, v_scale, eps;
+} swt_vec_adam;
+
+typedef struct swt_vec {
+    const char *name; /* "plain", "avx2", "avx512" */
+
+    /* Rows (rows.h). */
+    float (*dot)(const float *x, const float *y, int64_t n);
+    float (*max)(const float *x, int64_t n); /* -infinity if n = 0 */
+    /* y += s x */
+    void (*axpy)(float *y, const float *x, float s, int64_t n);
+    /* y = r + s x */
+    void (*scale_add)(float *y, const float *r, const float *x, float s, int64_t n);
+    /* y = s x */
+    void (*scale)(float *y, const float *x, float s, int64_t n);
+    /* y = f(y + bias) + residual, f = ReLU or identity; bias, residual may be NULL. */
+    void (*epilogue)(float *y, const float *bias, const float *residual, bool relu, int64_t n);
+    /* dx = 0 wherever output <= 0 */
+    void (*relu_mask)(float *dx, const float *output, int64_t n);
+    /* p = softmax(x); returns logsumexp(x). p may be NULL. n >= 1. */
+    float (*softmax)(float *p, const float *x, int64_t n);
+    /* y = exp(x), x <= 88: within 2 ulp, and 0 where the result would be below 2^-126. */
+    void (*exp)(float *y, const float *x, int64_t n);
+    /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
+    void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
+                       bool add);
+    void (*norm_forward)(float *y, float *mean, float *rstd, const float *x, const float *weight,
+                         const float *bias, int64_t n, double eps);
+    /* dx as in swt_norm_backward; dweight += dy xhat, dbias += dy. dresidual may be NULL. */
+    void (*norm_backward)(float *dx, float *dweight, float *dbias, const float *dy,
+                          const float *dresidual, const float *x, const float *weight, float mean,
+                          float rstd, int64_t n);
+
+    /* The update (update.h). */
+    void (*adam)(float *param, float *m, float *v, const float *grad, int64_t n,
+                 const swt_vec_adam *a);
+    /* sum += rint(grad * 2^48); an element that is not finite or has |q| > limit is left out.
+     * Returns false if there was one. */
+    bool (*grad_add)(int64_t *sum, const float *grad, int64_t n, double limit);
+    /* grad = sum * 2^-48; sum = 0 */
+    void (*grad_finish)(float *grad, int64_t *sum, int64_t n);
+    double (*sum_squares)(const float *x, int64_t n);
+
+    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: T. */
+    void (*attention_forward)(float *y, float *lse, const swt_vec_head *head);
+    /* dq, dk, dv have head->qkv_stride. */
+    void (*attention_backward)(float *dq, float *dk, float *dv, const float *dy, const float *y,
+                               const float *lse, const swt_vec_head *head);
+} swt_vec;
+
+extern const swt_vec swt_vec_plain;
+#ifdef SWT_X86
+extern const swt_vec swt_vec_avx2, swt_vec_avx512;
+#endif
+
+#endif

@@ -1,0 +1,111 @@
+#include "train/eval.h"
+
+#include "base/checked.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The sums of one micro-batch: of every micro-batch of the split one row, filled by the rank that
+ * ran it. */
+enum { SUM_CE, SUM_TARGETS, SUM_DROPPED, SUM_ROUTED, SUM_COUNT };
+
+/* Windows number first .. first + B - 1 into the host's batch of turn 0; rows beyond the split
+ * carry no target and take no slot. */
+static int64_t fill_batch(swt_session *s, int64_t first) {
+    swt_model *m = &s->model;
+    const int64_t B = m->dims.B, T = m->dims.T;
+    int64_t targets = 0;
+    for (int64_t b = 0; b < B; b++) {
+        int32_t *tokens = m->host_tokens + b * T, *wanted = m->host_targets + b * T;
+        int32_t *routed = m->host_routed + b * T;
+        if (first + b < s->data.valid_windows) {
+            swt_data_valid_window(&s->data, first + b, tokens, wanted);
+            swt_mark_routed(&m->dims, routed, tokens);
+            targets += T;
+            continue;
+        }
+        for (int64_t t = 0; t < T; t++) {
+            tokens[t] = routed[t] = 0;
+            wanted[t] = -1;
+        }
+    }
+    return targets;
+}
+
+static swt_status read_stats(swt_model *m, double *stats) {
+    const swt_ctx *c = &m->ctx;
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, stats, m->acts.stats,
+                            (size_t)swt_stats_count(&m->dims) * sizeof *stats));
+    return swt_stream_sync(c->device, c->stream);
+}
+
+/* One micro-batch of the split, empty where `number` is beyond it (its experts still serve). */
+static swt_status run_one(swt_session *s, int64_t number, bool dropless, double *sums,
+                          double *stats) {
+    swt_model *m = &s->model;
+    const swt_dims *d = &m->dims;
+    const bool own = number * d->B < s->data.valid_windows;
+    const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
+    const swt_pass pass = {.B = own ? d->B : 0,
+                           .T = d->T,
+                           .micro_batch = number,
+                           .dropless = dropless,
+                           .tokens = m->acts.tokens,
+                           .targets = m->acts.targets,
+                           .routed = m->acts.routed};
+    if (own)
+        SWT_TRY(swt_step_upload(m));
+    SWT_TRY(swt_model_forward(m, &pass));
+    SWT_TRY(swt_model_loss(m, &pass, false));
+    if (!own)
+        return SWT_OK;
+    SWT_TRY(read_stats(m, stats));
+    double *row = sums + number * SUM_COUNT;
+    row[SUM_CE] = stats[0];
+    row[SUM_TARGETS] = (double)targets;
+    for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
+        const double *layer = stats + 2 + i * (3 + d->E);
+        row[SUM_DROPPED] += layer[2];
+        for (int64_t e = 0; e < d->E; e++)
+            row[SUM_ROUTED] += layer[3 + e];
+    }
+    return SWT_OK;
+}
+
+/* All micro-batches, dealt to the ranks like a step's; then the sums in the order of their numbers.
+ */
+static swt_status run_split(swt_session *s, bool dropless, double total[SUM_COUNT]) {
+    const int64_t count = swt_ceil_div(s->data.valid_windows, s->model.dims.B);
+    double *sums = calloc((size_t)(count * SUM_COUNT), sizeof *sums);
+    double *stats = calloc((size_t)swt_stats_count(&s->model.dims), sizeof *stats);
+    swt_status status = SWT_OK;
+    if (sums == NULL || stats == NULL)
+        status = SWT_FAIL(MEMORY, "memory: no room for %lld evaluation sums", (long long)count);
+    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    for (int64_t turn = 0; turn < swt_dist_turns(&s->dist, count); turn++)
+        SWT_TRY_TO(status, done,
+                   run_one(s, turn * s->dist.size + s->dist.rank, dropless, sums, stats));
+    /* Each row is zero on all ranks but one: adding the bits copies it exactly. */
+    SWT_TRY_TO(status, done,
+               swt_comm_all_reduce_i64(s->world, (int64_t *)(void *)sums, count * SUM_COUNT, NULL));
+    memset(total, 0, SUM_COUNT * sizeof *total);
+    for (int64_t i = 0; i < count; i++)
+        for (int j = 0; j < SUM_COUNT; j++)
+            total[j] += sums[i * SUM_COUNT + j];
+done:
+    free(stats);
+    free(sums);
+    return status;
+}
+
+swt_status swt_evaluate(swt_session *s, swt_eval_result *out) {
+    double total[SUM_COUNT] = {0};
+    SWT_TRY(run_split(s, false, total));
+    out->targets = (int64_t)total[SUM_TARGETS];
+    out->loss = total[SUM_CE] / total[SUM_TARGETS];
+    out->dropped = total[SUM_ROUTED] > 0.0 ? total[SUM_DROPPED] / total[SUM_ROUTED] : 0.0;
+    SWT_TRY(run_split(s, true, total));
+    out->loss_dropless = total[SUM_CE] / total[SUM_TARGETS];
+    return SWT_OK;
+}

@@ -1,0 +1,129 @@
+#include "train/generate.h"
+
+#include "base/checked.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct writer {
+    int32_t *ids; /* (count), the prompt and what was written */
+    int64_t count;
+    float *logits;   /* (V) of the last position */
+    double *weights; /* (V) for sampling */
+} writer;
+
+/* Logits after the last T tokens. Rank 0 has the text; the others' experts serve it. */
+static swt_status next_logits(swt_session *s, writer *w) {
+    swt_model *m = &s->model;
+    const int64_t length = swt_min(w->count, m->dims.T);
+    const bool own = s->world->rank == 0;
+    for (int64_t t = 0; t < length; t++) {
+        m->host_tokens[t] = w->ids[w->count - length + t];
+        m->host_targets[t] = -1;
+        m->host_routed[t] = 1;
+    }
+    const swt_pass pass = {.B = own ? 1 : 0,
+                           .T = length,
+                           .dropless = true,
+                           .tokens = m->acts.tokens,
+                           .targets = m->acts.targets,
+                           .routed = m->acts.routed};
+    SWT_TRY(swt_step_upload(m));
+    SWT_TRY(swt_model_forward(m, &pass));
+    const size_t bytes = (size_t)m->dims.V * sizeof(float);
+    if (own) {
+        const float *last = (const float *)m->acts.logits + (length - 1) * m->dims.V;
+        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, w->logits, last, bytes));
+        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+    }
+    return swt_comm_broadcast(s->world, w->logits, bytes, 0, m->ctx.stream);
+}
+
+static int descending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* weights[v] = exp((logit - largest) / temperature), 0 below the top_k-th largest logit. Returns
+ * the sum. */
+static double weigh(double *weights, const float *logits, int64_t V, const swt_sampling *how) {
+    for (int64_t v = 0; v < V; v++)
+        weights[v] = (double)logits[v];
+    qsort(weights, (size_t)V, sizeof *weights, descending);
+    const double largest = weights[0];
+    const double least = how->top_k > 0 ? weights[swt_min(how->top_k, V) - 1] : weights[V - 1];
+    double sum = 0.0;
+    for (int64_t v = 0; v < V; v++) {
+        const double logit = (double)logits[v];
+        weights[v] = logit >= least ? exp((logit - largest) / how->temperature) : 0.0;
+        sum += weights[v];
+    }
+    return sum;
+}
+
+static int32_t choose(const writer *w, int64_t V, const swt_sampling *how) {
+    int64_t best = 0;
+    for (int64_t v = 1; v < V; v++)
+        if (w->logits[v] > w->logits[best])
+            best = v;
+    if (how->temperature <= 0.0)
+        return (int32_t)best;
+    const swt_rng_u32x4 r = swt_rng(how->seed, (uint32_t)w->count, 0, 0, SWT_RNG_SAMPLE, 0);
+    double left = weigh(w->weights, w->logits, V, how) * (double)swt_rng_uniform(r.v[0]);
+    for (int64_t v = 0; v < V; v++) {
+        left -= w->weights[v];
+        if (left < 0.0)
+            return (int32_t)v;
+    }
+    return (int32_t)best;
+}
+
+static char *decode(const swt_session *s, const writer *w) {
+    char *text = malloc((size_t)w->count * 4 + 1);
+    size_t used = 0;
+    for (int64_t i = 0; text != NULL && i < w->count; i++) {
+        char bytes[5];
+        const int n = swt_tokenizer_decode(&s->tokenizer, w->ids[i], bytes);
+        memcpy(text + used, bytes, (size_t)n);
+        used += (size_t)n;
+    }
+    if (text != NULL)
+        text[used] = '\0';
+    return text;
+}
+
+swt_status swt_generate(swt_session *s, const char *prompt, int64_t tokens, const swt_sampling *how,
+                        char **out) {
+    const int64_t V = s->model.dims.V;
+    const size_t bytes = strlen(prompt);
+    swt_status status = SWT_OK;
+    writer w = {.ids = malloc((bytes + (size_t)tokens + 1) * sizeof(int32_t)),
+                .logits = malloc((size_t)V * sizeof(float)),
+                .weights = malloc((size_t)V * sizeof(double))};
+    *out = NULL;
+    if (w.ids == NULL || w.logits == NULL || w.weights == NULL)
+        status = SWT_FAIL(MEMORY, "memory: no room for %lld tokens; use fewer", (long long)tokens);
+    else
+        status = swt_tokenizer_encode(&s->tokenizer, prompt, bytes, w.ids, &w.count);
+    if (status == SWT_OK && w.count == 0)
+        status =
+            SWT_FAIL(USAGE, "prompt: none of its characters is in the vocabulary; use characters "
+                            "of the text the model was trained on");
+    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    for (int64_t i = 0; i < tokens; i++) {
+        SWT_TRY_TO(status, done, next_logits(s, &w));
+        w.ids[w.count] = choose(&w, V, how);
+        w.count++;
+    }
+    *out = decode(s, &w);
+    if (*out == NULL)
+        status =
+            SWT_FAIL(MEMORY, "memory: no room for the text of %lld tokens", (long long)w.count);
+done:
+    free(w.weights);
+    free(w.logits);
+    free(w.ids);
+    return status;
+}

@@ -1,0 +1,62 @@
+/* The commands that only read a checkpoint: eval and generate. */
+#include "train/eval.h"
+#include "train/generate.h"
+#include "train/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The model of a checkpoint folder, its weights loaded. Collective. */
+static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dims *d) {
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_session_open_model(s, d, false));
+    snprintf(path, sizeof path, "%.4000s/weights.safetensors", dir);
+    return swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT));
+}
+
+swt_status swt_command_eval(swt_session *s) {
+    char dir[SWT_PATH_BYTES];
+    swt_dims d;
+    swt_status status = swt_checkpoint_find(dir, sizeof dir, s->options->checkpoint_path);
+    if (status == SWT_OK)
+        status = swt_session_read_text(s, dir);
+    if (status == SWT_OK)
+        status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(open_checkpoint(s, dir, &d));
+    swt_eval_result e;
+    SWT_TRY(swt_evaluate(s, &e));
+    if (s->world->rank == 0)
+        printf("checkpoint           %s\n"
+               "text                 %s\n"
+               "targets              %lld\n"
+               "valid_loss           %.6f nats per token\n"
+               "valid_loss_dropless  %.6f\n"
+               "valid_dropped        %.4f %%\n",
+               dir, s->data_path, (long long)e.targets, e.loss, e.loss_dropless, 100.0 * e.dropped);
+    return SWT_OK;
+}
+
+swt_status swt_command_generate(swt_session *s) {
+    const swt_options *o = s->options;
+    char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
+    swt_dims d;
+    swt_status status = swt_checkpoint_find(dir, sizeof dir, o->checkpoint_path);
+    if (status == SWT_OK) {
+        snprintf(path, sizeof path, "%.4000s/tokenizer.json", dir);
+        status = swt_tokenizer_read(&s->tokenizer, path);
+    }
+    if (status == SWT_OK)
+        status = swt_dims_from_options(&d, o, s->tokenizer.vocab);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    d.B = d.M = 1;
+    SWT_TRY(open_checkpoint(s, dir, &d));
+    const swt_sampling how = {
+        .temperature = o->temperature, .top_k = o->top_k, .seed = (uint64_t)o->train_seed};
+    char *text = NULL;
+    SWT_TRY(swt_generate(s, o->prompt, o->tokens, &how, &text));
+    if (s->world->rank == 0)
+        printf("%s\n", text);
+    free(text);
+    return SWT_OK;
+}

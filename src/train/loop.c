@@ -1,0 +1,308 @@
+/* The train command: steps, and between them rows, evaluations, samples and checkpoints. */
+#include "base/checked.h"
+#include "train/eval.h"
+#include "train/generate.h"
+#include "train/report.h"
+#include "train/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* The state of a run beside the session's. */
+typedef struct loop {
+    swt_session *s;
+    swt_run run; /* rank 0's; closed elsewhere */
+    bool first;  /* rank 0: writes and speaks */
+    double *rows;
+    swt_report report;     /* of the last row */
+    swt_step_state state;  /* after the last step */
+    int64_t step;          /* updates done */
+    int64_t row_step;      /* at the last row */
+    double steps_ms;       /* time of the steps since the last row */
+    double comm_ms;        /* of that, communication */
+    double shown_ms;       /* when the live line was last drawn */
+    double total_steps_ms; /* of all steps, for the time left */
+} loop;
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static swt_status load_batch(swt_session *s, int64_t step) {
+    swt_model *m = &s->model;
+    const int64_t B = m->dims.B, T = m->dims.T;
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
+        for (int64_t b = 0; b < B && number >= 0; b++) {
+            const int64_t at = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
+            SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + at, m->host_targets + at));
+            swt_mark_routed(&m->dims, m->host_routed + at, m->host_tokens + at);
+        }
+    }
+    return swt_step_upload(m);
+}
+
+static swt_comm *comm_of(swt_session *s, int i) {
+    swt_comm *comms[] = {s->world, &s->dist.experts, &s->dist.replicas};
+    return comms[i];
+}
+
+static swt_status run_step(loop *r) {
+    swt_session *s = r->s;
+    const double start_ms = now_ms();
+    for (int i = 0; i < 3; i++)
+        comm_of(s, i)->busy_ms = 0.0;
+    SWT_TRY(load_batch(s, r->step + 1));
+    SWT_TRY(swt_step_begin(&s->model, &s->update));
+    SWT_TRY(swt_step_gradients(&s->model));
+    SWT_TRY(swt_step_reduce(&s->model));
+    SWT_TRY(swt_step_update(&s->model, &s->update));
+    SWT_TRY(swt_step_state_read(&s->model, &r->state));
+    r->step++;
+    const double ms = now_ms() - start_ms;
+    r->steps_ms += ms;
+    r->total_steps_ms += ms;
+    for (int i = 0; i < 3; i++)
+        r->comm_ms += comm_of(s, i)->busy_ms;
+    return SWT_OK;
+}
+
+static void format_time_left(char *out, size_t bytes, double ms) {
+    const int64_t seconds = (int64_t)(ms / 1e3 + 0.5);
+    if (seconds >= 3600)
+        snprintf(out, bytes, "%lld h %02lld min", (long long)(seconds / 3600),
+                 (long long)(seconds / 60 % 60));
+    else if (seconds >= 60)
+        snprintf(out, bytes, "%lld min %02lld s", (long long)(seconds / 60),
+                 (long long)(seconds % 60));
+    else
+        snprintf(out, bytes, "%lld s", (long long)seconds);
+}
+
+/* The live line, at most ten times a second, or the log interval's line. */
+static void show_progress(loop *r, bool due) {
+    if (!r->first || (!due && (!r->run.terminal || now_ms() - r->shown_ms < 100.0)))
+        return;
+    const swt_options *o = r->s->options;
+    const swt_dims *d = &r->s->model.dims;
+    const double step_ms = r->total_steps_ms / (double)r->step;
+    char left[48];
+    format_time_left(left, sizeof left, step_ms * (double)(o->train_steps - r->step));
+    r->shown_ms = now_ms();
+    swt_run_progress(&r->run, due,
+                     "step %6lld/%lld  loss %7.4f  %6.0f tokens/s  dropped %4.1f %%  left %s",
+                     (long long)r->step, (long long)o->train_steps, r->report.loss,
+                     1e3 * (double)(d->M * d->B * d->T) / step_ms, 100.0 * r->report.dropped, left);
+}
+
+static swt_status write_training_row(loop *r) {
+    const swt_dims *d = &r->s->model.dims;
+    const swt_report *p = &r->report;
+    const double steps = (double)(r->step - r->row_step),
+                 step_tokens = (double)(d->M * d->B * d->T);
+    const swt_metric row[] = {
+        {"step", (double)r->step, true},
+        {"tokens", (double)r->step * step_tokens, true},
+        {"loss", p->loss, false},
+        {"ce", p->ce, false},
+        {"aux", p->aux, false},
+        {"z", p->z, false},
+        {"lr", r->state.lr, false},
+        {"grad_norm", r->state.grad_norm, false},
+        {"step_ms", r->steps_ms / steps, false},
+        {"tokens_per_s", 1e3 * steps * step_tokens / r->steps_ms, false},
+        {"comm_ms", r->comm_ms / steps, false},
+        {"dropped", p->dropped, false},
+        {"load_max", p->load_max, false},
+        {"load_min", p->load_min, false},
+        {"load_cv", p->load_cv, false},
+        {"accuracy", p->accuracy, false},
+        {"flops_useful", p->flops_useful, false},
+        {"flops_padded", p->flops_padded, false},
+    };
+    return swt_run_metrics(&r->run, row, (int)(sizeof row / sizeof *row));
+}
+
+/* A training row at every log interval and at the last step. */
+static swt_status report(loop *r) {
+    const swt_options *o = r->s->options;
+    const bool due = r->step % o->train_log_every == 0 || r->step == o->train_steps;
+    swt_status status = SWT_OK;
+    if (due) {
+        SWT_TRY(swt_report_gather(&r->s->model, r->rows, r->state.targets, &r->report));
+        if (r->first)
+            status = write_training_row(r);
+        r->row_step = r->step;
+        r->steps_ms = r->comm_ms = 0.0;
+    }
+    if (status == SWT_OK)
+        show_progress(r, due);
+    return status;
+}
+
+static swt_status evaluate(loop *r) {
+    swt_eval_result e;
+    SWT_TRY(swt_evaluate(r->s, &e));
+    if (!r->first)
+        return SWT_OK;
+    swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
+                (long long)r->step, e.loss, e.loss_dropless, 100.0 * e.dropped);
+    const swt_metric row[] = {
+        {"step", (double)r->step, true},
+        {"valid_loss", e.loss, false},
+        {"valid_loss_dropless", e.loss_dropless, false},
+        {"valid_dropped", e.dropped, false},
+    };
+    return swt_run_metrics(&r->run, row, (int)(sizeof row / sizeof *row));
+}
+
+static swt_status sample(loop *r) {
+    const swt_sampling greedy = {.temperature = 0.0};
+    char *text = NULL;
+    SWT_TRY(swt_generate(r->s, r->s->options->data_prompt, 25, &greedy, &text));
+    for (char *c = text; *c != '\0'; c++)
+        if (*c == '\n' || *c == '\r')
+            *c = ' ';
+    if (r->first)
+        swt_run_say(&r->run, "step %6lld  sample: %s", (long long)r->step, text);
+    free(text);
+    return SWT_OK;
+}
+
+static bool every(int64_t interval, int64_t step) {
+    return interval > 0 && step % interval == 0;
+}
+
+/* What comes between steps. Failures of rank 0's files and a signal to any rank stop all ranks
+ * here. */
+static swt_status between_steps(loop *r, swt_status io) {
+    swt_session *s = r->s;
+    const swt_options *o = s->options;
+    const bool last = r->step == o->train_steps;
+    if (io == SWT_OK && *s->stop && !last)
+        io = SWT_FAIL(INTERRUPTED,
+                      "step %lld of %lld: interrupted, weights written; start again with "
+                      "run.init_from",
+                      (long long)r->step, (long long)o->train_steps);
+    io = swt_comm_agree(s->world, io);
+    if (io == SWT_INTERRUPTED) {
+        const swt_error why = *swt_last_error();
+        SWT_TRY(swt_checkpoint_write(s, &r->run, r->step));
+        *swt_last_error() = why;
+        return io;
+    }
+    SWT_TRY(io);
+    if (last || every(o->train_eval_every, r->step))
+        io = evaluate(r);
+    SWT_TRY(swt_comm_agree(s->world, io));
+    if (every(o->train_sample_every, r->step))
+        SWT_TRY(sample(r));
+    if (last || every(o->train_checkpoint_every, r->step))
+        SWT_TRY(swt_checkpoint_write(s, &r->run, r->step));
+    return SWT_OK;
+}
+
+/* Weights of another run, whose vocabulary must be this text's. */
+static swt_status load_start(swt_session *s) {
+    char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
+    SWT_TRY(swt_checkpoint_find(dir, sizeof dir, s->options->run_init_from));
+    swt_tokenizer theirs = {0};
+    snprintf(path, sizeof path, "%.4000s/tokenizer.json", dir);
+    SWT_TRY(swt_tokenizer_read(&theirs, path));
+    const swt_tokenizer *own = &s->tokenizer;
+    const bool same = theirs.kind == own->kind && theirs.vocab == own->vocab &&
+                      (own->kind == SWT_TOKENIZER_BYTE ||
+                       memcmp(theirs.code_points, own->code_points,
+                              (size_t)own->vocab * sizeof *own->code_points) == 0);
+    swt_tokenizer_fini(&theirs);
+    if (!same)
+        return SWT_FAIL(CHECKPOINT,
+                        "%s: was trained with another vocabulary than that of %s; train on "
+                        "the same text",
+                        dir, s->data_path);
+    snprintf(path, sizeof path, "%.4000s/weights.safetensors", dir);
+    return swt_weights_load(&s->model, path, SWT_CHECKPOINT);
+}
+
+static swt_status start_weights(swt_session *s) {
+    const swt_options *o = s->options;
+    swt_status status = SWT_OK;
+    if (o->run_init_from[0] != '\0')
+        status = load_start(s);
+    else
+        status = swt_model_init_values(&s->model, (swt_init)o->model_init, o->model_init_scale,
+                                       (uint64_t)o->train_seed);
+    return swt_comm_agree(s->world, status);
+}
+
+static void introduce(loop *r) {
+    swt_session *s = r->s;
+    const swt_dims *d = &s->model.dims;
+    size_t bytes = 0;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        bytes += s->model.arenas[i].planned_bytes;
+    swt_run_say(&r->run, "swt-dist %s: %d rank%s of %d thread%s (%s, %s), run directory %s",
+                SWT_VERSION, s->world->size, s->world->size == 1 ? "" : "s", s->device.threads,
+                s->device.threads == 1 ? "" : "s", s->device.table->name, s->world->table->name,
+                r->run.path);
+    swt_run_say(&r->run,
+                "text %s: %lld training and %lld validation windows of %lld, vocabulary %lld",
+                s->data_path, (long long)s->data.train_windows, (long long)s->data.valid_windows,
+                (long long)d->T, (long long)d->V);
+    swt_run_say(
+        &r->run,
+        "model: %lld parameters, %lld active per token; %lld experts, %lld on rank 0; groups of "
+        "%d ranks",
+        (long long)s->model.params.total, (long long)s->model.params.active, (long long)d->E,
+        (long long)s->dist.El, s->dist.P);
+    swt_run_say(&r->run,
+                "step: %lld micro-batches of %lld x %lld tokens; memory of rank 0: %.1f MiB",
+                (long long)d->M, (long long)d->B, (long long)d->T, (double)bytes / 1048576.0);
+    if (s->world->size > d->M)
+        swt_run_say(
+            &r->run,
+            "warning: %d ranks for %lld micro-batches: some ranks only serve their experts; "
+            "raise batch.micro_batches",
+            s->world->size, (long long)d->M);
+}
+
+static swt_status prepare(loop *r) {
+    swt_session *s = r->s;
+    swt_dims d;
+    swt_status status = swt_session_read_text(s, NULL);
+    if (status == SWT_OK)
+        status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_session_open_model(s, &d, true));
+    SWT_TRY(start_weights(s));
+    status = swt_report_alloc(&s->model, &r->rows);
+    if (status == SWT_OK && r->first)
+        status = swt_run_create(&r->run, s->options);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    if (r->first)
+        introduce(r);
+    return SWT_OK;
+}
+
+swt_status swt_command_train(swt_session *s) {
+    loop r = {.s = s, .first = s->world->rank == 0};
+    swt_status status = prepare(&r);
+    if (status == SWT_OK && s->options->train_steps == 0)
+        status = between_steps(&r, SWT_OK);
+    while (status == SWT_OK && r.step < s->options->train_steps) {
+        SWT_TRY_TO(status, done, run_step(&r));
+        status = between_steps(&r, report(&r));
+    }
+    if (status == SWT_OK && r.first)
+        swt_run_say(&r.run, "done: %lld steps, %s", (long long)r.step, r.run.path);
+done:
+    if (r.run.metrics != NULL)
+        swt_run_close(&r.run);
+    free(r.rows);
+    return status;
+}

@@ -1,0 +1,254 @@
+/* The command line: which command, which flags, and in which order the sources of a value apply:
+ * preset < file < flags. */
+#include "train/options.h"
+
+#include "train/options_table.h"
+#include "train/rundir.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* A command line taken apart: for each row the last value given and the argument it stood in. */
+typedef struct arguments {
+    const swt_command_row *command;
+    const char *values[SWT_OPTION_LIMIT]; /* NULL: not given */
+    const char *flags[SWT_OPTION_LIMIT];  /* "--experts" or "--experts=4" */
+} arguments;
+
+/* ---- defaults and single keys */
+
+static void reset(swt_options *o, const swt_option *row, swt_preset preset) {
+    /* Every default of the table is one of its row's values; a test reads them all. */
+    (void)swt_option_read(o, row, preset == SWT_PRESET_T5 ? row->t5 : row->labml);
+}
+
+void swt_options_reset_keys(swt_options *o, swt_preset preset) {
+    for (int i = 0; i < swt_option_count; i++) {
+        if (swt_option_table[i].key != NULL)
+            reset(o, &swt_option_table[i], preset);
+    }
+}
+
+void swt_options_defaults(swt_options *out, swt_preset preset) {
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < swt_option_count; i++)
+        reset(out, &swt_option_table[i], preset);
+}
+
+swt_status swt_options_set(swt_options *o, const char *key, const char *text, const char *where) {
+    const swt_option *row = swt_option_of_key(key);
+    if (row == NULL)
+        return SWT_FAIL(USAGE, "%s: %.60s: unknown key; did you mean %s?", where, key,
+                        swt_option_nearest(key, SWT_TAKES_ALL, true)->key);
+    return swt_option_set(o, row, text, where, SWT_USAGE);
+}
+
+const char *swt_options_choice_name(const char *key, int value) {
+    const swt_option *row = swt_option_of_key(key);
+    if (row == NULL || row->choices == NULL)
+        return "?";
+    for (int i = 0; row->choices[i] != NULL; i++) {
+        if (i == value)
+            return row->choices[i];
+    }
+    return "?";
+}
+
+/* ---- taking the command line apart */
+
+/* --help, --version and --help-config win over everything else on the line. */
+static swt_status find_help(swt_options *out, int argc, char *const *argv) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            out->command = SWT_COMMAND_HELP;
+            return SWT_OK;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            out->command = SWT_COMMAND_VERSION;
+            return SWT_OK;
+        }
+        if (strncmp(argv[i], "--help-config", 13) == 0) {
+            out->help_markdown = strcmp(argv[i], "--help-config=markdown") == 0;
+            if (!out->help_markdown && argv[i][13] != '\0')
+                return SWT_FAIL(USAGE,
+                                "%.60s: unknown flag; use --help-config or "
+                                "--help-config=markdown",
+                                argv[i]);
+            out->command = SWT_COMMAND_HELP_CONFIG;
+            return SWT_OK;
+        }
+    }
+    return SWT_OK;
+}
+
+static swt_status find_command(arguments *a, const char *word) {
+    const swt_command_row *nearest = &swt_command_table[0];
+    int nearest_distance = INT_MAX;
+    for (int i = 0; i < swt_command_count; i++) {
+        const int d = swt_edit_distance(word, swt_command_table[i].name);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = &swt_command_table[i];
+        }
+    }
+    a->command = nearest;
+    return nearest_distance == 0 ? SWT_OK
+                                 : SWT_FAIL(USAGE,
+                                            "%.60s: unknown command; did you mean %s? "
+                                            "(--help lists them)",
+                                            word, nearest->name);
+}
+
+/* Whether the argument is this flag, alone or followed by =VALUE. */
+static bool is_flag(const char *argument, const char *flag, const char *prefix) {
+    const size_t p = strlen(prefix), n = strlen(flag);
+    return strncmp(argument, prefix, p) == 0 && strncmp(argument + p, flag, n) == 0 &&
+           (argument[p + n] == '\0' || argument[p + n] == '=');
+}
+
+static const swt_option *find_flag(const char *argument) {
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if ((row->flag != NULL && is_flag(argument, row->flag, "")) ||
+            (row->key != NULL && is_flag(argument, row->key, "--")))
+            return row;
+    }
+    return NULL;
+}
+
+static swt_status unknown_flag(const arguments *a, const char *argument) {
+    char name[SWT_OPTION_NAME_BYTES], flag[SWT_OPTION_NAME_BYTES];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
+    swt_option_flag(swt_option_nearest(name, 1u << a->command->command, false), flag, sizeof flag);
+    return SWT_FAIL(USAGE, "%s: unknown flag; did you mean %s? (--help-config lists all)", name,
+                    flag);
+}
+
+/* The flag of another command: say whose it is. */
+static swt_status foreign_flag(const arguments *a, const swt_option *row) {
+    char flag[SWT_OPTION_NAME_BYTES], takers[SWT_OPTION_NAME_BYTES] = "";
+    swt_option_flag(row, flag, sizeof flag);
+    size_t used = 0;
+    for (int i = 0; i < swt_command_count; i++) {
+        if ((row->commands & (1u << swt_command_table[i].command)) != 0)
+            used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s",
+                                     used > 0 ? ", " : "", swt_command_table[i].name);
+    }
+    return SWT_FAIL(USAGE, "%s: the command %s does not take it; it belongs to %s", flag,
+                    a->command->name, takers);
+}
+
+static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
+    const bool named = argc > 1 && argv[1][0] != '-';
+    SWT_TRY(find_command(a, named ? argv[1] : "train"));
+    for (int i = named ? 2 : 1; i < argc; i++) {
+        const char *argument = argv[i];
+        if (strncmp(argument, "--", 2) != 0)
+            return SWT_FAIL(USAGE,
+                            "\"%.60s\": stands where a flag is expected; write --KEY VALUE or "
+                            "--KEY=VALUE",
+                            argument);
+        const swt_option *row = find_flag(argument);
+        if (row == NULL)
+            return unknown_flag(a, argument);
+        if ((row->commands & (1u << a->command->command)) == 0)
+            return foreign_flag(a, row);
+        const char *equals = strchr(argument, '=');
+        if (equals == NULL && (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0))
+            return SWT_FAIL(USAGE, "%s: has no value; write %s VALUE or %s=VALUE", argument,
+                            argument, argument);
+        const ptrdiff_t index = row - swt_option_table;
+        a->flags[index] = argument;
+        a->values[index] = equals != NULL ? equals + 1 : argv[++i];
+    }
+    return SWT_OK;
+}
+
+/* ---- putting the options together */
+
+static swt_status apply_flag(swt_options *o, const arguments *a, int index) {
+    if (a->values[index] == NULL)
+        return SWT_OK;
+    char where[SWT_OPTION_NAME_BYTES];
+    snprintf(where, sizeof where, "%.*s", (int)strcspn(a->flags[index], "="), a->flags[index]);
+    return swt_option_set(o, &swt_option_table[index], a->values[index], where, SWT_USAGE);
+}
+
+static swt_status check_required(const arguments *a) {
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        const bool required = (row->required & (1u << a->command->command)) != 0;
+        const bool path = row->type == SWT_OPTION_TEXT && row->bytes == SWT_PATH_BYTES;
+        if (required && a->values[i] == NULL)
+            return SWT_FAIL(USAGE, "%s: needs %s; add %s %s", a->command->name, row->flag,
+                            row->flag, row->value);
+        /* An unset shell variable, most likely; only a key's path may be empty, for its default. */
+        if (path && (required || row->key == NULL) && a->values[i] != NULL &&
+            a->values[i][0] == '\0')
+            return SWT_FAIL(USAGE, "%s: is empty; give a path", row->flag);
+    }
+    return SWT_OK;
+}
+
+/* The file of --config, or of the checkpoint; path is empty where there is none. */
+static swt_status find_file(const swt_options *o, char *path, size_t path_bytes,
+                            bool *from_checkpoint) {
+    *from_checkpoint = o->checkpoint_path[0] != '\0';
+    path[0] = '\0';
+    if (!*from_checkpoint) {
+        snprintf(path, path_bytes, "%s", o->config_path);
+        return SWT_OK;
+    }
+    char dir[SWT_PATH_BYTES];
+    SWT_TRY(swt_checkpoint_find(dir, sizeof dir, o->checkpoint_path));
+    const int n = snprintf(path, path_bytes, "%s/config.yaml", dir);
+    if (n < 0 || (size_t)n >= path_bytes)
+        return SWT_FAIL(CHECKPOINT, "%s: the path is too long; at most %zu bytes are possible",
+                        swt_path_tail(dir), path_bytes - 1);
+    return SWT_OK;
+}
+
+static swt_status assemble(swt_options *o, const arguments *a) {
+    const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
+    const bool preset_given = a->values[preset_index] != NULL;
+    swt_options_defaults(o, SWT_PRESET_LABML);
+    SWT_TRY(apply_flag(o, a, preset_index));
+    swt_options_defaults(o, (swt_preset)o->model_preset);
+    o->command = a->command->command;
+    for (int i = 0; i < swt_option_count; i++) {
+        if (swt_option_table[i].key == NULL)
+            SWT_TRY(apply_flag(o, a, i));
+    }
+    char path[SWT_PATH_BYTES];
+    bool from_checkpoint;
+    SWT_TRY(find_file(o, path, sizeof path, &from_checkpoint));
+    if (path[0] != '\0') {
+        SWT_TRY(swt_options_apply_yaml(o, path, from_checkpoint ? SWT_CHECKPOINT : SWT_USAGE,
+                                       preset_given));
+    } else if (!preset_given) {
+        /* labml's 32 sequences a step, cut so that up to four ranks have work of their own. */
+        o->batch_sequences = 8;
+        o->batch_micro_batches = 4;
+    }
+    for (int i = 0; i < swt_option_count; i++) {
+        if (swt_option_table[i].key != NULL)
+            SWT_TRY(apply_flag(o, a, i));
+        else if (swt_option_table[i].offset == offsetof(swt_options, prompt) &&
+                 a->values[i] == NULL)
+            memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
+    }
+    return SWT_OK;
+}
+
+swt_status swt_options_parse(swt_options *out, int argc, char *const *argv) {
+    swt_options_defaults(out, SWT_PRESET_LABML);
+    SWT_TRY(find_help(out, argc, argv));
+    if (out->command != SWT_COMMAND_TRAIN)
+        return SWT_OK;
+    arguments a = {0};
+    SWT_TRY(read_arguments(&a, argc, argv));
+    SWT_TRY(check_required(&a));
+    SWT_TRY(assemble(out, &a));
+    SWT_TRY(swt_options_check(out));
+    return SWT_OK;
+}

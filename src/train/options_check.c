@@ -1,0 +1,115 @@
+/* What can be said about the options as a whole, before there is any data: what is not built yet,
+ * and what does not fit together. */
+#include "base/checked.h"
+#include "train/options_table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static swt_status check_built(const swt_options *o, const swt_option *row) {
+    if (swt_option_is_built(o, row))
+        return SWT_OK;
+    if (row->refusal != NULL)
+        return SWT_FAIL(USAGE, "%s: %s", row->key, row->refusal);
+    char value[SWT_OPTION_NAME_BYTES], use[SWT_OPTION_NAME_BYTES];
+    swt_option_format(o, row, value, sizeof value);
+    swt_option_alternatives(row, " or ", use, sizeof use);
+    return SWT_FAIL(USAGE, "%s: %s is not built yet; use %s", row->key, value, use);
+}
+
+/* Numbers that did not come from text, such as a batch file's shape, have not met their range. */
+static swt_status check_range(const swt_options *o, const swt_option *row) {
+    if (row->type != SWT_OPTION_INT && row->type != SWT_OPTION_REAL)
+        return SWT_OK;
+    char value[SWT_OPTION_NAME_BYTES], expected[SWT_OPTION_RANGE_BYTES];
+    swt_option_format(o, row, value, sizeof value);
+    swt_options scratch;
+    if (swt_option_read(&scratch, row, value))
+        return SWT_OK;
+    swt_option_expected(row, expected, sizeof expected);
+    return SWT_FAIL(USAGE, "%s: is %s; it must be %s", row->key, value, expected);
+}
+
+/* A size that several keys make together. */
+typedef struct product {
+    const char *keys;
+    int64_t factors[4];
+    int64_t most;
+} product;
+
+static swt_status check_products(const product *products, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const product *p = &products[i];
+        int64_t size = 1;
+        bool fits = true;
+        for (int j = 0; j < 4 && fits; j++) {
+            /* A factor that the row does not need, or one not known yet, is 0. */
+            const int64_t factor = p->factors[j] == 0 ? 1 : p->factors[j];
+            fits = swt_checked_mul(size, factor, &size) && size <= p->most;
+        }
+        if (!fits)
+            return SWT_FAIL(USAGE, "%s: together more than %" PRId64 "; make one of them smaller",
+                            p->keys, p->most);
+    }
+    return SWT_OK;
+}
+
+static swt_status check_sizes(const swt_options *o) {
+    /* A random number's counter holds the element of a tensor in 32 bits; a token's number is I32.
+     * What is larger than 2^48 elements fits no machine; with this bound, sums over layers and
+     * bytes stay inside int64. */
+    const int64_t element_most = INT64_C(1) << 32, token_most = INT32_MAX,
+                  size_most = INT64_C(1) << 48, run_most = INT64_C(1) << 62;
+    const int64_t B = o->batch_sequences, T = o->batch_seq_len, Tt = o->batch_target_len,
+                  M = o->batch_micro_batches, C = o->model_width, H = o->model_heads,
+                  F = o->model_hidden, V = o->model_vocab, E = o->moe_experts, L = o->model_layers;
+    const int64_t N = B * T, HD = o->model_head_width > 0 ? H * o->model_head_width : C;
+    const int64_t slots = swt_max(o->moe_capacity, o->moe_min_capacity) *
+                          (o->moe_group == SWT_GROUP_SEQUENCE ? B : 1);
+    const product products[] = {
+        {"batch.sequences x batch.seq_len", {B, T}, token_most},
+        {"batch.sequences x batch.target_len", {B, Tt}, token_most},
+        {"batch.sequences x batch.seq_len x model.width", {N, C}, element_most},
+        {"batch.sequences x batch.target_len x model.width", {B, Tt, C}, element_most},
+        {"batch.sequences x batch.seq_len x model.heads x model.head_width", {N, HD}, element_most},
+        {"batch.sequences x batch.seq_len x model.hidden", {N, F}, size_most},
+        {"batch.sequences x batch.seq_len x model.vocab", {N, V}, size_most},
+        {"batch.sequences x model.heads x batch.seq_len^2", {B, H, T, T}, size_most},
+        {"train.steps x batch.micro_batches x batch.sequences x batch.seq_len",
+         {o->train_steps, M, N},
+         run_most},
+        {"model.vocab x model.width", {V, C}, element_most},
+        {"model.width x model.heads x model.head_width", {C, HD}, element_most},
+        {"model.width x model.hidden", {C, F}, element_most},
+        {"model.layers x moe.experts x model.width x model.hidden", {L, E, C, F}, size_most},
+        {"moe.experts x moe.capacity or moe.min_capacity x model.width", {E, slots, C}, size_most},
+        {"moe.experts x moe.capacity or moe.min_capacity x model.hidden", {E, slots, F}, size_most},
+    };
+    return check_products(products, sizeof products / sizeof products[0]);
+}
+
+swt_status swt_options_check(const swt_options *o) {
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (row->key == NULL)
+            continue;
+        SWT_TRY(check_range(o, row));
+        SWT_TRY(check_built(o, row));
+    }
+    if (o->model_head_width == 0 && o->model_width % o->model_heads != 0)
+        return SWT_FAIL(USAGE,
+                        "model.width: %" PRId64 " does not divide by model.heads %" PRId64
+                        "; choose a multiple, or set model.head_width",
+                        o->model_width, o->model_heads);
+    if (o->model_vocab > 0 && o->model_pad_id >= o->model_vocab)
+        return SWT_FAIL(USAGE,
+                        "model.pad_id: %" PRId64 " is no token of a vocabulary of %" PRId64
+                        "; choose one below, or -1 for none",
+                        o->model_pad_id, o->model_vocab);
+    if (o->dist_expert_ranks > o->moe_experts)
+        return SWT_FAIL(USAGE,
+                        "dist.expert_ranks: %" PRId64 " ranks cannot share %" PRId64
+                        " experts; use at most as many ranks as moe.experts, or 0",
+                        o->dist_expert_ranks, o->moe_experts);
+    return check_sizes(o);
+}

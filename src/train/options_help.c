@@ -1,0 +1,287 @@
+/* --help (one page), and --help-config as aligned text and as Markdown. */
+#include "train/options_table.h"
+
+#include <string.h>
+
+enum { PAGE_COLUMNS = 96, FLAG_COLUMN = 28, INDENT = 6 };
+
+/* ---- text that keeps its margins */
+
+/* Continue a line at column `at` with words, breaking before PAGE_COLUMNS; later lines start at
+ * `indent`. Ends the line. */
+static void wrap(FILE *f, int at, int indent, const char *text) {
+    const char *word = text;
+    bool first = true;
+    while (*word != '\0') {
+        const int n = (int)strcspn(word, " ");
+        if (!first && at + 1 + n > PAGE_COLUMNS) {
+            fprintf(f, "\n%*s", indent, "");
+            at = indent;
+            first = true;
+        }
+        fprintf(f, "%s%.*s", first ? "" : " ", n, word);
+        at += n + !first;
+        first = false;
+        word += n;
+        word += strspn(word, " ");
+    }
+    fputc('\n', f);
+}
+
+/* A term, then its meaning from `column` on; a term that is too long has a line of its own. */
+static void print_term(FILE *f, int column, const char *term, const char *meaning) {
+    const int n = fprintf(f, "  %s", term);
+    if (n + 2 > column)
+        fprintf(f, "\n%*s", column, "");
+    else
+        fprintf(f, "%*s", column - n, "");
+    wrap(f, column, column, meaning);
+}
+
+/* ---- pieces made from a row */
+
+/* "--experts N", "--device auto|cpu|cuda". */
+static void flag_term(const swt_option *row, char *out, size_t out_bytes) {
+    char flag[SWT_OPTION_NAME_BYTES];
+    swt_option_flag(row, flag, sizeof flag);
+    const char *value = row->type == SWT_OPTION_INT    ? "N"
+                        : row->type == SWT_OPTION_REAL ? "X"
+                        : row->type == SWT_OPTION_TEXT ? row->value
+                                                       : NULL;
+    size_t used = (size_t)snprintf(out, out_bytes, "%s %s", flag, value != NULL ? value : "");
+    if (value != NULL)
+        return;
+    for (int i = 0; row->choices[i] != NULL && used < out_bytes; i++)
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", i > 0 ? "|" : "",
+                                 row->choices[i]);
+}
+
+/* A default as the pages show it: a text in quotes, an empty one as a dash. */
+static void default_term(const swt_option *row, const char *value, char *out, size_t out_bytes) {
+    const bool text = row->type == SWT_OPTION_TEXT;
+    if (text && value[0] == '\0')
+        snprintf(out, out_bytes, "-");
+    else
+        snprintf(out, out_bytes, text ? "\"%s\"" : "%s", value);
+}
+
+/* "1 to 65536 experts", "char, byte", "FILE". */
+static void values_term(const swt_option *row, char *out, size_t out_bytes) {
+    if (row->type == SWT_OPTION_TEXT) {
+        snprintf(out, out_bytes, "%s", row->value);
+        return;
+    }
+    swt_option_range(row, out, out_bytes);
+    const size_t n = strlen(out);
+    if (row->unit != NULL)
+        snprintf(out + n, out_bytes - n, " %s", row->unit);
+}
+
+/* The help and, where some values wait for their code, which ones are there. */
+static void meaning(const swt_option *row, char *out, size_t out_bytes) {
+    const int n = snprintf(out, out_bytes, "%s", row->help);
+    if (row->built == NULL)
+        return;
+    char built[SWT_OPTION_NAME_BYTES];
+    swt_option_alternatives(row, ", ", built, sizeof built);
+    snprintf(out + n, out_bytes - (size_t)n, " (Built today: %s.)", built);
+}
+
+/* The first sentence of the help, with the labml default where there is one. */
+static void short_meaning(const swt_option *row, char *out, size_t out_bytes) {
+    const char *end = strstr(row->help, ". ");
+    int n = end != NULL ? (int)(end - row->help) : (int)strlen(row->help);
+    if (row->help[n] == '\0' && row->help[n - 1] == '.')
+        n--;
+    const bool shown = row->labml[0] != '\0';
+    const bool required = row->key == NULL && row->required != 0;
+    snprintf(out, out_bytes, "%.*s%s%s%s", n, row->help, shown ? " [" : "",
+             required ? " (required)" : row->labml, shown ? "]" : "");
+}
+
+/* "train, plan, probe" */
+static void print_commands_of(FILE *f, const swt_option *row) {
+    const char *between = "";
+    for (int i = 0; i < swt_command_count; i++) {
+        if ((row->commands & (1u << swt_command_table[i].command)) == 0)
+            continue;
+        fprintf(f, "%s%s", between, swt_command_table[i].name);
+        between = ", ";
+    }
+}
+
+static void print_flag(FILE *f, const swt_option *row) {
+    char term[SWT_OPTION_RANGE_BYTES], text[SWT_OPTION_TEXT_BYTES];
+    flag_term(row, term, sizeof term);
+    short_meaning(row, text, sizeof text);
+    print_term(f, FLAG_COLUMN, term, text);
+}
+
+/* ---- --help */
+
+static void print_commands(FILE *f) {
+    fputs("\nCommands\n", f);
+    for (int i = 0; i < swt_command_count; i++)
+        print_term(f, 14, swt_command_table[i].name, swt_command_table[i].summary);
+}
+
+static void print_frequent_flags(FILE *f) {
+    fputs("\nFrequent flags, each short for a key (in brackets the default of the labml preset)\n",
+          f);
+    for (int i = 0; i < swt_option_count; i++) {
+        if (swt_option_table[i].key != NULL && swt_option_table[i].flag != NULL)
+            print_flag(f, &swt_option_table[i]);
+    }
+}
+
+static void print_arguments(FILE *f) {
+    unsigned commands = 0;
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (row->key != NULL)
+            continue;
+        if (row->commands != commands) {
+            fputs("\nFlags of ", f);
+            print_commands_of(f, row);
+            fputc('\n', f);
+            commands = row->commands;
+        }
+        print_flag(f, row);
+    }
+}
+
+void swt_options_print_help(FILE *f) {
+    fputs("swt-dist trains Switch Transformers with expert parallelism: in a sparse layer a router "
+          "sends\n"
+          "each token to one of many experts, and the experts are spread over MPI ranks.\n"
+          "\n"
+          "Usage\n"
+          "  swt-dist [train] [--config FILE.yaml] [--KEY VALUE]...\n",
+          f);
+    for (int i = 0; i < swt_command_count; i++) {
+        const swt_command_row *c = &swt_command_table[i];
+        if (c->command != SWT_COMMAND_TRAIN)
+            fprintf(f, "  swt-dist %-8s %s [--KEY VALUE]...\n", c->name, c->arguments);
+    }
+    fputs("  swt-dist --help | --help-config | --version\n", f);
+    print_commands(f);
+    print_frequent_flags(f);
+    print_arguments(f);
+    fputs(
+        "\n"
+        "Every key of the configuration is a flag by its full name: --moe.capacity_factor 1.25.\n"
+        "Flags win over the file, the file over the defaults of the preset. Without --config and\n"
+        "--model.preset a step is 4 micro-batches of 8 sequences, so that 4 ranks have work.\n"
+        "\n"
+        "Examples\n"
+        "  swt-dist --experts 16                          on one rank\n"
+        "  mpirun -np 4 swt-dist --experts 16             the same on four, four experts each\n"
+        "  swt-dist --config configs/labml-shakespeare.yaml --out runs/first\n"
+        "  swt-dist plan --experts 64 --ranks 8           what it would need, before it runs\n"
+        "  swt-dist generate --checkpoint runs/first --prompt \"It is\" --tokens 200\n"
+        "\n"
+        "Exit codes\n"
+        "  0 done   2 usage or configuration   3 a file   4 a checkpoint   5 numbers\n"
+        "  6 a peer or communication failed    130 interrupted, weights written\n"
+        "\n"
+        "Read on\n"
+        "  swt-dist --help-config     every key: defaults of both presets, range, meaning\n"
+        "  docs/options.md            the same as a page;  README.md  where to start\n",
+        f);
+}
+
+/* ---- --help-config */
+
+static void print_key_text(FILE *f, const swt_option *row) {
+    char name[SWT_OPTION_RANGE_BYTES], labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES],
+        values[SWT_OPTION_RANGE_BYTES], text[SWT_OPTION_TEXT_BYTES];
+    snprintf(name, sizeof name, "%s%s%s", row->key, row->flag != NULL ? ", " : "",
+             row->flag != NULL ? row->flag : "");
+    default_term(row, row->labml, labml, sizeof labml);
+    default_term(row, row->t5, t5, sizeof t5);
+    values_term(row, values, sizeof values);
+    meaning(row, text, sizeof text);
+    fprintf(f, "  %-26s %-12s %-16s %s\n%*s", name, labml, t5, values, INDENT, "");
+    wrap(f, INDENT, INDENT, text);
+}
+
+static void print_key_markdown(FILE *f, const swt_option *row) {
+    char labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES], values[SWT_OPTION_RANGE_BYTES],
+        text[SWT_OPTION_TEXT_BYTES];
+    default_term(row, row->labml, labml, sizeof labml);
+    default_term(row, row->t5, t5, sizeof t5);
+    values_term(row, values, sizeof values);
+    meaning(row, text, sizeof text);
+    fprintf(f, "| `%s`%s%s%s | %s | %s | %s | %s |\n", row->key, row->flag != NULL ? " `" : "",
+            row->flag != NULL ? row->flag : "", row->flag != NULL ? "`" : "", labml, t5, values,
+            text);
+}
+
+static void print_arguments_markdown(FILE *f) {
+    fputs("\n## Flags of single commands\n\nThey have no key and stand in no file.\n\n"
+          "| flag | commands | default | values | meaning |\n| --- | --- | --- | --- | --- |\n",
+          f);
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (row->key != NULL)
+            continue;
+        char value[SWT_OPTION_NAME_BYTES], values[SWT_OPTION_RANGE_BYTES];
+        default_term(row, row->labml, value, sizeof value);
+        values_term(row, values, sizeof values);
+        fprintf(f, "| `%s` | ", row->flag);
+        print_commands_of(f, row);
+        fprintf(f, " | %s | %s | %s |\n", value, values, row->help);
+    }
+}
+
+static void print_section(FILE *f, const swt_option_section *section, bool markdown) {
+    if (markdown)
+        fprintf(f,
+                "\n## %s: %s\n\n| key | labml | t5 | values | meaning |\n"
+                "| --- | --- | --- | --- | --- |\n",
+                section->name, section->title);
+    else
+        fprintf(f, "\n%s: %s\n", section->name, section->title);
+    for (int i = 0; i < swt_option_count; i++) {
+        if (!swt_option_in_section(&swt_option_table[i], section->name))
+            continue;
+        if (markdown)
+            print_key_markdown(f, &swt_option_table[i]);
+        else
+            print_key_text(f, &swt_option_table[i]);
+    }
+}
+
+void swt_options_print_config_help(FILE *f, bool markdown) {
+    if (markdown)
+        fputs(
+            "# Configuration\n"
+            "\n"
+            "`swt-dist --help-config=markdown` prints this page from the table in\n"
+            "`src/train/options_table.c`; a test compares the two.\n"
+            "\n"
+            "A key stands in a YAML file under its section, and on the command line as a flag by "
+            "its\n"
+            "full name: `moe:` and below it `experts: 16` is `--moe.experts 16` or `--experts "
+            "16`.\n"
+            "Flags win over the file, the file over the defaults of the preset. Without "
+            "`--config`,\n"
+            "`--checkpoint` and `--model.preset` the program trains the labml preset with\n"
+            "`batch.sequences` 8 and `batch.micro_batches` 4, so that up to four ranks have work.\n"
+            "A key that the chosen model does not use may have any value in its range. A value "
+            "that\n"
+            "is not built yet is refused by name.\n",
+            f);
+    else
+        fputs("Keys of the configuration: --KEY VALUE on the command line, or in the file of "
+              "--config:\n"
+              "  moe:\n"
+              "    experts: 16\n"
+              "\n"
+              "  key                        labml        t5               values\n",
+              f);
+    for (int i = 0; i < swt_option_section_count; i++)
+        print_section(f, &swt_option_sections[i], markdown);
+    if (markdown)
+        print_arguments_markdown(f);
+}

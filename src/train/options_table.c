@@ -1,0 +1,299 @@
+#include "train/options_table.h"
+
+#define FIELD(field) .offset = offsetof(swt_options, field)
+#define INT(field, least, most, of)                                                                \
+    .type = SWT_OPTION_INT, FIELD(field), .min = (least), .max = (most), .unit = (of)
+#define REAL(field, from, to, of)                                                                  \
+    .type = SWT_OPTION_REAL, FIELD(field), .low = (from), .high = (to), .unit = (of)
+#define CHOICE(field, ...)                                                                         \
+    .type = SWT_OPTION_CHOICE, FIELD(field), .choices = (const char *const[]) {                    \
+        __VA_ARGS__, NULL                                                                          \
+    }
+#define WORDS(field, no, yes)                                                                      \
+    .type = SWT_OPTION_BOOL, FIELD(field), .choices = (const char *const[]) {                      \
+        no, yes, NULL                                                                              \
+    }
+#define BOOL(field) WORDS(field, "false", "true")
+#define TEXT(field, name)                                                                          \
+    .type = SWT_OPTION_TEXT, FIELD(field), .bytes = sizeof(((swt_options *)NULL)->field),          \
+    .value = (name)
+#define BOTH(text)        .labml = (text), .t5 = (text)
+#define PRESETS(one, two) .labml = (one), .t5 = (two)
+#define KEY(name, set, ...)                                                                        \
+    { .key = (name), .commands = SWT_TAKES_##set, __VA_ARGS__ }
+#define ARGUMENT(name, set, ...)                                                                   \
+    { .flag = (name), .commands = SWT_TAKES_##set, __VA_ARGS__ }
+
+/* Rows stand section by section, in the order of the pages and files made from them. A default or a
+ * range changes here and nowhere else; docs/options.md is printed from this table. The upper bounds
+ * keep every size far from the end of int64; what several keys amount to is checked in
+ * options_check.c.                                                                               */
+const swt_option swt_option_table[] = {
+    KEY("model.preset", ALL, CHOICE(model_preset, "labml", "t5"), PRESETS("labml", "t5"),
+        .built = "labml",
+        .help =
+            "The family whose defaults every other key starts from. labml: a small decoder with "
+            "LayerNorm and biases; t5: the encoder-decoder of the Switch Transformer paper."),
+    KEY("model.stacks", ALL, CHOICE(model_stacks, "decoder", "encoder-decoder"),
+        PRESETS("decoder", "encoder-decoder"), .built = "decoder",
+        .help = "A decoder alone, or an encoder and a decoder with cross-attention."),
+    KEY("model.vocab", ALL, INT(model_vocab, 0, 16777216, "tokens"), BOTH("0"),
+        .help = "Size of the vocabulary. 0 takes it from the tokenizer."),
+    KEY("model.layers", ALL, .flag = "--layers", INT(model_layers, 1, 65535, "blocks"),
+        PRESETS("6", "12"), .help = "Blocks in the decoder."),
+    KEY("model.encoder_layers", ALL, INT(model_encoder_layers, 0, 65535, "blocks"), BOTH("0"),
+        .help = "Blocks in the encoder, where there is one. 0 is the same as model.layers."),
+    KEY("model.width", ALL, INT(model_width, 1, 65536, "features"), PRESETS("128", "768"),
+        .help = "Features of a token between the blocks, C."),
+    KEY("model.heads", ALL, INT(model_heads, 1, 4096, "heads"), PRESETS("4", "12"),
+        .help = "Attention heads, H."),
+    KEY("model.head_width", ALL, INT(model_head_width, 0, 65536, "features"), PRESETS("0", "64"),
+        .help = "Features of one head, D. 0 is model.width / model.heads, which must divide."),
+    KEY("model.hidden", ALL, INT(model_hidden, 1, 1048576, "features"), PRESETS("256", "2048"),
+        .help = "Hidden features of an expert and of a dense feed-forward layer, F."),
+    KEY("model.norm", ALL, CHOICE(model_norm, "layernorm", "rmsnorm"),
+        PRESETS("layernorm", "rmsnorm"), .built = "layernorm",
+        .help = "The normalisation before each sub-layer. layernorm: eps 1e-5, with bias; rmsnorm: "
+                "eps 1e-6, without."),
+    KEY("model.positions", ALL, CHOICE(model_positions, "none", "relative"),
+        PRESETS("none", "relative"), .built = "none",
+        .help = "How attention learns where a token stands. none: from the causal mask alone; "
+                "relative: a bias for each head by distance, 32 buckets up to 128."),
+    KEY("model.attn_scale", ALL, CHOICE(model_attn_scale, "sqrt", "one"), PRESETS("sqrt", "one"),
+        .help = "Factor of the attention scores. sqrt: 1 / sqrt(head width); one: 1."),
+    KEY("model.bias", ALL, BOOL(model_bias), PRESETS("true", "false"),
+        .help = "Whether linear layers have a bias, the router's included."),
+    KEY("model.ffn", ALL, CHOICE(model_ffn, "relu", "gelu", "geglu"), PRESETS("relu", "geglu"),
+        .built = "relu",
+        .help =
+            "The function inside the feed-forward layers. geglu: gelu(wi x) times a gate (wg x)."),
+    KEY("model.tied", ALL, BOOL(model_tied), PRESETS("false", "true"), .built = "false",
+        .help = "Whether the head uses the embedding's matrix, scaled by width^-0.5."),
+    KEY("model.dropout", ALL, REAL(model_dropout, 0, 1, NULL), .below_high = true, BOTH("0"),
+        .built = "0",
+        .help = "Share of values zeroed in training: sub-layer outputs, attention weights, dense "
+                "hidden values."),
+    KEY("model.pad_id", ALL, INT(model_pad_id, -1, 16777215, NULL), PRESETS("-1", "0"),
+        .help = "The token that is padding. -1: there is none."),
+    KEY("model.init", ALL, CHOICE(model_init, "labml", "pytorch", "switch"),
+        PRESETS("labml", "switch"),
+        .help = "How parameters are drawn. pytorch: by PyTorch's defaults, each tensor by itself; "
+                "labml: the same, but experts and layers start as copies of the first; switch: "
+                "truncated normal, std sqrt(init_scale / fan-in)."),
+    KEY("model.init_scale", ALL, REAL(model_init_scale, 0, 1e6, NULL), .above_low = true,
+        BOTH("0.1"),
+        .help =
+            "Scale of model.init switch. The paper found 0.1 stable where the usual 1.0 is not."),
+    KEY("moe.experts", ALL, .flag = "--experts", INT(moe_experts, 1, 65536, "experts"),
+        PRESETS("4", "8"),
+        .help = "Experts in each sparse layer, E. More experts add parameters; the work for a "
+                "token stays the same."),
+    KEY("moe.every", ALL, INT(moe_every, 0, 65535, "blocks"), PRESETS("1", "2"),
+        .help = "Every how many blocks one is sparse. 1: all; 2: every second, the first block "
+                "being dense; 0: none."),
+    KEY("moe.capacity_factor", ALL, REAL(moe_capacity_factor, 0, 1e6, NULL), PRESETS("1.2", "1.25"),
+        .help = "Room of an expert, as a multiple of its even share of the tokens. Slots K = "
+                "max(min(round(factor x tokens / E), tokens), min_capacity); tokens beyond K are "
+                "dropped."),
+    KEY("moe.eval_capacity_factor", ALL, REAL(moe_eval_capacity_factor, 0, 1e6, NULL),
+        PRESETS("0", "2.0"),
+        .help = "The capacity factor in evaluation. 0: the same as in training."),
+    KEY("moe.capacity", ALL, INT(moe_capacity, 0, INT32_MAX, "slots"), BOTH("0"),
+        .help = "A fixed number of slots for each expert and group. 0: by the capacity factor."),
+    KEY("moe.min_capacity", ALL, INT(moe_min_capacity, 0, INT32_MAX, "slots"), PRESETS("0", "4"),
+        .help = "Slots that the capacity factor never goes below."),
+    KEY("moe.capacity_round", ALL, CHOICE(moe_capacity_round, "floor", "ceil", "round"),
+        BOTH("floor"),
+        .help =
+            "How factor x tokens / E becomes whole slots. round: to the nearest, halves to even."),
+    KEY("moe.group", ALL, CHOICE(moe_group, "micro_batch", "sequence"), BOTH("micro_batch"),
+        .help =
+            "The tokens that share an expert's slots: a micro-batch, or each sequence by itself."),
+    KEY("moe.drop", ALL, CHOICE(moe_drop, "position", "priority", "random"),
+        PRESETS("random", "position"),
+        .help = "Which tokens an overfull expert drops. position: the last ones; priority: those "
+                "with the lowest gates; random: any, from the seed."),
+    KEY("moe.dropped_output", ALL, CHOICE(moe_dropped_output, "zero", "gated_input"),
+        PRESETS("gated_input", "zero"),
+        .help = "What a sparse layer adds for a dropped token. zero: nothing, the residual alone "
+                "goes on; gated_input: its input, scaled as moe.gate says."),
+    KEY("moe.gate", ALL, CHOICE(moe_gate, "scale", "unit"), BOTH("scale"),
+        .help = "What scales an expert's output y. scale: the router's probability g; unit: g / "
+                "stop_gradient(g), which is 1 and passes the router its gradient."),
+    KEY("moe.jitter", ALL, REAL(moe_jitter, 0, 1, NULL), PRESETS("0", "0.01"),
+        .help = "Noise on the router's input in training: a factor drawn from [1 - j, 1 + j]. The "
+                "experts never see it."),
+    KEY("moe.route_padding", ALL, BOOL(moe_route_padding), PRESETS("true", "false"),
+        .help = "Whether padding goes to experts. false: it takes no slot and does not count in "
+                "the auxiliary losses."),
+    KEY("moe.aux_coef", ALL, REAL(moe_aux_coef, 0, 1e6, NULL), BOTH("0.01"),
+        .help = "Weight of the load-balancing loss. Too small: experts starve; too large: it "
+                "drowns the cross-entropy."),
+    KEY("moe.aux_layers", ALL, CHOICE(moe_aux_layers, "sum", "mean"), PRESETS("sum", "mean"),
+        .help = "How the sparse layers' auxiliary losses are joined."),
+    KEY("moe.z_coef", ALL, REAL(moe_z_coef, 0, 1e6, NULL), BOTH("0"),
+        .help = "Weight of the router's z-loss, the mean of logsumexp(logits)^2. It keeps router "
+                "logits small."),
+    KEY("moe.expert_dropout", ALL, REAL(moe_expert_dropout, 0, 1, NULL), .below_high = true,
+        BOTH("0"), .built = "0",
+        .help = "Share of an expert's hidden values zeroed in fine-tuning."),
+    KEY("batch.sequences", ALL, INT(batch_sequences, 1, 65536, "sequences"), PRESETS("32", "8"),
+        .help = "Sequences in one micro-batch, B."),
+    KEY("batch.seq_len", ALL, INT(batch_seq_len, 1, 1048576, "tokens"), PRESETS("64", "512"),
+        .help = "Tokens in a sequence, T; the encoder's where there is one."),
+    KEY("batch.target_len", ALL, INT(batch_target_len, 0, 1048576, "tokens"), PRESETS("0", "114"),
+        .help = "Tokens in a sequence of the decoder, where there is an encoder. 0: the same as "
+                "batch.seq_len."),
+    KEY("batch.micro_batches", ALL, INT(batch_micro_batches, 1, 65536, "micro-batches"),
+        PRESETS("1", "4"),
+        .help =
+            "Micro-batches in a step, M. They are shared out over the ranks, so M of at least the "
+            "number of ranks keeps every rank busy; the result does not depend on the ranks."),
+    KEY("optim.name", TRAINING, CHOICE(optim_name, "adam", "sgd", "adafactor"),
+        PRESETS("adam", "adafactor"), .built = "adam sgd",
+        .help = "The update rule. adam has decoupled weight decay (AdamW)."),
+    KEY("optim.lr", TRAINING, REAL(optim_lr, 0, 1e6, NULL), BOTH("1.0"),
+        .help = "Learning rate, before the schedule scales it. Under noam and rsqrt it is a factor "
+                "near 1; under constant and cosine it is the rate itself, such as 0.001."),
+    KEY("optim.schedule", TRAINING, CHOICE(optim_schedule, "noam", "rsqrt", "constant", "cosine"),
+        PRESETS("noam", "rsqrt"),
+        .help = "The rate at step t. noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5); rsqrt: lr "
+                "max(t, warmup)^-0.5; constant: lr; cosine: linear up to warmup, then half a "
+                "cosine to 0 at train.steps."),
+    KEY("optim.warmup_steps", TRAINING, REAL(optim_warmup_steps, 1, 1e9, "steps"),
+        PRESETS("2000", "10000"), .help = "Where the schedule turns from rising to falling."),
+    KEY("optim.beta1", TRAINING, REAL(optim_beta1, 0, 1, NULL), .below_high = true, BOTH("0.9"),
+        .help = "Adam: decay of the mean of gradients."),
+    KEY("optim.beta2", TRAINING, REAL(optim_beta2, 0, 1, NULL), .below_high = true, BOTH("0.999"),
+        .help = "Adam: decay of the mean of squared gradients."),
+    KEY("optim.eps", TRAINING, REAL(optim_eps, 0, 1, NULL), .above_low = true, BOTH("1e-8"),
+        .help = "Adam: added to the root, against division by 0."),
+    KEY("optim.eps_uncorrected", TRAINING, BOOL(optim_eps_uncorrected), PRESETS("true", "false"),
+        .help = "Adam: whether eps joins sqrt(v) before the bias correction of v, as labml does."),
+    KEY("optim.weight_decay", TRAINING, REAL(optim_weight_decay, 0, 1e6, NULL), BOTH("0"),
+        .help = "Decoupled weight decay, per step and times the learning rate."),
+    KEY("optim.clip_norm", TRAINING, REAL(optim_clip_norm, 0, 1e6, NULL), PRESETS("1.0", "0"),
+        .help = "Longest gradient over all parameters; longer ones are scaled down to it. 0: no "
+                "clipping."),
+    KEY("optim.scale_parameter", TRAINING, BOOL(optim_scale_parameter), BOTH("true"),
+        .help = "Adafactor: scale a step by max(1e-3, RMS of the parameter)."),
+    KEY("optim.clip_update", TRAINING, REAL(optim_clip_update, 0, 1e6, NULL), .above_low = true,
+        BOTH("1.0"), .help = "Adafactor: largest RMS of one update."),
+    KEY("optim.z_loss", TRAINING, REAL(optim_z_loss, 0, 1e6, NULL), BOTH("0"), .built = "0",
+        .help = "Weight of the output z-loss, the mean over targets of logsumexp(logits)^2."),
+    KEY("train.seed", ALL, .flag = "--seed", INT(train_seed, 0, INT64_MAX, NULL), BOTH("1"),
+        .help = "Seed of everything random. The same seed gives the same run, bit for bit, on any "
+                "number of ranks and threads."),
+    KEY("train.steps", TRAINING, .flag = "--steps", INT(train_steps, 0, 99999999, "steps"),
+        BOTH("2000"),
+        .help = "Optimiser updates in all, also after a resume. 0: only evaluate and write."),
+    KEY("train.log_every", TRAINING, INT(train_log_every, 1, 99999999, "steps"), BOTH("10"),
+        .help = "Steps from one training row of metrics.jsonl to the next. In a pipe, also from "
+                "line to line."),
+    KEY("train.eval_every", TRAINING, INT(train_eval_every, 0, 99999999, "steps"), BOTH("500"),
+        .help = "Steps from one evaluation to the next. 0: only at the last step."),
+    KEY("train.sample_every", TRAINING, INT(train_sample_every, 0, 99999999, "steps"), BOTH("0"),
+        .help = "Steps from one printed sample to the next. 0: never."),
+    KEY("train.checkpoint_every", TRAINING, INT(train_checkpoint_every, 0, 99999999, "steps"),
+        BOTH("0"), .help = "Steps from one checkpoint to the next. 0: only at the last step."),
+    KEY("train.keep_checkpoints", TRAINING, INT(train_keep_checkpoints, 0, 99999999, "checkpoints"),
+        BOTH("2"), .help = "How many of the newest checkpoints are kept. 0: all."),
+    KEY("train.check_every", TRAINING, INT(train_check_every, 0, 99999999, "steps"), BOTH("100"),
+        .help = "Steps between comparisons of parameters that several ranks hold (not in use yet). "
+                "0: never."),
+    KEY("data.path", ALL, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""),
+        .help = "Text to train on; else $SWT_DATA, else the newest data/*.txt. launch/dataset "
+                "fetches one."),
+    KEY("data.tokenizer", ALL, CHOICE(data_tokenizer, "char", "byte"), BOTH("char"),
+        .help = "What a token is. char: a character of the text; byte: one of 256 bytes."),
+    KEY("data.valid_fraction", ALL, REAL(data_valid_fraction, 0, 1, NULL), .above_low = true,
+        .below_high = true, BOTH("0.1"),
+        .help = "Share of the text, at its end, that is kept for validation."),
+    KEY("data.prompt", ALL, TEXT(data_prompt, "TEXT"), BOTH("It is"),
+        .help = "What samples during training continue."),
+    KEY("dist.expert_ranks", ALL, INT(dist_expert_ranks, 0, 65536, "ranks"), BOTH("0"),
+        .help = "Ranks that share one set of experts; it must divide the number of ranks. 0: the "
+                "largest divisor of that number that is at most moe.experts."),
+    KEY("run.out", TRAINING, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""),
+        .required = SWT_TAKES_PROBE,
+        .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
+                "directory that already holds a run is refused."),
+    KEY("run.device", ALL, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
+        BOTH("auto"), .built = "auto cpu",
+        .refusal = "this build has no CUDA backend; use --device cpu or auto",
+        .help = "Where the arithmetic runs; auto takes a GPU if it can. That is, if the program "
+                "was built with a GPU backend and the machine has a GPU; else the CPU."),
+    KEY("run.threads", ALL, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
+        .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, divided "
+                "by the ranks on this node, at least 1."),
+    KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"), .built = "fp32",
+        .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights."),
+    KEY("run.resume", TRAINING, CHOICE(run_resume, "off", "auto"), BOTH("off"), .built = "off",
+        .help = "auto: go on from the newest checkpoint of run.out that verifies."),
+    KEY("run.init_from", TRAINING, .flag = "--init-from", TEXT(run_init_from, "DIR"), BOTH(""),
+        .help = "Run or checkpoint whose weights training starts from. Empty: new weights, by "
+                "model.init."),
+    KEY("run.deterministic", ALL, WORDS(run_deterministic, "off", "on"), BOTH("on"), .built = "on",
+        .help = "on: the same bits for any number of ranks and threads."),
+    KEY("run.nonfinite", TRAINING, CHOICE(run_nonfinite, "stop", "skip"), BOTH("stop"),
+        .built = "stop",
+        .help = "What a step does whose gradient is not finite. stop: the run ends (exit code 5); "
+                "skip: no update."),
+    KEY("run.hang_seconds", ALL, INT(run_hang_seconds, 1, 86400, "seconds"), BOTH("5"),
+        .help = "A rank without a heartbeat for so long is lost (not in use yet)."),
+    KEY("run.stall_seconds", ALL, INT(run_stall_seconds, 1, 86400, "seconds"), BOTH("300"),
+        .help = "A rank with a heartbeat but no progress for so long is lost (not in use yet)."),
+    ARGUMENT("--config", TRAINING, TEXT(config_path, "FILE.yaml"), BOTH(""),
+             .help = "YAML file with any of the keys; flags win over it."),
+    ARGUMENT("--checkpoint", RESTORE, TEXT(checkpoint_path, "DIR"), BOTH(""),
+             .required = SWT_TAKES_RESTORE,
+             .help = "A checkpoint, or a run, which means its newest one. Its config.yaml is the "
+                     "configuration; flags win over it."),
+    ARGUMENT("--prompt", GENERATE, TEXT(prompt, "TEXT"), BOTH(""),
+             .help = "The text to continue; data.prompt where the flag is not given."),
+    ARGUMENT("--tokens", GENERATE, INT(tokens, 1, 1000000000, "tokens"), BOTH("100"),
+             .help = "Tokens to write."),
+    ARGUMENT("--temperature", GENERATE, REAL(temperature, 0, 100, NULL), BOTH("0"),
+             .help = "Divides the logits before a token is drawn; 0 always takes the likeliest."),
+    ARGUMENT("--top-k", GENERATE, INT(top_k, 0, 16777216, "tokens"), BOTH("0"),
+             .help = "Draws from the k likeliest tokens only; 0 is all."),
+    ARGUMENT("--ranks", PLAN, INT(plan_ranks, 1, 65536, "ranks"), BOTH("1"),
+             .help = "Number of ranks to plan for."),
+    ARGUMENT("--weights", PROBE, TEXT(weights_path, "FILE"), BOTH(""), .required = SWT_TAKES_PROBE,
+             .help = "Safetensors file with every parameter."),
+    ARGUMENT(
+        "--batch", PROBE, TEXT(batch_path, "FILE"), BOTH(""), .required = SWT_TAKES_PROBE,
+        .help =
+            "Safetensors file with tokens and targets, I32 [M, B, T]; its shape sets M, B and T."),
+    ARGUMENT("--optim-steps", PROBE, INT(optim_steps, 0, 1000000, "steps"), BOTH("0"),
+             .help = "Also takes so many optimiser steps on the batch and writes the parameters."),
+};
+const int swt_option_count = (int)(sizeof swt_option_table / sizeof swt_option_table[0]);
+_Static_assert(sizeof swt_option_table / sizeof swt_option_table[0] <= SWT_OPTION_LIMIT,
+               "arrays beside the table are too short");
+
+const swt_option_section swt_option_sections[] = {
+    {"model", "the network"},
+    {"moe", "sparse layers: routing, capacity, auxiliary losses"},
+    {"batch", "the shape of a step"},
+    {"optim", "the update"},
+    {"train", "the course of a run"},
+    {"data", "the text"},
+    {"dist", "the layout over ranks"},
+    {"run", "where and how it runs"},
+};
+const int swt_option_section_count =
+    (int)(sizeof swt_option_sections / sizeof swt_option_sections[0]);
+
+const swt_command_row swt_command_table[] = {
+    {"train", SWT_COMMAND_TRAIN, "[--config FILE.yaml]",
+     "train a model; also without the word train"},
+    {"eval", SWT_COMMAND_EVAL, "--checkpoint DIR",
+     "cross-entropy on the validation part of the text"},
+    {"generate", SWT_COMMAND_GENERATE, "--checkpoint DIR", "continue a prompt"},
+    {"plan", SWT_COMMAND_PLAN, "[--ranks N]",
+     "memory, messages and FLOPs per rank; allocates nothing"},
+    {"probe", SWT_COMMAND_PROBE, "--weights FILE --batch FILE --out FILE",
+     "one step on given numbers; writes every tensor"},
+};
+const int swt_command_count = (int)(sizeof swt_command_table / sizeof swt_command_table[0]);

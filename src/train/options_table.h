@@ -1,0 +1,126 @@
+/* Inside the options: the table that everything about them is read from, and what works on one row.
+ * Only src/train/options*.c and their tests include this; everyone else uses options.h.          */
+#ifndef SWT_TRAIN_OPTIONS_TABLE_H
+#define SWT_TRAIN_OPTIONS_TABLE_H
+
+#include "train/options.h"
+
+#include <stddef.h>
+
+typedef enum swt_option_type {
+    SWT_OPTION_INT,
+    SWT_OPTION_REAL,
+    SWT_OPTION_BOOL,
+    SWT_OPTION_CHOICE,
+    SWT_OPTION_TEXT
+} swt_option_type;
+
+/* Sets of commands, for swt_option.commands and .required. */
+enum {
+    SWT_TAKES_TRAIN = 1 << SWT_COMMAND_TRAIN,
+    SWT_TAKES_EVAL = 1 << SWT_COMMAND_EVAL,
+    SWT_TAKES_GENERATE = 1 << SWT_COMMAND_GENERATE,
+    SWT_TAKES_PLAN = 1 << SWT_COMMAND_PLAN,
+    SWT_TAKES_PROBE = 1 << SWT_COMMAND_PROBE,
+    SWT_TAKES_TRAINING = SWT_TAKES_TRAIN | SWT_TAKES_PLAN | SWT_TAKES_PROBE,
+    SWT_TAKES_RESTORE = SWT_TAKES_EVAL | SWT_TAKES_GENERATE, /* take a checkpoint */
+    SWT_TAKES_ALL = SWT_TAKES_TRAINING | SWT_TAKES_RESTORE
+};
+
+typedef struct swt_option {
+    const char *key;  /* "moe.experts"; NULL: an argument of commands, which no file has */
+    const char *flag; /* short flag, "--experts"; every key is a flag by its full name too */
+    swt_option_type type;
+    size_t offset;              /* of the field in swt_options */
+    size_t bytes;               /* text: of the field, with the terminating 0 */
+    int64_t min, max;           /* int */
+    double low, high;           /* real */
+    bool above_low, below_high; /* real: the bound itself is not allowed */
+    const char *const *choices; /* choice: names by value; bool: the words for false and true */
+    const char *labml, *t5;     /* defaults of the presets, as a file would have them */
+    const char *unit;           /* of a number, after its range */
+    const char *value;          /* text: what the help calls its value, "FILE" */
+    const char *built;          /* the values that are built today, "adam sgd"; NULL: all */
+    const char *refusal;        /* the message for the others; NULL: "... is not built yet; ..." */
+    unsigned commands;          /* which take the flag */
+    unsigned required;          /* which cannot do without the flag */
+    const char *help;           /* the first sentence alone is the line in --help */
+} swt_option;
+
+typedef struct swt_option_section {
+    const char *name, *title;
+} swt_option_section;
+
+typedef struct swt_command_row {
+    const char *name;
+    swt_command command;
+    const char *arguments, *summary;
+} swt_command_row;
+
+/* More than the table has (checked where it stands), for arrays beside it. */
+enum {
+    SWT_OPTION_LIMIT = 96,
+    SWT_OPTION_NAME_BYTES = 64,
+    SWT_OPTION_RANGE_BYTES = 160,
+    SWT_OPTION_TEXT_BYTES = 512
+};
+
+extern const swt_option swt_option_table[];
+extern const int swt_option_count;
+extern const swt_option_section swt_option_sections[];
+extern const int swt_option_section_count;
+extern const swt_command_row swt_command_table[];
+extern const int swt_command_count;
+
+/* The row of a key, NULL if there is none. */
+const swt_option *swt_option_of_key(const char *key);
+
+/* Whether the row's key is in this section. */
+bool swt_option_in_section(const swt_option *row, const char *section);
+
+/* The row's flag to write in messages: the short one, or "--key". */
+void swt_option_flag(const swt_option *row, char *out, size_t out_bytes);
+
+/* Changes (insert, delete, replace a character) that make b of a; - and _ are the same character.
+ */
+int swt_edit_distance(const char *a, const char *b);
+
+/* The row whose key or flag is nearest to a mistyped one (with or without --), among those that a
+ * command of the set takes; keyed_only leaves out the rows without a key. */
+const swt_option *swt_option_nearest(const char *name, unsigned commands, bool keyed_only);
+
+/* Store a value from its text; false, and nothing stored, where the text is none of its values. */
+bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
+
+/* The same with the error "WHERE: KEY is TEXT; it must be ..." of code `status`. */
+SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
+                                         const char *where, swt_status status);
+
+/* The value as text that swt_option_read takes back to the same value; a text in full. */
+void swt_option_format(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);
+
+/* The values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
+void swt_option_range(const swt_option *row, char *out, size_t out_bytes);
+
+/* What a value must be, such as "an integer from 1 to 65536". */
+void swt_option_expected(const swt_option *row, char *out, size_t out_bytes);
+
+/* Whether the value is one of row->built. */
+bool swt_option_is_built(const swt_options *o, const swt_option *row);
+
+/* The built values of a row that has some, such as "adam or sgd" with between = " or ". */
+void swt_option_alternatives(const swt_option *row, const char *between, char *out,
+                             size_t out_bytes);
+
+/* The defaults of the rows that have a key; the others keep their values. */
+void swt_options_reset_keys(swt_options *o, swt_preset preset);
+
+/* swt_options_read_yaml, where keep_preset says that a flag has decided the preset, so that a
+ * model.preset of the file does not bring its defaults. */
+SWT_MUST_CHECK swt_status swt_options_apply_yaml(swt_options *o, const char *path,
+                                                 swt_status status, bool keep_preset);
+
+/* A path for a message: its last 200 bytes where it is longer, so that the rest has room. */
+const char *swt_path_tail(const char *path);
+
+#endif

@@ -1,0 +1,273 @@
+/* The YAML side of the options: a mapping of sections, each a mapping of keys to single values. */
+#include "train/options_table.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+enum { FILE_MOST_BYTES = 1 << 20 };
+
+/* A file being read. `event` is the current one, given back by the next or at the end. */
+typedef struct reader {
+    yaml_parser_t parser;
+    yaml_event_t event;
+    const unsigned char *text;
+    const char *path;  /* for messages */
+    swt_status status; /* code of this file's errors */
+    swt_options *o;
+    bool preset_only; /* the first of two passes: look for model.preset, store nothing else */
+    bool preset_found;
+    size_t key_lines[SWT_OPTION_LIMIT]; /* where each row was given; 0: not yet */
+    size_t section_lines[SWT_OPTION_LIMIT];
+} reader;
+
+#define YAML_FAIL(r, line, ...) yaml_fail(r, __LINE__, line, __VA_ARGS__)
+
+/* The error "PATH:LINE: WHAT". */
+static swt_status yaml_fail(const reader *r, int code_line, size_t line, const char *fmt, ...)
+    SWT_PRINTF(4, 5);
+
+static swt_status yaml_fail(const reader *r, int code_line, size_t line, const char *fmt, ...) {
+    char what[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(what, sizeof what, fmt, args);
+    va_end(args);
+    return swt_fail(r->status, __FILE__, code_line, "%s:%zu: %s", r->path, line, what);
+}
+
+static size_t event_line(const reader *r) {
+    return r->event.start_mark.line + 1;
+}
+
+/* What libyaml could not read: it gives a place in the text, or an offset where the bytes are no
+ * text. */
+static swt_status broken(const reader *r) {
+    size_t line = r->parser.problem_mark.line + 1;
+    if (r->parser.error == YAML_MEMORY_ERROR)
+        return SWT_FAIL(MEMORY, "%s: out of memory while reading it", r->path);
+    if (r->parser.error == YAML_READER_ERROR) {
+        line = 1;
+        for (size_t i = 0; i < r->parser.problem_offset; i++)
+            line += r->text[i] == '\n';
+    }
+    return YAML_FAIL(r, line,
+                     "no valid YAML: %s; write 'section:' and, indented by spaces, "
+                     "'key: value'",
+                     r->parser.problem);
+}
+
+static swt_status next(reader *r) {
+    yaml_event_delete(&r->event);
+    if (!yaml_parser_parse(&r->parser, &r->event))
+        return broken(r);
+    return SWT_OK;
+}
+
+/* The event as a scalar without decoration; `what` names it in the error. */
+static swt_status want_scalar(const reader *r, const char *what) {
+    const size_t line = event_line(r);
+    switch (r->event.type) {
+    case YAML_SCALAR_EVENT:
+        break;
+    case YAML_MAPPING_START_EVENT:
+        return YAML_FAIL(r, line, "%s: is a mapping, nested too deep; write a single value", what);
+    case YAML_SEQUENCE_START_EVENT:
+        return YAML_FAIL(r, line, "%s: is a list; write a single value", what);
+    default:
+        return YAML_FAIL(r, line, "%s: is an alias; write the value", what);
+    }
+    if (r->event.data.scalar.anchor != NULL || r->event.data.scalar.tag != NULL)
+        return YAML_FAIL(r, line, "%s: has an anchor or a tag; write the plain value", what);
+    const char *text = (const char *)r->event.data.scalar.value;
+    if (strlen(text) != r->event.data.scalar.length)
+        return YAML_FAIL(r, line, "%s: contains a NUL character; leave it out", what);
+    return SWT_OK;
+}
+
+static const char *scalar(const reader *r) {
+    return (const char *)r->event.data.scalar.value;
+}
+
+/* Whether the scalar stands without quotes and says "nothing" to YAML. */
+static bool is_null(const reader *r) {
+    const char *text = scalar(r);
+    return r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           (strcmp(text, "null") == 0 || strcmp(text, "~") == 0);
+}
+
+static swt_status once(size_t *seen_line, const reader *r, const char *name) {
+    const size_t line = event_line(r);
+    if (*seen_line != 0)
+        return YAML_FAIL(r, line, "%.80s: is given twice, first in line %zu; keep one", name,
+                         *seen_line);
+    *seen_line = line;
+    return SWT_OK;
+}
+
+static swt_status read_value(reader *r, const swt_option *row) {
+    SWT_TRY(next(r));
+    SWT_TRY(want_scalar(r, row->key));
+    if (row->type == SWT_OPTION_TEXT && is_null(r))
+        return YAML_FAIL(r, event_line(r),
+                         "%s: is null, which is no text; write \"\" for none, or quotes around it",
+                         row->key);
+    const bool preset = row->offset == offsetof(swt_options, model_preset);
+    if (r->preset_only && !preset)
+        return SWT_OK;
+    r->preset_found = r->preset_found || preset;
+    char where[SWT_PATH_BYTES + 32];
+    snprintf(where, sizeof where, "%s:%zu", r->path, event_line(r));
+    return swt_option_set(r->o, row, scalar(r), where, r->status);
+}
+
+static swt_status read_keys(reader *r, const char *section) {
+    for (;;) {
+        SWT_TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT)
+            return SWT_OK;
+        SWT_TRY(want_scalar(r, section));
+        char key[SWT_OPTION_NAME_BYTES];
+        const int n = snprintf(key, sizeof key, "%s.%s", section, scalar(r));
+        const swt_option *row = (size_t)n < sizeof key ? swt_option_of_key(key) : NULL;
+        if (row == NULL)
+            return YAML_FAIL(r, event_line(r), "%s: unknown key; did you mean %s?", key,
+                             swt_option_nearest(key, SWT_TAKES_ALL, true)->key);
+        SWT_TRY(once(&r->key_lines[row - swt_option_table], r, key));
+        SWT_TRY(read_value(r, row));
+    }
+}
+
+static swt_status find_section(const reader *r, int *index) {
+    const char *name = scalar(r);
+    const swt_option *row = swt_option_of_key(name);
+    if (row != NULL)
+        return YAML_FAIL(r, event_line(r),
+                         "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'", name,
+                         (int)strcspn(name, "."), name, strchr(name, '.') + 1);
+    int nearest = 0, nearest_distance = SWT_OPTION_NAME_BYTES + 1;
+    for (int i = 0; i < swt_option_section_count; i++) {
+        const int d = swt_edit_distance(name, swt_option_sections[i].name);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = i;
+        }
+    }
+    *index = nearest;
+    if (nearest_distance > 0)
+        return YAML_FAIL(r, event_line(r), "%.60s: unknown section; did you mean %s?", name,
+                         swt_option_sections[nearest].name);
+    return SWT_OK;
+}
+
+static swt_status read_sections(reader *r) {
+    for (;;) {
+        SWT_TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT)
+            return SWT_OK;
+        SWT_TRY(want_scalar(r, "a section's name"));
+        int index = 0;
+        SWT_TRY(find_section(r, &index));
+        const char *section = swt_option_sections[index].name;
+        SWT_TRY(once(&r->section_lines[index], r, section));
+        SWT_TRY(next(r));
+        if (r->event.type == YAML_MAPPING_START_EVENT) {
+            SWT_TRY(read_keys(r, section));
+            continue;
+        }
+        /* A section whose keys are all commented out is an empty one. */
+        const bool empty = r->event.type == YAML_SCALAR_EVENT && r->event.data.scalar.length == 0;
+        if (!empty)
+            return YAML_FAIL(r, event_line(r),
+                             "%s: is no mapping; write 'key: value' lines, indented, below it",
+                             section);
+    }
+}
+
+static swt_status read_document(reader *r) {
+    SWT_TRY(next(r)); /* the stream's start */
+    SWT_TRY(next(r));
+    if (r->event.type == YAML_STREAM_END_EVENT)
+        return YAML_FAIL(r, event_line(r),
+                         "the file is empty; write 'section:' and below it "
+                         "'key: value'");
+    SWT_TRY(next(r));
+    if (r->event.type != YAML_MAPPING_START_EVENT)
+        return YAML_FAIL(r, event_line(r),
+                         "the file is no mapping; write 'section:' and below it "
+                         "'key: value'");
+    SWT_TRY(read_sections(r));
+    SWT_TRY(next(r)); /* the document's end */
+    SWT_TRY(next(r));
+    if (r->event.type != YAML_STREAM_END_EVENT)
+        return YAML_FAIL(r, event_line(r), "a second document begins; keep one");
+    return SWT_OK;
+}
+
+/* One pass over the text. */
+static swt_status read_text(swt_options *o, const char *path, swt_status code, const char *text,
+                            size_t bytes, bool preset_only, bool *preset_found) {
+    reader r = {.text = (const unsigned char *)text,
+                .path = path,
+                .status = code,
+                .o = o,
+                .preset_only = preset_only};
+    if (!yaml_parser_initialize(&r.parser))
+        return SWT_FAIL(MEMORY, "%s: out of memory while reading it", path);
+    yaml_parser_set_input_string(&r.parser, r.text, bytes);
+    const swt_status status = read_document(&r);
+    yaml_event_delete(&r.event);
+    yaml_parser_delete(&r.parser);
+    *preset_found = r.preset_found;
+    return status;
+}
+
+/* The whole file in memory that the caller frees. */
+static swt_status load(char **out, size_t *bytes, const char *path, swt_status code) {
+    swt_status status = SWT_OK;
+    char *text = malloc(FILE_MOST_BYTES + 1);
+    FILE *file = fopen(path, "rb");
+    size_t n = 0;
+    if (text == NULL) {
+        status = SWT_FAIL(MEMORY, "%s: out of memory while reading it", swt_path_tail(path));
+    } else if (file == NULL || (n = fread(text, 1, FILE_MOST_BYTES + 1, file), ferror(file))) {
+        status = swt_fail(code, __FILE__, __LINE__, "%s: cannot be read (%s); give a YAML file",
+                          swt_path_tail(path), strerror(errno));
+    } else if (n > FILE_MOST_BYTES) {
+        status = swt_fail(code, __FILE__, __LINE__,
+                          "%s: is larger than 1 MiB, no configuration; give a YAML file",
+                          swt_path_tail(path));
+    }
+    if (file != NULL)
+        fclose(file);
+    if (status != SWT_OK) {
+        free(text);
+        return status;
+    }
+    *out = text;
+    *bytes = n;
+    return SWT_OK;
+}
+
+swt_status swt_options_apply_yaml(swt_options *o, const char *path, swt_status status,
+                                  bool keep_preset) {
+    char *text;
+    size_t bytes;
+    bool preset_found;
+    SWT_TRY(load(&text, &bytes, path, status));
+    const char *shown = swt_path_tail(path);
+    const swt_status code = status;
+    SWT_TRY_TO(status, done, read_text(o, shown, code, text, bytes, true, &preset_found));
+    if (preset_found && !keep_preset)
+        swt_options_reset_keys(o, (swt_preset)o->model_preset);
+    SWT_TRY_TO(status, done, read_text(o, shown, code, text, bytes, false, &preset_found));
+done:
+    free(text);
+    return status;
+}
+
+swt_status swt_options_read_yaml(swt_options *o, const char *path, swt_status status) {
+    return swt_options_apply_yaml(o, path, status, false);
+}

@@ -1,0 +1,282 @@
+/* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
+ * one forward and backward step out, and the parameters after n optimiser steps. */
+#include "base/checked.h"
+#include "train/report.h"
+#include "train/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the forward pass decides, of all micro-batches, on every rank; written by rank 0. */
+typedef struct capture {
+    float *logits;   /* (M, N, V) */
+    int32_t *expert; /* (sparse layers, M, N), as are the two below */
+    float *gate;
+    int32_t *kept;
+    int32_t *tokens, *targets; /* (M, N), the batch file's */
+    double *rows;
+} capture;
+
+static void capture_fini(capture *k) {
+    free(k->logits);
+    free(k->expert);
+    free(k->gate);
+    free(k->kept);
+    free(k->tokens);
+    free(k->targets);
+    free(k->rows);
+}
+
+/* Read tokens and targets; their shape decides M, B and T. */
+static swt_status read_batch(const swt_tensor_file *f, swt_dims *d, capture *k) {
+    const swt_tensor_entry *e = swt_tensor_file_find(f, "tokens");
+    int64_t count = 1;
+    if (e == NULL || e->dims != 3)
+        return SWT_FAIL(
+            FILE, "%s: has no tensor tokens of shape [M, B, T]; write tokens and targets as I32",
+            f->path);
+    for (int i = 0; i < 3; i++)
+        if (e->shape[i] < 1 || !swt_checked_mul(count, e->shape[i], &count))
+            return SWT_FAIL(FILE, "%s: tokens has an empty dimension; at least [1, 1, 1] is needed",
+                            f->path);
+    k->tokens = calloc((size_t)count, sizeof *k->tokens);
+    k->targets = calloc((size_t)count, sizeof *k->targets);
+    if (k->tokens == NULL || k->targets == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a batch of %lld tokens", (long long)count);
+    SWT_TRY(swt_tensor_file_read(f, "tokens", SWT_I32, 3, e->shape, k->tokens));
+    SWT_TRY(swt_tensor_file_read(f, "targets", SWT_I32, 3, e->shape, k->targets));
+    for (int64_t i = 0; i < count; i++)
+        if (k->tokens[i] < 0 || k->tokens[i] >= d->V || k->targets[i] >= d->V)
+            return SWT_FAIL(FILE,
+                            "%s: position %lld has token %d and target %d; both must be below the "
+                            "vocabulary of %lld (a target < 0 carries no loss)",
+                            f->path, (long long)i, k->tokens[i], k->targets[i], (long long)d->V);
+    d->M = e->shape[0];
+    d->B = e->shape[1];
+    d->T = e->shape[2];
+    return SWT_OK;
+}
+
+static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
+    const swt_options *o = s->options;
+    int64_t vocab = 0;
+    swt_tensor_file f;
+    SWT_TRY(swt_weights_vocab(o->weights_path, SWT_FILE, &vocab));
+    SWT_TRY(swt_dims_from_options(d, o, vocab));
+    SWT_TRY(swt_tensor_file_open(&f, o->batch_path, SWT_FILE));
+    const swt_status status = read_batch(&f, d, k);
+    swt_tensor_file_close(&f);
+    return status;
+}
+
+static swt_status capture_alloc(capture *k, const swt_model *m) {
+    const size_t tokens = (size_t)(m->dims.M * m->dims.B * m->dims.T);
+    const size_t routes = tokens * (size_t)swt_sparse_layers(&m->dims) + 1;
+    k->logits = calloc(tokens * (size_t)m->dims.V, sizeof *k->logits);
+    k->expert = calloc(routes, sizeof *k->expert);
+    k->gate = calloc(routes, sizeof *k->gate);
+    k->kept = calloc(routes, sizeof *k->kept);
+    if (k->logits == NULL || k->expert == NULL || k->gate == NULL || k->kept == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for the logits of %zu tokens", tokens);
+    return swt_report_alloc(m, &k->rows);
+}
+
+/* This rank's part of the batch, the same in every step. */
+static swt_status upload(swt_model *m, const capture *k) {
+    const int64_t N = m->dims.B * m->dims.T;
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
+        if (number < 0)
+            continue;
+        const size_t bytes = (size_t)N * sizeof(int32_t);
+        memcpy(m->host_tokens + turn * N, k->tokens + number * N, bytes);
+        memcpy(m->host_targets + turn * N, k->targets + number * N, bytes);
+        for (int64_t b = 0; b < m->dims.B; b++)
+            swt_mark_routed(&m->dims, m->host_routed + turn * N + b * m->dims.T,
+                            m->host_tokens + turn * N + b * m->dims.T);
+    }
+    return swt_step_upload(m);
+}
+
+static swt_status to_host(swt_model *m, void *host, const void *from, size_t bytes) {
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, host, from, bytes));
+    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
+/* Copy what the forward pass of micro-batch `number` left on this rank. */
+static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
+    const swt_dims *d = &m->dims;
+    const int64_t N = d->B * d->T;
+    SWT_TRY(to_host(m, k->logits + number * N * d->V, m->acts.logits, (size_t)(N * d->V) * 4));
+    for (int64_t l = 0, sparse = 0; l < d->L; l++) {
+        if (!swt_is_sparse(d, l))
+            continue;
+        const swt_moe_acts *moe = &m->blocks[l].moe;
+        const int64_t at = (sparse++ * d->M + number) * N;
+        SWT_TRY(to_host(m, k->expert + at, moe->expert, (size_t)N * 4));
+        SWT_TRY(to_host(m, k->gate + at, moe->gate, (size_t)N * 4));
+        SWT_TRY(to_host(m, k->kept + at, moe->slot, (size_t)N * 4));
+        for (int64_t n = 0; n < N; n++)
+            k->kept[at + n] = k->kept[at + n] >= 0;
+    }
+    return SWT_OK;
+}
+
+/* Every rank gets what the owner of each micro-batch captured. */
+static swt_status capture_share(swt_model *m, capture *k) {
+    const swt_dims *d = &m->dims;
+    const int64_t N = d->B * d->T;
+    swt_comm *world = m->dist->world;
+    for (int64_t number = 0; number < d->M; number++) {
+        const int owner = (int)(number % m->dist->size);
+        SWT_TRY(swt_comm_broadcast(world, k->logits + number * N * d->V, (size_t)(N * d->V) * 4,
+                                   owner, NULL));
+        for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
+            const int64_t at = (i * d->M + number) * N;
+            SWT_TRY(swt_comm_broadcast(world, k->expert + at, (size_t)N * 4, owner, NULL));
+            SWT_TRY(swt_comm_broadcast(world, k->gate + at, (size_t)N * 4, owner, NULL));
+            SWT_TRY(swt_comm_broadcast(world, k->kept + at, (size_t)N * 4, owner, NULL));
+        }
+    }
+    return SWT_OK;
+}
+
+/* The first step up to the reduced gradients, capturing each turn between forward and backward. */
+static swt_status first_gradients(swt_session *s, capture *k) {
+    swt_model *m = &s->model;
+    SWT_TRY(swt_step_begin(m, &s->update));
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        const swt_pass pass = swt_turn(m, turn);
+        SWT_TRY(swt_model_forward(m, &pass));
+        if (pass.B > 0)
+            SWT_TRY(capture_own(m, k, pass.micro_batch));
+        SWT_TRY(swt_model_loss(m, &pass, true));
+        SWT_TRY(swt_model_backward(m, &pass));
+    }
+    SWT_TRY(swt_step_reduce(m));
+    return capture_share(m, k);
+}
+
+static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
+    const swt_dims *d = &s->model.dims;
+    const int64_t one[] = {1}, mbt[] = {d->M, d->B, d->T}, logits[] = {d->M, d->B, d->T, d->V};
+    static const char *const losses[] = {"loss.ce", "loss.aux", "loss.z", "loss.total"};
+    char name[SWT_TENSOR_NAME_BYTES];
+    SWT_TRY(swt_tensor_writer_declare(w, "logits", SWT_F32, 4, logits));
+    for (int i = 0; i < 4; i++)
+        SWT_TRY(swt_tensor_writer_declare(w, losses[i], SWT_F32, 1, one));
+    for (int64_t l = 0; l < d->L; l++) {
+        if (!swt_is_sparse(d, l))
+            continue;
+        snprintf(name, sizeof name, "moe.decoder.%lld.expert", (long long)l);
+        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_I32, 3, mbt));
+        snprintf(name, sizeof name, "moe.decoder.%lld.gate", (long long)l);
+        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_F32, 3, mbt));
+        snprintf(name, sizeof name, "moe.decoder.%lld.kept", (long long)l);
+        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_I32, 3, mbt));
+    }
+    for (int pass = 0; pass < (s->options->optim_steps > 0 ? 2 : 1); pass++)
+        for (int64_t i = 0; i < s->model.params.count; i++) {
+            const swt_param *p = &s->model.params.table[i];
+            snprintf(name, sizeof name, "%s.%s", pass == 0 ? "grad" : "param", p->name);
+            SWT_TRY(swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape));
+        }
+    return SWT_OK;
+}
+
+static swt_status write_forward(const swt_session *s, swt_tensor_writer *w, const capture *k,
+                                const swt_report *report) {
+    const swt_dims *d = &s->model.dims;
+    const double losses[] = {report->ce, report->aux, report->z, report->loss};
+    SWT_TRY(swt_tensor_writer_data(w, k->logits));
+    for (int i = 0; i < 4; i++)
+        SWT_TRY(swt_tensor_writer_data(w, &(float){(float)losses[i]}));
+    for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
+        const int64_t at = i * d->M * d->B * d->T;
+        SWT_TRY(swt_tensor_writer_data(w, k->expert + at));
+        SWT_TRY(swt_tensor_writer_data(w, k->gate + at));
+        SWT_TRY(swt_tensor_writer_data(w, k->kept + at));
+    }
+    return SWT_OK;
+}
+
+/* All tensors of a flat array; every rank fetches, rank 0 writes until its disk fails. */
+static swt_status write_flat(swt_session *s, swt_tensor_writer *w, const float *flat,
+                             swt_status *io) {
+    for (int64_t i = 0; i < s->model.params.count; i++) {
+        SWT_TRY(swt_weights_fetch(&s->model, flat, i));
+        if (s->world->rank == 0 && *io == SWT_OK)
+            *io = swt_tensor_writer_data(w, s->model.staging);
+    }
+    return SWT_OK;
+}
+
+static swt_status run_steps(swt_session *s, capture *k, swt_tensor_writer *w, swt_status *io) {
+    swt_model *m = &s->model;
+    swt_report report;
+    swt_step_state state;
+    SWT_TRY(first_gradients(s, k));
+    SWT_TRY(swt_step_state_read(m, &state));
+    SWT_TRY(swt_report_gather(m, k->rows, state.targets, &report));
+    if (s->world->rank == 0)
+        *io = write_forward(s, w, k, &report);
+    SWT_TRY(write_flat(s, w, m->grad, io));
+    for (int64_t t = 1; t <= s->options->optim_steps; t++) {
+        if (t > 1) {
+            SWT_TRY(swt_step_begin(m, &s->update));
+            SWT_TRY(swt_step_gradients(m));
+            SWT_TRY(swt_step_reduce(m));
+        }
+        SWT_TRY(swt_step_update(m, &s->update));
+        SWT_TRY(swt_step_state_read(m, &state));
+    }
+    return s->options->optim_steps > 0 ? write_flat(s, w, m->param, io) : SWT_OK;
+}
+
+/* The output appears under its name only when it is whole. */
+static swt_status write_output(swt_session *s, capture *k) {
+    const char *out = s->options->run_out, *slash = strrchr(out, '/');
+    const int folder = slash != NULL ? (int)(slash - out) + 1 : 0;
+    const bool first = s->world->rank == 0;
+    char hidden[SWT_PATH_BYTES];
+    swt_tensor_writer w = {0};
+    swt_status status = SWT_OK, io = SWT_OK;
+    snprintf(hidden, sizeof hidden, "%.*s.%.4000s.part", folder, out, out + folder);
+    if (first) {
+        status = declare(s, &w);
+        if (status == SWT_OK)
+            status = swt_tensor_writer_begin(&w, hidden);
+    }
+    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    SWT_TRY_TO(status, done, run_steps(s, k, &w, &io));
+    if (first && io == SWT_OK)
+        io = swt_tensor_writer_end(&w);
+    if (first && io == SWT_OK && rename(hidden, out) != 0)
+        io =
+            SWT_FAIL(FILE, "%s: cannot be written; give --out a path in a folder that exists", out);
+    status = swt_comm_agree(s->world, io);
+done:
+    swt_tensor_writer_fini(&w);
+    return status;
+}
+
+swt_status swt_command_probe(swt_session *s) {
+    capture k = {0};
+    swt_dims d;
+    swt_status status = swt_comm_agree(s->world, read_inputs(s, &d, &k));
+    if (status == SWT_OK)
+        status = swt_session_open_model(s, &d, true);
+    if (status == SWT_OK) {
+        status = swt_weights_load(&s->model, s->options->weights_path, SWT_FILE);
+        if (status == SWT_OK)
+            status = capture_alloc(&k, &s->model);
+        if (status == SWT_OK)
+            status = upload(&s->model, &k);
+        status = swt_comm_agree(s->world, status);
+    }
+    if (status == SWT_OK)
+        status = write_output(s, &k);
+    capture_fini(&k);
+    return status;
+}

@@ -1,0 +1,196 @@
+#include "train/rundir.h"
+
+#include "train/files.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
+
+static const char *const metrics_name = "metrics.jsonl", *const log_name = "log.txt",
+                         *const config_name = "config.yaml",
+                         *const config_hidden_name = ".config.yaml";
+
+/* o->run_out without slashes at its end, or the default. */
+static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
+    size_t length = strlen(o->run_out);
+    if (length > 0) {
+        memcpy(path, o->run_out, length + 1);
+        while (length > 1 && path[length - 1] == '/')
+            path[--length] = '\0';
+        return SWT_OK;
+    }
+    const time_t now = time(NULL);
+    struct tm local;
+    char stamp[32];
+    if (localtime_r(&now, &local) == NULL ||
+        strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &local) == 0)
+        return SWT_FAIL(FILE, "run.out: the clock gives no date; give --out DIR");
+    snprintf(path, SWT_PATH_BYTES, "runs/%s-%ld", stamp, (long)getpid());
+    return SWT_OK;
+}
+
+static swt_status check_unused(const char *path) {
+    static const char *const names[] = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints"};
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return SWT_OK;
+    if (!S_ISDIR(info.st_mode))
+        return SWT_FAIL(USAGE, "%s: is a file; give a new folder as --out", path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char inside[SWT_PATH_BYTES];
+        SWT_TRY(swt_path_join(inside, sizeof inside, path, names[i]));
+        if (swt_path_exists(inside))
+            return SWT_FAIL(USAGE, "%s: already holds a run; give another --out or run.resume auto",
+                            path);
+    }
+    return SWT_OK;
+}
+
+/* mkdir -p. *kept_bytes = length of the part of the path that was there before. */
+static swt_status make_folders(char *path, size_t *kept_bytes) {
+    const size_t length = strlen(path);
+    *kept_bytes = length;
+    for (size_t at = 1; at <= length; at++) {
+        if ((path[at] != '/' && path[at] != '\0') || path[at - 1] == '/')
+            continue;
+        const char end = path[at];
+        path[at] = '\0';
+        const int failed = mkdir(path, 0777) != 0 ? errno : 0;
+        path[at] = end;
+        if (failed != 0 && failed != EEXIST)
+            return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", path,
+                            strerror(failed));
+        if (failed == 0 && *kept_bytes == length)
+            *kept_bytes = at - 1;
+    }
+    return SWT_OK;
+}
+
+/* Remove the folders that make_folders made, the deepest first; others' files in them keep them. */
+static void unmake_folders(char *path, size_t kept_bytes) {
+    for (size_t length = strlen(path); length > kept_bytes; length--) {
+        if (path[length] != '/' && path[length] != '\0')
+            continue;
+        path[length] = '\0';
+        rmdir(path);
+    }
+}
+
+static swt_status write_config(const swt_run *run, const swt_options *o) {
+    char hidden[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(hidden, sizeof hidden, run->path, config_hidden_name));
+    SWT_TRY(swt_path_join(path, sizeof path, run->path, config_name));
+    FILE *file = fopen(hidden, "we");
+    if (file == NULL)
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", hidden,
+                        strerror(errno));
+    swt_status status = swt_options_write_yaml(o, file);
+    const swt_status finished = swt_file_finish(&file, hidden);
+    status = status != SWT_OK ? status : finished;
+    if (status == SWT_OK)
+        status = swt_path_rename(hidden, path);
+    if (status != SWT_OK)
+        unlink(hidden);
+    return status;
+}
+
+/* "x": of two runs that start at once in one folder, one fails here. */
+static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, sizeof path, run->path, name));
+    *file = fopen(path, "wxe");
+    if (*file == NULL)
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give another --out", path,
+                        strerror(errno));
+    return SWT_OK;
+}
+
+static void discard(FILE **file, const swt_run *run, const char *name) {
+    char path[SWT_PATH_BYTES];
+    if (*file == NULL)
+        return;
+    fclose(*file);
+    *file = NULL;
+    if (swt_path_join(path, sizeof path, run->path, name) == SWT_OK)
+        unlink(path);
+}
+
+swt_status swt_run_create(swt_run *out, const swt_options *o) {
+    *out = (swt_run){.terminal = isatty(STDOUT_FILENO) == 1};
+    SWT_TRY(choose_path(out->path, o));
+    SWT_TRY(check_unused(out->path));
+    size_t kept_bytes = 0;
+    swt_status status = make_folders(out->path, &kept_bytes);
+    if (status != SWT_OK)
+        goto failed;
+    SWT_TRY_TO(status, failed, open_new(&out->metrics, out, metrics_name));
+    SWT_TRY_TO(status, failed, open_new(&out->log, out, log_name));
+    SWT_TRY_TO(status, failed, write_config(out, o));
+    return SWT_OK;
+failed:
+    discard(&out->log, out, log_name);
+    discard(&out->metrics, out, metrics_name);
+    unmake_folders(out->path, kept_bytes);
+    return status;
+}
+
+void swt_run_close(swt_run *run) {
+    if (run->live_line_open)
+        fputc('\n', stdout);
+    if (run->metrics != NULL)
+        fclose(run->metrics);
+    if (run->log != NULL)
+        fclose(run->log);
+    *run = (swt_run){0};
+}
+
+/* The fewest digits that read back as the same number: 17 always do. */
+static void number_text(char out[NUMBER_BYTES], double value) {
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, NUMBER_BYTES, "%.*g", digits, value);
+        if (strtod(out, NULL) == value)
+            return;
+    }
+}
+
+static swt_status metric_text(char out[NUMBER_BYTES], const swt_metric *m, double step) {
+    if (!isfinite(m->value))
+        return SWT_FAIL(NUMBERS,
+                        "step %.0f: %s is %f; a finite number is needed, so lower the "
+                        "learning rate or look at the data",
+                        step, m->name, m->value);
+    /* 2^53: up to there a double holds every integer. */
+    if (m->integer && (m->value != rint(m->value) || fabs(m->value) > 9007199254740992.0))
+        return SWT_FAIL(INTERNAL, "step %.0f: %s is no exact integer (%g)", step, m->name,
+                        m->value);
+    if (m->integer)
+        snprintf(out, NUMBER_BYTES, "%lld", (long long)m->value);
+    else
+        number_text(out, m->value);
+    return SWT_OK;
+}
+
+swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
+    char line[ROW_BYTES];
+    size_t at = 0;
+    for (int i = 0; i < count; i++) {
+        char number[NUMBER_BYTES];
+        SWT_TRY(metric_text(number, &row[i], row[0].value));
+        const int length = snprintf(line + at, sizeof line - at, "%s\"%s\": %s",
+                                    i == 0 ? "{" : ", ", row[i].name, number);
+        at += (size_t)length;
+        if (length < 0 || at + sizeof "}\n" > sizeof line)
+            return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
+    }
+    memcpy(line + at, "}\n", sizeof "}\n");
+    if (fputs(line, run->metrics) < 0 || fflush(run->metrics) != 0)
+        return SWT_FAIL(FILE, "%s/%s: cannot be written (%s); free space on the disk", run->path,
+                        metrics_name, strerror(errno));
+    return SWT_OK;
+}

@@ -1,0 +1,131 @@
+#include "train/session.h"
+
+#include "base/checked.h"
+#include "base/cores.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab) {
+    if (o->model_vocab != 0 && vocab != 0 && o->model_vocab != vocab)
+        return SWT_FAIL(USAGE,
+                        "model.vocab: is %lld, but the tokenizer or the weights have %lld; use 0",
+                        (long long)o->model_vocab, (long long)vocab);
+    const int64_t V = o->model_vocab != 0 ? o->model_vocab : vocab;
+    const int64_t D =
+        o->model_head_width != 0 ? o->model_head_width : o->model_width / o->model_heads;
+    *out = (swt_dims){
+        .B = o->batch_sequences,
+        .T = o->batch_seq_len,
+        .C = o->model_width,
+        .H = o->model_heads,
+        .D = D,
+        .F = o->model_hidden,
+        .V = V,
+        .L = o->model_layers,
+        .E = o->moe_experts,
+        .M = o->batch_micro_batches,
+        .every = o->moe_every,
+        .attn_scale =
+            o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)D)) : 1.0f,
+        .bias = o->model_bias,
+        .norm_eps = 1e-5,
+        .capacity_factor = o->moe_capacity_factor,
+        .eval_capacity_factor = o->moe_eval_capacity_factor,
+        .capacity = o->moe_capacity,
+        .min_capacity = o->moe_min_capacity,
+        .capacity_round = (swt_capacity_round)o->moe_capacity_round,
+        .group = (swt_group)o->moe_group,
+        .drop = (swt_drop)o->moe_drop,
+        .dropped_output = (swt_dropped_output)o->moe_dropped_output,
+        .gate = (swt_gate)o->moe_gate,
+        .jitter = o->moe_jitter,
+        .aux_coef = o->moe_aux_coef,
+        .z_coef = o->moe_z_coef,
+        .aux_layers = (swt_aux_layers)o->moe_aux_layers,
+        .pad_id = o->model_pad_id,
+        .route_padding = o->moe_route_padding,
+    };
+    if (out->pad_id >= V)
+        return SWT_FAIL(USAGE, "model.pad_id: %lld is no token; use -1 (none) to %lld",
+                        (long long)out->pad_id, (long long)V - 1);
+    return SWT_OK;
+}
+
+bool swt_needs_moments(const swt_options *o) {
+    return o->optim_name == SWT_OPTIM_ADAM;
+}
+
+swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
+    const swt_options *o = s->options;
+    SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, o));
+    char *text = NULL;
+    size_t bytes = 0;
+    SWT_TRY(swt_read_file(&text, &bytes, s->data_path, SWT_FILE));
+    swt_status status = SWT_OK;
+    if (checkpoint != NULL) {
+        char path[SWT_PATH_BYTES];
+        snprintf(path, sizeof path, "%.4000s/tokenizer.json", checkpoint);
+        SWT_TRY_TO(status, done, swt_tokenizer_read(&s->tokenizer, path));
+    } else {
+        SWT_TRY_TO(status, done,
+                   swt_tokenizer_init(&s->tokenizer, (swt_tokenizer_kind)o->data_tokenizer, text,
+                                      bytes, s->data_path));
+    }
+    SWT_TRY_TO(status, done, swt_data_init(&s->data, &s->tokenizer, text, bytes, s->data_path, o));
+done:
+    free(text);
+    return status;
+}
+
+/* run.threads, or the cores this rank may use divided by the ranks that share them. */
+static swt_status count_threads(swt_session *s, int *threads) {
+    swt_cores own;
+    const int allowed = swt_cores_allowed(&own), size = s->world->size;
+    int local_rank = 0, local_size = 1, same = 0;
+    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
+    swt_cores *all = calloc((size_t)size, sizeof *all);
+    if (all == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
+    swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
+    for (int r = 0; r < size; r++)
+        same += memcmp(&all[r], &own, sizeof own) == 0;
+    free(all);
+    const int64_t sharing = swt_ceil_div((int64_t)same * local_size, size);
+    const int64_t fair = swt_max(allowed / swt_max(sharing, 1), 1);
+    *threads = (int)(s->options->run_threads != 0 ? s->options->run_threads : fair);
+    return status;
+}
+
+static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
+    const swt_options *o = s->options;
+    swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
+                                      d->every > 0 ? o->dist_expert_ranks : 0);
+    if (status == SWT_OK)
+        status = swt_model_plan(&s->model, d, &s->dist, training, swt_needs_moments(o));
+    SWT_TRY(swt_comm_agree(s->world, status));
+    return swt_dist_connect(&s->dist, s->world);
+}
+
+swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
+    int threads = 1;
+    SWT_TRY(count_threads(s, &threads));
+    SWT_TRY(plan_and_connect(s, d, training));
+    swt_status status = swt_device_open_cpu(&s->device, threads);
+    if (status == SWT_OK)
+        status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    s->update = swt_update_from_options(s->options);
+    return SWT_OK;
+}
+
+void swt_session_close(swt_session *s) {
+    swt_model_fini(&s->model);
+    swt_dist_fini(&s->dist);
+    if (s->device.table != NULL)
+        swt_device_close(&s->device);
+    swt_data_fini(&s->data);
+    swt_tokenizer_fini(&s->tokenizer);
+}

@@ -1,0 +1,50 @@
+/* What every command needs: communicator, device, text, model. Opened and closed in one place. */
+#ifndef SWT_TRAIN_SESSION_H
+#define SWT_TRAIN_SESSION_H
+
+#include "comm/swt_comm.h"
+#include "model/model.h"
+#include "train/data.h"
+#include "train/options.h"
+#include "train/step.h"
+
+#include <signal.h>
+
+typedef struct swt_session {
+    const swt_options *options;
+    swt_comm *world;
+    const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
+    char data_path[SWT_PATH_BYTES];    /* the text that was read */
+    swt_tokenizer tokenizer;
+    swt_data data;
+    swt_device device;
+    swt_dist dist;
+    swt_model model;
+    swt_update update;
+} swt_session;
+
+/* The model's dimensions. vocab is the tokenizer's (or the weights') and must equal model.vocab if
+ * that is given. Errors: USAGE. */
+SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab);
+
+/* True if the optimiser keeps moments. */
+bool swt_needs_moments(const swt_options *o);
+
+/* Find, read and encode the text with the tokenizer of options (or the one of a checkpoint folder,
+ * if given). Local, the same on every rank. */
+SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
+
+/* Collective. Lay out the ranks, plan, open the device, allocate. The text, if needed, is read
+ * before. */
+SWT_MUST_CHECK swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training);
+
+void swt_session_close(swt_session *s);
+
+/* ---- the commands: collective; options and world are the session's, all else is zero. */
+SWT_MUST_CHECK swt_status swt_command_train(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_eval(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_generate(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_plan(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_probe(swt_session *s);
+
+#endif

@@ -1,0 +1,120 @@
+#include "train/step.h"
+
+swt_update swt_update_from_options(const swt_options *o) {
+    return (swt_update){
+        .name = (swt_optim_name)o->optim_name,
+        .schedule = {.kind = (swt_schedule_kind)o->optim_schedule,
+                     .lr = o->optim_lr,
+                     .warmup_steps = o->optim_warmup_steps,
+                     .width = (double)o->model_width,
+                     .total_steps = (double)o->train_steps,
+                     .beta1 = o->optim_beta1,
+                     .beta2 = o->optim_beta2},
+        .adam = {.beta1 = o->optim_beta1,
+                 .beta2 = o->optim_beta2,
+                 .eps = o->optim_eps,
+                 .weight_decay = o->optim_weight_decay,
+                 .eps_uncorrected = o->optim_eps_uncorrected},
+        .clip_norm = o->optim_clip_norm,
+    };
+}
+
+void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) {
+    for (int64_t t = 0; t < d->T; t++)
+        routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
+}
+
+swt_status swt_step_upload(swt_model *m) {
+    const size_t bytes = (size_t)(m->turns * m->dims.B * m->dims.T) * sizeof(int32_t);
+    const swt_ctx *c = &m->ctx;
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.tokens, m->host_tokens,
+                            bytes));
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.targets, m->host_targets,
+                            bytes));
+    return swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.routed, m->host_routed,
+                           bytes);
+}
+
+swt_status swt_step_begin(swt_model *m, const swt_update *u) {
+    const swt_ctx *c = &m->ctx;
+    const int64_t N = m->dims.B * m->dims.T;
+    int64_t own = 0; /* micro-batches of this rank that are not empty: they come first */
+    for (int64_t turn = 0; turn < m->turns; turn++)
+        own += swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank) >= 0;
+    SWT_TRY(swt_state_advance(c, &u->schedule));
+    SWT_TRY(swt_count_targets(c, &c->state->targets, m->acts.targets, own * N));
+    return swt_comm_all_reduce_i64(m->dist->world, &c->state->targets, 1, c->stream);
+}
+
+swt_pass swt_turn(const swt_model *m, int64_t turn) {
+    const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
+    const int64_t at = turn * m->dims.B * m->dims.T;
+    return (swt_pass){.B = number >= 0 ? m->dims.B : 0,
+                      .T = m->dims.T,
+                      .micro_batch = number >= 0 ? number : 0,
+                      .turn = turn,
+                      .training = true,
+                      .tokens = m->acts.tokens + at,
+                      .targets = m->acts.targets + at,
+                      .routed = m->acts.routed + at};
+}
+
+swt_status swt_step_gradients(swt_model *m) {
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        const swt_pass pass = swt_turn(m, turn);
+        SWT_TRY(swt_model_forward(m, &pass));
+        SWT_TRY(swt_model_loss(m, &pass, true));
+        SWT_TRY(swt_model_backward(m, &pass));
+    }
+    return SWT_OK;
+}
+
+swt_status swt_step_reduce(swt_model *m) {
+    const swt_ctx *c = &m->ctx;
+    swt_dist *dist = m->dist;
+    const int64_t shared = m->params.shared_end, experts = m->params.end - shared;
+    if (m->sum == NULL) {
+        const size_t shared_bytes = (size_t)shared * sizeof(float);
+        SWT_TRY(swt_comm_broadcast(dist->world, m->grad, shared_bytes, 0, c->stream));
+        return swt_comm_broadcast(&dist->replicas, m->grad + shared,
+                                  (size_t)experts * sizeof(float), 0, c->stream);
+    }
+    SWT_TRY(swt_comm_all_reduce_i64(dist->world, m->sum, shared, c->stream));
+    SWT_TRY(swt_comm_all_reduce_i64(&dist->replicas, m->sum + shared, experts, c->stream));
+    return swt_grad_finish(c, m->grad, m->sum, m->params.end);
+}
+
+/* The squares of each tensor come from one rank and zero from the others, so their integer sum is
+ * an exact copy; the flags' sum says whether any rank met a bad gradient. */
+static swt_status clip(swt_model *m, double max_norm) {
+    const swt_ctx *c = &m->ctx;
+    const int64_t n = m->params.count;
+    int64_t *bits = (int64_t *)(void *)m->squares;
+    SWT_TRY(swt_device_set(c->device, c->stream, m->squares, 0, (size_t)(n + 1) * sizeof(double)));
+    SWT_TRY(swt_grad_squares(c, m->squares, m->grad, m->spans, m->n_spans));
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_ON_DEVICE, &bits[n], &c->state->nonfinite,
+                            sizeof *bits));
+    SWT_TRY(swt_comm_all_reduce_i64(m->dist->world, bits, n + 1, c->stream));
+    return swt_state_clip(c, m->squares, n, &bits[n], max_norm);
+}
+
+swt_status swt_step_update(swt_model *m, const swt_update *u) {
+    SWT_TRY(clip(m, u->clip_norm));
+    if (u->name == SWT_OPTIM_ADAM)
+        return swt_adam(&m->ctx, m->param, m->m, m->v, m->grad, m->params.end, &u->adam);
+    return swt_sgd(&m->ctx, m->param, m->grad, m->params.end);
+}
+
+swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
+    const swt_ctx *c = &m->ctx;
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, out, c->state, sizeof *out));
+    SWT_TRY(swt_stream_sync(c->device, c->stream));
+    if (out->nonfinite == 0)
+        return SWT_OK;
+    const swt_status status =
+        SWT_FAIL(NUMBERS,
+                 "step %lld: a gradient is not finite or too large; lower optim.lr, clip with "
+                 "optim.clip_norm, or look at the data",
+                 (long long)out->step);
+    return swt_comm_agree(m->dist->world, status);
+}

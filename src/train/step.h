@@ -1,0 +1,53 @@
+/* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
+ *
+ *     swt_step_begin; for each turn { swt_turn; forward; loss; backward }; swt_step_reduce;
+ * swt_step_update
+ *
+ * All are collective over all ranks. */
+#ifndef SWT_TRAIN_STEP_H
+#define SWT_TRAIN_STEP_H
+
+#include "model/model.h"
+#include "train/options.h"
+
+/* How parameters are updated; constant over a run. */
+typedef struct swt_update {
+    swt_optim_name name;
+    swt_schedule schedule;
+    swt_adam_hyper adam;
+    double clip_norm; /* 0 = no clipping */
+} swt_update;
+
+swt_update swt_update_from_options(const swt_options *o);
+
+/* routed[n] of a row: 1, or 0 for padding that takes no slot (the first token of a row is the start
+ * token, which may have the padding's id). Shapes: routed, tokens (T). */
+void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens);
+
+/* Copy the host's batch (model.host_tokens, ...) to the device. Local. */
+SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m);
+
+/* Begin update t: schedule, bias corrections, and the number of real targets of the global batch.
+ */
+SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update *u);
+
+/* The training pass of a turn; an empty one where this rank has no micro-batch left. */
+swt_pass swt_turn(const swt_model *m, int64_t turn);
+
+/* Forward, loss and backward of every turn. */
+SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m);
+
+/* After it model.grad is the gradient of the global batch on every rank that holds the tensor.
+ * Integer sums for M > 1; for M = 1 the gradients of the only micro-batch, which rank 0's group
+ * has, are copied. */
+SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m);
+
+/* Clip by the global norm over every parameter once, then the optimiser. Once a gradient was not
+ * finite nothing changes any more. */
+SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update *u);
+
+/* Read the step state back (waits for the device). Errors: NUMBERS, on every rank alike, if a
+ * gradient was not finite. */
+SWT_MUST_CHECK swt_status swt_step_state_read(swt_model *m, swt_step_state *out);
+
+#endif

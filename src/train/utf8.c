@@ -1,0 +1,68 @@
+#include "train/utf8.h"
+
+#include <string.h>
+
+static int length_of_lead(unsigned char lead) {
+    if (lead < 0x80)
+        return 1;
+    if ((lead & 0xE0) == 0xC0)
+        return 2;
+    if ((lead & 0xF0) == 0xE0)
+        return 3;
+    return (lead & 0xF8) == 0xF0 ? 4 : 0;
+}
+
+int swt_utf8_decode(const char *text, size_t bytes, uint32_t *code_point) {
+    /* The smallest code point that needs so many bytes: anything below is an overlong form. */
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    const unsigned char *s = (const unsigned char *)text;
+    const int length = bytes > 0 ? length_of_lead(s[0]) : 0;
+    if (length == 0 || (size_t)length > bytes)
+        return 0;
+    uint32_t c = length == 1 ? s[0] : s[0] & (0x7Fu >> length);
+    for (int i = 1; i < length; i++) {
+        if ((s[i] & 0xC0) != 0x80)
+            return 0;
+        c = c << 6 | (s[i] & 0x3Fu);
+    }
+    if (c < least[length] || c >= SWT_CODE_POINTS || (c >= 0xD800 && c <= 0xDFFF))
+        return 0;
+    *code_point = c;
+    return length;
+}
+
+int swt_utf8_encode(uint32_t code_point, char out[5]) {
+    const uint32_t c = code_point;
+    const int length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const unsigned char lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    out[0] = (char)(lead[length] | c >> (6 * (length - 1)));
+    for (int i = 1; i < length; i++)
+        out[i] = (char)(0x80 | (c >> (6 * (length - 1 - i)) & 0x3F));
+    out[length] = '\0';
+    return length;
+}
+
+swt_status swt_utf8_check(const char *text, size_t bytes, const char *where) {
+    for (size_t at = 0; at < bytes;) {
+        uint32_t c = 0;
+        const int length = swt_utf8_decode(text + at, bytes - at, &c);
+        if (length == 0)
+            return SWT_FAIL(
+                FILE, "%s: byte %zu is no UTF-8; convert the text, or use data.tokenizer byte",
+                where, at);
+        at += (size_t)length;
+    }
+    return SWT_OK;
+}
+
+bool swt_utf8_printable(const char *string) {
+    const size_t bytes = strlen(string);
+    for (size_t at = 0; at < bytes;) {
+        uint32_t c = 0;
+        const int length = swt_utf8_decode(string + at, bytes - at, &c);
+        if (length == 0 || c < 0x20 || (c >= 0x7F && c < 0xA0))
+            return false;
+        at += (size_t)length;
+    }
+    return true;
+}

@@ -1,0 +1,25 @@
+/* Weights between the ranks' shards and safetensors files. */
+#ifndef SWT_TRAIN_WEIGHTS_H
+#define SWT_TRAIN_WEIGHTS_H
+
+#include "model/model.h"
+#include "train/rundir.h"
+#include "train/safetensors.h"
+#include "train/session.h"
+
+/* Collective: tensor i of a flat array (model.param or model.grad), from the rank that holds it
+ * into model.staging of every rank. */
+SWT_MUST_CHECK swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i);
+
+/* Local: read every tensor this rank holds. The file must hold exactly the model's tensors.
+ * Errors: `status` (FILE or CHECKPOINT), naming file and tensor. */
+SWT_MUST_CHECK swt_status swt_weights_load(swt_model *m, const char *path, swt_status status);
+
+/* The vocabulary that a weights file is for: rows of embed.weight. */
+SWT_MUST_CHECK swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab);
+
+/* Collective: write checkpoints/step-NNNNNNNN of the run (rank 0's `run`) and publish it: weights,
+ * configuration, vocabulary; the log gets the weights' hash. Errors: FILE, on every rank. */
+SWT_MUST_CHECK swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step);
+
+#endif

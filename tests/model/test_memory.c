@@ -1,0 +1,163 @@
+/* Arenas, and the model's memory: the plan is the allocation, and a step stays inside it. */
+#include "model/model.h"
+#include "train/step.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+static void arena_hands_out_what_it_planned(void **state) {
+    (void)state;
+    swt_arena a;
+    void *p = NULL, *q = NULL;
+    swt_arena_init(&a, "TEST", &swt_host_memory);
+    for (int pass = 0; pass < 2; pass++) {
+        assert_int_equal(swt_arena_take(&a, &p, 3, SWT_F32), SWT_OK);
+        assert_int_equal(swt_arena_take(&a, &q, 0, SWT_F32), SWT_OK);
+        assert_int_equal(p == NULL, pass == 0);
+        if (pass == 0)
+            assert_int_equal(swt_arena_commit(&a), SWT_OK);
+    }
+    assert_int_equal((uintptr_t)p % 64, 0);
+    assert_true((char *)q >= (char *)p + 64);
+    assert_int_equal(a.planned_bytes, a.allocated_bytes);
+    assert_int_equal(swt_arena_check(&a), SWT_OK);
+    assert_int_equal(swt_arena_take(&a, &p, 1, SWT_F32), SWT_INTERNAL); /* beyond the plan */
+#ifdef SWT_ARENA_GUARD
+    ((char *)p)[64] = 0; /* just behind the first tensor */
+    assert_int_equal(swt_arena_check(&a), SWT_INTERNAL);
+#endif
+    swt_arena_fini(&a);
+}
+
+static void arena_refuses_sizes_that_wrap(void **state) {
+    (void)state;
+    swt_arena a;
+    void *p = NULL;
+    swt_arena_init(&a, "TEST", &swt_host_memory);
+    assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 2, SWT_F32), SWT_MEMORY);
+    assert_int_equal(swt_arena_take(&a, &p, -1, SWT_F32), SWT_MEMORY);
+    assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 8, SWT_F32), SWT_OK);
+    assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 8, SWT_F32), SWT_MEMORY); /* 2^62 + 2^62 */
+    swt_arena_fini(&a);
+}
+
+/* Host memory that says no: a plan larger than the address space must end in one clear error. */
+static void commit_reports_missing_memory(void **state) {
+    (void)state;
+    swt_arena a;
+    void *p = NULL;
+    swt_arena_init(&a, "TEST", &swt_host_memory);
+    assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 8, SWT_F32), SWT_OK);
+#if !defined(__SANITIZE_ADDRESS__) /* its allocator stops the program instead */
+    assert_int_equal(swt_arena_commit(&a), SWT_MEMORY);
+#endif
+    swt_arena_fini(&a);
+}
+
+typedef struct rig {
+    swt_comm world;
+    swt_device device;
+    swt_dist dist;
+    swt_model model;
+} rig;
+
+static void open_rig(rig *r, const swt_dims *d) {
+    swt_comm_open_self(&r->world);
+    assert_int_equal(swt_dist_init(&r->dist, 1, 0, d->E, 0), SWT_OK);
+    assert_int_equal(swt_model_plan(&r->model, d, &r->dist, true, true), SWT_OK);
+    assert_int_equal(swt_dist_connect(&r->dist, &r->world), SWT_OK);
+    assert_int_equal(swt_device_open_cpu(&r->device, 2), SWT_OK);
+}
+
+static void close_rig(rig *r) {
+    swt_model_fini(&r->model);
+    swt_dist_fini(&r->dist);
+    swt_device_close(&r->device);
+    swt_comm_close(&r->world);
+}
+
+/* A whole step on a model of odd sizes: arenas are as large as planned, and no sentinel between
+ * tensors is overrun (guarded builds), with every kind of layer, drop policy and group. */
+static void a_step_stays_inside_the_plan(void **state) {
+    (void)state;
+    const swt_dims base = {.B = 3,
+                           .T = 7,
+                           .C = 20,
+                           .H = 2,
+                           .D = 9,
+                           .F = 13,
+                           .V = 11,
+                           .L = 3,
+                           .E = 5,
+                           .M = 2,
+                           .every = 2,
+                           .bias = true,
+                           .norm_eps = 1e-5,
+                           .attn_scale = 0.3f,
+                           .capacity_factor = 1.0,
+                           .jitter = 0.1,
+                           .aux_coef = 0.01,
+                           .z_coef = 0.01,
+                           .pad_id = -1,
+                           .route_padding = true};
+    const swt_update update = {.name = SWT_OPTIM_ADAM,
+                               .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
+                                            .lr = 0.01,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.999,
+                                            .warmup_steps = 1.0},
+                               .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+                               .clip_norm = 1.0};
+    for (int variant = 0; variant < 12; variant++) {
+        rig r = {.world = {0}};
+        swt_dims d = base;
+        d.drop = (swt_drop)(variant % 3);
+        d.group = variant % 2 == 0 ? SWT_GROUP_MICRO_BATCH : SWT_GROUP_SEQUENCE;
+        d.M = variant < 6 ? 1 : 2;
+        d.every = variant % 4;
+        open_rig(&r, &d);
+        swt_model *m = &r.model;
+        size_t planned[SWT_ARENA_COUNT];
+        for (int i = 0; i < SWT_ARENA_COUNT; i++)
+            planned[i] = m->arenas[i].used_bytes;
+        assert_int_equal(swt_model_commit(m, &r.device, 1), SWT_OK);
+        assert_int_equal(swt_model_init_values(m, SWT_INIT_PYTORCH, 0.0, 1), SWT_OK);
+        for (int64_t i = 0; i < m->turns * d.B * d.T; i++) {
+            m->host_tokens[i] = (int32_t)(i * 7 % d.V);
+            m->host_targets[i] = (int32_t)(i * 5 % d.V);
+            m->host_routed[i] = 1;
+        }
+        assert_int_equal(swt_step_upload(m), SWT_OK);
+        for (int step = 0; step < 2; step++) {
+            swt_step_state after;
+            assert_int_equal(swt_step_begin(m, &update), SWT_OK);
+            assert_int_equal(swt_step_gradients(m), SWT_OK);
+            assert_int_equal(swt_step_reduce(m), SWT_OK);
+            assert_int_equal(swt_step_update(m, &update), SWT_OK);
+            assert_int_equal(swt_step_state_read(m, &after), SWT_OK);
+            assert_int_equal(after.targets, d.M * d.B * d.T);
+            assert_true(after.grad_norm > 0.0);
+        }
+        for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+            assert_int_equal(m->arenas[i].allocated_bytes, planned[i]);
+            assert_int_equal(swt_arena_check(&m->arenas[i]), SWT_OK);
+        }
+        close_rig(&r);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arena_hands_out_what_it_planned),
+        cmocka_unit_test(arena_refuses_sizes_that_wrap),
+        cmocka_unit_test(commit_reports_missing_memory),
+        cmocka_unit_test(a_step_stays_inside_the_plan),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
