@@ -1,0 +1,262 @@
+/* The command line: commands, flags, precedence, and every way to get it wrong. */
+#include "train/options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { ARGUMENTS_MOST = 16 };
+
+static swt_options parsed;
+
+/* Parse the arguments up to a NULL. */
+static swt_status parse(const char *const *arguments) {
+    char *argv[ARGUMENTS_MOST + 2] = {(char *)"swt-dist"};
+    int argc = 1;
+    for (; arguments[argc - 1] != NULL; argc++) {
+        assert_true(argc <= ARGUMENTS_MOST);
+        argv[argc] = (char *)arguments[argc - 1];
+    }
+    return swt_options_parse(&parsed, argc, argv);
+}
+
+#define PARSE(...)    parse((const char *const[]){__VA_ARGS__, NULL})
+#define ACCEPTED(...) assert_int_equal(PARSE(__VA_ARGS__), SWT_OK)
+#define WRONG(text, ...)                                                                           \
+    do {                                                                                           \
+        assert_int_equal(PARSE(__VA_ARGS__), SWT_USAGE);                                           \
+        assert_string_equal(swt_last_error()->message, text);                                      \
+    } while (0)
+
+/* A folder of this test's own, and files in it. */
+static char folder[256];
+
+static int make_folder(void **state) {
+    (void)state;
+    const char *tmp = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/swt-options-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    return mkdtemp(folder) == NULL;
+}
+
+static const char *in_folder(const char *name) {
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+static const char *const files[] = {"run.yaml",
+                                    "run/checkpoints/step-00000020/config.yaml",
+                                    "run/checkpoints/step-00000020/weights.safetensors",
+                                    "run/checkpoints/step-00000020",
+                                    "run/checkpoints",
+                                    "run"};
+
+static int remove_folder(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        remove(in_folder(files[i]));
+    return rmdir(folder);
+}
+
+static const char *write_file(const char *name, const char *text) {
+    FILE *f = fopen(in_folder(name), "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    return in_folder(name);
+}
+
+static void commands(void **state) {
+    (void)state;
+    assert_int_equal(parse((const char *const[]){NULL}), SWT_OK);
+    assert_int_equal(parsed.command, SWT_COMMAND_TRAIN);
+    ACCEPTED("train", "--steps", "3");
+    assert_int_equal(parsed.command, SWT_COMMAND_TRAIN);
+    ACCEPTED("plan", "--ranks", "8");
+    assert_int_equal(parsed.command, SWT_COMMAND_PLAN);
+    assert_int_equal(parsed.plan_ranks, 8);
+    ACCEPTED("probe", "--weights", "w", "--batch", "b", "--out", "o", "--optim-steps", "2");
+    assert_int_equal(parsed.command, SWT_COMMAND_PROBE);
+    assert_string_equal(parsed.weights_path, "w");
+    assert_string_equal(parsed.batch_path, "b");
+    assert_string_equal(parsed.run_out, "o");
+    assert_int_equal(parsed.optim_steps, 2);
+    WRONG("tran: unknown command; did you mean train? (--help lists them)", "tran");
+    WRONG("generat: unknown command; did you mean generate? (--help lists them)", "generat");
+    WRONG("\"plan\": stands where a flag is expected; write --KEY VALUE or --KEY=VALUE", "--steps",
+          "3", "plan");
+    WRONG("\"-n\": stands where a flag is expected; write --KEY VALUE or --KEY=VALUE", "-n", "4");
+}
+
+static void help(void **state) {
+    (void)state;
+    ACCEPTED("--help");
+    assert_int_equal(parsed.command, SWT_COMMAND_HELP);
+    ACCEPTED("eval", "--nonsense", "-h");
+    assert_int_equal(parsed.command, SWT_COMMAND_HELP);
+    ACCEPTED("--version");
+    assert_int_equal(parsed.command, SWT_COMMAND_VERSION);
+    ACCEPTED("--help-config");
+    assert_int_equal(parsed.command, SWT_COMMAND_HELP_CONFIG);
+    assert_false(parsed.help_markdown);
+    ACCEPTED("--help-config=markdown");
+    assert_true(parsed.help_markdown);
+    WRONG("--help-config=html: unknown flag; use --help-config or --help-config=markdown",
+          "--help-config=html");
+}
+
+static void flags(void **state) {
+    (void)state;
+    ACCEPTED("--experts", "16", "--layers=2", "--moe.capacity_factor", "1.5", "--model.bias=false",
+             "--seed", "7", "--steps", "3");
+    assert_int_equal(parsed.moe_experts, 16);
+    assert_int_equal(parsed.model_layers, 2);
+    assert_true(parsed.moe_capacity_factor == 1.5);
+    assert_false(parsed.model_bias);
+    assert_int_equal(parsed.train_seed, 7);
+    ACCEPTED("--data", "t.txt", "--out=r", "--device", "cpu", "--threads", "2", "--init-from", "d");
+    assert_string_equal(parsed.data_path, "t.txt");
+    assert_string_equal(parsed.run_out, "r");
+    assert_int_equal(parsed.run_device, SWT_DEVICE_CPU);
+    assert_int_equal(parsed.run_threads, 2);
+    assert_string_equal(parsed.run_init_from, "d");
+    ACCEPTED("--experts", "8", "--moe.experts=2");
+    assert_int_equal(parsed.moe_experts, 2);
+    ACCEPTED("--model.pad_id", "-1", "--data.prompt=--a=b", "--data=");
+    assert_string_equal(parsed.data_prompt, "--a=b");
+    assert_string_equal(parsed.data_path, "");
+}
+
+static void wrong_flags(void **state) {
+    (void)state;
+    WRONG("--expert: unknown flag; did you mean --experts? (--help-config lists all)", "--expert",
+          "4");
+    WRONG("--moe.drp: unknown flag; did you mean --moe.drop? (--help-config lists all)",
+          "--moe.drp=random");
+    WRONG("--lr: unknown flag; did you mean --optim.lr? (--help-config lists all)", "--lr", "1");
+    WRONG("--experts: has no value; write --experts VALUE or --experts=VALUE", "--experts");
+    WRONG("--steps: has no value; write --steps VALUE or --steps=VALUE", "--steps", "--seed", "1");
+    WRONG("--experts: moe.experts is 0; it must be an integer from 1 to 65536", "--experts", "0");
+    WRONG("--moe.experts: moe.experts is \"\"; it must be an integer from 1 to 65536",
+          "--moe.experts=");
+    WRONG("--model.bias: model.bias is maybe; it must be false or true", "--model.bias", "maybe");
+    WRONG("model.width: 130 does not divide by model.heads 4; choose a multiple, or set "
+          "model.head_width",
+          "--model.width", "130");
+    WRONG("run.device: this build has no CUDA backend; use --device cpu or auto", "--device",
+          "cuda");
+    WRONG("model.preset: t5 is not built yet; use labml", "--model.preset", "t5");
+    WRONG("--tokens: the command train does not take it; it belongs to generate", "--tokens", "5");
+    WRONG("--ranks: the command train does not take it; it belongs to plan", "train", "--ranks=2");
+    WRONG("--steps: the command eval does not take it; it belongs to train, plan, probe", "eval",
+          "--train.steps", "2");
+    WRONG("--config: the command generate does not take it; it belongs to train, plan, probe",
+          "generate", "--config", "x");
+    WRONG("--top-k: is -1; it must be an integer from 0 to 16777216", "generate", "--checkpoint",
+          "d", "--top-k", "-1");
+    WRONG("eval: needs --checkpoint; add --checkpoint DIR", "eval");
+    WRONG("generate: needs --checkpoint; add --checkpoint DIR", "generate", "--prompt", "x");
+    WRONG("probe: needs --out; add --out PATH", "probe", "--weights", "w", "--batch", "b");
+    WRONG("probe: needs --weights; add --weights FILE", "probe", "--out", "o", "--batch", "b");
+    WRONG("probe: needs --batch; add --batch FILE", "probe", "--out", "o", "--weights", "w");
+    WRONG("--config: is empty; give a path", "--config=");
+    WRONG("--out: is empty; give a path", "probe", "--out=", "--weights", "w", "--batch", "b");
+    char path[SWT_PATH_BYTES + 1];
+    memset(path, 'p', sizeof path);
+    path[SWT_PATH_BYTES] = '\0';
+    char expected[256];
+    snprintf(expected, sizeof expected,
+             "--config: is %.60s...; it must be UTF-8 text of at most 4095 bytes", path);
+    WRONG(expected, "--config", path);
+}
+
+/* Flags over file over preset, and the four micro-batches where nothing else is said. */
+static void precedence(void **state) {
+    (void)state;
+    ACCEPTED("--experts", "16");
+    assert_int_equal(parsed.batch_sequences, 8);
+    assert_int_equal(parsed.batch_micro_batches, 4);
+    ACCEPTED("--batch.sequences", "6");
+    assert_int_equal(parsed.batch_sequences, 6);
+    assert_int_equal(parsed.batch_micro_batches, 4);
+    ACCEPTED("--model.preset", "labml");
+    assert_int_equal(parsed.batch_sequences, 32);
+    assert_int_equal(parsed.batch_micro_batches, 1);
+    const char *file = write_file("run.yaml", "moe:\n  experts: 6\n  every: 3\ntrain: {seed: 5}\n");
+    ACCEPTED("--config", file, "--experts", "12");
+    assert_int_equal(parsed.batch_sequences, 32);
+    assert_int_equal(parsed.batch_micro_batches, 1);
+    assert_int_equal(parsed.moe_experts, 12);
+    assert_int_equal(parsed.moe_every, 3);
+    assert_int_equal(parsed.train_seed, 5);
+    ACCEPTED("--experts", "12", "--config", file);
+    assert_int_equal(parsed.moe_experts, 12);
+    assert_string_equal(parsed.config_path, file);
+}
+
+/* The preset decides the defaults first, wherever it stands: seen in the values, as t5 is refused.
+ */
+static void preset_first(void **state) {
+    (void)state;
+    const char *file =
+        write_file("run.yaml", "moe: {experts: 6}\nmodel: {layers: 3, preset: t5}\n");
+    assert_int_equal(PARSE("--config", file), SWT_USAGE);
+    assert_int_equal(parsed.model_layers, 3);
+    assert_int_equal(parsed.moe_experts, 6);
+    assert_int_equal(parsed.model_width, 768);
+    ACCEPTED("--config", file, "--model.preset", "labml");
+    assert_int_equal(parsed.model_layers, 3);
+    assert_int_equal(parsed.model_width, 128);
+    assert_int_equal(parsed.moe_min_capacity, 0);
+    file = write_file("run.yaml", "model: {layers: 3, preset: labml}\n");
+    assert_int_equal(PARSE("--config", file, "--model.preset", "t5"), SWT_USAGE);
+    assert_int_equal(parsed.model_layers, 3);
+    assert_int_equal(parsed.model_width, 768);
+}
+
+static void checkpoints(void **state) {
+    (void)state;
+    for (size_t i = sizeof files / sizeof files[0]; i-- > 3;)
+        assert_int_equal(mkdir(in_folder(files[i]), 0700), 0);
+    write_file(files[2], "");
+    assert_int_equal(PARSE("eval", "--checkpoint", in_folder("run")), SWT_CHECKPOINT);
+    write_file(files[1], "moe:\n  experts: 6\n  capacity_factor: 1.5\ndata: {prompt: \"He\"}\n"
+                         "train: {steps: 20}\n");
+    char run[512];
+    snprintf(run, sizeof run, "%s", in_folder("run"));
+    ACCEPTED("eval", "--checkpoint", run, "--moe.eval_capacity_factor", "3");
+    assert_int_equal(parsed.command, SWT_COMMAND_EVAL);
+    assert_int_equal(parsed.moe_experts, 6);
+    assert_true(parsed.moe_eval_capacity_factor == 3);
+    assert_int_equal(parsed.batch_sequences, 32);
+    assert_int_equal(parsed.train_steps, 20);
+    ACCEPTED("generate", "--checkpoint", in_folder(files[3]), "--tokens", "7", "--top-k", "5",
+             "--temperature", "0.8");
+    assert_string_equal(parsed.prompt, "He");
+    assert_int_equal(parsed.tokens, 7);
+    assert_int_equal(parsed.top_k, 5);
+    assert_true(parsed.temperature == 0.8);
+    ACCEPTED("generate", "--checkpoint", run, "--prompt", "It was");
+    assert_string_equal(parsed.prompt, "It was");
+    assert_int_equal(parsed.tokens, 100);
+    assert_int_equal(PARSE("eval", "--checkpoint", in_folder("none")), SWT_CHECKPOINT);
+    /* What is wrong inside a checkpoint's configuration is the checkpoint's fault. */
+    write_file(files[1], "moe:\n  experts: none\n");
+    assert_int_equal(PARSE("eval", "--checkpoint", run), SWT_CHECKPOINT);
+    assert_non_null(strstr(swt_last_error()->message,
+                           "config.yaml:2: moe.experts is none; it must be an integer from 1"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(commands),    cmocka_unit_test(help),       cmocka_unit_test(flags),
+        cmocka_unit_test(wrong_flags), cmocka_unit_test(precedence), cmocka_unit_test(preset_first),
+        cmocka_unit_test(checkpoints),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

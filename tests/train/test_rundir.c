@@ -1,0 +1,318 @@
+#include "temp.h"
+#include "train/rundir.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+/* The options of a run into that folder; large, so not on the stack. */
+static swt_options *options(const char *out) {
+    swt_options *o = calloc(1, sizeof *o);
+    assert_non_null(o);
+    swt_options_defaults(o, SWT_PRESET_LABML);
+    assert_true(strlen(out) < sizeof o->run_out);
+    strcpy(o->run_out, out);
+    return o;
+}
+
+static swt_status create(swt_run *run, const char *out) {
+    swt_options *o = options(out);
+    const swt_status status = swt_run_create(run, o);
+    free(o);
+    return status;
+}
+
+/* ---- the directory */
+
+static void test_create(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], slashes[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    temp_path(path, folder, "a/b//c");
+    temp_path(slashes, path, "//");
+    assert_int_equal(create(&run, slashes), SWT_OK);
+    assert_string_equal(run.path, path);
+    assert_int_equal(temp_count(path), 3);
+    assert_true(temp_exists(path, "config.yaml"));
+    assert_true(temp_exists(path, "metrics.jsonl"));
+    assert_true(temp_exists(path, "log.txt"));
+    size_t bytes = 0;
+    char *text = temp_read(temp_path(slashes, path, "config.yaml"), &bytes);
+    assert_true(bytes > 0);
+    free(text);
+    swt_run_close(&run);
+    swt_run_close(&run);
+    expect_error(create(&run, path), SWT_USAGE,
+                 "c: already holds a run; give another --out or run.resume auto");
+    assert_int_equal(temp_count(path), 3);
+
+    /* An empty folder that is there is used. */
+    temp_path(path, folder, "empty");
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(create(&run, path), SWT_OK);
+    assert_int_equal(temp_count(path), 3);
+    swt_run_close(&run);
+    temp_remove(folder);
+}
+
+static void test_create_refuses(void **state) {
+    (void)state;
+    static const char *const names[] = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints"};
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], inside[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        temp_path(path, folder, "run");
+        assert_int_equal(mkdir(path, 0777), 0);
+        temp_write(temp_path(inside, path, names[i]), "x", 1);
+        expect_error(create(&run, path), SWT_USAGE, "run: already holds a run; ");
+        assert_int_equal(temp_count(path), 1);
+        temp_remove(path);
+    }
+    temp_write(temp_path(path, folder, "file"), "x", 1);
+    expect_error(create(&run, path), SWT_USAGE, "file: is a file; ");
+    temp_path(path, folder, "file/below");
+    expect_error(create(&run, path), SWT_FILE, "below: cannot be created");
+    assert_int_equal(temp_count(folder), 1);
+
+    /* A name that no file system takes, three folders down: those are removed again. */
+    char name[300];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    temp_path(path, folder, "x/y/z");
+    temp_path(inside, path, name);
+    expect_error(create(&run, inside), SWT_FILE, "cannot be created (File name too long)");
+    assert_int_equal(temp_count(folder), 1);
+    if (geteuid() != 0) { /* root may write everywhere */
+        assert_int_equal(chmod(folder, 0500), 0);
+        temp_path(path, folder, "denied");
+        expect_error(create(&run, path), SWT_FILE, "denied: cannot be created (Permission denied)");
+        assert_int_equal(chmod(folder, 0700), 0);
+    }
+    temp_remove(folder);
+}
+
+/* config.yaml does not fit on the disk: nothing stays, neither files nor new folders. */
+static void test_create_without_space(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = 4;
+    signal(SIGXFSZ, SIG_IGN);
+    swt_options *o = options(temp_path(path, folder, "a/b"));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const swt_status status = swt_run_create(&run, o);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    expect_error(status, SWT_FILE, "config.yaml: cannot be written");
+    assert_int_equal(temp_count(folder), 0);
+    free(o);
+    temp_remove(folder);
+}
+
+static void test_default_path(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], pid[32];
+    swt_run run;
+    temp_make(folder);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(create(&run, ""), SWT_OK);
+    int date = 0, time_of_day = 0, end = 0;
+    assert_int_equal(sscanf(run.path, "runs/%8d-%6d-%31[0-9]%n", &date, &time_of_day, pid, &end),
+                     3);
+    assert_int_equal(run.path[end], 0);
+    assert_int_equal(atol(pid), getpid());
+    assert_in_range(date, 20200101, 99991231);
+    assert_in_range(time_of_day, 0, 235960);
+    assert_true(temp_exists(run.path, "config.yaml"));
+    swt_run_close(&run);
+    assert_int_equal(chdir(before), 0);
+    temp_remove(folder);
+}
+
+/* ---- metrics */
+
+static void test_metrics(void **state) {
+    (void)state;
+    static const double doubles[] = {
+        0.1,  1.0 / 3, 2.0,       1e-5, 5e-324,  1.7976931348623157e308, -0.0, 100.0, 1234.5,
+        1e22, 1e23,    0.1 + 0.2, 4.35, 2.5e-17, 123456789012345678.0};
+    enum { COUNT = sizeof doubles / sizeof *doubles };
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    const swt_metric first[] = {{"step", 10, true}, {"loss", 0.1, false}, {"lr", 1e-5, false}};
+    assert_int_equal(swt_run_metrics(&run, first, 3), SWT_OK);
+    size_t bytes = 0;
+    char *text = temp_read(temp_path(path, run.path, "metrics.jsonl"), &bytes); /* it is flushed */
+    assert_string_equal(text, "{\"step\": 10, \"loss\": 0.1, \"lr\": 1e-05}\n");
+    free(text);
+
+    for (int i = 0; i < COUNT; i++) {
+        const swt_metric row[] = {{"step", i, true}, {"x", doubles[i], false}};
+        assert_int_equal(swt_run_metrics(&run, row, 2), SWT_OK);
+    }
+    const swt_metric large[] = {{"step", 9007199254740992.0, true}, {"n", -0.0, true}};
+    assert_int_equal(swt_run_metrics(&run, large, 2), SWT_OK);
+    text = temp_read(path, &bytes);
+    const char *line = strchr(text, '\n') + 1;
+    for (int i = 0; i < COUNT; i++) {
+        int step = -1, end = 0;
+        char number[64], shorter[400];
+        assert_int_equal(sscanf(line, "{\"step\": %d, \"x\": %63[^}]}%n", &step, number, &end), 2);
+        assert_int_equal(step, i);
+        assert_int_equal(line[end], '\n');
+        const double back = strtod(number, NULL);
+        assert_memory_equal(&back, &doubles[i], sizeof back); /* -0.0 too */
+        /* One digit less, from 16 on, would not read back. */
+        int digits = 0;
+        for (const char *c = number + strspn(number, "-0."); *c != '\0' && *c != 'e'; c++)
+            digits += *c >= '0' && *c <= '9';
+        if (digits > 15) {
+            snprintf(shorter, sizeof shorter, "%.*g", digits - 1, doubles[i]);
+            assert_true(strtod(shorter, NULL) != doubles[i]);
+        }
+        line += end + 1;
+    }
+    assert_string_equal(line, "{\"step\": 9007199254740992, \"n\": 0}\n");
+    free(text);
+    swt_run_close(&run);
+    temp_remove(folder);
+}
+
+static void test_metrics_errors(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    const double bad[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 3; i++) {
+        const swt_metric row[] = {{"step", 7, true}, {"grad_norm", bad[i], i == 1}};
+        expect_error(swt_run_metrics(&run, row, 2), SWT_NUMBERS, "step 7: grad_norm is ");
+    }
+    const swt_metric fraction[] = {{"step", 7, true}, {"tokens", 0.5, true}};
+    expect_error(swt_run_metrics(&run, fraction, 2), SWT_INTERNAL, "tokens is no exact integer");
+    static swt_metric many[500];
+    for (int i = 0; i < 500; i++)
+        many[i] = (swt_metric){"a_metric", i, true};
+    expect_error(swt_run_metrics(&run, many, 500), SWT_INTERNAL, "too long");
+    size_t bytes = 0;
+    free(temp_read(temp_path(path, run.path, "metrics.jsonl"), &bytes));
+    assert_int_equal(bytes, 0); /* no part of a refused row */
+
+    if (access("/dev/full", W_OK) == 0) {
+        const swt_metric row[] = {{"step", 7, true}};
+        fclose(run.metrics);
+        run.metrics = fopen("/dev/full", "w");
+        assert_non_null(run.metrics);
+        expect_error(swt_run_metrics(&run, row, 1), SWT_FILE,
+                     "run/metrics.jsonl: cannot be written (No space left on device)");
+    }
+    swt_run_close(&run);
+    temp_remove(folder);
+}
+
+/* ---- the terminal */
+
+/* What the run printed on standard output by `speak`, and the log. */
+static void capture(const char *folder, void (*speak)(swt_run *), bool terminal, char **out,
+                    char **log) {
+    char path[TEMP_PATH_BYTES], out_path[TEMP_PATH_BYTES];
+    size_t bytes = 0;
+    swt_run run;
+    assert_int_equal(create(&run, temp_path(path, folder, terminal ? "tty" : "pipe")), SWT_OK);
+    fflush(stdout);
+    const int saved = dup(STDOUT_FILENO);
+    const int fd = open(temp_path(out_path, folder, "out"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(saved >= 0 && fd >= 0);
+    assert_true(dup2(fd, STDOUT_FILENO) >= 0);
+    run.terminal = terminal;
+    speak(&run);
+    swt_run_close(&run);
+    fflush(stdout);
+    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
+    close(saved);
+    close(fd);
+    *out = temp_read(out_path, &bytes);
+    *log = temp_read(temp_path(out_path, path, "log.txt"), &bytes);
+}
+
+static void speak(swt_run *run) {
+    swt_run_say(run, "start %d", 1);
+    swt_run_progress(run, false, "step %d", 1);
+    swt_run_progress(run, true, "step %d", 2);
+    swt_run_say(run, "sample: %s", "a\nb");
+    swt_run_progress(run, false, "step 3");
+}
+
+static void test_lines(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], *out = NULL, *log = NULL;
+    temp_make(folder);
+    capture(folder, speak, false, &out, &log);
+    assert_string_equal(out, "start 1\nstep 2\nsample: a\nb\n");
+    assert_string_equal(log, "start 1\nstep 2\nsample: a\nb\n");
+    free(out);
+    free(log);
+    capture(folder, speak, true, &out, &log);
+    assert_string_equal(out, "start 1\n\rstep 1\033[K\rstep 2\033[K\nsample: a\nb\n"
+                             "\rstep 3\033[K\n");
+    assert_string_equal(log, "start 1\nstep 2\nsample: a\nb\n");
+    free(out);
+    free(log);
+    temp_remove(folder);
+}
+
+/* 100 characters of two bytes: standard output here is no terminal, so 80 columns are taken and 79
+ * shown. */
+static void speak_long(swt_run *run) {
+    char line[201] = "";
+    for (int i = 0; i < 100; i++)
+        memcpy(line + 2 * i, "\xC3\xA9", 2);
+    swt_run_progress(run, true, "%s", line);
+}
+
+static void test_long_line(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], *out = NULL, *log = NULL;
+    temp_make(folder);
+    capture(folder, speak_long, true, &out, &log);
+    assert_int_equal(strlen(out), 1 + 79 * 2 + 3 + 1);
+    assert_memory_equal(out + 1 + 79 * 2 - 2, "\xC3\xA9\033[K\n", 6);
+    assert_int_equal(strlen(log), 201); /* the log has it whole */
+    free(out);
+    free(log);
+    temp_remove(folder);
+}
+
+/* A run without a directory (eval, generate) can speak. */
+static void test_no_directory(void **state) {
+    (void)state;
+    swt_run run = {0};
+    swt_run_say(&run, "# a line without a log");
+    swt_run_progress(&run, true, "# progress without a log");
+    swt_run_close(&run);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_create),
+        cmocka_unit_test(test_create_refuses),
+        cmocka_unit_test(test_create_without_space),
+        cmocka_unit_test(test_default_path),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics_errors),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_no_directory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
