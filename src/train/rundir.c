@@ -1,5 +1,7 @@
 #include "train/rundir.h"
 
+#include "comm/swt_comm.h"
+
 #include "train/files.h"
 
 #include <errno.h>
@@ -121,8 +123,17 @@ static void discard(FILE **file, const swt_run *run, const char *name) {
         unlink(path);
 }
 
+/* mpirun gives rank 0 a terminal of its own, whatever its own output is: launch/run says what the
+ * user's is, and without its word there is no live line. */
+static bool on_terminal(void) {
+    const char *said = getenv("SWT_TERMINAL");
+    if (said != NULL)
+        return strcmp(said, "1") == 0;
+    return !swt_comm_launched_by_mpi() && isatty(STDOUT_FILENO) == 1;
+}
+
 swt_status swt_run_create(swt_run *out, const swt_options *o) {
-    *out = (swt_run){.terminal = isatty(STDOUT_FILENO) == 1};
+    *out = (swt_run){.terminal = on_terminal()};
     SWT_TRY(choose_path(out->path, o));
     SWT_TRY(check_unused(out->path));
     size_t kept_bytes = 0;
