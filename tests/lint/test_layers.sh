@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Includes go down only: base < kernels < comm < model < train < main, and foreign headers stay in the
+# layer that wraps them.
+# shellcheck source=tests/lint/lint.sh
+. "$(dirname "$0")/lint.sh"
+
+# Per file: the project headers it may include, then where each foreign header is allowed.
+check() {
+    # shellcheck disable=SC2046
+    code $(files src kernels comm -- '*.c' '*.h' '*.cu' '*.cuh') | awk -F: '
+    function layer(file) {
+        if (file ~ /^src\/base\//) return "base"
+        if (file ~ /^kernels\/cpu\//) return "cpu"
+        if (file ~ /^kernels\/cuda\//) return "cuda"
+        if (file ~ /^kernels\//) return "kernels"
+        if (file ~ /^comm\//) return "comm"
+        if (file ~ /^src\/model\//) return "model"
+        if (file ~ /^src\/train\//) return "train"
+        return "main"
+    }
+    BEGIN {
+        base = "base/"; ops = "kernels/swt_(ops|device)[.]h"
+        may["base"] = base
+        may["cpu"] = base "|" ops "|kernels/cpu/"
+        may["cuda"] = base "|" ops "|kernels/cuda/"
+        may["kernels"] = base "|kernels/"
+        may["comm"] = base "|kernels/swt_device[.]h|comm/"
+        may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"
+        may["train"] = may["model"] "|train/"
+        may["main"] = may["train"]
+        # foreign header -> files that may include it
+        only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$"
+        only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
+        only["(oneapi/)?dnnl.*"] = "^kernels/cpu/"
+        only["omp[.]h"] = "^kernels/cpu/"
+        only["(cuda|cublas|driver_types|device_).*"] = "^kernels/cuda/"
+        only["immintrin[.]h"] = "^kernels/cpu/"
+        only["(yaml|cjson/cJSON|xxhash)[.]h"] = "^src/train/"
+        only["cmocka[.]h"] = "^$"
+    }
+    $3 ~ /^[ \t]*#[ \t]*include/ && match($3, /["<][^">]+/) {
+        name = substr($3, RSTART + 1, RLENGTH - 1)
+        if (substr($3, RSTART, 1) == "\"" && name ~ /\//) {
+            if (name !~ "^(" may[layer($1)] ")")
+                print $1 ":" $2 ": " layer($1) " includes " name
+        }
+        for (header in only)
+            if (name ~ "^" header "$" && $1 !~ only[header])
+                print $1 ":" $2 ": " name " does not belong here"
+    }'
+}
+
+lint
+caught src/base/a.c '#include "kernels/swt_ops.h"'
+caught kernels/ops.c '#include "comm/swt_comm.h"'
+caught kernels/cpu/a.c '#include "kernels/cuda/a.h"'
+caught kernels/cuda/a.cu '#include "kernels/cpu/a.h"'
+caught comm/comm.c '#include "kernels/swt_ops.h"'
+caught comm/comm.c '#include <mpi.h>'
+caught src/model/model.c '#include "train/data.h"'
+caught src/model/model.c '#include "kernels/cpu/cpu.h"'
+caught src/train/loop.c '  # include <mpi.h>'
+caught src/train/loop.c '#include <omp.h>'
+caught kernels/ops.c '#include <oneapi/dnnl/dnnl.h>'
+caught src/main.c '#include <cuda_runtime.h>'
+caught src/main.c '#include "comm/comm_mpi.h"'
+accepted comm/comm_mpi.c $'#include "comm/swt_comm.h"\n#include "kernels/swt_device.h"\n#include <mpi.h>'
+accepted kernels/ops.c $'#include "kernels/cpu/cpu.h"\n#include "base/status.h"'
+accepted src/base/a.c '/* #include "train/data.h" */'
+verdict
