@@ -91,13 +91,15 @@ static void show_progress(loop *r, bool due) {
     const swt_options *o = r->s->options;
     const swt_dims *d = &r->s->model.dims;
     const double step_ms = r->total_steps_ms / (double)r->step;
-    char left[48];
+    char left[48], last_row[64] = "";
     format_time_left(left, sizeof left, step_ms * (double)(o->train_steps - r->step));
+    if (r->row_step > 0)
+        snprintf(last_row, sizeof last_row, "  loss %7.4f  dropped %4.1f %%", r->report.loss,
+                 100.0 * r->report.dropped);
     r->shown_ms = now_ms();
-    swt_run_progress(&r->run, due,
-                     "step %6lld/%lld  loss %7.4f  %6.0f tokens/s  dropped %4.1f %%  left %s",
-                     (long long)r->step, (long long)o->train_steps, r->report.loss,
-                     1e3 * (double)(d->M * d->B * d->T) / step_ms, 100.0 * r->report.dropped, left);
+    swt_run_progress(&r->run, due, "step %6lld/%lld%s  %6.0f tokens/s  left %s", (long long)r->step,
+                     (long long)o->train_steps, last_row,
+                     1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
 }
 
 static swt_status write_training_row(loop *r) {
