@@ -1,0 +1,87 @@
+/* The operations of kernels/swt_ops.h once more, as scalar loops over doubles, written from the
+ * formulas and never made faster: the judge of every backend. Letters, shapes and names are
+ * swt_ops.h's. oracle_dense.c, oracle_moe.c. */
+#ifndef SWT_TESTS_OPS_ORACLE_H
+#define SWT_TESTS_OPS_ORACLE_H
+
+#include "kernels/swt_ops.h"
+
+/* ------------------------------------------------------------------ dense layers */
+
+void swt_oracle_linear_forward(double *y, const double *x, const double *w, const double *bias,
+                               const double *residual, int64_t N, int64_t in, int64_t out,
+                               bool relu);
+void swt_oracle_linear_backward_input(double *dx, const double *dy, const double *w,
+                                      const double *relu_output, int64_t N, int64_t in,
+                                      int64_t out);
+/* Adds to dw and dbias. */
+void swt_oracle_linear_backward_weight(double *dw, double *dbias, const double *dy, const double *x,
+                                       int64_t N, int64_t in, int64_t out);
+
+/* Adds to dtable. */
+void swt_oracle_embedding_backward(double *dtable, const double *dx, const int32_t *tokens,
+                                   int64_t N, int64_t C);
+
+void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double *x,
+                             const double *weight, const double *bias, int64_t N, int64_t C,
+                             double eps);
+/* Adds to dweight and dbias. */
+void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const double *dy,
+                              const double *dresidual, const double *x, const double *mean,
+                              const double *rstd, const double *weight, int64_t N, int64_t C);
+
+void swt_oracle_attention_forward(double *y, double *lse, const double *qkv,
+                                  const swt_attention_dims *dims);
+void swt_oracle_attention_backward(double *dqkv, const double *dy, const double *y,
+                                   const double *lse, const double *qkv,
+                                   const swt_attention_dims *dims);
+
+/* stats as swt_cross_entropy; dlogits may be NULL. targets_of_batch is state.targets. */
+void swt_oracle_cross_entropy(double *dlogits, double stats[2], const double *logits,
+                              const int32_t *targets, int64_t targets_of_batch, int64_t N,
+                              int64_t V);
+
+/* logsumexp of n numbers, and the index of the largest, lowest on ties, NaN as -infinity. */
+double swt_oracle_logsumexp(const double *z, int64_t n);
+int32_t swt_oracle_argmax(const double *z, int64_t n);
+
+/* ------------------------------------------------------------------ the switch layer */
+
+/* A switch layer on one rank: one group, room for every token, F = 2 C, dropping by position,
+ * dropped tokens 0, gate scaled, no jitter, training, layer 3, micro-batch 5, loss scales 0. */
+swt_moe_dims swt_oracle_moe_dims(int64_t N, int64_t C, int64_t E);
+
+/* The factors of the router's input, (N, C): 1 where there is no jitter. */
+void swt_oracle_jitter(double *factor, const swt_moe_dims *dims, uint64_t seed, int64_t step);
+
+/* z (N, E), probs (N, E), lse (N) from h (N, C) and the jitter's factors (N, C). */
+void swt_oracle_router_forward(double *z, double *probs, double *lse, const double *h,
+                               const double *factor, const double *w, const double *bias,
+                               const swt_moe_dims *dims);
+
+/* As swt_router_assign, with the keys of random dropping from seed and step. */
+void swt_oracle_router_assign(int32_t *slot, int32_t *kept, int32_t *counts, const int32_t *expert,
+                              const float *gate, const swt_moe_dims *dims, uint64_t seed,
+                              int64_t step);
+
+void swt_oracle_router_losses(double *stats, const double *probs, const double *lse,
+                              const int32_t *expert, const int32_t *kept, const int32_t *counts,
+                              const swt_moe_dims *dims);
+
+/* Also gives dz (N, E). Adds to dh; overwrites dw and dbias (NULL without). */
+void swt_oracle_router_backward(double *dz, double *dh, double *dw, double *dbias,
+                                const double *dgate, const double *h, const double *factor,
+                                const double *w, const double *probs, const double *lse,
+                                const int32_t *expert, const double *gate, const int32_t *counts,
+                                const swt_moe_dims *dims);
+
+/* y = residual + s o; tokens of other rounds are left alone. */
+void swt_oracle_combine_forward(double *y, const double *residual, const double *recv,
+                                const double *h, const int32_t *expert, const double *gate,
+                                const int32_t *slot, const swt_moe_dims *dims, int64_t first_slot);
+/* Overwrites dgate and dh; of drecv the occupied slots. */
+void swt_oracle_combine_backward(double *drecv, double *dgate, double *dh, const double *dy,
+                                 const double *recv, const double *h, const int32_t *expert,
+                                 const double *gate, const int32_t *slot, const swt_moe_dims *dims);
+
+#endif

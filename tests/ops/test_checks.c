@@ -1,0 +1,419 @@
+/* What every operation refuses, with SHAPE and before it touches anything: a missing pointer, a
+ * dimension that is negative or too large, an output that is one of its inputs where that is not
+ * allowed. */
+#include "ops/oracle.h"
+#include "support/judge.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { POINTERS = 16, DIMS = 5, BYTES = 8192, SIZE = 4 };
+
+/* An operation with its pointers and dimensions as arrays. kinds has a letter for each pointer: o
+ * an output, i an input, s scratch; O and I may be NULL. alias: the output and the input that may
+ * be one. */
+typedef struct operation {
+    const char *name;
+    const char *kinds;
+    int n_dims;
+    swt_status (*call)(const swt_ctx *c, void **p, const int64_t *d);
+    int alias[2];
+} operation;
+
+static swt_status linear_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_linear_forward(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1], d[2], SWT_EPILOGUE_NONE);
+}
+
+static swt_status linear_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_linear_backward_input(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2]);
+}
+
+static swt_status linear_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_linear_backward_weight(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2], 0);
+}
+
+static swt_status embedding_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_embedding_forward(c, p[0], p[1], p[2], d[0], d[1], d[2]);
+}
+
+static swt_status embedding_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_embedding_backward(c, p[0], p[1], p[2], d[0], d[1], d[2], 0);
+}
+
+static swt_status norm_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_norm_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], d[0], d[1], 1e-5);
+}
+
+static swt_status norm_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_norm_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], d[0],
+                             d[1], 0);
+}
+
+static swt_attention_dims attention_dims(const int64_t *d) {
+    return (swt_attention_dims){.B = d[0], .T = d[1], .H = d[2], .D = d[3], .scale = 1};
+}
+
+static swt_status attention_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_attention_dims dims = attention_dims(d);
+    return swt_attention_forward(c, p[0], p[1], p[2], &dims);
+}
+
+static swt_status attention_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_attention_dims dims = attention_dims(d);
+    return swt_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
+}
+
+static swt_status cross_entropy(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_cross_entropy(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1]);
+}
+
+/* N, C, E, and what else an operation uses. */
+static swt_moe_dims moe_dims(const int64_t *d) {
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.N = d[0];
+    dims.C = d[1];
+    dims.E = d[2];
+    return dims;
+}
+
+static swt_moe_dims group_dims(const int64_t *d) {
+    swt_moe_dims dims = moe_dims(d);
+    dims.G = d[3];
+    return dims;
+}
+
+static swt_moe_dims slot_dims(const int64_t *d) {
+    swt_moe_dims dims = moe_dims(d);
+    dims.K = d[3];
+    return dims;
+}
+
+static swt_status router_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = moe_dims(d);
+    return swt_router_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
+}
+
+/* N, E, G: what is left once the probabilities are known. */
+static swt_moe_dims choice_dims(const int64_t *d) {
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.N = d[0];
+    dims.E = d[1];
+    dims.G = d[2];
+    return dims;
+}
+
+static swt_status router_assign(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = choice_dims(d);
+    return swt_router_assign(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
+}
+
+static swt_status router_losses(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = choice_dims(d);
+    return swt_router_losses(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
+}
+
+static swt_status router_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = group_dims(d);
+    return swt_router_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10],
+                               p[11], &dims);
+}
+
+static swt_status dispatch_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = slot_dims(d);
+    return swt_dispatch_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims, 0);
+}
+
+static swt_status dispatch_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = slot_dims(d);
+    return swt_dispatch_backward(c, p[0], p[1], p[2], p[3], &dims);
+}
+
+static swt_moe_dims expert_dims(const int64_t *d) {
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.C = d[3];
+    dims.El = d[0];
+    dims.P = d[1];
+    dims.K = d[2];
+    dims.F = d[4];
+    return dims;
+}
+
+static swt_status experts_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = expert_dims(d);
+    return swt_experts_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
+}
+
+static swt_status experts_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = expert_dims(d);
+    return swt_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
+}
+
+static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = expert_dims(d);
+    return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+                                       &dims, 1);
+}
+
+static swt_status combine_forward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = slot_dims(d);
+    return swt_combine_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims, 0);
+}
+
+static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = slot_dims(d);
+    return swt_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
+}
+
+static swt_status state_advance(const swt_ctx *c, void **p, const int64_t *d) {
+    (void)d;
+    return swt_state_advance(c, p[0]);
+}
+
+static swt_status count_targets(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_count_targets(c, p[0], p[1], d[0]);
+}
+
+static swt_status grad_add(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_grad_add(c, p[0], p[1], d[0], 0x1p62);
+}
+
+static swt_status grad_finish(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_grad_finish(c, p[0], p[1], d[0]);
+}
+
+static swt_status grad_squares(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_grad_squares(c, p[0], p[1], p[2], d[0]);
+}
+
+static swt_status state_clip(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_state_clip(c, p[0], d[0], p[1], 1);
+}
+
+static swt_status adam(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_adam(c, p[0], p[1], p[2], p[3], d[0], p[4]);
+}
+
+static swt_status sgd(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_sgd(c, p[0], p[1], d[0]);
+}
+
+static const operation operations[] = {
+    {"linear_forward", "oiiII", 3, linear_forward, {0, 4}},
+    {"linear_backward_input", "oiiI", 3, linear_backward_input, {0}},
+    {"linear_backward_weight", "oOii", 3, linear_backward_weight, {0}},
+    {"embedding_forward", "oii", 3, embedding_forward, {0}},
+    {"embedding_backward", "oii", 3, embedding_backward, {0}},
+    {"norm_forward", "oooiii", 2, norm_forward, {0}},
+    {"norm_backward", "oooiIiiiis", 2, norm_backward, {0, 4}},
+    {"attention_forward", "ooi", 4, attention_forward, {0}},
+    {"attention_backward", "oiiii", 4, attention_backward, {0}},
+    {"cross_entropy", "Ooiis", 2, cross_entropy, {0, 2}},
+    {"router_forward", "ooooiiIis", 3, router_forward, {0}},
+    {"router_assign", "oooiis", 3, router_assign, {0}},
+    {"router_losses", "oiiiii", 3, router_losses, {0}},
+    {"router_backward", "ooOiiiiiiiis", 4, router_backward, {0}},
+    {"dispatch_forward", "ooiiii", 4, dispatch_forward, {0}},
+    {"dispatch_backward", "oiii", 4, dispatch_backward, {0}},
+    {"experts_forward", "ooiiIiIi", 5, experts_forward, {0}},
+    {"experts_backward_input", "ooiiiii", 5, experts_backward_input, {0}},
+    {"experts_backward_weight", "oOoOiiiii", 5, experts_backward_weight, {0}},
+    {"combine_forward", "oiiiiii", 4, combine_forward, {0, 1}},
+    {"combine_backward", "oooiiiiii", 4, combine_backward, {0}},
+    {"state_advance", "h", 0, state_advance, {0}},
+    {"count_targets", "oi", 1, count_targets, {0}},
+    {"grad_add", "oi", 1, grad_add, {0}},
+    {"grad_finish", "oo", 1, grad_finish, {0}},
+    {"grad_squares", "oii", 1, grad_squares, {0}},
+    {"state_clip", "ii", 1, state_clip, {0}},
+    {"adam", "oooih", 1, adam, {0}},
+    {"sgd", "oi", 1, sgd, {0}},
+};
+enum { OPERATIONS = sizeof operations / sizeof operations[0] };
+
+/* Valid arguments: every tensor is large enough, all dimensions are SIZE but the groups' number,
+ * which divides it. Numbers are zeros, which are valid tokens, experts and slots. */
+typedef struct arguments {
+    void *p[POINTERS];
+    int64_t d[DIMS];
+} arguments;
+
+static arguments valid(swt_bed *bed, const operation *op, const char *what) {
+    swt_bed_begin(bed, "%s, %s", op->name, what);
+    bed->tensors[0].kind = SWT_BED_OUT; /* the state is an output of some */
+    arguments a = {.d = {SIZE, SIZE, SIZE, SIZE, SIZE}};
+    for (int i = 0; op->kinds[i] != '\0'; i++) {
+        const bool output = op->kinds[i] == 'o' || op->kinds[i] == 'O';
+        a.p[i] = op->kinds[i] == 's' ? swt_bed_scratch(bed, BYTES)
+                 : output            ? swt_bed_out(bed, BYTES, SWT_U8)
+                                     : swt_bed_in(bed, BYTES, SWT_U8);
+    }
+    return a;
+}
+
+static bool optional(const operation *op, int i) {
+    return op->kinds[i] == 'O' || op->kinds[i] == 'I';
+}
+
+static void test_valid(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    for (int o = 0; o < OPERATIONS; o++) {
+        const operation *op = &operations[o];
+        arguments a = valid(&bed, op, "as it should be");
+        SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
+        for (int i = 0; op->kinds[i] != '\0'; i++) {
+            if (!optional(op, i))
+                continue;
+            a = valid(&bed, op, "without an optional tensor");
+            a.p[i] = NULL;
+            SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
+        }
+        if (op->alias[1] > 0) {
+            a = valid(&bed, op, "with the alias that is allowed");
+            a.p[op->alias[1]] = a.p[op->alias[0]];
+            SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
+        }
+    }
+    swt_bed_close(&bed);
+}
+
+static void test_missing_pointers(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    for (int o = 0; o < OPERATIONS; o++) {
+        const operation *op = &operations[o];
+        arguments a = valid(&bed, op, "without a context");
+        SWT_BED_REFUSE(&bed, SHAPE, op->call(NULL, a.p, a.d));
+        for (int i = 0; op->kinds[i] != '\0'; i++) {
+            if (optional(op, i))
+                continue;
+            char what[32];
+            snprintf(what, sizeof what, "without pointer %d", i);
+            a = valid(&bed, op, what);
+            a.p[i] = NULL;
+            SWT_BED_REFUSE(&bed, SHAPE, op->call(&bed.ctx, a.p, a.d));
+        }
+    }
+    swt_bed_close(&bed);
+}
+
+static void test_dimensions(void **state) {
+    (void)state;
+    /* 2^62 elements of any type in rows of SIZE are more bytes than a size can count. */
+    static const int64_t wrong[] = {-1, INT64_MIN, (int64_t)1 << 62, INT64_MAX};
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    for (int o = 0; o < OPERATIONS; o++)
+        for (int i = 0; i < operations[o].n_dims; i++)
+            for (size_t w = 0; w < sizeof wrong / sizeof wrong[0]; w++) {
+                char what[64];
+                snprintf(what, sizeof what, "dimension %d is %lld", i, (long long)wrong[w]);
+                arguments a = valid(&bed, &operations[o], what);
+                a.d[i] = wrong[w];
+                SWT_BED_REFUSE(&bed, SHAPE, operations[o].call(&bed.ctx, a.p, a.d));
+            }
+    swt_bed_close(&bed);
+}
+
+static void test_aliases(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    for (int o = 0; o < OPERATIONS; o++) {
+        const operation *op = &operations[o];
+        for (int out = 0; op->kinds[out] != '\0'; out++)
+            for (int in = 0; op->kinds[in] != '\0'; in++) {
+                const bool pair =
+                    strchr("oO", op->kinds[out]) != NULL && strchr("iI", op->kinds[in]) != NULL;
+                if (!pair || (out == op->alias[0] && in == op->alias[1]))
+                    continue;
+                char what[64];
+                snprintf(what, sizeof what, "output %d is input %d", out, in);
+                arguments a = valid(&bed, op, what);
+                a.p[in] = a.p[out];
+                SWT_BED_REFUSE(&bed, SHAPE, op->call(&bed.ctx, a.p, a.d));
+            }
+    }
+    swt_bed_close(&bed);
+}
+
+/* What has no place in the table: dims that are missing, groups that do not divide the tokens. */
+static void test_missing_dims(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    const operation none = {.name = "dims", .kinds = "oooiii"};
+    const arguments a = valid(&bed, &none, "missing or not dividing");
+    void *const *p = a.p;
+    SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, p[0], p[1], p[3], NULL));
+    SWT_BED_REFUSE(&bed, SHAPE,
+                   swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], NULL));
+    for (int64_t G = -1; G <= SIZE; G++) {
+        swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+        dims.G = G;
+        if (G == 1 || G == 2 || G == 4)
+            SWT_BED_RUN(&bed,
+                        swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
+        else
+            SWT_BED_REFUSE(&bed, SHAPE,
+                           swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
+    }
+    swt_bed_close(&bed);
+}
+
+/* A source rank that does not exist. */
+static void test_source_rank(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    const operation none = {.name = "experts_backward_weight", .kinds = "ooiiiii"};
+    const arguments a = valid(&bed, &none, "source rank");
+    void *const *p = a.p;
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.P = 2;
+    for (int64_t rank = -1; rank <= 2; rank++)
+        if (rank == 0 || rank == 1)
+            SWT_BED_RUN(&bed, swt_experts_backward_weight(&bed.ctx, p[0], NULL, p[1], NULL, p[2],
+                                                          p[3], p[4], p[5], p[6], &dims, rank));
+        else
+            SWT_BED_REFUSE(&bed, SHAPE,
+                           swt_experts_backward_weight(&bed.ctx, p[0], NULL, p[1], NULL, p[2], p[3],
+                                                       p[4], p[5], p[6], &dims, rank));
+    swt_bed_close(&bed);
+}
+
+/* A negative round; and the residual in place in a later round. */
+static void test_rounds(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    const operation none = {.name = "rounds", .kinds = "ooiiiiii"};
+    const arguments a = valid(&bed, &none, "first_slot");
+    void *const *p = a.p;
+    const swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    SWT_BED_RUN(&bed,
+                swt_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, SIZE));
+    SWT_BED_REFUSE(&bed, SHAPE,
+                   swt_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, -1));
+    SWT_BED_RUN(
+        &bed, swt_combine_forward(&bed.ctx, p[0], p[2], p[3], p[4], p[5], p[6], p[7], &dims, SIZE));
+    SWT_BED_REFUSE(
+        &bed, SHAPE,
+        swt_combine_forward(&bed.ctx, p[0], p[2], p[3], p[4], p[5], p[6], p[7], &dims, -1));
+    SWT_BED_REFUSE(
+        &bed, SHAPE,
+        swt_combine_forward(&bed.ctx, p[0], p[0], p[3], p[4], p[5], p[6], p[7], &dims, SIZE));
+    swt_bed_close(&bed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_valid),        cmocka_unit_test(test_missing_pointers),
+        cmocka_unit_test(test_dimensions),   cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_missing_dims), cmocka_unit_test(test_source_rank),
+        cmocka_unit_test(test_rounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

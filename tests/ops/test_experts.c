@@ -1,0 +1,330 @@
+/* The experts' feed-forward against the oracle's linear layers, block by block. */
+#include "ops/oracle.h"
+#include "support/judge.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct experts_case {
+    int64_t El, P, K, C, F;
+    bool bias;
+} experts_case;
+
+typedef struct experts_tensors {
+    swt_moe_dims dims;
+    float *x, *wi, *bi, *wo, *bo, *y, *hidden, *dy, *dx, *dhidden;
+    float *dwi, *dbi, *dwo, *dbo;
+    int32_t *counts;
+} experts_tensors;
+
+/* El, P, K, C, F */
+static const int64_t shapes[][5] = {
+    {1, 1, 1, 1, 1}, {2, 2, 5, 7, 3},   {4, 1, 64, 32, 64},  {1, 3, 65, 5, 40}, {3, 4, 10, 64, 130},
+    {2, 1, 0, 8, 8}, {16, 2, 3, 40, 5}, {5, 2, 130, 65, 33}, {1, 2, 4, 3, 3},   {1, 2, 20, 256, 2}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static const experts_case large = {.El = 3, .P = 3, .K = 170, .C = 130, .F = 260, .bias = true};
+
+/* Poison what is not occupied: nobody may read it. */
+static void poison(float *x, const int32_t *counts, const experts_case *c, int64_t width) {
+    for (int64_t i = 0; i < c->El * c->P * c->K; i++)
+        for (int64_t j = 0; i % c->K >= counts[i / c->K] && j < width; j++)
+            x[i * width + j] = NAN;
+}
+
+static void expect_unwritten(const swt_bed *bed, const char *what, const float *x,
+                             const int32_t *counts, const experts_case *c, int64_t width) {
+    const uint32_t untouched = UINT32_MAX;
+    for (int64_t i = 0; i < c->El * c->P * c->K; i++)
+        for (int64_t j = 0; i % c->K >= counts[i / c->K] && j < width; j++)
+            swt_expect_bytes(bed, what, &x[i * width + j], &untouched, 1, SWT_F32);
+}
+
+static experts_tensors forward(swt_bed *bed, const experts_case *c) {
+    swt_bed_begin(bed, "experts El=%lld P=%lld K=%lld C=%lld F=%lld bias=%d", (long long)c->El,
+                  (long long)c->P, (long long)c->K, (long long)c->C, (long long)c->F, c->bias);
+    /* Where the experts do not divide by the ranks, the last rank has one less. */
+    const int64_t E = c->El * c->P - (c->El > 1 && c->P > 1 ? 1 : 0);
+    experts_tensors t = {.dims = swt_oracle_moe_dims(c->K, c->C, E)};
+    t.dims.El = c->El;
+    t.dims.P = c->P;
+    t.dims.F = c->F;
+    const int64_t rows = c->El * c->P * c->K, weights = c->El * c->F * c->C;
+    t.counts = swt_bed_integers(bed, c->El * c->P, 0, (int)c->K);
+    for (int64_t i = 0; i < c->El * c->P; i++) /* empty and full ones are common */
+        t.counts[i] = i % 4 == 1 ? 0 : i % 4 == 2 ? (int32_t)c->K : t.counts[i];
+    t.x = swt_bed_uniform(bed, rows * c->C, -1, 1);
+    t.wi = swt_bed_uniform(bed, weights, -1, 1);
+    t.wo = swt_bed_uniform(bed, weights, -1, 1);
+    t.bi = c->bias ? swt_bed_uniform(bed, c->El * c->F, -1, 1) : NULL;
+    t.bo = c->bias ? swt_bed_uniform(bed, c->El * c->C, -1, 1) : NULL;
+    t.y = swt_bed_out(bed, rows * c->C, SWT_F32);
+    t.hidden = swt_bed_out(bed, rows * c->F, SWT_F32);
+    poison(t.x, t.counts, c, c->C);
+    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
+                                         t.counts, &t.dims));
+    return t;
+}
+
+static experts_tensors backward_input(swt_bed *bed, const experts_case *c) {
+    experts_tensors t = forward(bed, c);
+    swt_bed_keep(bed);
+    const int64_t rows = c->El * c->P * c->K;
+    t.dy = swt_bed_uniform(bed, rows * c->C, -1, 1);
+    t.dx = swt_bed_out(bed, rows * c->C, SWT_F32);
+    t.dhidden = swt_bed_out(bed, rows * c->F, SWT_F32);
+    poison(t.dy, t.counts, c, c->C);
+    SWT_BED_RUN(bed, swt_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dy, t.hidden, t.wi,
+                                                t.wo, t.counts, &t.dims));
+    return t;
+}
+
+static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors *t, int64_t p) {
+    const int64_t weights = c->El * c->F * c->C;
+    t->dwi = swt_bed_out(bed, weights, SWT_F32);
+    t->dwo = swt_bed_out(bed, weights, SWT_F32);
+    t->dbi = c->bias ? swt_bed_out(bed, c->El * c->F, SWT_F32) : NULL;
+    t->dbo = c->bias ? swt_bed_out(bed, c->El * c->C, SWT_F32) : NULL;
+    SWT_BED_RUN(bed,
+                swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
+                                            t->hidden, t->dhidden, t->dy, t->counts, &t->dims, p));
+}
+
+/* A sum of n products of numbers below 1 (weights uniform: variance 1 / 3), on top of a bias. */
+static double tolerance(int64_t n) {
+    return 4 * sqrt(1 + (double)n) * SWT_UNIT;
+}
+
+/* hidden is at most the size of such a sum over C, and y that of one over F of them. */
+static double size_of(int64_t n) {
+    return 1 + sqrt((double)n) / 3;
+}
+
+static void forward_check(swt_bed *bed, const experts_case *c) {
+    const experts_tensors t = forward(bed, c);
+    for (int64_t j = 0; j < c->El; j++)
+        for (int64_t p = 0; p < c->P; p++) {
+            const int64_t at = (j * c->P + p) * c->K, n = t.counts[j * c->P + p];
+            const swt_bed_mark mark = swt_bed_set_mark(bed);
+            const double *wi = swt_bed_widen(bed, t.wi + j * c->F * c->C, c->F * c->C),
+                         *wo = swt_bed_widen(bed, t.wo + j * c->F * c->C, c->F * c->C),
+                         *bi = c->bias ? swt_bed_widen(bed, t.bi + j * c->F, c->F) : NULL,
+                         *bo = c->bias ? swt_bed_widen(bed, t.bo + j * c->C, c->C) : NULL;
+            double *hidden = swt_bed_doubles(bed, n * c->F), *y = swt_bed_doubles(bed, n * c->C);
+            swt_oracle_linear_forward(hidden, swt_bed_widen(bed, t.x + at * c->C, n * c->C), wi, bi,
+                                      NULL, n, c->C, c->F, true);
+            swt_oracle_linear_forward(y, hidden, wo, bo, NULL, n, c->F, c->C, false);
+            swt_expect_close(bed, "hidden", t.hidden + at * c->F, hidden, n * c->F, tolerance(c->C),
+                             size_of(c->C));
+            swt_expect_close(bed, "y", t.y + at * c->C, y, n * c->C,
+                             tolerance(c->C) + tolerance(c->F), size_of(c->C) * size_of(c->F));
+            swt_bed_back_to(bed, mark);
+        }
+    expect_unwritten(bed, "y", t.y, t.counts, c, c->C);
+    expect_unwritten(bed, "hidden", t.hidden, t.counts, c, c->F);
+}
+
+static void backward_input_check(swt_bed *bed, const experts_case *c) {
+    const experts_tensors t = backward_input(bed, c);
+    for (int64_t j = 0; j < c->El; j++)
+        for (int64_t p = 0; p < c->P; p++) {
+            const int64_t at = (j * c->P + p) * c->K, n = t.counts[j * c->P + p];
+            const swt_bed_mark mark = swt_bed_set_mark(bed);
+            double *dhidden = swt_bed_doubles(bed, n * c->F), *dx = swt_bed_doubles(bed, n * c->C);
+            swt_oracle_linear_backward_input(
+                dhidden, swt_bed_widen(bed, t.dy + at * c->C, n * c->C),
+                swt_bed_widen(bed, t.wo + j * c->F * c->C, c->F * c->C),
+                swt_bed_widen(bed, t.hidden + at * c->F, n * c->F), n, c->F, c->C);
+            swt_oracle_linear_backward_input(
+                dx, dhidden, swt_bed_widen(bed, t.wi + j * c->F * c->C, c->F * c->C), NULL, n, c->C,
+                c->F);
+            swt_expect_close(bed, "dhidden", t.dhidden + at * c->F, dhidden, n * c->F,
+                             tolerance(c->C), size_of(c->C));
+            swt_expect_close(bed, "dx", t.dx + at * c->C, dx, n * c->C,
+                             tolerance(c->C) + tolerance(c->F), size_of(c->C) * size_of(c->F));
+            swt_bed_back_to(bed, mark);
+        }
+    expect_unwritten(bed, "dx", t.dx, t.counts, c, c->C);
+    expect_unwritten(bed, "dhidden", t.dhidden, t.counts, c, c->F);
+}
+
+static void expect_weights(swt_bed *bed, const experts_case *c, const experts_tensors *t, int64_t j,
+                           int64_t p) {
+    const int64_t at = (j * c->P + p) * c->K, n = t->counts[j * c->P + p], FC = c->F * c->C;
+    const double *dhidden = swt_bed_widen(bed, t->dhidden + at * c->F, n * c->F),
+                 *hidden = swt_bed_widen(bed, t->hidden + at * c->F, n * c->F),
+                 *dy = swt_bed_widen(bed, t->dy + at * c->C, n * c->C),
+                 *x = swt_bed_widen(bed, t->x + at * c->C, n * c->C);
+    double *dwi = swt_bed_doubles(bed, FC), *dwo = swt_bed_doubles(bed, FC),
+           *dbi = swt_bed_doubles(bed, c->F), *dbo = swt_bed_doubles(bed, c->C);
+    swt_oracle_linear_backward_weight(dwi, dbi, dhidden, x, n, c->C, c->F);
+    swt_oracle_linear_backward_weight(dwo, dbo, dy, hidden, n, c->F, c->C);
+    const double size = size_of(c->C) * size_of(n);
+    swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, tolerance(n), size);
+    swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, tolerance(n), size);
+    if (c->bias) {
+        swt_expect_close(bed, "dbi", t->dbi + j * c->F, dbi, c->F, tolerance(n), size);
+        swt_expect_close(bed, "dbo", t->dbo + j * c->C, dbo, c->C, tolerance(n), size);
+    }
+    for (int64_t i = 0; n == 0 && i < FC; i++)
+        assert_true(t->dwi[j * FC + i] == 0 && t->dwo[j * FC + i] == 0);
+}
+
+static void backward_weight_check(swt_bed *bed, const experts_case *c) {
+    experts_tensors t = backward_input(bed, c);
+    swt_bed_keep(bed);
+    for (int64_t p = 0; p < c->P; p++) {
+        const swt_bed_mark mark = swt_bed_set_mark(bed);
+        backward_weight(bed, c, &t, p);
+        for (int64_t j = 0; j < c->El; j++) {
+            const swt_bed_mark inner = swt_bed_set_mark(bed);
+            expect_weights(bed, c, &t, j, p);
+            swt_bed_back_to(bed, inner);
+        }
+        swt_bed_back_to(bed, mark);
+    }
+}
+
+static void over_shapes(void (*check)(swt_bed *bed, const experts_case *c)) {
+    swt_bed bed;
+    swt_bed_open(&bed, 2);
+    for (int s = 0; s < SHAPES; s++)
+        for (int bias = 0; bias < 2; bias++) {
+            const experts_case c = {.El = shapes[s][0],
+                                    .P = shapes[s][1],
+                                    .K = shapes[s][2],
+                                    .C = shapes[s][3],
+                                    .F = shapes[s][4],
+                                    .bias = bias};
+            check(&bed, &c);
+        }
+    swt_bed_close(&bed);
+}
+
+static void test_forward(void **state) {
+    (void)state;
+    over_shapes(forward_check);
+}
+
+static void test_backward_input(void **state) {
+    (void)state;
+    over_shapes(backward_input_check);
+}
+
+static void test_backward_weight(void **state) {
+    (void)state;
+    over_shapes(backward_weight_check);
+}
+
+static void run_all(swt_bed *bed, const void *c) {
+    experts_tensors t = backward_input(bed, c);
+    swt_bed_keep(bed);
+    backward_weight(bed, c, &t, 1);
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    swt_bed_same_bits(run_all, &large);
+}
+
+/* A block's bits depend on its rows alone: not on how many experts and ranks there are, nor on the
+ * number of slots. Each block of a 3 x 3 layout must be what one expert makes of one rank's rows.
+ */
+static void test_layouts(void **state) {
+    (void)state;
+    swt_bed bed, one;
+    swt_bed_open(&bed, 2);
+    swt_bed_open(&one, 1);
+    const experts_case c = large;
+    const int64_t FC = c.F * c.C;
+    experts_tensors t = backward_input(&bed, &c);
+    swt_bed_keep(&bed);
+    for (int64_t p = 0; p < c.P; p++) {
+        backward_weight(&bed, &c, &t, p);
+        for (int64_t j = 0; j < c.El; j++) {
+            const int64_t at = (j * c.P + p) * c.K, n = t.counts[j * c.P + p];
+            experts_case single = c;
+            single.El = single.P = 1;
+            single.K = n + 1;
+            experts_tensors s = backward_input(&one, &single);
+            s.counts[0] = (int32_t)n;
+            memcpy(s.x, t.x + at * c.C, (size_t)(n * c.C) * sizeof(float));
+            memcpy(s.dy, t.dy + at * c.C, (size_t)(n * c.C) * sizeof(float));
+            memcpy(s.wi, t.wi + j * FC, (size_t)FC * sizeof(float));
+            memcpy(s.wo, t.wo + j * FC, (size_t)FC * sizeof(float));
+            memcpy(s.bi, t.bi + j * c.F, (size_t)c.F * sizeof(float));
+            memcpy(s.bo, t.bo + j * c.C, (size_t)c.C * sizeof(float));
+            assert_int_equal(swt_experts_forward(&one.ctx, s.y, s.hidden, s.x, s.wi, s.bi, s.wo,
+                                                 s.bo, s.counts, &s.dims),
+                             SWT_OK);
+            assert_int_equal(swt_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dy, s.hidden,
+                                                        s.wi, s.wo, s.counts, &s.dims),
+                             SWT_OK);
+            backward_weight(&one, &single, &s, 0);
+            swt_expect_bytes(&bed, "y", t.y + at * c.C, s.y, n * c.C, SWT_F32);
+            swt_expect_bytes(&bed, "hidden", t.hidden + at * c.F, s.hidden, n * c.F, SWT_F32);
+            swt_expect_bytes(&bed, "dx", t.dx + at * c.C, s.dx, n * c.C, SWT_F32);
+            swt_expect_bytes(&bed, "dwi", t.dwi + j * FC, s.dwi, FC, SWT_F32);
+            swt_expect_bytes(&bed, "dwo", t.dwo + j * FC, s.dwo, FC, SWT_F32);
+            swt_expect_bytes(&bed, "dbi", t.dbi + j * c.F, s.dbi, c.F, SWT_F32);
+            swt_expect_bytes(&bed, "dbo", t.dbo + j * c.C, s.dbo, c.C, SWT_F32);
+        }
+    }
+    swt_bed_close(&bed);
+    swt_bed_close(&one);
+}
+
+typedef struct oracle_expert {
+    int64_t n, C, F;
+    double *x, *wi, *bi, *wo, *bo, *hidden, *y, *dy;
+} oracle_expert;
+
+static double expert_loss(const void *context) {
+    const oracle_expert *o = context;
+    swt_oracle_linear_forward(o->hidden, o->x, o->wi, o->bi, NULL, o->n, o->C, o->F, true);
+    swt_oracle_linear_forward(o->y, o->hidden, o->wo, o->bo, NULL, o->n, o->F, o->C, false);
+    return swt_inner(o->dy, o->y, o->n * o->C);
+}
+
+/* The chain that the checks above are made of is the gradient of the whole feed-forward. */
+static void test_oracle_gradient(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    swt_bed_begin(&bed, "expert oracle");
+    const int64_t n = 4, C = 3, F = 5;
+    const oracle_expert o = {.n = n,
+                             .C = C,
+                             .F = F,
+                             .x = swt_bed_widen(&bed, swt_bed_uniform(&bed, n * C, -1, 1), n * C),
+                             .wi = swt_bed_widen(&bed, swt_bed_uniform(&bed, F * C, -1, 1), F * C),
+                             .bi = swt_bed_widen(&bed, swt_bed_uniform(&bed, F, -1, 1), F),
+                             .wo = swt_bed_widen(&bed, swt_bed_uniform(&bed, F * C, -1, 1), F * C),
+                             .bo = swt_bed_widen(&bed, swt_bed_uniform(&bed, C, -1, 1), C),
+                             .dy = swt_bed_widen(&bed, swt_bed_uniform(&bed, n * C, -1, 1), n * C),
+                             .hidden = swt_bed_doubles(&bed, n * F),
+                             .y = swt_bed_doubles(&bed, n * C)};
+    double *dhidden = swt_bed_doubles(&bed, n * F), *dx = swt_bed_doubles(&bed, n * C),
+           *dwi = swt_bed_doubles(&bed, F * C), *dwo = swt_bed_doubles(&bed, F * C),
+           *dbi = swt_bed_doubles(&bed, F), *dbo = swt_bed_doubles(&bed, C);
+    (void)expert_loss(&o);
+    swt_oracle_linear_backward_input(dhidden, o.dy, o.wo, o.hidden, n, F, C);
+    swt_oracle_linear_backward_input(dx, dhidden, o.wi, NULL, n, C, F);
+    swt_oracle_linear_backward_weight(dwi, dbi, dhidden, o.x, n, C, F);
+    swt_oracle_linear_backward_weight(dwo, dbo, o.dy, o.hidden, n, F, C);
+    swt_expect_gradient(&bed, "dx", expert_loss, &o, o.x, n * C, dx);
+    swt_expect_gradient(&bed, "dwi", expert_loss, &o, o.wi, F * C, dwi);
+    swt_expect_gradient(&bed, "dbi", expert_loss, &o, o.bi, F, dbi);
+    swt_expect_gradient(&bed, "dwo", expert_loss, &o, o.wo, F * C, dwo);
+    swt_expect_gradient(&bed, "dbo", expert_loss, &o, o.bo, C, dbo);
+    swt_bed_close(&bed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_oracle_gradient), cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_backward_input),  cmocka_unit_test(test_backward_weight),
+        cmocka_unit_test(test_threads),         cmocka_unit_test(test_layouts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
