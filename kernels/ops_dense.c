@@ -103,6 +103,9 @@ static swt_status check_attention(const swt_attention_dims *d, const char *op) {
                         "%s: a dimension is negative or they are too large; "
                         "they must be >= 0 and their product must fit 63 bits",
                         op);
+    if (d->D > SWT_HEAD_WIDTH_MAX)
+        return SWT_FAIL(SHAPE, "%s: heads of %lld features; up to %d are possible", op,
+                        (long long)d->D, SWT_HEAD_WIDTH_MAX);
     return SWT_OK;
 }
 

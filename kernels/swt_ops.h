@@ -109,9 +109,12 @@ SWT_MUST_CHECK swt_status swt_norm_backward(const swt_ctx *c, void *dx, float *d
                                             int64_t C, int add);
 int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
 
+/* The widest head that every backend can hold in its registers or local memory. */
+enum { SWT_HEAD_WIDTH_MAX = 256 };
+
 typedef struct swt_attention_dims {
-    int64_t B, T, H, D;
-    float scale; /* of the scores */
+    int64_t B, T, H, D; /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
+    float scale;        /* of the scores */
 } swt_attention_dims;
 
 /* Causal self-attention. For each sequence and head, with q, k, v the head's columns of qkv:

@@ -31,13 +31,6 @@ static swt_vec_head head_of(const attention_args *a, place p) {
                           .scale = d->scale};
 }
 
-static swt_status check_width(const swt_attention_dims *d) {
-    if (d->D > SWT_VEC_HEAD_MAX)
-        return SWT_FAIL(SHAPE, "attention: head width %lld; the CPU backend takes up to %d",
-                        (long long)d->D, SWT_VEC_HEAD_MAX);
-    return SWT_OK;
-}
-
 static swt_status forward_part(const void *args, int64_t part) {
     const attention_args *a = args;
     const place p = place_of(a->dims, part);
@@ -49,7 +42,6 @@ static swt_status forward_part(const void *args, int64_t part) {
 
 swt_status swt_cpu_attention_forward(const swt_ctx *c, void *y, float *lse, const void *qkv,
                                      const swt_attention_dims *dims) {
-    SWT_TRY(check_width(dims));
     const attention_args a = {
         .vec = swt_cpu_vec(c), .dims = dims, .y_out = y, .lse_out = lse, .qkv = qkv};
     return swt_cpu_run_parts(c, dims->B * dims->H, forward_part, &a);
@@ -69,7 +61,6 @@ static swt_status backward_part(const void *args, int64_t part) {
 swt_status swt_cpu_attention_backward(const swt_ctx *c, void *dqkv, const void *dy, const void *y,
                                       const float *lse, const void *qkv,
                                       const swt_attention_dims *dims) {
-    SWT_TRY(check_width(dims));
     const attention_args a = {.vec = swt_cpu_vec(c),
                               .dims = dims,
                               .dqkv = dqkv,

@@ -101,6 +101,13 @@ swt_status swt_options_check(const swt_options *o) {
                         "model.width: %" PRId64 " does not divide by model.heads %" PRId64
                         "; choose a multiple, or set model.head_width",
                         o->model_width, o->model_heads);
+    const int64_t D =
+        o->model_head_width > 0 ? o->model_head_width : o->model_width / o->model_heads;
+    if (D > SWT_HEAD_WIDTH_MAX)
+        return SWT_FAIL(USAGE,
+                        "model.head_width: heads of %" PRId64
+                        " features are too wide; use more model.heads or a width up to %d",
+                        D, SWT_HEAD_WIDTH_MAX);
     if (o->model_vocab > 0 && o->model_pad_id >= o->model_vocab)
         return SWT_FAIL(USAGE,
                         "model.pad_id: %" PRId64 " is no token of a vocabulary of %" PRId64

@@ -6,7 +6,7 @@
 #include "kernels/cpu/vec/rows.h"
 #include "kernels/cpu/vec/vec.h"
 
-enum { KEYS = 64, QUERIES = 16, WIDTH_MAX = SWT_VEC_HEAD_MAX, ROWS = 4 };
+enum { KEYS = 64, QUERIES = 16, WIDTH_MAX = SWT_HEAD_WIDTH_MAX, ROWS = 4 };
 
 /* Vector registers bound the block of the output that a product can hold. */
 #if LANES == 16

@@ -10,6 +10,8 @@
 #ifndef SWT_CPU_VEC_H
 #define SWT_CPU_VEC_H
 
+#include "kernels/swt_ops.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,11 +20,9 @@ typedef struct swt_vec_head {
     const float *q, *k, *v;
     int64_t qkv_stride;
     int64_t y_stride; /* of y and dy */
-    int64_t T, D;     /* 1 <= D <= SWT_VEC_HEAD_MAX */
+    int64_t T, D;     /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
     float scale;
 } swt_vec_head;
-
-enum { SWT_VEC_HEAD_MAX = 256 };
 
 /* The scalars of one Adam update, rounded once from the state's doubles:
  * param = param * keep - rate * m / (sqrt(v * v_scale) + eps). */
