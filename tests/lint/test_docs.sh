@@ -10,7 +10,7 @@ check() {
         {
             grep -oP '\]\(\K[^)#:]+(?=[)#])' "$page" | sed "s|^|$(dirname "$page")/|"
             grep -oP '`\K(\./)?(docs|src|kernels|comm|launch|configs|tests|bench)/[\w./-]*[\w/](?=`)' "$page"
-        } | sort -u | while read -r name; do
+        } | sed 's|^\./||' | sort -u | while read -r name; do
             [ -e "$name" ] || echo "$page: names $name, which does not exist"
         done
     done

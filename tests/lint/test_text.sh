@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lint.sh"
 
 # Homes that documentation and scripts may name.
-homes='github\.com|raw\.githubusercontent\.com|arxiv\.org|doi\.org|www\.open-mpi\.org|nn\.labml\.ai'
+homes='github\.com|raw\.githubusercontent\.com|arxiv\.org|doi\.org|www\.open-mpi\.org|nn\.labml\.ai|www\.w3\.org'
 
 # Bracketed letters keep these patterns from matching themselves.
 check() {

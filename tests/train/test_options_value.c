@@ -219,6 +219,9 @@ static void keys_that_must_fit(void **state) {
     refused("dist.expert_ranks", "5",
             "dist.expert_ranks: 5 ranks cannot share 4 experts; use at most as many ranks as "
             "moe.experts, or 0");
+    refused("model.width", "2048",
+            "model.head_width: heads of 512 features are too wide; use more model.heads or a width "
+            "up to 256");
     swt_options o = defaults();
     set(&o, "model.vocab", "65");
     set(&o, "model.pad_id", "64");
@@ -251,7 +254,7 @@ static void sizes(void **state) {
         {{{"batch.sequences", "65536"}, {"batch.seq_len", "1024"}},
          "batch.sequences x batch.seq_len x model.width: together more than 4294967296; make one "
          "of them smaller"},
-        {{{"batch.sequences", "1024"}, {"model.heads", "4096"}, {"model.head_width", "65536"}},
+        {{{"batch.sequences", "1024"}, {"model.heads", "4096"}, {"model.head_width", "256"}},
          "batch.sequences x batch.seq_len x model.heads x model.head_width: together more than "
          "4294967296; make one of them smaller"},
         {{{"batch.seq_len", "1048576"}, {"model.heads", "32"}, {"model.head_width", "1"}},
@@ -280,6 +283,7 @@ static void sizes(void **state) {
     swt_options o = defaults();
     set(&o, "moe.experts", "2048");
     set(&o, "model.width", "2080");
+    set(&o, "model.heads", "32");
     set(&o, "model.hidden", "6144");
     set(&o, "model.layers", "15");
     set(&o, "batch.seq_len", "512");
