@@ -1,0 +1,306 @@
+"""What the end-to-end tests share: launching the program, small configurations, and the counting of cases.
+
+A test is called with the build folder. Every case prints one line; a miss makes the test exit 1.
+  SWT_LONG=1     every combination instead of a pairwise choice
+A build folder named *asan* is slow: cases marked `heavy` are left out there.
+"""
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+ORACLE = os.path.join(ROOT, "tests", "oracle")
+FIXTURES = os.path.join(ORACLE, "fixtures")
+BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "cpu"))
+PROGRAM = os.path.join(BUILD, "swt-dist")
+LAUNCH = os.path.join(ROOT, "launch", "run")
+LONG = os.environ.get("SWT_LONG", "") not in ("", "0")
+SLOW = "asan" in os.path.basename(BUILD)
+
+try:
+    import numpy as np
+except ImportError:
+    print("skipped: numpy is not installed")
+    sys.exit(77)
+sys.dont_write_bytecode = True
+sys.path.insert(0, ORACLE)
+import safet  # noqa: E402  (the oracle's)
+
+
+# ---------------------------------------------------------------- cases
+
+class Miss(Exception):
+    """What a case expected and did not find."""
+
+
+def want(ok, why):
+    if not ok:
+        raise Miss(why)
+
+
+class Suite:
+    """Runs cases one after the other and counts."""
+
+    def __init__(self):
+        self.passed = self.failed = self.left_out = 0
+
+    def case(self, name, function, *args, heavy=False):
+        if heavy and SLOW:
+            self.left_out += 1
+            return
+        start, why = time.monotonic(), ""
+        try:
+            function(*args)
+        except Miss as miss:
+            why = str(miss)
+        except (OSError, ValueError, KeyError, IndexError, subprocess.SubprocessError) as error:
+            why = f"{type(error).__name__}: {error}"
+        seconds = time.monotonic() - start
+        self.passed, self.failed = self.passed + (not why), self.failed + bool(why)
+        print(f"{'FAIL' if why else 'ok  '} {name} ({seconds:.1f} s){': ' if why else ''}{why}", flush=True)
+
+    def finish(self):
+        left_out = f", {self.left_out} left out in this build" if self.left_out else ""
+        print(f"{self.passed} passed, {self.failed} failed{left_out}")
+        sys.exit(1 if self.failed or not self.passed else 0)
+
+
+@contextlib.contextmanager
+def scratch():
+    """A folder of one case, removed afterwards."""
+    path = tempfile.mkdtemp(prefix="swt-e2e-")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- the program
+
+class Result:
+    def __init__(self, code, out, err, seconds, line):
+        self.code, self.out, self.err, self.seconds, self.line = code, out, err, seconds, line
+
+    def told(self):
+        return f"exit {self.code} of {self.line}: {(self.err or self.out).strip()[-400:]}"
+
+
+def flags(options):
+    """{"moe.experts": 4, ...} as arguments."""
+    return [part for key, value in options.items() for part in ("--" + key, str(value))]
+
+
+def command(ranks, args, launched=False, program=PROGRAM):
+    """One rank needs no launcher, as the README says."""
+    if ranks == 1 and not launched:
+        return [program, *args]
+    return [LAUNCH, "-n", str(ranks), "--program", program, "--", *args]
+
+
+def environment(extra=None):
+    """Threads and ranks that wait give their core away, so that a loaded machine does not turn seconds into minutes."""
+    polite = {"LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "passive", "OMPI_MCA_mpi_yield_when_idle": "1"}
+    if SLOW:  # whole stack traces, without which the libraries' own leaks cannot be told from ours
+        polite["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "exitcode=99") + ":fast_unwind_on_malloc=0"
+        polite["LSAN_OPTIONS"] = f"suppressions={ROOT}/tests/support/lsan.supp:print_suppressions=0"
+    env = {**os.environ, **polite, **(extra or {})}
+    for name in ("SWT_DATA", "SWT_DATA_DIR"):
+        if not extra or name not in extra:
+            env.pop(name, None)
+    return env
+
+
+def start(ranks, args, launched=False, cwd=None, env=None, program=PROGRAM, **how):
+    return subprocess.Popen(command(ranks, [str(a) for a in args], launched, program), cwd=cwd, env=environment(env),
+                            stdin=subprocess.DEVNULL, start_new_session=True, **how)
+
+
+def session_members(session):
+    """Process ids of a session: launch/run, mpirun and the ranks are in groups of their own."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as f:
+                if int(f.read().rsplit(")", 1)[1].split()[3]) == session:
+                    yield int(name)
+
+
+def end(process):
+    """End a program that does not end: as a person would, by asking twice, then by force."""
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        members = [process.pid] if number == signal.SIGTERM else list(session_members(process.pid))
+        for pid in members:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=5)
+            return
+
+
+def finish(process, line, timeout):
+    """Wait for the end, at most so many seconds, and return what was said."""
+    begin = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise Miss(f"did not end within {timeout} s: {line}") from None
+    return Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),
+                  time.monotonic() - begin, line)
+
+
+def run(ranks, args, timeout=120, **how):
+    """Run to the end and return what it said."""
+    process = start(ranks, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+    line = f"{ranks} ranks: swt-dist " + " ".join(str(a) for a in args)
+    return finish(process, line, timeout * (4 if SLOW else 1))
+
+
+def succeed(ranks, args, **how):
+    result = run(ranks, args, **how)
+    want(result.code == 0, result.told())
+    return result
+
+
+# ---------------------------------------------------------------- configurations, texts, files
+
+# A model that trains a step in milliseconds; the schedule makes 20 steps move every weight.
+SMALL = {
+    "model.layers": 2, "model.width": 32, "model.heads": 4, "model.hidden": 64, "model.init": "pytorch",
+    "moe.experts": 4, "batch.sequences": 2, "batch.seq_len": 16, "batch.micro_batches": 4,
+    "optim.schedule": "constant", "optim.lr": 0.003, "train.steps": 20, "train.log_every": 1,
+    "train.eval_every": 0, "data.valid_fraction": 0.02,
+}
+
+
+def small(**changes):
+    """SMALL with keys given as moe_experts=16."""
+    return dict(SMALL, **{key.replace("_", ".", 1): value for key, value in changes.items()})
+
+
+def text(bytes_wanted=20000):
+    """Sentences drawn by a fixed generator: some structure to learn, the same on every machine."""
+    state, parts, length = 12345, [], 0
+
+    def draw(words):
+        nonlocal state
+        state = (state * 1103515245 + 12345) % 2 ** 31
+        return words[(state >> 8) % len(words)]
+
+    people = ("the king", "it is the king who", "a queen", "his brother", "my lord", "the old fool", "thy daughter")
+    verbs = ("speaks of", "will love", "shall fear", "hath seen", "knows not", "gives up")
+    things = ("the crown", "a summer day", "this island", "all the ships", "sweet music", "the night")
+    while length < bytes_wanted:
+        sentence = f"{draw(people).capitalize()} {draw(verbs)} {draw(things)}{draw('.!?;')}{draw((' ', ' ', chr(10)))}"
+        parts.append(sentence)
+        length += len(sentence)
+    return "".join(parts)
+
+
+def write_text(folder, bytes_wanted=20000):
+    path = os.path.join(folder, "text.txt")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text(bytes_wanted))
+    return path
+
+
+def train(ranks, folder, name, options, data, extra=(), **how):
+    """Train into folder/name and return that path."""
+    out = os.path.join(folder, name)
+    succeed(ranks, ["--data", data, "--out", out, *flags(options), *extra], **how)
+    return out
+
+
+def checkpoint(out, step=None):
+    folder = os.path.join(out, "checkpoints")
+    names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
+    want(names, f"no checkpoint in {folder}")
+    return os.path.join(folder, names[-1] if step is None else f"step-{step:08d}")
+
+
+def weights(out, step=None):
+    return safet.load(os.path.join(checkpoint(out, step), "weights.safetensors"))
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def weights_digest(out):
+    return digest(os.path.join(checkpoint(out), "weights.safetensors"))
+
+
+def metrics(out):
+    """(training rows, evaluation rows)"""
+    with open(os.path.join(out, "metrics.jsonl"), encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    return [r for r in rows if "loss" in r], [r for r in rows if "valid_loss" in r]
+
+
+def same_tensors(a, b):
+    """The names of the tensors that differ in a single bit."""
+    return sorted(set(a) ^ set(b)) + [k for k in a if k in b and a[k].tobytes() != b[k].tobytes()]
+
+
+# ---------------------------------------------------------------- probe
+
+class Probe:
+    """A case for the probe command in a folder: settings of the oracle, drawn weights and a batch."""
+
+    def __init__(self, folder, seed=1, **changes):
+        from oracle import draw_batch, draw_weights
+        from settings import settings
+        self.folder = folder
+        self.cfg = settings({key.replace("_", ".", 1): value for key, value in changes.items()})
+        gen = np.random.default_rng(seed)
+        self.weights, self.batch = draw_weights(self.cfg, gen), draw_batch(self.cfg, gen)
+
+    def run(self, ranks=1, extra=(), weights_changed=None, batch=None, **settings_changed):
+        """Every tensor that the probe writes."""
+        from settings import write_yaml
+        cfg = dict(self.cfg, **{key.replace("_", ".", 1): value for key, value in settings_changed.items()})
+        paths = [os.path.join(self.folder, n) for n in ("config.yaml", "w.safetensors", "b.safetensors", "o.safetensors")]
+        write_yaml(paths[0], cfg)
+        safet.save(paths[1], dict(self.weights, **(weights_changed or {})))
+        safet.save(paths[2], batch or self.batch)
+        succeed(ranks, ["probe", "--config", paths[0], "--weights", paths[1], "--batch", paths[2], "--out", paths[3],
+                        "--threads", 1, *extra])
+        return safet.load(paths[3])
+
+
+# ---------------------------------------------------------------- combinations
+
+def divisors(n):
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def pairwise(*factors):
+    """A choice of combinations in which every two factors meet with every two of their values. Built row by row: each
+    factor in turn takes the value that makes most new pairs with those before it."""
+    left = {((i, a), (j, b)) for (i, x), (j, y) in itertools.combinations(enumerate(factors), 2) for a in x for b in y}
+    rows = []
+    while left:
+        row = {}
+        first = min(left, key=repr)  # one pair that is still due, so that every row makes progress
+        row.update(first)
+        for i, values in enumerate(factors):
+            if i not in row:
+                row[i] = max(values, key=lambda v: sum(tuple(sorted(((i, v), other))) in left for other in row.items()))
+        chosen = sorted(row.items())
+        left -= set(itertools.combinations(chosen, 2))
+        rows.append(tuple(v for _, v in chosen))
+    return rows
+
+
+def choose(*factors):
+    """Every combination with SWT_LONG, else a pairwise choice."""
+    return list(itertools.product(*factors)) if LONG else pairwise(*factors)

@@ -1,0 +1,40 @@
+#!/usr/bin/python3
+"""Every fixture of the oracle passes its checker on 1 to 4 ranks with 1 and 2 threads, with the same bytes."""
+import os
+import subprocess
+import sys
+
+from support import FIXTURES, LONG, ORACLE, SLOW, Suite, digest, scratch, succeed, want
+
+
+def probe(fixture, folder, ranks, threads):
+    out = os.path.join(folder, f"{ranks}-{threads}.safetensors")
+    case = os.path.join(FIXTURES, fixture)
+    succeed(ranks, ["probe", "--config", os.path.join(case, "config.yaml"), "--weights", os.path.join(case, "weights.safetensors"),
+                    "--batch", os.path.join(case, "batch.safetensors"), "--out", out, "--optim-steps", 3, "--threads", threads])
+    return out
+
+
+def check(fixture):
+    # The layouts' files are the same byte for byte, so that one of them stands for all before the oracle.
+    layouts = [(ranks, threads) for ranks in (1, 2, 3, 4) for threads in (1, 2)]
+    if SLOW and not LONG:
+        layouts = [(1, 2), (3, 1)]
+    with scratch() as folder:
+        outs = {layout: probe(fixture, folder, *layout) for layout in layouts}
+        first = outs[layouts[0]]
+        judged = subprocess.run([sys.executable, os.path.join(ORACLE, "oracle.py"), "check", os.path.join(FIXTURES, fixture), first],
+                                capture_output=True, text=True, timeout=120, check=False)
+        want(judged.returncode == 0, judged.stdout.strip().replace("\n", "; ") + judged.stderr)
+        for (ranks, threads), out in outs.items():
+            want(digest(out) == digest(first), f"{ranks} ranks of {threads} threads: other bytes than {layouts[0]}")
+
+
+def main():
+    suite = Suite()
+    for fixture in sorted(os.listdir(FIXTURES)):
+        suite.case(fixture, check, fixture)
+    suite.finish()
+
+
+main()
