@@ -40,7 +40,7 @@ static swt_status run(swt_comm *world, const swt_options *o) {
     if (o->command >= SWT_COMMAND_HELP)
         return print_text(o, world->rank);
     catch_signals();
-    swt_session session = {.options = o, .world = world, .stop = &stop};
+    swt_session session = {.options = o, .world = world, .out = stdout, .stop = &stop};
     const swt_status status = commands[o->command](&session);
     swt_session_close(&session);
     return status;

@@ -1,4 +1,5 @@
-/* Text, tokenizer, and the windows that training and evaluation read. Host only, no communication. */
+/* Text, tokenizer, and the windows that training and evaluation read. Host only, no communication.
+ */
 #ifndef SWT_TRAIN_DATA_H
 #define SWT_TRAIN_DATA_H
 
@@ -8,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A vocabulary. char: one token per distinct Unicode code point of the text, in code-point order, ids
- * from 0; byte: the 256 byte values. */
+/* A vocabulary. char: one token per distinct Unicode code point of the text, in code-point order,
+ * ids from 0; byte: the 256 byte values. */
 typedef struct swt_tokenizer {
     swt_tokenizer_kind kind;
     int64_t vocab;         /* number of tokens */
@@ -63,9 +64,10 @@ SWT_MUST_CHECK swt_status swt_data_init(swt_data *out, const swt_tokenizer *t, c
 void swt_data_fini(swt_data *d);
 
 /* Training window number w (0, 1, 2, ... over the whole run), as labml orders them: epoch w /
- * train_windows visits every window once in a random permutation; window j starts at j T plus a fresh
- * uniform offset in [0, min(T - 1, train_count - (j T + T + 1))]. A function of (seed, w) alone.
- * tokens[i] = ids[start + i], targets[i] = ids[start + i + 1].  Shapes: tokens, targets (T).      */
+ * train_windows visits every window once in a random permutation; window j starts at j T plus a
+ * fresh uniform offset in [0, min(T - 1, train_count - (j T + T + 1))]. A function of (seed, w)
+ * alone. tokens[i] = ids[start + i], targets[i] = ids[start + i + 1].  Shapes: tokens, targets (T).
+ */
 SWT_MUST_CHECK swt_status swt_data_train_window(swt_data *d, int64_t w, int32_t *tokens,
                                                 int32_t *targets);
 

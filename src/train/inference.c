@@ -27,13 +27,15 @@ swt_status swt_command_eval(swt_session *s) {
     swt_eval_result e;
     SWT_TRY(swt_evaluate(s, &e));
     if (s->world->rank == 0)
-        printf("checkpoint           %s\n"
-               "text                 %s\n"
-               "targets              %lld\n"
-               "valid_loss           %.6f nats per token\n"
-               "valid_loss_dropless  %.6f\n"
-               "valid_dropped        %.4f %%\n",
-               dir, s->data_path, (long long)e.targets, e.loss, e.loss_dropless, 100.0 * e.dropped);
+        fprintf(s->out,
+                "checkpoint           %s\n"
+                "text                 %s\n"
+                "targets              %lld\n"
+                "valid_loss           %.6f nats per token\n"
+                "valid_loss_dropless  %.6f\n"
+                "valid_dropped        %.4f %%\n",
+                dir, s->data_path, (long long)e.targets, e.loss, e.loss_dropless,
+                100.0 * e.dropped);
     return SWT_OK;
 }
 
@@ -56,7 +58,7 @@ swt_status swt_command_generate(swt_session *s) {
     char *text = NULL;
     SWT_TRY(swt_generate(s, o->prompt, o->tokens, &how, &text));
     if (s->world->rank == 0)
-        printf("%s\n", text);
+        fprintf(s->out, "%s\n", text);
     free(text);
     return SWT_OK;
 }

@@ -8,32 +8,34 @@ static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
 }
 
-static void print_model(const swt_model *m) {
+static void print_model(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const double dense = swt_dense_flops_per_token(d);
     const double expert = (double)swt_sparse_layers(d) * swt_expert_flops_per_slot(d);
-    printf("model       %lld layers (%lld sparse), width %lld, %lld heads of %lld, hidden %lld, "
-           "vocabulary %lld, %lld experts\n",
-           (long long)d->L, (long long)swt_sparse_layers(d), (long long)d->C, (long long)d->H,
-           (long long)d->D, (long long)d->F, (long long)d->V, (long long)d->E);
-    printf(
+    fprintf(out,
+            "model       %lld layers (%lld sparse), width %lld, %lld heads of %lld, hidden %lld, "
+            "vocabulary %lld, %lld experts\n",
+            (long long)d->L, (long long)swt_sparse_layers(d), (long long)d->C, (long long)d->H,
+            (long long)d->D, (long long)d->F, (long long)d->V, (long long)d->E);
+    fprintf(
+        out,
         "step        %lld micro-batches of %lld x %lld tokens, %lld slots per expert in messages\n",
         (long long)d->M, (long long)d->B, (long long)d->T, (long long)m->K);
-    printf("parameters  %lld in all, %lld active per token\n", (long long)m->params.total,
-           (long long)m->params.active);
-    printf("FLOPs       %.4g per token forward, %.4g forward and backward\n\n", dense + expert,
-           3.0 * (dense + expert));
+    fprintf(out, "parameters  %lld in all, %lld active per token\n", (long long)m->params.total,
+            (long long)m->params.active);
+    fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n\n",
+            dense + expert, 3.0 * (dense + expert));
 }
 
-static void print_heading(void) {
-    printf("%6s %8s %12s", "rank", "experts", "parameters");
+static void print_heading(FILE *out) {
+    fprintf(out, "%6s %8s %12s", "rank", "experts", "parameters");
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
-        printf(" %11s", swt_arena_category_name((swt_arena_category)i));
-    printf(" %11s %14s %14s\n", "total", "all-to-all", "all-reduce");
-    printf("%6s %8s %12s", "", "", "");
+        fprintf(out, " %11s", swt_arena_category_name((swt_arena_category)i));
+    fprintf(out, " %11s %14s %14s\n", "total", "all-to-all", "all-reduce");
+    fprintf(out, "%6s %8s %12s", "", "", "");
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
-        printf(" %11s", "MiB");
-    printf(" %11s %14s %14s\n", "MiB", "MiB/step", "MiB/step");
+        fprintf(out, " %11s", "MiB");
+    fprintf(out, " %11s %14s %14s\n", "MiB", "MiB/step", "MiB/step");
 }
 
 static int64_t own_parameters(const swt_params *p) {
@@ -44,24 +46,24 @@ static int64_t own_parameters(const swt_params *p) {
 }
 
 /* Message bytes of a step: slots of the exchanges, and the gradients given to the reductions. */
-static void print_rank(const swt_model *m) {
+static void print_rank(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const swt_pass full = {.B = d->B, .T = d->T, .training = true};
     const int64_t K = m->K > 0 ? swt_pass_moe_dims(m, &full, 0).K : 0;
     const size_t gradient = d->M > 1 ? sizeof(int64_t) : sizeof(float);
     const size_t reduced = m->dist->size > 1 ? (size_t)m->params.end * gradient : 0;
     size_t total = 0;
-    printf("%6d %8lld %12lld", m->dist->rank, (long long)m->dist->El,
-           (long long)own_parameters(&m->params));
+    fprintf(out, "%6d %8lld %12lld", m->dist->rank, (long long)m->dist->El,
+            (long long)own_parameters(&m->params));
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        printf(" %11.3f", mib(m->arenas[i].used_bytes));
+        fprintf(out, " %11.3f", mib(m->arenas[i].used_bytes));
         total += m->arenas[i].used_bytes;
     }
-    printf(" %11.3f %14.3f %14.3f\n", mib(total), swt_all_to_all_bytes(d, m->dist, K) / 1048576.0,
-           mib(reduced));
+    fprintf(out, " %11.3f %14.3f %14.3f\n", mib(total),
+            swt_all_to_all_bytes(d, m->dist, K) / 1048576.0, mib(reduced));
 }
 
-static swt_status plan_rank(const swt_options *o, const swt_dims *d, int rank) {
+static swt_status plan_rank(FILE *out, const swt_options *o, const swt_dims *d, int rank) {
     swt_dist dist;
     swt_model m;
     SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
@@ -69,10 +71,10 @@ static swt_status plan_rank(const swt_options *o, const swt_dims *d, int rank) {
     swt_status status = swt_model_plan(&m, d, &dist, true, swt_needs_moments(o));
     if (status == SWT_OK) {
         if (rank == 0) {
-            print_model(&m);
-            print_heading();
+            print_model(out, &m);
+            print_heading(out);
         }
-        print_rank(&m);
+        print_rank(out, &m);
         swt_model_fini(&m);
     }
     swt_dist_fini(&dist);
@@ -88,6 +90,6 @@ swt_status swt_command_plan(swt_session *s) {
         SWT_TRY(swt_session_read_text(s, NULL));
     SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
     for (int rank = 0; rank < o->plan_ranks; rank++)
-        SWT_TRY(plan_rank(o, &d, rank));
+        SWT_TRY(plan_rank(s->out, o, &d, rank));
     return SWT_OK;
 }

@@ -1,5 +1,5 @@
-/* The run directory: config.yaml, metrics.jsonl, log.txt, checkpoints/step-NNNNNNNN/. Rank 0 alone calls
- * what writes. What is not yet published has a name that starts with a dot.                       */
+/* The run directory: config.yaml, metrics.jsonl, log.txt, checkpoints/step-NNNNNNNN/. Rank 0 alone
+ * calls what writes. What is not yet published has a name that starts with a dot. */
 #ifndef SWT_TRAIN_RUNDIR_H
 #define SWT_TRAIN_RUNDIR_H
 
@@ -16,15 +16,15 @@ typedef struct swt_run {
     bool live_line_open; /* a live line stands unfinished on the terminal */
 } swt_run;
 
-/* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and open
- * metrics and log. Errors: USAGE where the directory already holds a run; FILE where it cannot be
- * written. Nothing is left behind on an error that was not there before. */
+/* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and
+ * open metrics and log. Errors: USAGE where the directory already holds a run; FILE where it cannot
+ * be written. Nothing is left behind on an error that was not there before. */
 SWT_MUST_CHECK swt_status swt_run_create(swt_run *out, const swt_options *o);
 void swt_run_close(swt_run *run);
 
-/* One row of metrics.jsonl: a flat JSON object, numbers printed so that they read back exactly (integers
- * without a point; a double in the fewest digits that do). The row is flushed.
- * `names` and `values` have `count` entries; step comes first. */
+/* One row of metrics.jsonl: a flat JSON object, numbers printed so that they read back exactly
+ * (integers without a point; a double in the fewest digits that do). The row is flushed. `names`
+ * and `values` have `count` entries; step comes first. */
 typedef struct swt_metric {
     const char *name;
     double value;
@@ -35,18 +35,20 @@ SWT_MUST_CHECK swt_status swt_run_metrics(swt_run *run, const swt_metric *row, i
 /* A line to the terminal (after the live line, if one is open) and to log.txt. */
 void swt_run_say(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
 
-/* Progress: on a terminal redraws the one live line; in a pipe prints a line where `due` (a log interval's
- * end). log.txt gets the line where due. */
+/* Progress: on a terminal redraws the one live line; in a pipe prints a line where `due` (a log
+ * interval's end). log.txt gets the line where due. */
 void swt_run_progress(swt_run *run, bool due, const char *fmt, ...) SWT_PRINTF(3, 4);
 
 /* ---- atomic publication of a checkpoint folder */
 
-/* Make the hidden folder checkpoints/.step-NNNNNNNN (removing what an interrupted write left there). */
+/* Make the hidden folder checkpoints/.step-NNNNNNNN (removing what an interrupted write left
+ * there). */
 SWT_MUST_CHECK swt_status swt_run_checkpoint_begin(const swt_run *run, int64_t step, char *dir,
                                                    size_t dir_bytes);
-/* fsync the files and the folder, rename it to step-NNNNNNNN, fsync the parent; then remove the oldest
- * ones beyond `keep` (0 keeps all). */
-SWT_MUST_CHECK swt_status swt_run_checkpoint_publish(const swt_run *run, int64_t step, int64_t keep);
+/* fsync the files and the folder, rename it to step-NNNNNNNN, fsync the parent; then remove the
+ * oldest ones beyond `keep` (0 keeps all). */
+SWT_MUST_CHECK swt_status swt_run_checkpoint_publish(const swt_run *run, int64_t step,
+                                                     int64_t keep);
 
 /* The checkpoint that a DIR argument means: itself if it holds weights.safetensors, else the newest
  * published one of its checkpoints/. Errors: CHECKPOINT. */

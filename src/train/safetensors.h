@@ -1,6 +1,6 @@
 /* Safetensors files: an 8-byte little-endian header length, a JSON header, raw little-endian data.
- * Host only. Reading checks everything: a file from anywhere cannot make the program read or allocate
- * out of bounds.                                                                                 */
+ * Host only. Reading checks everything: a file from anywhere cannot make the program read or
+ * allocate out of bounds. */
 #ifndef SWT_TRAIN_SAFETENSORS_H
 #define SWT_TRAIN_SAFETENSORS_H
 
@@ -31,8 +31,8 @@ typedef struct swt_tensor_file {
     swt_tensor_entry *entries; /* (count), sorted by name, owned */
 } swt_tensor_file;
 
-/* Open and check a file: header length and JSON, known dtypes, sizes that equal shape times dtype, data
- * that tile the file from 0 to its end without gap or overlap, distinct names. */
+/* Open and check a file: header length and JSON, known dtypes, sizes that equal shape times dtype,
+ * data that tile the file from 0 to its end without gap or overlap, distinct names. */
 SWT_MUST_CHECK swt_status swt_tensor_file_open(swt_tensor_file *out, const char *path,
                                                swt_status status);
 void swt_tensor_file_close(swt_tensor_file *f);
@@ -40,14 +40,14 @@ void swt_tensor_file_close(swt_tensor_file *f);
 /* The entry of that name, NULL if there is none. */
 const swt_tensor_entry *swt_tensor_file_find(const swt_tensor_file *f, const char *name);
 
-/* Read a tensor that must have this dtype and shape. Errors: the file's status, naming file, tensor,
- * what it has and what is needed. */
+/* Read a tensor that must have this dtype and shape. Errors: the file's status, naming file,
+ * tensor, what it has and what is needed. */
 SWT_MUST_CHECK swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name,
                                                swt_dtype dtype, int dims, const int64_t *shape,
                                                void *out);
 
-/* A file being written: declare every tensor in the order of its data, then write their data in the same
- * order. The caller names a hidden temporary path and renames it when done. */
+/* A file being written: declare every tensor in the order of its data, then write their data in the
+ * same order. The caller names a hidden temporary path and renames it when done. */
 typedef struct swt_tensor_writer {
     FILE *file;
     char path[4096];
@@ -65,7 +65,8 @@ SWT_MUST_CHECK swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const ch
 SWT_MUST_CHECK swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data);
 /* All data must be there: flush, fsync, close. Errors: FILE (disk full, ...). */
 SWT_MUST_CHECK swt_status swt_tensor_writer_end(swt_tensor_writer *w);
-/* Give everything back, also of an unfinished file, which is removed. Safe on a zeroed or ended one. */
+/* Give everything back, also of an unfinished file, which is removed. Safe on a zeroed or ended
+ * one. */
 void swt_tensor_writer_fini(swt_tensor_writer *w);
 
 #endif

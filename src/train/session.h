@@ -9,10 +9,12 @@
 #include "train/step.h"
 
 #include <signal.h>
+#include <stdio.h>
 
 typedef struct swt_session {
     const swt_options *options;
     swt_comm *world;
+    FILE *out;                         /* where rank 0's answers go */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
     char data_path[SWT_PATH_BYTES];    /* the text that was read */
     swt_tokenizer tokenizer;

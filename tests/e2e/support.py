@@ -91,7 +91,7 @@ class Result:
         self.code, self.out, self.err, self.seconds, self.line = code, out, err, seconds, line
 
     def told(self):
-        return f"exit {self.code} of {self.line}: {(self.err or self.out).strip()[-400:]}"
+        return f"exit {self.code}: {(self.err or self.out).strip()[-400:]} [{self.line}]"
 
 
 def flags(options):

@@ -82,6 +82,34 @@ static void close_rig(rig *r) {
     swt_comm_close(&r->world);
 }
 
+static const swt_update update = {.name = SWT_OPTIM_ADAM,
+                                  .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
+                                               .lr = 0.01,
+                                               .beta1 = 0.9,
+                                               .beta2 = 0.999,
+                                               .warmup_steps = 1.0},
+                                  .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+                                  .clip_norm = 1.0};
+
+static void run_two_steps(swt_model *m) {
+    for (int64_t i = 0; i < m->turns * m->dims.B * m->dims.T; i++) {
+        m->host_tokens[i] = (int32_t)(i * 7 % m->dims.V);
+        m->host_targets[i] = (int32_t)(i * 5 % m->dims.V);
+        m->host_routed[i] = 1;
+    }
+    assert_int_equal(swt_step_upload(m), SWT_OK);
+    for (int step = 0; step < 2; step++) {
+        swt_step_state after;
+        assert_int_equal(swt_step_begin(m, &update), SWT_OK);
+        assert_int_equal(swt_step_gradients(m), SWT_OK);
+        assert_int_equal(swt_step_reduce(m), SWT_OK);
+        assert_int_equal(swt_step_update(m, &update), SWT_OK);
+        assert_int_equal(swt_step_state_read(m, &after), SWT_OK);
+        assert_int_equal(after.targets, m->dims.M * m->dims.B * m->dims.T);
+        assert_true(after.grad_norm > 0.0);
+    }
+}
+
 /* A whole step on a model of odd sizes: arenas are as large as planned, and no sentinel between
  * tensors is overrun (guarded builds), with every kind of layer, drop policy and group. */
 static void a_step_stays_inside_the_plan(void **state) {
@@ -106,14 +134,6 @@ static void a_step_stays_inside_the_plan(void **state) {
                            .z_coef = 0.01,
                            .pad_id = -1,
                            .route_padding = true};
-    const swt_update update = {.name = SWT_OPTIM_ADAM,
-                               .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
-                                            .lr = 0.01,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.999,
-                                            .warmup_steps = 1.0},
-                               .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-                               .clip_norm = 1.0};
     for (int variant = 0; variant < 12; variant++) {
         rig r = {.world = {0}};
         swt_dims d = base;
@@ -128,22 +148,7 @@ static void a_step_stays_inside_the_plan(void **state) {
             planned[i] = m->arenas[i].used_bytes;
         assert_int_equal(swt_model_commit(m, &r.device, 1), SWT_OK);
         assert_int_equal(swt_model_init_values(m, SWT_INIT_PYTORCH, 0.0, 1), SWT_OK);
-        for (int64_t i = 0; i < m->turns * d.B * d.T; i++) {
-            m->host_tokens[i] = (int32_t)(i * 7 % d.V);
-            m->host_targets[i] = (int32_t)(i * 5 % d.V);
-            m->host_routed[i] = 1;
-        }
-        assert_int_equal(swt_step_upload(m), SWT_OK);
-        for (int step = 0; step < 2; step++) {
-            swt_step_state after;
-            assert_int_equal(swt_step_begin(m, &update), SWT_OK);
-            assert_int_equal(swt_step_gradients(m), SWT_OK);
-            assert_int_equal(swt_step_reduce(m), SWT_OK);
-            assert_int_equal(swt_step_update(m, &update), SWT_OK);
-            assert_int_equal(swt_step_state_read(m, &after), SWT_OK);
-            assert_int_equal(after.targets, d.M * d.B * d.T);
-            assert_true(after.grad_norm > 0.0);
-        }
+        run_two_steps(m);
         for (int i = 0; i < SWT_ARENA_COUNT; i++) {
             assert_int_equal(m->arenas[i].allocated_bytes, planned[i]);
             assert_int_equal(swt_arena_check(&m->arenas[i]), SWT_OK);
