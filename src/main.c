@@ -31,7 +31,7 @@ static swt_status print_text(const swt_options *o, int rank) {
     return SWT_OK;
 }
 
-static swt_status run(swt_comm *world, const swt_options *o) {
+static swt_status run(swt_comm *world, swt_options *o) {
     static swt_status (*const commands[])(swt_session *) = {
         [SWT_COMMAND_TRAIN] = swt_command_train,       [SWT_COMMAND_EVAL] = swt_command_eval,
         [SWT_COMMAND_GENERATE] = swt_command_generate, [SWT_COMMAND_PLAN] = swt_command_plan,

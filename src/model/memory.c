@@ -139,6 +139,7 @@ static swt_status walk_memory(swt_model *m) {
     take_acts(&w);
     const int64_t batch = m->turns * m->dims.B * m->dims.T;
     m->staging = take(&w, SWT_ARENA_HOST, SWT_F32, m->params.largest);
+    m->host_kept = take(&w, SWT_ARENA_HOST, SWT_I32, m->dims.E);
     m->host_tokens = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
     m->host_targets = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
     m->host_routed = take(&w, SWT_ARENA_HOST, SWT_I32, batch);
@@ -216,9 +217,9 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, boo
     return status;
 }
 
-swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
+swt_status swt_model_commit(swt_model *m, const swt_ops *ops, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
-    m->ctx.ops = &swt_cpu_ops;
+    m->ctx.ops = ops;
     m->ctx.device = device;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
         m->arenas[i].memory = i == SWT_ARENA_HOST ? &swt_host_memory : &m->device_memory;

@@ -80,7 +80,8 @@ typedef struct swt_model {
     int64_t n_spans;
     swt_block_acts *blocks; /* (L), owned */
     swt_shared_acts acts;
-    float *staging; /* host, room for the largest tensor */
+    float *staging;     /* host, room for the largest tensor */
+    int32_t *host_kept; /* host, (E) */
     int32_t *host_tokens, *host_targets,
         *host_routed; /* (turns, N), what acts.tokens ... are filled from */
 } swt_model;
@@ -102,7 +103,8 @@ SWT_MUST_CHECK swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_
 
 /* Allocate exactly the plan on the device, zero what must be zero, start the step state. dist must
  * be connected. Local. Errors: MEMORY. */
-SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed);
+SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, const swt_ops *ops, swt_device *device,
+                                           uint64_t seed);
 
 void swt_model_fini(swt_model *m);
 

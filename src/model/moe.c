@@ -76,13 +76,11 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
 static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_moe_acts *moe,
                                int64_t *rounds) {
     int64_t most = 0;
-    for (int64_t e = 0; e < dims->E; e++) {
-        int32_t kept = 0;
-        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, &kept, &moe->kept[e],
-                                sizeof kept));
-        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
-        most = swt_max(most, kept);
-    }
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->host_kept, moe->kept,
+                            (size_t)dims->E * sizeof *m->host_kept));
+    SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+    for (int64_t e = 0; e < dims->E; e++)
+        most = swt_max(most, m->host_kept[e]);
     return swt_comm_max(&m->dist->experts, swt_ceil_div(most, dims->K), rounds);
 }
 

@@ -55,7 +55,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
                            .targets = m->acts.targets,
                            .routed = m->acts.routed};
     if (own)
-        SWT_TRY(swt_step_upload(m));
+        SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));
     SWT_TRY(swt_model_loss(m, &pass, false));
     if (!own)

@@ -30,7 +30,7 @@ static swt_status next_logits(swt_session *s, writer *w) {
                            .tokens = m->acts.tokens,
                            .targets = m->acts.targets,
                            .routed = m->acts.routed};
-    SWT_TRY(swt_step_upload(m));
+    SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));
     const size_t bytes = (size_t)m->dims.V * sizeof(float);
     if (own) {
@@ -80,7 +80,7 @@ static int32_t choose(const writer *w, int64_t V, const swt_sampling *how) {
     return (int32_t)best;
 }
 
-static char *decode(const swt_session *s, const writer *w) {
+static char *decode(const swt_session *s, const writer *w, size_t *out_bytes) {
     char *text = malloc((size_t)w->count * 4 + 1);
     size_t used = 0;
     for (int64_t i = 0; text != NULL && i < w->count; i++) {
@@ -91,11 +91,12 @@ static char *decode(const swt_session *s, const writer *w) {
     }
     if (text != NULL)
         text[used] = '\0';
+    *out_bytes = used;
     return text;
 }
 
 swt_status swt_generate(swt_session *s, const char *prompt, int64_t tokens, const swt_sampling *how,
-                        char **out) {
+                        char **out, size_t *out_bytes) {
     const int64_t V = s->model.dims.V;
     const size_t bytes = strlen(prompt);
     swt_status status = SWT_OK;
@@ -115,9 +116,14 @@ swt_status swt_generate(swt_session *s, const char *prompt, int64_t tokens, cons
     for (int64_t i = 0; i < tokens; i++) {
         SWT_TRY_TO(status, done, next_logits(s, &w));
         w.ids[w.count] = choose(&w, V, how);
+        if (!isfinite(w.logits[w.ids[w.count]]))
+            status =
+                SWT_FAIL(NUMBERS, "generate: the model's logits are not finite; use an earlier "
+                                  "checkpoint");
+        SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
         w.count++;
     }
-    *out = decode(s, &w);
+    *out = decode(s, &w, out_bytes);
     if (*out == NULL)
         status =
             SWT_FAIL(MEMORY, "memory: no room for the text of %lld tokens", (long long)w.count);

@@ -3,6 +3,7 @@
 #include "train/generate.h"
 #include "train/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,6 +27,11 @@ swt_status swt_command_eval(swt_session *s) {
     SWT_TRY(open_checkpoint(s, dir, &d));
     swt_eval_result e;
     SWT_TRY(swt_evaluate(s, &e));
+    if (!isfinite(e.loss) || !isfinite(e.loss_dropless))
+        return swt_comm_agree(s->world, SWT_FAIL(NUMBERS,
+                                                 "%s: its loss is not finite; use an earlier "
+                                                 "checkpoint",
+                                                 dir));
     if (s->world->rank == 0)
         fprintf(s->out,
                 "checkpoint           %s\n"
@@ -56,9 +62,13 @@ swt_status swt_command_generate(swt_session *s) {
     const swt_sampling how = {
         .temperature = o->temperature, .top_k = o->top_k, .seed = (uint64_t)o->train_seed};
     char *text = NULL;
-    SWT_TRY(swt_generate(s, o->prompt, o->tokens, &how, &text));
+    size_t bytes = 0;
+    SWT_TRY(swt_generate(s, o->prompt, o->tokens, &how, &text, &bytes));
+    bool written = true;
     if (s->world->rank == 0)
-        fprintf(s->out, "%s\n", text);
+        written = fwrite(text, 1, bytes, s->out) == bytes && fputc('\n', s->out) != EOF;
     free(text);
+    if (!written)
+        return SWT_FAIL(FILE, "standard output: cannot be written; see where it leads");
     return SWT_OK;
 }

@@ -44,7 +44,7 @@ static swt_status load_batch(swt_session *s, int64_t step) {
             swt_mark_routed(&m->dims, m->host_routed + at, m->host_tokens + at);
         }
     }
-    return swt_step_upload(m);
+    return swt_step_upload(m, m->turns);
 }
 
 static swt_comm *comm_of(swt_session *s, int i) {
@@ -60,7 +60,7 @@ static swt_status run_step(loop *r) {
     SWT_TRY(load_batch(s, r->step + 1));
     SWT_TRY(swt_step_begin(&s->model, &s->update));
     SWT_TRY(swt_step_gradients(&s->model));
-    SWT_TRY(swt_step_reduce(&s->model));
+    SWT_TRY(swt_step_reduce(&s->model, &s->update));
     SWT_TRY(swt_step_update(&s->model, &s->update));
     SWT_TRY(swt_step_state_read(&s->model, &r->state));
     r->step++;
@@ -166,10 +166,11 @@ static swt_status evaluate(loop *r) {
 static swt_status sample(loop *r) {
     const swt_sampling greedy = {.temperature = 0.0};
     char *text = NULL;
-    SWT_TRY(swt_generate(r->s, r->s->options->data_prompt, 25, &greedy, &text));
-    for (char *c = text; *c != '\0'; c++)
-        if (*c == '\n' || *c == '\r')
-            *c = ' ';
+    size_t bytes = 0;
+    SWT_TRY(swt_generate(r->s, r->s->options->data_prompt, 25, &greedy, &text, &bytes));
+    for (size_t i = 0; i < bytes; i++) /* one line, whatever the tokens are */
+        if ((unsigned char)text[i] < ' ')
+            text[i] = ' ';
     if (r->first)
         swt_run_say(&r->run, "step %6lld  sample: %s", (long long)r->step, text);
     free(text);
@@ -273,12 +274,31 @@ static void introduce(loop *r) {
             s->world->size, (long long)d->M);
 }
 
+/* Samples start from data.prompt: better refused now than in the middle of a run. */
+static swt_status check_prompt(const swt_session *s) {
+    const char *prompt = s->options->data_prompt;
+    int32_t ids[SWT_TEXT_BYTES];
+    int64_t count = 0;
+    if (s->options->train_sample_every == 0)
+        return SWT_OK;
+    SWT_TRY(swt_tokenizer_encode(&s->tokenizer, prompt, strlen(prompt), ids, &count));
+    if (count == 0)
+        return SWT_FAIL(
+            USAGE,
+            "data.prompt: no character of \"%s\" is in %s; use characters of the text, or "
+            "train.sample_every 0",
+            prompt, s->data_path);
+    return SWT_OK;
+}
+
 static swt_status prepare(loop *r) {
     swt_session *s = r->s;
     swt_dims d;
     swt_status status = swt_session_read_text(s, NULL);
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
+    if (status == SWT_OK)
+        status = check_prompt(s);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(swt_session_open_model(s, &d, true));
     SWT_TRY(start_weights(s));

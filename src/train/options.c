@@ -208,6 +208,13 @@ static swt_status find_file(const swt_options *o, char *path, size_t path_bytes,
     return SWT_OK;
 }
 
+/* A checkpoint says what the model is, not where it ran: any number of ranks may read it. */
+static void forget_layout(swt_options *o) {
+    o->dist_expert_ranks = 0;
+    o->run_threads = 0;
+    o->run_device = SWT_DEVICE_AUTO;
+}
+
 static swt_status assemble(swt_options *o, const arguments *a) {
     const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
     const bool preset_given = a->values[preset_index] != NULL;
@@ -225,6 +232,8 @@ static swt_status assemble(swt_options *o, const arguments *a) {
     if (path[0] != '\0') {
         SWT_TRY(swt_options_apply_yaml(o, path, from_checkpoint ? SWT_CHECKPOINT : SWT_USAGE,
                                        preset_given));
+        if (from_checkpoint)
+            forget_layout(o);
     } else if (!preset_given) {
         /* labml's 32 sequences a step, cut so that up to four ranks have work of their own. */
         o->batch_sequences = 8;

@@ -161,13 +161,13 @@ const swt_option swt_option_table[] = {
         .help = "The rate at step t. noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5); rsqrt: lr "
                 "max(t, warmup)^-0.5; constant: lr; cosine: linear up to warmup, then half a "
                 "cosine to 0 at train.steps."),
-    KEY("optim.warmup_steps", TRAINING, REAL(optim_warmup_steps, 1, 1e9, "steps"),
+    KEY("optim.warmup_steps", TRAINING, REAL(optim_warmup_steps, 0, 1e9, "steps"),
         PRESETS("2000", "10000"), .help = "Where the schedule turns from rising to falling."),
     KEY("optim.beta1", TRAINING, REAL(optim_beta1, 0, 1, NULL), .below_high = true, BOTH("0.9"),
         .help = "Adam: decay of the mean of gradients."),
     KEY("optim.beta2", TRAINING, REAL(optim_beta2, 0, 1, NULL), .below_high = true, BOTH("0.999"),
         .help = "Adam: decay of the mean of squared gradients."),
-    KEY("optim.eps", TRAINING, REAL(optim_eps, 0, 1, NULL), .above_low = true, BOTH("1e-8"),
+    KEY("optim.eps", TRAINING, REAL(optim_eps, 0, 1, NULL), BOTH("1e-8"),
         .help = "Adam: added to the root, against division by 0."),
     KEY("optim.eps_uncorrected", TRAINING, BOOL(optim_eps_uncorrected), PRESETS("true", "false"),
         .help = "Adam: whether eps joins sqrt(v) before the bias correction of v, as labml does."),

@@ -51,7 +51,10 @@ static void print_rank(FILE *out, const swt_model *m) {
     const swt_pass full = {.B = d->B, .T = d->T, .training = true};
     const int64_t K = m->K > 0 ? swt_pass_moe_dims(m, &full, 0).K : 0;
     const size_t gradient = d->M > 1 ? sizeof(int64_t) : sizeof(float);
-    const size_t reduced = m->dist->size > 1 ? (size_t)m->params.end * gradient : 0;
+    const swt_dist *dist = m->dist;
+    const int64_t shared = dist->size > 1 ? m->params.shared_end : 0;
+    const int64_t experts = dist->size > dist->P ? m->params.end - m->params.shared_end : 0;
+    const size_t reduced = (size_t)(shared + experts) * gradient;
     size_t total = 0;
     fprintf(out, "%6d %8lld %12lld", m->dist->rank, (long long)m->dist->El,
             (long long)own_parameters(&m->params));
@@ -67,7 +70,7 @@ static swt_status plan_rank(FILE *out, const swt_options *o, const swt_dims *d, 
     swt_dist dist;
     swt_model m;
     SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
-                          d->every > 0 ? o->dist_expert_ranks : 0));
+                          swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
     swt_status status = swt_model_plan(&m, d, &dist, true, swt_needs_moments(o));
     if (status == SWT_OK) {
         if (rank == 0) {

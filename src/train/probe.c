@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* What the forward pass decides, of all micro-batches, on every rank; written by rank 0. */
 typedef struct capture {
@@ -96,7 +97,7 @@ static swt_status upload(swt_model *m, const capture *k) {
             swt_mark_routed(&m->dims, m->host_routed + turn * N + b * m->dims.T,
                             m->host_tokens + turn * N + b * m->dims.T);
     }
-    return swt_step_upload(m);
+    return swt_step_upload(m, m->turns);
 }
 
 static swt_status to_host(swt_model *m, void *host, const void *from, size_t bytes) {
@@ -154,7 +155,7 @@ static swt_status first_gradients(swt_session *s, capture *k) {
         SWT_TRY(swt_model_loss(m, &pass, true));
         SWT_TRY(swt_model_backward(m, &pass));
     }
-    SWT_TRY(swt_step_reduce(m));
+    SWT_TRY(swt_step_reduce(m, &s->update));
     return capture_share(m, k);
 }
 
@@ -226,7 +227,7 @@ static swt_status run_steps(swt_session *s, capture *k, swt_tensor_writer *w, sw
         if (t > 1) {
             SWT_TRY(swt_step_begin(m, &s->update));
             SWT_TRY(swt_step_gradients(m));
-            SWT_TRY(swt_step_reduce(m));
+            SWT_TRY(swt_step_reduce(m, &s->update));
         }
         SWT_TRY(swt_step_update(m, &s->update));
         SWT_TRY(swt_step_state_read(m, &state));
@@ -244,7 +245,11 @@ static swt_status write_output(swt_session *s, capture *k) {
     swt_status status = SWT_OK, io = SWT_OK;
     snprintf(hidden, sizeof hidden, "%.*s.%.4000s.part", folder, out, out + folder);
     if (first) {
-        status = declare(s, &w);
+        struct stat is;
+        if (out[folder] == '\0' || (stat(out, &is) == 0 && S_ISDIR(is.st_mode)))
+            status = SWT_FAIL(FILE, "%s: is a folder; give --out the name of a file", out);
+        else
+            status = declare(s, &w);
         if (status == SWT_OK)
             status = swt_tensor_writer_begin(&w, hidden);
     }
@@ -252,9 +257,11 @@ static swt_status write_output(swt_session *s, capture *k) {
     SWT_TRY_TO(status, done, run_steps(s, k, &w, &io));
     if (first && io == SWT_OK)
         io = swt_tensor_writer_end(&w);
-    if (first && io == SWT_OK && rename(hidden, out) != 0)
+    if (first && io == SWT_OK && rename(hidden, out) != 0) {
         io =
             SWT_FAIL(FILE, "%s: cannot be written; give --out a path in a folder that exists", out);
+        (void)remove(hidden);
+    }
     status = swt_comm_agree(s->world, io);
 done:
     swt_tensor_writer_fini(&w);

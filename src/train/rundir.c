@@ -48,8 +48,7 @@ static swt_status check_unused(const char *path) {
         char inside[SWT_PATH_BYTES];
         SWT_TRY(swt_path_join(inside, sizeof inside, path, names[i]));
         if (swt_path_exists(inside))
-            return SWT_FAIL(USAGE, "%s: already holds a run; give another --out or run.resume auto",
-                            path);
+            return SWT_FAIL(USAGE, "%s: already holds a run; give another --out", path);
     }
     return SWT_OK;
 }

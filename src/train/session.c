@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/cores.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,8 +60,12 @@ bool swt_needs_moments(const swt_options *o) {
 }
 
 swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
-    const swt_options *o = s->options;
+    swt_options *o = s->options;
     SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, o));
+    /* What is written to config.yaml must lead to this text from anywhere. */
+    char full[PATH_MAX];
+    if (realpath(s->data_path, full) != NULL && strlen(full) < sizeof o->data_path)
+        strcpy(o->data_path, full);
     char *text = NULL;
     size_t bytes = 0;
     SWT_TRY(swt_read_file(&text, &bytes, s->data_path, SWT_FILE));
@@ -102,7 +107,7 @@ static swt_status count_threads(swt_session *s, int *threads) {
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
     swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
-                                      d->every > 0 ? o->dist_expert_ranks : 0);
+                                      swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0);
     if (status == SWT_OK)
         status = swt_model_plan(&s->model, d, &s->dist, training, swt_needs_moments(o));
     SWT_TRY(swt_comm_agree(s->world, status));
@@ -115,7 +120,8 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
     SWT_TRY(plan_and_connect(s, d, training));
     swt_status status = swt_device_open_cpu(&s->device, threads);
     if (status == SWT_OK)
-        status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
+        status =
+            swt_model_commit(&s->model, &swt_cpu_ops, &s->device, (uint64_t)s->options->train_seed);
     SWT_TRY(swt_comm_agree(s->world, status));
     s->update = swt_update_from_options(s->options);
     return SWT_OK;

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 typedef struct swt_session {
-    const swt_options *options;
+    swt_options *options;
     swt_comm *world;
     FILE *out;                         /* where rank 0's answers go */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
@@ -33,7 +33,7 @@ SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options
 bool swt_needs_moments(const swt_options *o);
 
 /* Find, read and encode the text with the tokenizer of options (or the one of a checkpoint folder,
- * if given). Local, the same on every rank. */
+ * if given). options.data_path becomes the text's full path. Local, the same on every rank. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
 
 /* Collective. Lay out the ranks, plan, open the device, allocate. The text, if needed, is read

@@ -24,8 +24,8 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
         routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
 }
 
-swt_status swt_step_upload(swt_model *m) {
-    const size_t bytes = (size_t)(m->turns * m->dims.B * m->dims.T) * sizeof(int32_t);
+swt_status swt_step_upload(swt_model *m, int64_t turns) {
+    const size_t bytes = (size_t)(turns * m->dims.B * m->dims.T) * sizeof(int32_t);
     const swt_ctx *c = &m->ctx;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.tokens, m->host_tokens,
                             bytes));
@@ -69,7 +69,7 @@ swt_status swt_step_gradients(swt_model *m) {
     return SWT_OK;
 }
 
-swt_status swt_step_reduce(swt_model *m) {
+static swt_status sum_gradients(swt_model *m) {
     const swt_ctx *c = &m->ctx;
     swt_dist *dist = m->dist;
     const int64_t shared = m->params.shared_end, experts = m->params.end - shared;
@@ -98,8 +98,12 @@ static swt_status clip(swt_model *m, double max_norm) {
     return swt_state_clip(c, m->squares, n, &bits[n], max_norm);
 }
 
+swt_status swt_step_reduce(swt_model *m, const swt_update *u) {
+    SWT_TRY(sum_gradients(m));
+    return clip(m, u->clip_norm);
+}
+
 swt_status swt_step_update(swt_model *m, const swt_update *u) {
-    SWT_TRY(clip(m, u->clip_norm));
     if (u->name == SWT_OPTIM_ADAM)
         return swt_adam(&m->ctx, m->param, m->m, m->v, m->grad, m->params.end, &u->adam);
     return swt_sgd(&m->ctx, m->param, m->grad, m->params.end);

@@ -24,8 +24,9 @@ swt_update swt_update_from_options(const swt_options *o);
  * token, which may have the padding's id). Shapes: routed, tokens (T). */
 void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens);
 
-/* Copy the host's batch (model.host_tokens, ...) to the device. Local. */
-SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m);
+/* Copy the first `turns` micro-batches of the host's batch (model.host_tokens, ...) to the device.
+ * Local. */
+SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
 
 /* Begin update t: schedule, bias corrections, and the number of real targets of the global batch.
  */
@@ -39,15 +40,16 @@ SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m);
 
 /* After it model.grad is the gradient of the global batch on every rank that holds the tensor.
  * Integer sums for M > 1; for M = 1 the gradients of the only micro-batch, which rank 0's group
- * has, are copied. */
-SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m);
+ * has, are copied. Then the global norm over every parameter once, the clip factor, and the
+ * non-finite flag of all ranks are in the step state. */
+SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m, const swt_update *u);
 
-/* Clip by the global norm over every parameter once, then the optimiser. Once a gradient was not
- * finite nothing changes any more. */
+/* The optimiser, with the clip factor. Local. Once a gradient was not finite nothing changes any
+ * more. */
 SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update *u);
 
-/* Read the step state back (waits for the device). Errors: NUMBERS, on every rank alike, if a
- * gradient was not finite. */
+/* Read the step state back after a reduction (waits for the device). Errors: NUMBERS, on every rank
+ * alike, if a gradient was not finite. */
 SWT_MUST_CHECK swt_status swt_step_state_read(swt_model *m, swt_step_state *out);
 
 #endif

@@ -144,6 +144,20 @@ def probe_cases(weights, batches):
     ]
 
 
+def broken_checkpoints(files, done):
+    """(file, content) of a checkpoint with one broken file, as cases of eval."""
+    changes = {"config.yaml": "model:\n  layers: two\n", "tokenizer.json": '{"kind": "char", "tokens": [1]}', "weights.safetensors": "?" * 90}
+    rows = []
+    for name, content in changes.items():
+        copy = shutil.copytree(checkpoint(done), os.path.join(files, "broken-" + name))
+        write(copy, name, content)
+        rows.append((f"checkpoint with a broken {name}", copy, name))
+        copy = shutil.copytree(checkpoint(done), os.path.join(files, "without-" + name))
+        os.remove(os.path.join(copy, name))
+        rows.append((f"checkpoint without {name}", copy, "" if name == "weights.safetensors" else name))
+    return rows
+
+
 def run_cases(files, data, done):
     other = flags({k: v for k, v in small().items() if k != "data.valid_fraction"})
     return [
@@ -158,6 +172,8 @@ def run_cases(files, data, done):
         ("checkpoint of more experts", ["--data", data, *other, "--init-from", done, "--experts", 3], 4, r"router\.weight.*\[4, 32\].*\[3, 32\]"),
         ("checkpoint of fewer experts", ["--data", data, *other, "--init-from", done, "--experts", 7], 4, r"router\.weight.*\[4, 32\].*\[7, 32\]"),
         ("checkpoint of another text", ["--data", write(files, "abc.txt", "abcab cabca" * 900), *other, "--init-from", done], 4, r"vocabulary"),
+        *((name, ["eval", "--checkpoint", path, "--data", data], 4, re.escape(path) + ".*" + re.escape(say))
+          for name, path, say in broken_checkpoints(files, done)),
         ("eval of a missing text", ["eval", "--checkpoint", done, "--data", "none.txt"], 3, r"none\.txt"),
         ("prompt without a known character", ["generate", "--checkpoint", done, "--prompt", "@#"], 2, r"prompt"),
     ]

@@ -130,6 +130,19 @@ def default_model():
         judge(out, "--steps", 5, "--log-every", 5, "--finished")
 
 
+def plain_mpirun():
+    """The launcher is a convenience: mpirun alone gives the same weights."""
+    with scratch() as folder:
+        data, options = write_text(folder), small(moe_experts=16, train_steps=5)
+        ours = train(2, folder, "ours", options, data)
+        plain = os.path.join(folder, "plain")
+        env = environment({"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
+        done = subprocess.run(["mpirun", "--oversubscribe", "-np", "2", PROGRAM, "--data", data, "--out", plain, *flags(options)],
+                              env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        want(done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}")
+        want(weights_digest(ours) == weights_digest(plain), "mpirun alone gives other weights than launch/run")
+
+
 def chosen_name():
     """Without --out a folder under runs/ is made up."""
     with scratch() as folder:
@@ -240,6 +253,7 @@ def main():
     with scratch() as folder:
         big_run(suite, folder)
     suite.case("default model", default_model, heavy=True)
+    suite.case("plain mpirun", plain_mpirun)
     suite.case("a name is made up", chosen_name)
     suite.case("$SWT_DATA", environment_text)
     for ranks, launched, number in ((1, False, signal.SIGINT), (1, False, signal.SIGTERM), (4, True, signal.SIGINT), (4, True, signal.SIGTERM),

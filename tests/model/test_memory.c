@@ -97,12 +97,12 @@ static void run_two_steps(swt_model *m) {
         m->host_targets[i] = (int32_t)(i * 5 % m->dims.V);
         m->host_routed[i] = 1;
     }
-    assert_int_equal(swt_step_upload(m), SWT_OK);
+    assert_int_equal(swt_step_upload(m, m->turns), SWT_OK);
     for (int step = 0; step < 2; step++) {
         swt_step_state after;
         assert_int_equal(swt_step_begin(m, &update), SWT_OK);
         assert_int_equal(swt_step_gradients(m), SWT_OK);
-        assert_int_equal(swt_step_reduce(m), SWT_OK);
+        assert_int_equal(swt_step_reduce(m, &update), SWT_OK);
         assert_int_equal(swt_step_update(m, &update), SWT_OK);
         assert_int_equal(swt_step_state_read(m, &after), SWT_OK);
         assert_int_equal(after.targets, m->dims.M * m->dims.B * m->dims.T);
@@ -146,7 +146,7 @@ static void a_step_stays_inside_the_plan(void **state) {
         size_t planned[SWT_ARENA_COUNT];
         for (int i = 0; i < SWT_ARENA_COUNT; i++)
             planned[i] = m->arenas[i].used_bytes;
-        assert_int_equal(swt_model_commit(m, &r.device, 1), SWT_OK);
+        assert_int_equal(swt_model_commit(m, &swt_cpu_ops, &r.device, 1), SWT_OK);
         assert_int_equal(swt_model_init_values(m, SWT_INIT_PYTORCH, 0.0, 1), SWT_OK);
         run_two_steps(m);
         for (int i = 0; i < SWT_ARENA_COUNT; i++) {

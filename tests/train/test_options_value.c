@@ -80,8 +80,8 @@ static void reals(void **state) {
              "--flag: data.valid_fraction is 0; it must be a number above 0, below 1");
     rejected("data.valid_fraction", "1",
              "--flag: data.valid_fraction is 1; it must be a number above 0, below 1");
-    rejected("optim.warmup_steps", "0",
-             "--flag: optim.warmup_steps is 0; it must be a number from 1 to 1000000000");
+    rejected("optim.warmup_steps", "-1",
+             "--flag: optim.warmup_steps is -1; it must be a number from 0 to 1000000000");
 }
 
 static void words_and_texts(void **state) {

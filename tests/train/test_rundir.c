@@ -44,8 +44,7 @@ static void test_create(void **state) {
     free(text);
     swt_run_close(&run);
     swt_run_close(&run);
-    expect_error(create(&run, path), SWT_USAGE,
-                 "c: already holds a run; give another --out or run.resume auto");
+    expect_error(create(&run, path), SWT_USAGE, "c: already holds a run; give another --out");
     assert_int_equal(temp_count(path), 3);
 
     /* An empty folder that is there is used. */
