@@ -51,15 +51,15 @@ def main():
         colour = COLOURS[row % len(COLOURS)]
         path = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in points if v <= HIGH)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out.append(f'<line x1="{WIDTH - 300}" x2="{WIDTH - 274}" y1="{64 + 20 * row}" y2="{64 + 20 * row}" stroke="{colour}" '
-                   f'stroke-width="2"/><text x="{WIDTH - 266}" y="{68 + 20 * row}" fill="#222222">{label}</text>')
+        out.append(f'<line x1="{WIDTH - 330}" x2="{WIDTH - 304}" y1="{64 + 20 * row}" y2="{64 + 20 * row}" stroke="{colour}" '
+                   f'stroke-width="2"/><text x="{WIDTH - 296}" y="{68 + 20 * row}" fill="#222222">{label}</text>')
         row += 1
     for label, points in LABML.items():
         colour = COLOURS[row % len(COLOURS)]
         out += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="4" fill="none" stroke="{colour}" stroke-width="1.6"/>'
                 for s, v in points]
-        out.append(f'<circle cx="{WIDTH - 287}" cy="{64 + 20 * row}" r="4" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-                   f'<text x="{WIDTH - 266}" y="{68 + 20 * row}" fill="#222222">{label}</text>')
+        out.append(f'<circle cx="{WIDTH - 317}" cy="{64 + 20 * row}" r="4" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+                   f'<text x="{WIDTH - 296}" y="{68 + 20 * row}" fill="#222222">{label}</text>')
         row += 1
     with open(sys.argv[1], "w", encoding="utf-8") as f:
         f.write("\n".join(out + ["</svg>", ""]))

@@ -4,6 +4,7 @@ A test is called with the build folder. Every case prints one line; a miss makes
   SWT_LONG=1     every combination instead of a pairwise choice
 A build folder named *asan* is slow: cases marked `heavy` are left out there.
 """
+
 import contextlib
 import hashlib
 import itertools
@@ -35,8 +36,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, ORACLE)
 import safet  # noqa: E402  (the oracle's)
 
-
 # ---------------------------------------------------------------- cases
+
 
 class Miss(Exception):
     """What a case expected and did not find."""
@@ -86,6 +87,7 @@ def scratch():
 
 # ---------------------------------------------------------------- the program
 
+
 class Result:
     def __init__(self, code, out, err, seconds, line):
         self.code, self.out, self.err, self.seconds, self.line = code, out, err, seconds, line
@@ -120,8 +122,14 @@ def environment(extra=None):
 
 
 def start(ranks, args, launched=False, cwd=None, env=None, program=PROGRAM, **how):
-    return subprocess.Popen(command(ranks, [str(a) for a in args], launched, program), cwd=cwd, env=environment(env),
-                            stdin=subprocess.DEVNULL, start_new_session=True, **how)
+    return subprocess.Popen(
+        command(ranks, [str(a) for a in args], launched, program),
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **how,
+    )
 
 
 def session_members(session):
@@ -153,8 +161,9 @@ def finish(process, line, timeout):
     except subprocess.TimeoutExpired:
         end(process)
         raise Miss(f"did not end within {timeout} s: {line}") from None
-    return Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"),
-                  time.monotonic() - begin, line)
+    return Result(
+        process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - begin, line
+    )
 
 
 def run(ranks, args, timeout=120, **how):
@@ -174,10 +183,21 @@ def succeed(ranks, args, **how):
 
 # A model that trains a step in milliseconds; the schedule makes 20 steps move every weight.
 SMALL = {
-    "model.layers": 2, "model.width": 32, "model.heads": 4, "model.hidden": 64, "model.init": "pytorch",
-    "moe.experts": 4, "batch.sequences": 2, "batch.seq_len": 16, "batch.micro_batches": 4,
-    "optim.schedule": "constant", "optim.lr": 0.003, "train.steps": 20, "train.log_every": 1,
-    "train.eval_every": 0, "data.valid_fraction": 0.02,
+    "model.layers": 2,
+    "model.width": 32,
+    "model.heads": 4,
+    "model.hidden": 64,
+    "model.init": "pytorch",
+    "moe.experts": 4,
+    "batch.sequences": 2,
+    "batch.seq_len": 16,
+    "batch.micro_batches": 4,
+    "optim.schedule": "constant",
+    "optim.lr": 0.003,
+    "train.steps": 20,
+    "train.log_every": 1,
+    "train.eval_every": 0,
+    "data.valid_fraction": 0.02,
 }
 
 
@@ -192,7 +212,7 @@ def text(bytes_wanted=20000):
 
     def draw(words):
         nonlocal state
-        state = (state * 1103515245 + 12345) % 2 ** 31
+        state = (state * 1103515245 + 12345) % 2**31
         return words[(state >> 8) % len(words)]
 
     people = ("the king", "it is the king who", "a queen", "his brother", "my lord", "the old fool", "thy daughter")
@@ -253,12 +273,14 @@ def same_tensors(a, b):
 
 # ---------------------------------------------------------------- probe
 
+
 class Probe:
     """A case for the probe command in a folder: settings of the oracle, drawn weights and a batch."""
 
     def __init__(self, folder, seed=1, **changes):
         from oracle import draw_batch, draw_weights
         from settings import settings
+
         self.folder = folder
         self.cfg = settings({key.replace("_", ".", 1): value for key, value in changes.items()})
         gen = np.random.default_rng(seed)
@@ -267,17 +289,36 @@ class Probe:
     def run(self, ranks=1, extra=(), weights_changed=None, batch=None, **settings_changed):
         """Every tensor that the probe writes."""
         from settings import write_yaml
+
         cfg = dict(self.cfg, **{key.replace("_", ".", 1): value for key, value in settings_changed.items()})
-        paths = [os.path.join(self.folder, n) for n in ("config.yaml", "w.safetensors", "b.safetensors", "o.safetensors")]
+        paths = [
+            os.path.join(self.folder, n) for n in ("config.yaml", "w.safetensors", "b.safetensors", "o.safetensors")
+        ]
         write_yaml(paths[0], cfg)
         safet.save(paths[1], dict(self.weights, **(weights_changed or {})))
         safet.save(paths[2], batch or self.batch)
-        succeed(ranks, ["probe", "--config", paths[0], "--weights", paths[1], "--batch", paths[2], "--out", paths[3],
-                        "--threads", 1, *extra])
+        succeed(
+            ranks,
+            [
+                "probe",
+                "--config",
+                paths[0],
+                "--weights",
+                paths[1],
+                "--batch",
+                paths[2],
+                "--out",
+                paths[3],
+                "--threads",
+                1,
+                *extra,
+            ],
+        )
         return safet.load(paths[3])
 
 
 # ---------------------------------------------------------------- combinations
+
 
 def divisors(n):
     return [d for d in range(1, n + 1) if n % d == 0]

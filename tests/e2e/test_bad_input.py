@@ -1,11 +1,26 @@
 #!/usr/bin/python3
 """Bad input: one line on standard error in the form of the design, the promised exit code, the same on 1 and 4 ranks, within
 seconds, and nothing half-written."""
+
 import os
 import re
 import shutil
 
-from support import FIXTURES, PROGRAM, SLOW, Suite, checkpoint, flags, run, safet, scratch, small, train, want, write_text
+from support import (
+    FIXTURES,
+    PROGRAM,
+    SLOW,
+    Suite,
+    checkpoint,
+    flags,
+    run,
+    safet,
+    scratch,
+    small,
+    train,
+    want,
+    write_text,
+)
 
 CASE = os.path.join(FIXTURES, "labml-drop")
 SECONDS = 20
@@ -13,6 +28,7 @@ FORM = re.compile(r"swt-dist: error: [^:]+.*: .+; .+")
 
 
 # ---------------------------------------------------------------- the broken files
+
 
 def corrupt(path, change):
     with open(path, "rb") as f:
@@ -32,11 +48,19 @@ def broken_weights(folder):
         "double": dict(good, **{key: good[key].astype("float64")}),
         "bodyless": {k: v for k, v in good.items() if k != "embed.weight"},
     }
-    paths = {name: os.path.join(folder, name + ".safetensors") for name in (*tensors, "cut", "garbage", "long", "text", "empty")}
+    paths = {
+        name: os.path.join(folder, name + ".safetensors")
+        for name in (*tensors, "cut", "garbage", "long", "text", "empty")
+    }
     for name, value in tensors.items():
         safet.save(paths[name], value)
-    changes = {"cut": lambda c: c[:-64], "garbage": lambda c: c[:40] + b"!?" + c[42:], "long": lambda c: b"\xff" * 8 + c[8:],
-               "text": lambda c: b"not a tensor file at all\n" * 40, "empty": lambda c: b""}
+    changes = {
+        "cut": lambda c: c[:-64],
+        "garbage": lambda c: c[:40] + b"!?" + c[42:],
+        "long": lambda c: b"\xff" * 8 + c[8:],
+        "text": lambda c: b"not a tensor file at all\n" * 40,
+        "empty": lambda c: b"",
+    }
     for name, change in changes.items():
         shutil.copy(os.path.join(CASE, "weights.safetensors"), paths[name])
         corrupt(paths[name], change)
@@ -49,9 +73,15 @@ def broken_batches(folder):
     high["tokens"][1, 2, 3] = 65
     low["tokens"][0, 0, 0] = -1
     target["targets"][1, 3, 15] = 1000
-    tensors = {"high": high, "low": low, "target": target, "flat": {k: v.reshape(-1) for k, v in good.items()},
-               "alone": {"tokens": good["tokens"]}, "real": {k: v.astype("float32") for k, v in good.items()},
-               "uneven": dict(good, targets=good["targets"][:, :, :-1].copy())}
+    tensors = {
+        "high": high,
+        "low": low,
+        "target": target,
+        "flat": {k: v.reshape(-1) for k, v in good.items()},
+        "alone": {"tokens": good["tokens"]},
+        "real": {k: v.astype("float32") for k, v in good.items()},
+        "uneven": dict(good, targets=good["targets"][:, :, :-1].copy()),
+    }
     paths = {name: os.path.join(folder, f"batch-{name}.safetensors") for name in tensors}
     for name, value in tensors.items():
         safet.save(paths[name], value)
@@ -67,8 +97,10 @@ def write(folder, name, content):
 
 # ---------------------------------------------------------------- the table
 
+
 def configuration_cases(files, data):
     """(name, arguments, exit code, what the line must say)"""
+
     def yaml(name, content):
         return ["--config", write(files, name + ".yaml", content), "--data", data]
 
@@ -81,7 +113,7 @@ def configuration_cases(files, data):
         ("flag without value", ["--experts"], 2, r"--experts"),
         ("no flag at all", ["train", "experts"], 2, r"experts"),
         ("value out of range", ["--experts", 0], 2, r"experts.*\b0\b.*from 1 to"),
-        ("value too large", ["--model.layers", 10 ** 30], 2, r"model\.layers"),
+        ("value too large", ["--model.layers", 10**30], 2, r"model\.layers"),
         ("wrong type", ["--steps", "many"], 2, r"steps.*many.*integer"),
         ("wrong choice", ["--moe.drop", "sometimes"], 2, r"moe\.drop.*sometimes.*position"),
         ("number that is none", ["--optim.lr", "nan"], 2, r"optim\.lr.*nan"),
@@ -95,10 +127,30 @@ def configuration_cases(files, data):
         ("YAML is a folder", ["--config", files], 2, r"YAML"),
         ("broken YAML", yaml("broken", "model:\n  layers: 2\n width: 32\n"), 2, r"broken\.yaml:3: .*YAML"),
         ("empty YAML", yaml("empty", ""), 2, r"empty\.yaml:1: "),
-        ("YAML with an unknown key", yaml("key", "model:\n  layers: 2\n  widht: 32\n"), 2, r"key\.yaml:3: .*widht.*width"),
-        ("YAML with an unknown section", yaml("section", "moe:\n  experts: 4\noptimizer:\n  lr: 1\n"), 2, r"section\.yaml:3: .*optim"),
-        ("YAML with a value out of range", yaml("range", "moe:\n  experts: -3\n"), 2, r"range\.yaml:2: .*moe\.experts.*-3"),
-        ("YAML with a key twice", yaml("twice", "moe:\n  experts: 3\n  every: 1\n  experts: 4\n"), 2, r"twice\.yaml:4: .*2"),
+        (
+            "YAML with an unknown key",
+            yaml("key", "model:\n  layers: 2\n  widht: 32\n"),
+            2,
+            r"key\.yaml:3: .*widht.*width",
+        ),
+        (
+            "YAML with an unknown section",
+            yaml("section", "moe:\n  experts: 4\noptimizer:\n  lr: 1\n"),
+            2,
+            r"section\.yaml:3: .*optim",
+        ),
+        (
+            "YAML with a value out of range",
+            yaml("range", "moe:\n  experts: -3\n"),
+            2,
+            r"range\.yaml:2: .*moe\.experts.*-3",
+        ),
+        (
+            "YAML with a key twice",
+            yaml("twice", "moe:\n  experts: 3\n  every: 1\n  experts: 4\n"),
+            2,
+            r"twice\.yaml:4: .*2",
+        ),
         ("YAML with bytes", yaml("bytes", b"moe:\n  experts: \xff\xfe\n"), 2, r"bytes\.yaml:\d"),
         ("empty path", ["eval", "--checkpoint", ""], 2, r"--checkpoint"),
     ]
@@ -113,26 +165,67 @@ def text_cases(files):
         ("no text given", ["--steps", 1], 3, r"data\.path.*launch/dataset"),
         ("empty text", data(write(files, "empty.txt", "")), 3, r"empty\.txt.*empty"),
         ("text too short", data(write(files, "short.txt", "To be, or not to be")), 3, r"short\.txt.*\d"),
-        ("validation part too short", data(write(files, "part.txt", "To be, or not. " * 30)) + ["--data.valid_fraction", 0.01], 3,
-         r"part\.txt.*\d"),
-        ("text in other bytes", data(write(files, "latin.txt", "caf\xe9 ".encode("latin-1") * 300)), 3, r"latin\.txt.*UTF-8.*byte"),
+        (
+            "validation part too short",
+            data(write(files, "part.txt", "To be, or not. " * 30)) + ["--data.valid_fraction", 0.01],
+            3,
+            r"part\.txt.*\d",
+        ),
+        (
+            "text in other bytes",
+            data(write(files, "latin.txt", "caf\xe9 ".encode("latin-1") * 300)),
+            3,
+            r"latin\.txt.*UTF-8.*byte",
+        ),
         ("text is a folder", data(files), 3, r"folder|directory"),
     ]
 
 
 def probe_cases(weights, batches):
-    good = {"weights": os.path.join(CASE, "weights.safetensors"), "batch": os.path.join(CASE, "batch.safetensors"), "out": "o"}
+    good = {
+        "weights": os.path.join(CASE, "weights.safetensors"),
+        "batch": os.path.join(CASE, "batch.safetensors"),
+        "out": "o",
+    }
 
     def probe(**changed):
         paths = dict(good, **changed)
-        return ["probe", "--config", os.path.join(CASE, "config.yaml"), *(x for k, v in paths.items() for x in ("--" + k, v))]
+        return [
+            "probe",
+            "--config",
+            os.path.join(CASE, "config.yaml"),
+            *(x for k, v in paths.items() for x in ("--" + k, v)),
+        ]
 
-    says = {"lacking": "is missing", "misshapen": r"\[32, 63\].*\[32, 64\]", "extra": "decoder.7.surprise", "double": "F64.*F32",
-            "bodyless": "embed.weight", "cut": "cut off", "garbage": "JSON|tensor", "long": "header", "text": "header", "empty": "0 bytes|empty"}
-    batch_says = {"high": r"token 65.*65", "low": r"-1", "target": "1000", "flat": r"\[M, B, T\]", "alone": "targets", "real": "F32.*I32",
-                  "uneven": r"targets"}
-    rows = [(f"weights: {name}", probe(weights=path), 3, name + r"\.safetensors.*" + f"({says[name]})") for name, path in weights.items()]
-    rows += [(f"batch: {name}", probe(batch=path), 3, name + r"\.safetensors.*" + f"({batch_says[name]})") for name, path in batches.items()]
+    says = {
+        "lacking": "is missing",
+        "misshapen": r"\[32, 63\].*\[32, 64\]",
+        "extra": "decoder.7.surprise",
+        "double": "F64.*F32",
+        "bodyless": "embed.weight",
+        "cut": "cut off",
+        "garbage": "JSON|tensor",
+        "long": "header",
+        "text": "header",
+        "empty": "0 bytes|empty",
+    }
+    batch_says = {
+        "high": r"token 65.*65",
+        "low": r"-1",
+        "target": "1000",
+        "flat": r"\[M, B, T\]",
+        "alone": "targets",
+        "real": "F32.*I32",
+        "uneven": r"targets",
+    }
+    rows = [
+        (f"weights: {name}", probe(weights=path), 3, name + r"\.safetensors.*" + f"({says[name]})")
+        for name, path in weights.items()
+    ]
+    rows += [
+        (f"batch: {name}", probe(batch=path), 3, name + r"\.safetensors.*" + f"({batch_says[name]})")
+        for name, path in batches.items()
+    ]
     return rows + [
         ("weights missing", probe(weights="none.safetensors"), 3, r"none\.safetensors"),
         ("batch missing", probe(batch="none.safetensors"), 3, r"none\.safetensors"),
@@ -146,7 +239,11 @@ def probe_cases(weights, batches):
 
 def broken_checkpoints(files, done):
     """(file, content) of a checkpoint with one broken file, as cases of eval."""
-    changes = {"config.yaml": "model:\n  layers: two\n", "tokenizer.json": '{"kind": "char", "tokens": [1]}', "weights.safetensors": "?" * 90}
+    changes = {
+        "config.yaml": "model:\n  layers: two\n",
+        "tokenizer.json": '{"kind": "char", "tokens": [1]}',
+        "weights.safetensors": "?" * 90,
+    }
     rows = []
     for name, content in changes.items():
         copy = shutil.copytree(checkpoint(done), os.path.join(files, "broken-" + name))
@@ -166,14 +263,41 @@ def run_cases(files, data, done):
         ("out below a file", ["--data", data, "--out", data + "/run"], 3, r"cannot be created"),
         ("out where nobody can write", ["--data", data, "--out", "/proc/run"], 3, r"/proc/run.*cannot be created"),
         ("checkpoint missing", ["eval", "--checkpoint", "none", "--data", data], 4, r"none.*missing"),
-        ("generate without a checkpoint in the run", ["generate", "--checkpoint", files, "--prompt", "A"], 4, r"holds no checkpoint"),
+        (
+            "generate without a checkpoint in the run",
+            ["generate", "--checkpoint", files, "--prompt", "A"],
+            4,
+            r"holds no checkpoint",
+        ),
         ("init-from missing", ["--data", data, "--init-from", "none"], 4, r"none.*missing"),
-        ("checkpoint of another width", ["--data", data, *other, "--init-from", done, "--model.width", 64], 4, r"\[.*32.*\].*\[.*64.*\]"),
-        ("checkpoint of more experts", ["--data", data, *other, "--init-from", done, "--experts", 3], 4, r"router\.weight.*\[4, 32\].*\[3, 32\]"),
-        ("checkpoint of fewer experts", ["--data", data, *other, "--init-from", done, "--experts", 7], 4, r"router\.weight.*\[4, 32\].*\[7, 32\]"),
-        ("checkpoint of another text", ["--data", write(files, "abc.txt", "abcab cabca" * 900), *other, "--init-from", done], 4, r"vocabulary"),
-        *((name, ["eval", "--checkpoint", path, "--data", data], 4, re.escape(path) + ".*" + re.escape(say))
-          for name, path, say in broken_checkpoints(files, done)),
+        (
+            "checkpoint of another width",
+            ["--data", data, *other, "--init-from", done, "--model.width", 64],
+            4,
+            r"\[.*32.*\].*\[.*64.*\]",
+        ),
+        (
+            "checkpoint of more experts",
+            ["--data", data, *other, "--init-from", done, "--experts", 3],
+            4,
+            r"router\.weight.*\[4, 32\].*\[3, 32\]",
+        ),
+        (
+            "checkpoint of fewer experts",
+            ["--data", data, *other, "--init-from", done, "--experts", 7],
+            4,
+            r"router\.weight.*\[4, 32\].*\[7, 32\]",
+        ),
+        (
+            "checkpoint of another text",
+            ["--data", write(files, "abc.txt", "abcab cabca" * 900), *other, "--init-from", done],
+            4,
+            r"vocabulary",
+        ),
+        *(
+            (name, ["eval", "--checkpoint", path, "--data", data], 4, re.escape(path) + ".*" + re.escape(say))
+            for name, path, say in broken_checkpoints(files, done)
+        ),
         ("eval of a missing text", ["eval", "--checkpoint", done, "--data", "none.txt"], 3, r"none\.txt"),
         ("prompt without a known character", ["generate", "--checkpoint", done, "--prompt", "@#"], 2, r"prompt"),
     ]
@@ -187,7 +311,10 @@ def check(folder, program, args, code, pattern):
         want(result.code == code, f"{ranks} ranks: exit {result.code}, {code} is due: {result.err.strip()[-300:]}")
         lines = lines + [result.err.strip()]
         want(len(result.err.strip().splitlines()) == 1, f"{ranks} ranks: not one line: {result.err.strip()[-600:]!r}")
-        want(FORM.fullmatch(result.err.strip()), f"{ranks} ranks: not WHERE: WHAT; WHAT WOULD BE RIGHT: {result.err.strip()}")
+        want(
+            FORM.fullmatch(result.err.strip()),
+            f"{ranks} ranks: not WHERE: WHAT; WHAT WOULD BE RIGHT: {result.err.strip()}",
+        )
         want(re.search(pattern, result.err), f"{ranks} ranks: does not say {pattern}: {result.err.strip()}")
         want(not result.out.strip(), f"{ranks} ranks: on standard output: {result.out[:200]}")
         want(sorted(os.listdir(folder)) == before, f"{ranks} ranks: left behind {sorted(os.listdir(folder))}")

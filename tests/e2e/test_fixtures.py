@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Every fixture of the oracle passes its checker on 1 to 4 ranks with 1 and 2 threads, with the same bytes."""
+
 import os
 import subprocess
 import sys
@@ -10,8 +11,24 @@ from support import FIXTURES, LONG, ORACLE, SLOW, Suite, digest, scratch, succee
 def probe(fixture, folder, ranks, threads):
     out = os.path.join(folder, f"{ranks}-{threads}.safetensors")
     case = os.path.join(FIXTURES, fixture)
-    succeed(ranks, ["probe", "--config", os.path.join(case, "config.yaml"), "--weights", os.path.join(case, "weights.safetensors"),
-                    "--batch", os.path.join(case, "batch.safetensors"), "--out", out, "--optim-steps", 3, "--threads", threads])
+    succeed(
+        ranks,
+        [
+            "probe",
+            "--config",
+            os.path.join(case, "config.yaml"),
+            "--weights",
+            os.path.join(case, "weights.safetensors"),
+            "--batch",
+            os.path.join(case, "batch.safetensors"),
+            "--out",
+            out,
+            "--optim-steps",
+            3,
+            "--threads",
+            threads,
+        ],
+    )
     return out
 
 
@@ -23,8 +40,13 @@ def check(fixture):
     with scratch() as folder:
         outs = {layout: probe(fixture, folder, *layout) for layout in layouts}
         first = outs[layouts[0]]
-        judged = subprocess.run([sys.executable, os.path.join(ORACLE, "oracle.py"), "check", os.path.join(FIXTURES, fixture), first],
-                                capture_output=True, text=True, timeout=120, check=False)
+        judged = subprocess.run(
+            [sys.executable, os.path.join(ORACLE, "oracle.py"), "check", os.path.join(FIXTURES, fixture), first],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         want(judged.returncode == 0, judged.stdout.strip().replace("\n", "; ") + judged.stderr)
         for (ranks, threads), out in outs.items():
             want(digest(out) == digest(first), f"{ranks} ranks of {threads} threads: other bytes than {layouts[0]}")

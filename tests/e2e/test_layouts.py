@@ -1,8 +1,24 @@
 #!/usr/bin/python3
 """The same bits in any layout: after 20 steps with random drops and jitter the weights, losses and norms are equal over
 ranks, threads and expert groups."""
-from support import (LONG, SLOW, Suite, choose, divisors, metrics, np, pairwise, scratch, small, train, want, weights,
-                     weights_digest, write_text)
+
+from support import (
+    LONG,
+    SLOW,
+    Suite,
+    choose,
+    divisors,
+    metrics,
+    np,
+    pairwise,
+    scratch,
+    small,
+    train,
+    want,
+    weights,
+    weights_digest,
+    write_text,
+)
 
 RANDOM = {"moe_drop": "random", "moe_jitter": 0.1, "moe_capacity_factor": 1.0, "moe_z_coef": 0.001}
 EXACT = ("loss", "ce", "aux", "z", "grad_norm", "lr", "dropped", "load_max", "load_min", "load_cv", "accuracy")
@@ -42,7 +58,9 @@ class Reference:
         got = fingerprint(self.train(layout))
         for what, a, b in zip(("weights", "training rows", "evaluation rows"), got, self.seen):
             differ = a != b
-            at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), "?") if differ and isinstance(a, list) else ""
+            at = (
+                next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), "?") if differ and isinstance(a, list) else ""
+            )
             want(not differ, f"{what} differ from those of 1 rank {at}")
 
 
@@ -74,29 +92,44 @@ def same_bits(suite, folder, data):
         for layout, micro_batches, threads in choose(layouts_of(experts), (4, 6), (1, 2)):
             if SLOW and not LONG and (layout, micro_batches) not in (((3, 3), 4), ((4, 2), 6)):
                 continue
-            suite.case(f"E {experts}, M {micro_batches}, {name((*layout, threads))}",
-                       lambda: reference(experts, micro_batches).compare((*layout, threads)))
+            suite.case(
+                f"E {experts}, M {micro_batches}, {name((*layout, threads))}",
+                lambda: reference(experts, micro_batches).compare((*layout, threads)),
+            )
     for (experts, micro_batches), r in references.items():
         suite.case(f"E {experts}, M {micro_batches}: learns and drops", trained, r)
 
 
 # What changes the arithmetic, one value of each in a run. Random drops and jitter stay where nothing else is said.
-VARIANTS = (("moe.every", (1, 2)), ("moe.group", ("micro_batch", "sequence")), ("moe.drop", ("random", "priority", "position")),
-            ("optim.name", ("adam", "sgd")), ("moe.z_coef", (0, 0.01)), ("moe.gate", ("scale", "unit")),
-            ("moe.aux_layers", ("sum", "mean")), ("moe.dropped_output", ("gated_input", "zero")),
-            ("data.tokenizer", ("char", "byte")), ("model.bias", ("true", "false")), ("model.init", ("switch", "labml")),
-            ("moe.eval_capacity_factor", (0, 2)), ("moe.capacity_round", ("floor", "ceil", "round")),
-            ("model.pad_id", (-1, 0)), ("moe.route_padding", ("true", "false")), ("moe.capacity_factor", (1, 0)))
+VARIANTS = (
+    ("moe.every", (1, 2)),
+    ("moe.group", ("micro_batch", "sequence")),
+    ("moe.drop", ("random", "priority", "position")),
+    ("optim.name", ("adam", "sgd")),
+    ("moe.z_coef", (0, 0.01)),
+    ("moe.gate", ("scale", "unit")),
+    ("moe.aux_layers", ("sum", "mean")),
+    ("moe.dropped_output", ("gated_input", "zero")),
+    ("data.tokenizer", ("char", "byte")),
+    ("model.bias", ("true", "false")),
+    ("model.init", ("switch", "labml")),
+    ("moe.eval_capacity_factor", (0, 2)),
+    ("moe.capacity_round", ("floor", "ceil", "round")),
+    ("model.pad_id", (-1, 0)),
+    ("moe.route_padding", ("true", "false")),
+    ("moe.capacity_factor", (1, 0)),
+)
 
 
 def variants(suite, folder, data):
     keys = [key for key, _ in VARIANTS]
-    for row in pairwise(*(values for _, values in VARIANTS))[:2 if SLOW and not LONG else None]:
+    for row in pairwise(*(values for _, values in VARIANTS))[: 2 if SLOW and not LONG else None]:
         options = small(moe_experts=5, batch_micro_batches=4, moe_jitter=0.1, train_steps=6)
         options.update(zip(keys, row))
         options["optim.lr"] = 0.1 if options["optim.name"] == "sgd" else 0.003
-        suite.case("variant " + " ".join(str(v) for v in row),
-                   lambda: Reference(folder, data, options).compare((3, 3, 1)))
+        suite.case(
+            "variant " + " ".join(str(v) for v in row), lambda: Reference(folder, data, options).compare((3, 3, 1))
+        )
 
 
 def few_micro_batches(suite, folder, data):
@@ -108,6 +141,7 @@ def few_micro_batches(suite, folder, data):
 
 def start_values(suite, folder, data):
     """labml's start: every layer and expert is a copy of the first, in any layout."""
+
     def compare():
         options = small(moe_experts=5, model_init="labml", train_steps=0)
         outs = [train(ranks, folder, f"start-{ranks}", options, data) for ranks in (1, 3)]

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """The live progress line, on a pseudo-terminal: one line that is drawn again and again in place."""
+
 import fcntl
 import os
 import pty
@@ -18,8 +19,13 @@ def screen(ranks, folder, options, columns, launched):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     data = write_text(folder)
-    process = start(ranks, ["--data", data, "--out", os.path.join(folder, f"run-{columns}"), *flags(options)], launched, stdout=theirs,
-                    stderr=subprocess.STDOUT)
+    process = start(
+        ranks,
+        ["--data", data, "--out", os.path.join(folder, f"run-{columns}"), *flags(options)],
+        launched,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+    )
     os.close(theirs)
     shown, deadline = b"", time.monotonic() + (240 if SLOW else 60)
     while time.monotonic() < deadline:
@@ -61,7 +67,10 @@ def check_live_line(text, steps, columns):
     want(seen == steps, f"the last frame shows step {seen} of {steps}")
     # One live line between two other lines: as many as evaluations and the end break it.
     want(len(live) <= 4, f"{len(live)} live lines: {live[:6]}")
-    want(not [line for line in lines if line.startswith("step") and "\r" not in line and "/" in line], "progress lines besides the live one")
+    want(
+        not [line for line in lines if line.startswith("step") and "\r" not in line and "/" in line],
+        "progress lines besides the live one",
+    )
 
 
 def live_line(ranks, launched, columns):
@@ -73,7 +82,10 @@ def live_line(ranks, launched, columns):
         with open(os.path.join(folder, f"run-{columns}", "log.txt"), encoding="utf-8") as f:
             log = f.read()
         due = options["train.steps"] // 10
-        want(len(re.findall(r"^step +\d+/", log, re.M)) == due and "\r" not in log and "\x1b" not in log, "log.txt has not a line per interval")
+        want(
+            len(re.findall(r"^step +\d+/", log, re.M)) == due and "\r" not in log and "\x1b" not in log,
+            "log.txt has not a line per interval",
+        )
 
 
 def main():

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Whole runs: training, the run directory, samples, generate, eval, checkpoints, interruption, plan."""
+
 import os
 import re
 import signal
@@ -7,29 +8,67 @@ import subprocess
 import sys
 import time
 
-from support import (LAUNCH, LONG, ORACLE, PROGRAM, SLOW, Suite, checkpoint, environment, finish, flags, metrics, np, run,
-                     same_tensors, scratch, small, start, succeed, train, want, weights, weights_digest, write_text)
+from support import (
+    LAUNCH,
+    LONG,
+    ORACLE,
+    PROGRAM,
+    SLOW,
+    Suite,
+    checkpoint,
+    environment,
+    finish,
+    flags,
+    metrics,
+    np,
+    run,
+    same_tensors,
+    scratch,
+    small,
+    start,
+    succeed,
+    train,
+    want,
+    weights,
+    weights_digest,
+    write_text,
+)
 
 STEPS = 50
 
 
 def judge(out, *args):
     """check_run.py of the contract."""
-    judged = subprocess.run([sys.executable, os.path.join(ORACLE, "check_run.py"), out, *map(str, args)], capture_output=True,
-                            text=True, timeout=60, check=False)
+    judged = subprocess.run(
+        [sys.executable, os.path.join(ORACLE, "check_run.py"), out, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     want(judged.returncode == 0, judged.stdout.strip().replace("\n", "; ") + judged.stderr[-300:])
 
 
 # ---------------------------------------------------------------- a run of 16 experts on 4 ranks
+
 
 class BigRun:
     """The run that several cases look at."""
 
     def __init__(self, folder):
         self.folder, self.data, self.out = folder, write_text(folder), os.path.join(folder, "run")
-        self.options = small(moe_experts=16, batch_seq_len=32, batch_sequences=4, moe_drop="random", train_steps=STEPS,
-                             train_log_every=10, train_eval_every=25, train_sample_every=25, train_checkpoint_every=10,
-                             train_keep_checkpoints=3)
+        self.options = small(
+            moe_experts=16,
+            batch_seq_len=32,
+            batch_sequences=4,
+            moe_drop="random",
+            train_steps=STEPS,
+            train_log_every=10,
+            train_eval_every=25,
+            train_sample_every=25,
+            train_checkpoint_every=10,
+            train_keep_checkpoints=3,
+        )
         self.said = None
 
     def train(self):
@@ -38,7 +77,10 @@ class BigRun:
 
     def learns(self):
         rows, evals = metrics(self.out)
-        want(rows[-1]["loss"] < 0.8 * rows[0]["loss"], f"the loss went from {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} only")
+        want(
+            rows[-1]["loss"] < 0.8 * rows[0]["loss"],
+            f"the loss went from {rows[0]['loss']:.3f} to {rows[-1]['loss']:.3f} only",
+        )
         want(evals[-1]["valid_loss"] < evals[0]["valid_loss"], "the validation loss does not fall")
         want([r["step"] for r in evals] == [25, 50], f"evaluations at {[r['step'] for r in evals]}")
 
@@ -46,9 +88,15 @@ class BigRun:
         tokens = 4 * 4 * 32
         for r in metrics(self.out)[0]:
             want(r["tokens"] == r["step"] * tokens, f"step {r['step']}: {r['tokens']} tokens")
-            want(abs(r["tokens_per_s"] * r["step_ms"] / 1e3 / tokens - 1) < 1e-9, "tokens_per_s and step_ms do not fit together")
+            want(
+                abs(r["tokens_per_s"] * r["step_ms"] / 1e3 / tokens - 1) < 1e-9,
+                "tokens_per_s and step_ms do not fit together",
+            )
             want(0 <= r["comm_ms"] <= r["step_ms"], f"comm_ms is {r['comm_ms']} of {r['step_ms']}")
-            want(0 <= r["load_min"] <= 1 <= r["load_max"] <= 16 and r["load_cv"] >= 0, "loads do not lie around their mean of 1")
+            want(
+                0 <= r["load_min"] <= 1 <= r["load_max"] <= 16 and r["load_cv"] >= 0,
+                "loads do not lie around their mean of 1",
+            )
             want(0 < r["flops_useful"] <= r["flops_padded"], "more useful FLOPs than padded ones")
             want(0 <= r["accuracy"] <= 1 and r["lr"] == 0.003, f"accuracy {r['accuracy']}, lr {r['lr']}")
 
@@ -74,27 +122,49 @@ class BigRun:
     def config_reloads(self):
         """The resolved configuration gives the same run, here on another number of ranks."""
         again = os.path.join(self.folder, "again")
-        succeed(3, ["--config", os.path.join(self.out, "config.yaml"), "--out", again, "--train.steps", 10, "--train.log_every", 1,
-                    "--train.eval_every", 0])
+        succeed(
+            3,
+            [
+                "--config",
+                os.path.join(self.out, "config.yaml"),
+                "--out",
+                again,
+                "--train.steps",
+                10,
+                "--train.log_every",
+                1,
+                "--train.eval_every",
+                0,
+            ],
+        )
         rows, own = metrics(again)[0], metrics(self.out)[0]
-        want(rows[9]["loss"] == own[0]["loss"] and rows[9]["grad_norm"] == own[0]["grad_norm"], "step 10 differs from the run's")
+        want(
+            rows[9]["loss"] == own[0]["loss"] and rows[9]["grad_norm"] == own[0]["grad_norm"],
+            "step 10 differs from the run's",
+        )
 
     def eval_agrees(self):
         last = metrics(self.out)[1][-1]
         for where in (self.out, checkpoint(self.out)):
             out = succeed(2, ["eval", "--checkpoint", where, "--data", self.data]).out
             loss = float(re.search(r"^valid_loss +([\d.]+)", out, re.M)[1])
-            want(abs(loss - last["valid_loss"]) < 0.51e-6, f"eval of {where}: {loss}, the run says {last['valid_loss']}")
+            want(
+                abs(loss - last["valid_loss"]) < 0.51e-6, f"eval of {where}: {loss}, the run says {last['valid_loss']}"
+            )
 
     def generates(self):
         def generate(ranks, *extra):
-            said = succeed(ranks, ["generate", "--checkpoint", self.out, "--prompt", "The king", "--tokens", 40, *extra])
+            said = succeed(
+                ranks, ["generate", "--checkpoint", self.out, "--prompt", "The king", "--tokens", 40, *extra]
+            )
             want(said.out.startswith("The king") and len(said.out) == 8 + 40 + 1, f"generate printed {said.out!r}")
             return said.out
 
         greedy = generate(1)
         want(generate(1) == greedy and generate(3) == greedy, "greedy text differs from call to call or over ranks")
-        want(generate(1, "--temperature", 1, "--top-k", 1) == greedy, "the likeliest of one token is not the greedy one")
+        want(
+            generate(1, "--temperature", 1, "--top-k", 1) == greedy, "the likeliest of one token is not the greedy one"
+        )
         drawn = generate(1, "--temperature", 1.5, "--seed", 5)
         want(generate(2, "--temperature", 1.5, "--seed", 5) == drawn, "the same seed gives another text on 2 ranks")
         want(generate(1, "--temperature", 1.5, "--seed", 6) != drawn and drawn != greedy, "the seed changes nothing")
@@ -102,11 +172,24 @@ class BigRun:
     def starts_from_it(self):
         """Weights of this run as the start of another, on other numbers of ranks."""
         for ranks in (1, 3):
-            out = train(ranks, self.folder, f"from-{ranks}", dict(self.options, **{"train.steps": 0}), self.data, ["--init-from", self.out])
-            want(weights_digest(out) == weights_digest(self.out), f"{ranks} ranks: --steps 0 does not give the weights back")
+            out = train(
+                ranks,
+                self.folder,
+                f"from-{ranks}",
+                dict(self.options, **{"train.steps": 0}),
+                self.data,
+                ["--init-from", self.out],
+            )
+            want(
+                weights_digest(out) == weights_digest(self.out),
+                f"{ranks} ranks: --steps 0 does not give the weights back",
+            )
             evals = metrics(out)[1]
             want(len(evals) == 1 and evals[0]["step"] == 0, f"evaluations of --steps 0: {evals}")
-            want(evals[0]["valid_loss"] == metrics(self.out)[1][-1]["valid_loss"], "valid_loss differs from that of the run")
+            want(
+                evals[0]["valid_loss"] == metrics(self.out)[1][-1]["valid_loss"],
+                "valid_loss differs from that of the run",
+            )
 
 
 def big_run(suite, folder):
@@ -137,8 +220,15 @@ def plain_mpirun():
         ours = train(2, folder, "ours", options, data)
         plain = os.path.join(folder, "plain")
         env = environment({"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
-        done = subprocess.run(["mpirun", "--oversubscribe", "-np", "2", PROGRAM, "--data", data, "--out", plain, *flags(options)],
-                              env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            ["mpirun", "--oversubscribe", "-np", "2", PROGRAM, "--data", data, "--out", plain, *flags(options)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         want(done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}")
         want(weights_digest(ours) == weights_digest(plain), "mpirun alone gives other weights than launch/run")
 
@@ -162,13 +252,20 @@ def environment_text():
 
 # ---------------------------------------------------------------- interruption
 
+
 def interrupt(ranks, launched, number):
     """A signal after some steps: code 130, one line, and a checkpoint of the step that was reached."""
     with scratch() as folder:
         data, out = write_text(folder), os.path.join(folder, "run")
         options = small(train_steps=100000, train_log_every=5)
         line = f"{ranks} ranks, {signal.Signals(number).name}"
-        process = start(ranks, ["--data", data, "--out", out, *flags(options)], launched, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = start(
+            ranks,
+            ["--data", data, "--out", out, *flags(options)],
+            launched,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         rows_path = os.path.join(out, "metrics.jsonl")
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
@@ -182,9 +279,15 @@ def interrupt(ranks, launched, number):
         lines = result.err.strip().splitlines()
         want(len(lines) == 1 and "interrupted" in lines[0], f"{line}: on standard error {lines}")
         step = int(re.search(r"step (\d+) of 100000", lines[0])[1])
-        want(os.listdir(os.path.join(out, "checkpoints")) == [f"step-{step:08d}"], f"{line}: {os.listdir(out + '/checkpoints')}")
+        want(
+            os.listdir(os.path.join(out, "checkpoints")) == [f"step-{step:08d}"],
+            f"{line}: {os.listdir(out + '/checkpoints')}",
+        )
         rows = metrics(out)[0]
-        want(rows and rows[-1]["step"] <= step < rows[-1]["step"] + 5, f"{line}: rows end at {rows[-1]['step']}, the weights are of {step}")
+        want(
+            rows and rows[-1]["step"] <= step < rows[-1]["step"] + 5,
+            f"{line}: rows end at {rows[-1]['step']}, the weights are of {step}",
+        )
         said = succeed(1, ["eval", "--checkpoint", out, "--data", data])
         want("valid_loss" in said.out, "eval says nothing")
         want(all(np.isfinite(v).all() for v in weights(out).values()), "weights are not finite")
@@ -196,12 +299,13 @@ def interrupt(ranks, launched, number):
 
 # ---------------------------------------------------------------- plan
 
+
 def plan_rows(said):
     """The table of plan: {rank: {column: number}}."""
     lines = said.splitlines()
     at = next(i for i, line in enumerate(lines) if line.split()[:2] == ["rank", "experts"])
     names = lines[at].split()
-    rows = [line.split() for line in lines[at + 2:] if line.strip()]
+    rows = [line.split() for line in lines[at + 2 :] if line.strip()]
     return [dict(zip(names, map(float, row))) for row in rows]
 
 
@@ -215,21 +319,68 @@ def plan():
             group = max(int(sum(r["experts"] for r in rows) // 5), 1)
             want(sum(r["experts"] for r in rows) == 5 * group, "experts do not add up to whole sets")
             for r in rows:
-                parts = sum(r[k] for k in r if k in ("PARAM", "GRAD", "OPT", "ACT", "SCRATCH", "COMM", "HOST", "param", "grad",
-                                                    "opt", "act", "scratch", "comm", "host"))
-                want(abs(parts - r["total"]) < 0.005, f"rank {r['rank']}: categories add up to {parts}, total is {r['total']}")
+                parts = sum(
+                    r[k]
+                    for k in r
+                    if k
+                    in (
+                        "PARAM",
+                        "GRAD",
+                        "OPT",
+                        "ACT",
+                        "SCRATCH",
+                        "COMM",
+                        "HOST",
+                        "param",
+                        "grad",
+                        "opt",
+                        "act",
+                        "scratch",
+                        "comm",
+                        "host",
+                    )
+                )
+                want(
+                    abs(parts - r["total"]) < 0.005,
+                    f"rank {r['rank']}: categories add up to {parts}, total is {r['total']}",
+                )
                 want((r["all-to-all"] > 0) == (ranks > 1), f"{ranks} ranks: all-to-all of {r['all-to-all']} MiB")
             out = os.path.join(folder, f"run-{ranks}")
             log = succeed(ranks, ["--data", data, "--out", out, *flags(options)]).out
             held = float(re.search(r"memory of rank 0: ([\d.]+) MiB", log)[1])
-            want(abs(held - rows[0]["total"]) <= 0.0505, f"{ranks} ranks: planned {rows[0]['total']} MiB, the run says {held}")
+            want(
+                abs(held - rows[0]["total"]) <= 0.0505,
+                f"{ranks} ranks: planned {rows[0]['total']} MiB, the run says {held}",
+            )
 
 
 def plan_leaves_nothing():
     """Without a text too, if the vocabulary is given; and a model of a trillion parameters needs no memory."""
     with scratch() as folder:
-        said = succeed(1, ["plan", "--ranks", 64, "--experts", 2048, "--model.vocab", 32128, "--model.width", 2080, "--model.heads", 32,
-                           "--model.hidden", 6144, "--layers", 15, "--batch.seq_len", 512], cwd=folder, timeout=30)
+        said = succeed(
+            1,
+            [
+                "plan",
+                "--ranks",
+                64,
+                "--experts",
+                2048,
+                "--model.vocab",
+                32128,
+                "--model.width",
+                2080,
+                "--model.heads",
+                32,
+                "--model.hidden",
+                6144,
+                "--layers",
+                15,
+                "--batch.seq_len",
+                512,
+            ],
+            cwd=folder,
+            timeout=30,
+        )
         rows = plan_rows(said.out)
         want(len(rows) == 64 and all(r["experts"] == 32 for r in rows), "64 ranks of 32 experts are due")
         want(not os.listdir(folder), f"left behind: {os.listdir(folder)}")
@@ -238,6 +389,7 @@ def plan_leaves_nothing():
 
 
 # ---------------------------------------------------------------- help
+
 
 def help_and_version():
     for flag, say in (("--help", "--experts"), ("--help-config", "moe.capacity_factor"), ("--version", "swt-dist ")):
@@ -256,10 +408,21 @@ def main():
     suite.case("plain mpirun", plain_mpirun)
     suite.case("a name is made up", chosen_name)
     suite.case("$SWT_DATA", environment_text)
-    for ranks, launched, number in ((1, False, signal.SIGINT), (1, False, signal.SIGTERM), (4, True, signal.SIGINT), (4, True, signal.SIGTERM),
-                                    *(((1, True, signal.SIGINT), (2, True, signal.SIGTERM)) if LONG else ())):
-        suite.case(f"{signal.Signals(number).name} to {'launch/run of ' if launched else ''}{ranks}", interrupt, ranks, launched, number,
-                   heavy=number == signal.SIGTERM)
+    for ranks, launched, number in (
+        (1, False, signal.SIGINT),
+        (1, False, signal.SIGTERM),
+        (4, True, signal.SIGINT),
+        (4, True, signal.SIGTERM),
+        *(((1, True, signal.SIGINT), (2, True, signal.SIGTERM)) if LONG else ()),
+    ):
+        suite.case(
+            f"{signal.Signals(number).name} to {'launch/run of ' if launched else ''}{ranks}",
+            interrupt,
+            ranks,
+            launched,
+            number,
+            heavy=number == signal.SIGTERM,
+        )
     suite.case("plan equals what a run holds", plan, heavy=True)
     suite.case("plan of a trillion parameters", plan_leaves_nothing)
     suite.case("help and version", help_and_version)

@@ -1,12 +1,33 @@
 #!/usr/bin/python3
 """The traps that mixture-of-experts trainers have fallen into, as far as they show in whole runs. Traps 4, 5 and 6 (capacity,
 permutation, routing twice) are tested on the operations; the numbers are those of the list of traps."""
+
 import os
 
-from support import (SLOW, Miss, Probe, Suite, checkpoint, divisors, flags, metrics, np, run, safet, same_tensors, scratch,
-                     small, succeed, train, want, weights, weights_digest, write_text)
+from support import (
+    SLOW,
+    Miss,
+    Probe,
+    Suite,
+    checkpoint,
+    divisors,
+    flags,
+    metrics,
+    np,
+    run,
+    safet,
+    same_tensors,
+    scratch,
+    small,
+    succeed,
+    train,
+    want,
+    weights,
+    weights_digest,
+    write_text,
+)
 
-F32 = 2.0 ** -24  # largest relative error of one rounding
+F32 = 2.0**-24  # largest relative error of one rounding
 SGD = {"optim_name": "sgd", "optim_schedule": "constant", "optim_lr": 1.0, "optim_clip_norm": 0.0}
 
 
@@ -20,6 +41,7 @@ def grads(out):
 
 # ---------------------------------------------------------------- 1: expert gradient scale
 
+
 def trap_1_expert_gradient_scale():
     """An expert's gradient is the same in every layout, and it is the mean over micro-batches of their own gradients."""
     with scratch() as folder:
@@ -32,17 +54,23 @@ def trap_1_expert_gradient_scale():
                 wrong = same_tensors(one, other)
                 want(not wrong, f"{ranks} ranks, groups of {group}: other bits in {wrong[:3]}")
         # Judge of the scale itself. Every micro-batch has the same number of targets, so the means agree.
-        parts = [grads(probe.run(1, batch={k: v[m:m + 1] for k, v in probe.batch.items()})) for m in range(4)]
+        parts = [grads(probe.run(1, batch={k: v[m : m + 1] for k, v in probe.batch.items()})) for m in range(4)]
         for key, grad in grads(one).items():
             mean = sum(p[key].astype(np.float64) for p in parts) / 4
             # Each part is exact to some roundings of products over 64 tokens; 1e-5 is far below any wrong factor.
-            want(np.linalg.norm(mean - grad) <= 1e-5 * np.linalg.norm(mean) + 1e-9, f"grad.{key} is not the mean of its parts")
+            want(
+                np.linalg.norm(mean - grad) <= 1e-5 * np.linalg.norm(mean) + 1e-9,
+                f"grad.{key} is not the mean of its parts",
+            )
             moved = one["param." + key].astype(np.float64) - probe.weights[key]
-            want(np.abs(moved + grad).max() <= 2 * F32 * np.abs(probe.weights[key]).max() + F32 * np.abs(grad).max(),
-                 f"SGD did not move {key} by its gradient")
+            want(
+                np.abs(moved + grad).max() <= 2 * F32 * np.abs(probe.weights[key]).max() + F32 * np.abs(grad).max(),
+                f"SGD did not move {key} by its gradient",
+            )
 
 
 # ---------------------------------------------------------------- 2: aux and z scale
+
 
 def slope_case(folder, key, **changes):
     """A batch without targets, where the loss is the auxiliary loss alone."""
@@ -54,7 +82,7 @@ def slope_case(folder, key, **changes):
         for m, b in np.ndindex(probe.batch["tokens"].shape[:2]):
             tokens = probe.batch["tokens"][m, b]
             tokens[tokens == probe.cfg["model.pad_id"]] = 1
-            tokens[5 * b + 3 * m + (b > 0):] = probe.cfg["model.pad_id"]
+            tokens[5 * b + 3 * m + (b > 0) :] = probe.cfg["model.pad_id"]
     return probe
 
 
@@ -79,7 +107,7 @@ def shifted(probe, direction, h, base):
 
 def central(probe, direction, base):
     """The widest of a few steps to both sides that changes no route."""
-    for h in (2.0 ** -7, 2.0 ** -9, 2.0 ** -11):
+    for h in (2.0**-7, 2.0**-9, 2.0**-11):
         up, down = shifted(probe, direction, h, base), shifted(probe, direction, -h, base)
         if up and down:
             return h, up, down
@@ -100,9 +128,11 @@ def check_slopes(probe, key):
         expected = sum(float((grad[k].astype(np.float64) * (step_up[k] - step_down[k])).sum()) for k in direction)
         # The printed losses carry one rounding each and some of the arithmetic before it; the cubic term of a
         # central difference is h^2/6 of a third derivative, which for a softmax is of the size of the slope.
-        limit = 8 * F32 * abs(loss) + 2 * h * router * 4 * h ** 2
-        want(abs(slope - expected) <= limit,
-             f"direction {number}: the loss changes by {slope:.8f}, the gradient says {expected:.8f} (within {limit:.1e})")
+        limit = 8 * F32 * abs(loss) + 2 * h * router * 4 * h**2
+        want(
+            abs(slope - expected) <= limit,
+            f"direction {number}: the loss changes by {slope:.8f}, the gradient says {expected:.8f} (within {limit:.1e})",
+        )
 
 
 def check_cuts(folder, key, **changes):
@@ -114,8 +144,11 @@ def check_cuts(folder, key, **changes):
         batch = {k: np.ascontiguousarray(v.reshape(cut, 8 // cut, tokens.shape[2])) for k, v in probe.batch.items()}
         for ranks in (1,) if SLOW else (1, cut if cut < 8 else 3):
             part = probe.run(ranks, batch=batch)
-            want(abs(part["loss." + key].item() - whole["loss." + key].item()) <= 8 * F32 * abs(whole["loss." + key].item()),
-                 f"cut in {cut}: loss.{key} is {part['loss.' + key].item()}, was {whole['loss.' + key].item()}")
+            want(
+                abs(part["loss." + key].item() - whole["loss." + key].item())
+                <= 8 * F32 * abs(whole["loss." + key].item()),
+                f"cut in {cut}: loss.{key} is {part['loss.' + key].item()}, was {whole['loss.' + key].item()}",
+            )
             for name, g in grads(whole).items():
                 if ".router." in name:
                     off = np.linalg.norm(grads(part)[name] - g) / np.linalg.norm(g)
@@ -143,10 +176,13 @@ def trap_2_logged_value():
         out = train(3, folder, "run", small(moe_aux_coef=0.05, moe_z_coef=0.002, train_steps=5), write_text(folder))
         for row in metrics(out)[0]:
             total = row["ce"] + 0.05 * row["aux"] + 0.002 * row["z"]
-            want(abs(total - row["loss"]) <= 1e-12 * abs(total), f"step {row['step']}: loss {row['loss']}, parts {total}")
+            want(
+                abs(total - row["loss"]) <= 1e-12 * abs(total), f"step {row['step']}: loss {row['loss']}, parts {total}"
+            )
 
 
 # ---------------------------------------------------------------- 3: clip norm
+
 
 def clipped_move(probe, ranks, extra, clip):
     out = probe.run(ranks, ("--optim-steps", 1, *extra), optim_clip_norm=clip)
@@ -177,18 +213,21 @@ def trap_3_one_expert_counts(expert):
         probe = Probe(folder, moe_experts=5, moe_capacity_factor=8.0, batch_micro_batches=2, moe_aux_coef=0.0, **SGD)
         w = probe.weights
         w[layer + "router.bias"][:] = 0
-        w[layer + "router.bias"][expert] = 100.0                            # every token goes there
-        w[layer + f"experts.{expert}.wi.bias"][:] = 2000.0                  # large hidden values ...
-        w[layer + f"experts.{expert}.wo.weight"][:] = 0.0                   # ... that nobody sees but wo's gradient
+        w[layer + "router.bias"][expert] = 100.0  # every token goes there
+        w[layer + f"experts.{expert}.wi.bias"][:] = 2000.0  # large hidden values ...
+        w[layer + f"experts.{expert}.wo.weight"][:] = 0.0  # ... that nobody sees but wo's gradient
         for ranks in (1, 2, 4):
             out, moved, size = clipped_move(probe, ranks, (), 0.5)
             own = norm(g for k, g in grads(out).items() if f"{layer}experts.{expert}." in k)
             rest = norm(g for k, g in grads(out).items() if f"{layer}experts.{expert}." not in k)
-            want(own > 100 * rest, f"the expert's gradient is {own:.2f}, the rest {rest:.2f}: the case is not as wanted")
+            want(
+                own > 100 * rest, f"the expert's gradient is {own:.2f}, the rest {rest:.2f}: the case is not as wanted"
+            )
             want(abs(moved - 0.5) <= F32 * size + 0.5e-6, f"{ranks} ranks: moved by {moved:.6f}, clip_norm is 0.5")
 
 
 # ---------------------------------------------------------------- 7: the right experts in checkpoints
+
 
 def constants(tensors):
     """Each expert's tensor holds a number of its own layer, expert and role."""
@@ -223,7 +262,14 @@ def trap_7_checkpoint_experts():
         source = os.path.join(folder, "planted")
         copy_checkpoint(checkpoint(first), source, planted)
         for ranks, group in ((1, 0), (2, 0), (2, 1), (3, 0), (4, 0), (4, 2)):
-            out = train(ranks, folder, f"{ranks}-{group}", dict(options, **{"dist.expert_ranks": group}), data, ["--init-from", source])
+            out = train(
+                ranks,
+                folder,
+                f"{ranks}-{group}",
+                dict(options, **{"dist.expert_ranks": group}),
+                data,
+                ["--init-from", source],
+            )
             wrong = same_tensors(planted, weights(out, 0))
             want(not wrong, f"{ranks} ranks, groups of {group}: {wrong[:3]} came back changed")
             source = out  # the next one reads what this layout wrote
@@ -236,8 +282,13 @@ def trap_7_broken_checkpoint(ranks):
         whole = checkpoint(train(1, folder, "first", options, data))
         with open(os.path.join(whole, "weights.safetensors"), "rb") as f:
             content = f.read()
-        broken = {"cut off": content[:-100], "without data": content[:200], "another length": b"\xff" + content[1:],
-                  "broken header": content[:20] + b"\0" + content[21:], "empty": b""}
+        broken = {
+            "cut off": content[:-100],
+            "without data": content[:200],
+            "another length": b"\xff" + content[1:],
+            "broken header": content[:20] + b"\0" + content[21:],
+            "empty": b"",
+        }
         for what, part in broken.items():
             copy = os.path.join(folder, what.replace(" ", "-"))
             copy_checkpoint(whole, copy, {})
@@ -250,6 +301,7 @@ def trap_7_broken_checkpoint(ranks):
 
 
 # ---------------------------------------------------------------- 8: uneven work must not hang
+
 
 def trap_8_uneven_work(data, folder, micro_batches, experts, ranks):
     options = small(batch_micro_batches=micro_batches, moe_experts=experts, train_steps=3)
@@ -268,10 +320,17 @@ def trap_8_uneven_work(data, folder, micro_batches, experts, ranks):
 
 # ---------------------------------------------------------------- 9: numbers that are none
 
+
 def trap_9_nonfinite_stops_all_ranks(ranks, micro_batches):
     with scratch() as folder:
-        options = small(batch_micro_batches=micro_batches, optim_name="sgd", optim_lr=1e6, optim_clip_norm=0.0, train_steps=50,
-                        train_checkpoint_every=1)
+        options = small(
+            batch_micro_batches=micro_batches,
+            optim_name="sgd",
+            optim_lr=1e6,
+            optim_clip_norm=0.0,
+            train_steps=50,
+            train_checkpoint_every=1,
+        )
         out = os.path.join(folder, "run")
         result = run(ranks, ["--data", write_text(folder), "--out", out, *flags(options)], timeout=60)
         want(result.code == 5, result.told())
@@ -305,6 +364,7 @@ def trap_9_nonfinite_weights():
 
 # ---------------------------------------------------------------- 10: evaluation changes nothing
 
+
 def printed(result):
     """{"valid_loss": "2.345678", ...}: the numbers that eval prints."""
     rows = dict(line.split(None, 1) for line in result.out.splitlines() if line.startswith(("valid", "targets")))
@@ -314,7 +374,9 @@ def printed(result):
 def trap_10_evaluation_is_neutral():
     with scratch() as folder:
         data = write_text(folder)
-        options = small(moe_drop="random", moe_jitter=0.1, moe_capacity_factor=1.0, train_steps=10, data_valid_fraction=0.05)
+        options = small(
+            moe_drop="random", moe_jitter=0.1, moe_capacity_factor=1.0, train_steps=10, data_valid_fraction=0.05
+        )
         out = train(1, folder, "never", options, data)
         often = train(2, folder, "often", dict(options, **{"train.eval_every": 5, "train.sample_every": 3}), data)
         want(weights_digest(out) == weights_digest(often), "evaluating changes the weights")
@@ -324,23 +386,43 @@ def trap_10_evaluation_is_neutral():
         want(all(s == said[0] for s in said), f"eval differs from call to call or over ranks: {said}")
         for key in ("valid_loss", "valid_loss_dropless"):
             # The line has six digits after the point, the row all of them.
-            want(abs(float(said[0][key]) - evals[-1][key]) <= 0.51e-6, f"{key}: eval says {said[0][key]}, the run {evals[-1][key]}")
-        want(abs(float(said[0]["valid_dropped"]) - 100 * evals[-1]["valid_dropped"]) <= 0.51e-4, "valid_dropped differs")
+            want(
+                abs(float(said[0][key]) - evals[-1][key]) <= 0.51e-6,
+                f"{key}: eval says {said[0][key]}, the run {evals[-1][key]}",
+            )
+        want(
+            abs(float(said[0]["valid_dropped"]) - 100 * evals[-1]["valid_dropped"]) <= 0.51e-4, "valid_dropped differs"
+        )
         want(evals[-1]["valid_dropped"] > 0, "nothing was dropped: the case is not as wanted")
         other = printed(succeed(1, ["eval", "--checkpoint", out, "--data", data, "--batch.sequences", 7]))
         # Without drops a token's loss does not know its neighbours; sums in another order differ by roundings.
-        want(abs(float(other["valid_loss_dropless"]) - evals[-1]["valid_loss_dropless"]) <= 2e-6,
-             f"dropless loss with 7 sequences is {other['valid_loss_dropless']}, with 2 {said[0]['valid_loss_dropless']}")
+        want(
+            abs(float(other["valid_loss_dropless"]) - evals[-1]["valid_loss_dropless"]) <= 2e-6,
+            f"dropless loss with 7 sequences is {other['valid_loss_dropless']}, with 2 {said[0]['valid_loss_dropless']}",
+        )
         want(other["targets"] == said[0]["targets"], "another batch size counts other targets")
 
 
 def main():
     suite = Suite()
     suite.case("trap 1: expert gradient scale", trap_1_expert_gradient_scale)
-    for n, (key, padded, layers, group) in enumerate((("aux", False, "sum", "micro_batch"), ("z", False, "mean", "micro_batch"),
-                                                      ("aux", True, "mean", "sequence"), ("z", True, "sum", "micro_batch"))):
-        suite.case(f"trap 2: slope of {key}, {layers}, pool {group}{', padded' if padded else ''}",
-                   trap_2_aux_and_z_scale, key, padded, layers, group, heavy=n > 0)
+    for n, (key, padded, layers, group) in enumerate(
+        (
+            ("aux", False, "sum", "micro_batch"),
+            ("z", False, "mean", "micro_batch"),
+            ("aux", True, "mean", "sequence"),
+            ("z", True, "sum", "micro_batch"),
+        )
+    ):
+        suite.case(
+            f"trap 2: slope of {key}, {layers}, pool {group}{', padded' if padded else ''}",
+            trap_2_aux_and_z_scale,
+            key,
+            padded,
+            layers,
+            group,
+            heavy=n > 0,
+        )
     for n, (key, padded) in enumerate((("aux", False), ("z", True), ("aux", True))):
         suite.case(f"trap 2: cuts, {key}{', padded' if padded else ''}", trap_2_cuts, key, padded, heavy=n > 0)
     suite.case("trap 2: logged value", trap_2_logged_value)
@@ -353,11 +435,22 @@ def main():
     with scratch() as folder:
         data = write_text(folder, 4000)
         for work in ((1, 4, 3), (2, 5, 4), (5, 4, 4), (3, 2, 4), (4, 1, 3), (5, 5, 3)):
-            suite.case("trap 8: uneven work, M {}, E {} on {} ranks".format(*work), trap_8_uneven_work, data, folder, *work,
-                       heavy=work != (5, 4, 4))
+            suite.case(
+                "trap 8: uneven work, M {}, E {} on {} ranks".format(*work),
+                trap_8_uneven_work,
+                data,
+                folder,
+                *work,
+                heavy=work != (5, 4, 4),
+            )
     for ranks, micro_batches in ((1, 4), (4, 4), (1, 1), (4, 1)):
-        suite.case(f"trap 9: nonfinite stops {ranks} ranks, M {micro_batches}", trap_9_nonfinite_stops_all_ranks, ranks, micro_batches,
-                   heavy=(ranks, micro_batches) != (4, 4))
+        suite.case(
+            f"trap 9: nonfinite stops {ranks} ranks, M {micro_batches}",
+            trap_9_nonfinite_stops_all_ranks,
+            ranks,
+            micro_batches,
+            heavy=(ranks, micro_batches) != (4, 4),
+        )
     suite.case("trap 9: nonfinite weights", trap_9_nonfinite_weights)
     suite.case("trap 10: evaluation is neutral", trap_10_evaluation_is_neutral)
     suite.finish()
