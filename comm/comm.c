@@ -2,21 +2,15 @@
 #include "comm/swt_comm.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 /* The end of every timed call. */
 static swt_status finish(swt_comm *comm, double start_ms, int64_t sent_bytes, swt_status status) {
-    comm->busy_ms += now_ms() - start_ms;
+    comm->busy_ms += swt_now_ms() - start_ms;
     if (status == SWT_OK)
         comm->sent_bytes += sent_bytes;
     return status;
@@ -96,7 +90,7 @@ swt_status swt_comm_all_to_all(swt_comm *comm, swt_direction direction, void *re
                                swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_exchange(comm, direction, receive, send, split, block_bytes, &sent_bytes));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(
         comm, start_ms, sent_bytes,
         comm->table->all_to_all(comm, direction, receive, send, split, block_bytes, stream));
@@ -116,7 +110,7 @@ static swt_status check_reduce(const swt_comm *comm, const void *data, int64_t c
 swt_status swt_comm_all_reduce_f32(swt_comm *comm, float *data, int64_t count, swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_reduce(comm, data, count, sizeof *data, __func__, &sent_bytes));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, sent_bytes,
                   comm->table->all_reduce_f32(comm, data, count, stream));
 }
@@ -125,7 +119,7 @@ swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                    swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_reduce(comm, data, count, sizeof *data, __func__, &sent_bytes));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, sent_bytes,
                   comm->table->all_reduce_i64(comm, data, count, stream));
 }
@@ -138,7 +132,7 @@ swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send, 
     SWT_TRY(check_buffer(receive, receive_bytes, __func__));
     SWT_TRY(check_buffer(send, (int64_t)bytes, __func__));
     SWT_TRY(check_apart(receive, receive_bytes, send, (int64_t)bytes, __func__));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, receive_bytes - (int64_t)bytes,
                   comm->table->all_gather(comm, receive, send, bytes, stream));
 }
@@ -153,14 +147,14 @@ swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root
     SWT_TRY(size_of(comm->size, bytes, &all_bytes, __func__));
     SWT_TRY(check_buffer(data, (int64_t)bytes, __func__));
     const int64_t sent_bytes = comm->rank == root ? all_bytes - (int64_t)bytes : 0;
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, sent_bytes,
                   comm->table->broadcast(comm, data, bytes, root, stream));
 }
 
 swt_status swt_comm_barrier(swt_comm *comm) {
     SWT_TRY(check_comm(comm, __func__));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, 0, comm->table->barrier(comm));
 }
 
@@ -169,13 +163,13 @@ swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {
     if (color < 0 || !out || out == comm)
         return SWT_FAIL(SHAPE, "%s: color %d; a color >= 0 and another communicator are needed",
                         __func__, color);
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, 0, comm->table->split(comm, color, key, out));
 }
 
 swt_status swt_comm_node(swt_comm *comm, int *local_rank, int *local_size) {
     SWT_TRY(check_comm(comm, __func__));
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     return finish(comm, start_ms, 0, comm->table->node(comm, local_rank, local_size));
 }
 

@@ -47,6 +47,10 @@ int64_t swt_sparse_layers(const swt_dims *d) {
     return d->every > 0 ? d->L / d->every : 0;
 }
 
+int64_t swt_stats_layer(const swt_dims *d, int64_t i) {
+    return 2 + i * (3 + d->E);
+}
+
 int64_t swt_stats_count(const swt_dims *d) {
-    return 2 + swt_sparse_layers(d) * (3 + d->E);
+    return swt_stats_layer(d, swt_sparse_layers(d));
 }

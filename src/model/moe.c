@@ -90,9 +90,8 @@ swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *
     const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
     swt_block_acts *a = &m->blocks[l];
     swt_moe_acts *moe = &a->moe;
-    const int64_t sparse_before = l / m->dims.every;
-    double *stats = m->acts.stats + pass->turn * swt_stats_count(&m->dims) + 2 +
-                    sparse_before * (3 + m->dims.E);
+    double *stats = m->acts.stats + pass->turn * swt_stats_count(&m->dims) +
+                    swt_stats_layer(&m->dims, l / m->dims.every);
     SWT_TRY(swt_router_forward(
         c, moe->probs, moe->lse, moe->expert, moe->gate, a->h, swt_at(m->param, at->router.weight),
         swt_at(m->param, at->router.bias), pass->routed, m->acts.scratch, &dims));

@@ -93,10 +93,12 @@ swt_status swt_run_checkpoint_begin(const swt_run *run, int64_t step, char *dir,
     if (mkdir(checkpoints, 0777) == 0)
         SWT_TRY(swt_path_sync(run->path));
     else if (errno != EEXIST)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s)", checkpoints, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written",
+                        checkpoints, strerror(errno));
     SWT_TRY(swt_folder_walk(checkpoints, remove_leftover, NULL));
     if (mkdir(hidden, 0777) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s)", hidden, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written",
+                        hidden, strerror(errno));
     memcpy(dir, hidden, strlen(hidden) + 1);
     return SWT_OK;
 }

@@ -42,7 +42,8 @@ swt_status swt_file_finish(FILE **file, const char *path) {
 swt_status swt_path_sync(const char *path) {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return SWT_FAIL(FILE, "%s: cannot be opened (%s)", path, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be opened (%s); give a file that can be read", path,
+                        strerror(errno));
     /* EINVAL: a file system that has nothing to sync for folders. */
     const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
     close(fd);
@@ -54,22 +55,25 @@ swt_status swt_path_sync(const char *path) {
 
 swt_status swt_path_rename(const char *from, const char *to) {
     if (rename(from, to) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be renamed to %s (%s)", from, to, strerror(errno));
+        return SWT_FAIL(FILE,
+                        "%s: cannot be renamed to %s (%s); see that the folder can be written",
+                        from, to, strerror(errno));
     return SWT_OK;
 }
 
 swt_status swt_folder_walk(const char *folder, swt_folder_visit visit, void *context) {
     DIR *stream = opendir(folder);
     if (stream == NULL)
-        return SWT_FAIL(FILE, "%s: the folder cannot be read (%s)", folder, strerror(errno));
+        return SWT_FAIL(FILE, "%s: the folder cannot be read (%s); see its rights", folder,
+                        strerror(errno));
     swt_status status = SWT_OK;
     while (status == SWT_OK) {
         errno = 0;
         const struct dirent *entry = readdir(stream);
         if (entry == NULL) {
             if (errno != 0)
-                status =
-                    SWT_FAIL(FILE, "%s: the folder cannot be read (%s)", folder, strerror(errno));
+                status = SWT_FAIL(FILE, "%s: the folder cannot be read (%s); see its rights",
+                                  folder, strerror(errno));
             break;
         }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
@@ -84,14 +88,16 @@ static swt_status remove_file(void *context, const char *folder, const char *nam
     char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, sizeof path, folder, name));
     if (unlink(path) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be removed (%s)", path, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be removed (%s); see that the folder can be written",
+                        path, strerror(errno));
     return SWT_OK;
 }
 
 swt_status swt_folder_remove(const char *folder) {
     SWT_TRY(swt_folder_walk(folder, remove_file, NULL));
     if (rmdir(folder) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be removed (%s)", folder, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be removed (%s); see that the folder can be written",
+                        folder, strerror(errno));
     return SWT_OK;
 }
 
@@ -123,9 +129,10 @@ static swt_status read_all(int fd, char *out, size_t bytes, const char *path, sw
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return swt_fail(status, __FILE__, __LINE__,
-                            "%s: cannot be read at byte %zu of %zu (%s)", path, at, bytes,
-                            got < 0 ? strerror(errno) : "it became shorter");
+            return swt_fail(
+                status, __FILE__, __LINE__,
+                "%s: cannot be read at byte %zu of %zu (%s); give a file that nobody writes", path,
+                at, bytes, got < 0 ? strerror(errno) : "it became shorter");
         at += (size_t)got;
     }
     out[bytes] = '\0';

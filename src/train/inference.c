@@ -1,5 +1,6 @@
 /* The commands that only read a checkpoint: eval and generate. */
 #include "train/eval.h"
+#include "train/files.h"
 #include "train/generate.h"
 #include "train/weights.h"
 
@@ -11,7 +12,7 @@
 static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dims *d) {
     char path[SWT_PATH_BYTES];
     SWT_TRY(swt_session_open_model(s, d, false));
-    snprintf(path, sizeof path, "%.4000s/weights.safetensors", dir);
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
     return swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT));
 }
 
@@ -51,7 +52,7 @@ swt_status swt_command_generate(swt_session *s) {
     swt_dims d;
     swt_status status = swt_checkpoint_find(dir, sizeof dir, o->checkpoint_path);
     if (status == SWT_OK) {
-        snprintf(path, sizeof path, "%.4000s/tokenizer.json", dir);
+        SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
         status = swt_tokenizer_read(&s->tokenizer, path);
     }
     if (status == SWT_OK)

@@ -1,6 +1,8 @@
 /* The train command: steps, and between them rows, evaluations, samples and checkpoints. */
 #include "base/checked.h"
+#include "base/clock.h"
 #include "train/eval.h"
+#include "train/files.h"
 #include "train/generate.h"
 #include "train/report.h"
 #include "train/weights.h"
@@ -9,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The state of a run beside the session's. */
 typedef struct loop {
@@ -26,12 +27,6 @@ typedef struct loop {
     double shown_ms;       /* when the live line was last drawn */
     double total_steps_ms; /* of all steps, for the time left */
 } loop;
-
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 static swt_status load_batch(swt_session *s, int64_t step) {
     swt_model *m = &s->model;
@@ -54,7 +49,7 @@ static swt_comm *comm_of(swt_session *s, int i) {
 
 static swt_status run_step(loop *r) {
     swt_session *s = r->s;
-    const double start_ms = now_ms();
+    const double start_ms = swt_now_ms();
     for (int i = 0; i < 3; i++)
         comm_of(s, i)->busy_ms = 0.0;
     SWT_TRY(load_batch(s, r->step + 1));
@@ -64,7 +59,7 @@ static swt_status run_step(loop *r) {
     SWT_TRY(swt_step_update(&s->model, &s->update));
     SWT_TRY(swt_step_state_read(&s->model, &r->state));
     r->step++;
-    const double ms = now_ms() - start_ms;
+    const double ms = swt_now_ms() - start_ms;
     r->steps_ms += ms;
     r->total_steps_ms += ms;
     for (int i = 0; i < 3; i++)
@@ -86,7 +81,7 @@ static void format_time_left(char *out, size_t bytes, double ms) {
 
 /* The live line, at most ten times a second, or the log interval's line. */
 static void show_progress(loop *r, bool due) {
-    if (!r->first || (!due && (!r->run.terminal || now_ms() - r->shown_ms < 100.0)))
+    if (!r->first || (!due && (!r->run.terminal || swt_now_ms() - r->shown_ms < 100.0)))
         return;
     const swt_options *o = r->s->options;
     const swt_dims *d = &r->s->model.dims;
@@ -96,7 +91,7 @@ static void show_progress(loop *r, bool due) {
     if (r->row_step > 0)
         snprintf(last_row, sizeof last_row, "  loss %7.4f  dropped %4.1f %%", r->report.loss,
                  100.0 * r->report.dropped);
-    r->shown_ms = now_ms();
+    r->shown_ms = swt_now_ms();
     swt_run_progress(&r->run, due, "step %6lld/%lld%s  %6.0f tokens/s  left %s", (long long)r->step,
                      (long long)o->train_steps, last_row,
                      1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
@@ -215,7 +210,7 @@ static swt_status load_start(swt_session *s) {
     char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
     SWT_TRY(swt_checkpoint_find(dir, sizeof dir, s->options->run_init_from));
     swt_tokenizer theirs = {0};
-    snprintf(path, sizeof path, "%.4000s/tokenizer.json", dir);
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
     SWT_TRY(swt_tokenizer_read(&theirs, path));
     const swt_tokenizer *own = &s->tokenizer;
     const bool same = theirs.kind == own->kind && theirs.vocab == own->vocab &&
@@ -228,7 +223,7 @@ static swt_status load_start(swt_session *s) {
                         "%s: was trained with another vocabulary than that of %s; train on "
                         "the same text",
                         dir, s->data_path);
-    snprintf(path, sizeof path, "%.4000s/weights.safetensors", dir);
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
     return swt_weights_load(&s->model, path, SWT_CHECKPOINT);
 }
 

@@ -126,6 +126,9 @@ SWT_MUST_CHECK swt_status swt_options_check(const swt_options *o);
 /* Write every key with its value as YAML that reads back to the same options. */
 SWT_MUST_CHECK swt_status swt_options_write_yaml(const swt_options *o, FILE *f);
 
+/* The same into a new file at path. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_options_write_file(const swt_options *o, const char *path);
+
 /* --help, --help-config (aligned text or Markdown). */
 void swt_options_print_help(FILE *f);
 void swt_options_print_config_help(FILE *f, bool markdown);

@@ -1,6 +1,8 @@
 /* The options as a YAML file that reads back to the same options. */
+#include "train/files.h"
 #include "train/options_table.h"
 
+#include <errno.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -78,4 +80,14 @@ swt_status swt_options_write_yaml(const swt_options *o, FILE *f) {
     yaml_emitter_delete(&emitter);
     return written ? SWT_OK
                    : SWT_FAIL(FILE, "config.yaml: cannot be written; check the room on the disk");
+}
+
+swt_status swt_options_write_file(const swt_options *o, const char *path) {
+    FILE *file = fopen(path, "we");
+    if (file == NULL)
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", path,
+                        strerror(errno));
+    const swt_status written = swt_options_write_yaml(o, file);
+    const swt_status finished = swt_file_finish(&file, path);
+    return written != SWT_OK ? written : finished;
 }

@@ -87,13 +87,7 @@ static swt_status write_config(const swt_run *run, const swt_options *o) {
     char hidden[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(hidden, sizeof hidden, run->path, config_hidden_name));
     SWT_TRY(swt_path_join(path, sizeof path, run->path, config_name));
-    FILE *file = fopen(hidden, "we");
-    if (file == NULL)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", hidden,
-                        strerror(errno));
-    swt_status status = swt_options_write_yaml(o, file);
-    const swt_status finished = swt_file_finish(&file, hidden);
-    status = status != SWT_OK ? status : finished;
+    swt_status status = swt_options_write_file(o, hidden);
     if (status == SWT_OK)
         status = swt_path_rename(hidden, path);
     if (status != SWT_OK)

@@ -40,6 +40,11 @@ void swt_tensor_file_close(swt_tensor_file *f);
 /* The entry of that name, NULL if there is none. */
 const swt_tensor_entry *swt_tensor_file_find(const swt_tensor_file *f, const char *name);
 
+/* A tensor of that name must be there, with this dtype and shape. Errors: the file's status, naming
+ * file, tensor, what it has and what is needed. */
+SWT_MUST_CHECK swt_status swt_tensor_file_check(const swt_tensor_file *f, const char *name,
+                                                swt_dtype dtype, int dims, const int64_t *shape);
+
 /* Read a tensor that must have this dtype and shape. Errors: the file's status, naming file,
  * tensor, what it has and what is needed. */
 SWT_MUST_CHECK swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name,

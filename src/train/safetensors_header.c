@@ -70,7 +70,8 @@ static swt_status parse_shape(const swt_tensor_file *f, swt_tensor_entry *e, con
                 "needed",
                 e->name, i);
         if (!swt_checked_mul(e->bytes, e->shape[i], &e->bytes))
-            return SWT_FAIL_TENSORS(f, "tensor %s: its shape has more than 2^63 bytes", e->name);
+            return SWT_FAIL_TENSORS(
+                f, "tensor %s: its shape has more than 2^63 bytes; write it again", e->name);
         i++;
     }
     return SWT_OK;
@@ -104,7 +105,8 @@ static swt_status parse_tensor(const swt_tensor_file *f, swt_tensor_entry *e, co
     /* Three found and three there: no field is unknown or given twice. */
     if (!cJSON_IsObject(item) || cJSON_GetArraySize(item) != 3 || !dtype || !shape || !offsets)
         return SWT_FAIL_TENSORS(
-            f, "tensor %s: an object of dtype, shape and data_offsets is needed", e->name);
+            f, "tensor %s: is not described; an object of dtype, shape and data_offsets is needed",
+            e->name);
     SWT_TRY(parse_dtype(f, e, dtype));
     SWT_TRY(parse_shape(f, e, shape));
     return parse_offsets(f, e, offsets, data_bytes);

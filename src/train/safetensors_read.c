@@ -18,14 +18,15 @@ static swt_status open_file(swt_tensor_file *f, int64_t *bytes) {
     if (f->file == NULL) {
         const int failed = errno;
         close(fd);
-        return SWT_FAIL_TENSORS(f, "cannot be read (%s)", strerror(failed));
+        return SWT_FAIL_TENSORS(f, "cannot be read (%s); give a file that nobody writes",
+                                strerror(failed));
     }
     return SWT_OK;
 }
 
 static swt_status read_exactly(const swt_tensor_file *f, void *out, size_t bytes) {
     if (fread(out, 1, bytes, f->file) != bytes)
-        return SWT_FAIL_TENSORS(f, "cannot be read (%s)",
+        return SWT_FAIL_TENSORS(f, "cannot be read (%s); give a file that nobody writes",
                                 ferror(f->file) ? strerror(errno) : "it became shorter");
     return SWT_OK;
 }
@@ -99,8 +100,8 @@ static void describe(char out[SHAPE_TEXT_BYTES], swt_dtype dtype, int dims, cons
     snprintf(out + at, (size_t)(SHAPE_TEXT_BYTES - at), "]");
 }
 
-swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name, swt_dtype dtype,
-                                int dims, const int64_t *shape, void *out) {
+swt_status swt_tensor_file_check(const swt_tensor_file *f, const char *name, swt_dtype dtype,
+                                 int dims, const int64_t *shape) {
     char needed[SHAPE_TEXT_BYTES];
     describe(needed, dtype, dims, shape);
     const swt_tensor_entry *e = swt_tensor_file_find(f, name);
@@ -109,12 +110,19 @@ swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name, swt_
     bool fits = e->dtype == dtype && e->dims == dims;
     for (int i = 0; fits && i < dims; i++)
         fits = e->shape[i] == shape[i];
-    if (!fits) {
-        char has[SHAPE_TEXT_BYTES];
-        describe(has, e->dtype, e->dims, e->shape);
-        return SWT_FAIL_TENSORS(f, "tensor %s: is %s; %s is needed", name, has, needed);
-    }
+    if (fits)
+        return SWT_OK;
+    char has[SHAPE_TEXT_BYTES];
+    describe(has, e->dtype, e->dims, e->shape);
+    return SWT_FAIL_TENSORS(f, "tensor %s: is %s; %s is needed", name, has, needed);
+}
+
+swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name, swt_dtype dtype,
+                                int dims, const int64_t *shape, void *out) {
+    SWT_TRY(swt_tensor_file_check(f, name, dtype, dims, shape));
+    const swt_tensor_entry *e = swt_tensor_file_find(f, name);
     if (fseeko(f->file, f->data_start_bytes + e->offset_bytes, SEEK_SET) != 0)
-        return SWT_FAIL_TENSORS(f, "tensor %s: cannot be read (%s)", name, strerror(errno));
+        return SWT_FAIL_TENSORS(f, "tensor %s: cannot be read (%s); give a file that nobody writes",
+                                name, strerror(errno));
     return read_exactly(f, out, (size_t)e->bytes);
 }

@@ -1,4 +1,5 @@
 #include "train/session.h"
+#include "train/files.h"
 
 #include "base/checked.h"
 #include "base/cores.h"
@@ -72,7 +73,7 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     swt_status status = SWT_OK;
     if (checkpoint != NULL) {
         char path[SWT_PATH_BYTES];
-        snprintf(path, sizeof path, "%.4000s/tokenizer.json", checkpoint);
+        SWT_TRY_TO(status, done, swt_path_join(path, sizeof path, checkpoint, "tokenizer.json"));
         SWT_TRY_TO(status, done, swt_tokenizer_read(&s->tokenizer, path));
     } else {
         SWT_TRY_TO(status, done,

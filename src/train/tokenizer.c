@@ -136,7 +136,8 @@ swt_status swt_tokenizer_write(const swt_tokenizer *t, const char *path) {
     FILE *file = fopen(path, "wxe");
     if (file == NULL) {
         cJSON_free(text);
-        return SWT_FAIL(FILE, "%s: cannot be created (%s)", path, strerror(errno));
+        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written", path,
+                        strerror(errno));
     }
     /* The stream remembers a failed write; finish reports it. */
     const bool written = fputs(text, file) >= 0 && fputc('\n', file) != EOF;
@@ -163,8 +164,10 @@ static swt_status read_tokens(swt_tokenizer *out, const cJSON *tokens, const cha
         const char *s = cJSON_IsString(token) ? token->valuestring : "";
         const int length = swt_utf8_decode(s, strlen(s), &c);
         if (length == 0 || s[length] != '\0')
-            return SWT_FAIL(CHECKPOINT, "%s: token %lld is no single character in UTF-8", path,
-                            (long long)out->vocab);
+            return SWT_FAIL(
+                CHECKPOINT,
+                "%s: token %lld is no single character in UTF-8; write the checkpoint again", path,
+                (long long)out->vocab);
         if (out->vocab > 0 && c <= out->code_points[out->vocab - 1])
             return SWT_FAIL(CHECKPOINT, "%s: token %lld is out of order; code points must ascend",
                             path, (long long)out->vocab);

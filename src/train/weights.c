@@ -1,4 +1,5 @@
 #include "train/weights.h"
+#include "train/files.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +41,12 @@ static swt_status refuse_unknown(const swt_params *params, const swt_tensor_file
 swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
     swt_tensor_file f;
     SWT_TRY(swt_tensor_file_open(&f, path, status));
-    swt_status result = SWT_OK;
+    /* Every rank judges the whole file, so that all say the same of it; each reads its own part. */
+    swt_status result = refuse_unknown(&m->params, &f);
+    for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
+        const swt_param *p = &m->params.table[i];
+        result = swt_tensor_file_check(&f, p->name, SWT_F32, p->dims, p->shape);
+    }
     for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
         const swt_param *p = &m->params.table[i];
         if (p->offset < 0)
@@ -53,8 +59,6 @@ swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
         if (result == SWT_OK)
             result = swt_stream_sync(m->ctx.device, m->ctx.stream);
     }
-    if (result == SWT_OK)
-        result = refuse_unknown(&m->params, &f);
     swt_tensor_file_close(&f);
     return result;
 }
@@ -78,21 +82,15 @@ swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab
 static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer *w) {
     const swt_params *params = &s->model.params;
     char path[SWT_PATH_BYTES];
-    snprintf(path, sizeof path, "%.4000s/config.yaml", dir);
-    FILE *f = fopen(path, "w");
-    if (f == NULL)
-        return SWT_FAIL(FILE, "%s: cannot be written; see that the disk has room", path);
-    swt_status status = swt_options_write_yaml(s->options, f);
-    if (fclose(f) != 0 && status == SWT_OK)
-        status = SWT_FAIL(FILE, "%s: cannot be written; see that the disk has room", path);
-    SWT_TRY(status);
-    snprintf(path, sizeof path, "%.4000s/tokenizer.json", dir);
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "config.yaml"));
+    SWT_TRY(swt_options_write_file(s->options, path));
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
     SWT_TRY(swt_tokenizer_write(&s->tokenizer, path));
     for (int64_t i = 0; i < params->count; i++) {
         const swt_param *p = &params->table[i];
         SWT_TRY(swt_tensor_writer_declare(w, p->name, SWT_F32, p->dims, p->shape));
     }
-    snprintf(path, sizeof path, "%.4000s/weights.safetensors", dir);
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
     return swt_tensor_writer_begin(w, path);
 }
 

@@ -271,7 +271,27 @@ def same_tensors(a, b):
     return sorted(set(a) ^ set(b)) + [k for k in a if k in b and a[k].tobytes() != b[k].tobytes()]
 
 
+def copy_checkpoint(source, target, tensors):
+    """A checkpoint with other weights."""
+    os.makedirs(target)
+    for name in os.listdir(source):
+        if name != "weights.safetensors":
+            with open(os.path.join(source, name), "rb") as a, open(os.path.join(target, name), "wb") as b:
+                b.write(a.read())
+    safet.save(os.path.join(target, "weights.safetensors"), tensors)
+
+
 # ---------------------------------------------------------------- probe
+
+
+def norm(arrays):
+    """Of all elements of several tensors together."""
+    return float(np.sqrt(sum((np.asarray(a, dtype=np.float64) ** 2).sum() for a in arrays)))
+
+
+def grads(out):
+    """{parameter: gradient} of what the probe wrote."""
+    return {k[5:]: a for k, a in out.items() if k.startswith("grad.")}
 
 
 class Probe:

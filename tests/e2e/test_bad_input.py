@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Bad input: one line on standard error in the form of the design, the promised exit code, the same on 1 and 4 ranks, within
-seconds, and nothing half-written."""
+"""Bad input: one line on standard error in the form of the design, the promised exit code, the same on 1 and 4 ranks,
+within seconds, and nothing half-written."""
 
 import os
 import re

@@ -1,49 +1,23 @@
 #!/usr/bin/python3
-"""The traps that mixture-of-experts trainers have fallen into, as far as they show in whole runs. Traps 4, 5 and 6 (capacity,
-permutation, routing twice) are tested on the operations; the numbers are those of the list of traps."""
+"""The traps that mixture-of-experts trainers have fallen into, as far as they show in whole runs, by their numbers.
+Traps 4, 5 and 6 (capacity, permutation, routing twice) are tested on the operations."""
 
 import os
 
 from support import (
-    SLOW,
-    Miss,
-    Probe,
-    Suite,
-    checkpoint,
-    divisors,
-    flags,
-    metrics,
-    np,
-    run,
-    safet,
-    same_tensors,
-    scratch,
-    small,
-    succeed,
-    train,
-    want,
-    weights,
-    weights_digest,
-    write_text,
+    Miss, Probe, SLOW, Suite, checkpoint, copy_checkpoint, divisors, flags, grads, metrics, norm, np, run,
+    same_tensors, scratch, small, succeed, train, want, weights, weights_digest, write_text,
 )
 
 F32 = 2.0**-24  # largest relative error of one rounding
 SGD = {"optim_name": "sgd", "optim_schedule": "constant", "optim_lr": 1.0, "optim_clip_norm": 0.0}
 
 
-def norm(arrays):
-    return float(np.sqrt(sum((np.asarray(a, dtype=np.float64) ** 2).sum() for a in arrays)))
-
-
-def grads(out):
-    return {k[5:]: a for k, a in out.items() if k.startswith("grad.")}
-
-
 # ---------------------------------------------------------------- 1: expert gradient scale
 
 
 def trap_1_expert_gradient_scale():
-    """An expert's gradient is the same in every layout, and it is the mean over micro-batches of their own gradients."""
+    """An expert's gradient is the same in every layout: the mean over micro-batches of their own gradients."""
     with scratch() as folder:
         probe = Probe(folder, moe_experts=8, moe_capacity_factor=8.0, batch_micro_batches=4, **SGD)
         steps = ("--optim-steps", 1)
@@ -207,7 +181,7 @@ def trap_3_clip_norm():
 
 
 def trap_3_one_expert_counts(expert):
-    """One expert's gradient is hundreds of times the rest: a norm that leaves it out or counts it twice shows at once."""
+    """One expert's gradient is a hundred times the rest: a norm that leaves it out or counts it twice shows."""
     layer = "decoder.1.moe."
     with scratch() as folder:
         probe = Probe(folder, moe_experts=5, moe_capacity_factor=8.0, batch_micro_batches=2, moe_aux_coef=0.0, **SGD)
@@ -240,15 +214,6 @@ def constants(tensors):
             number = 1000 * layer + 10 * expert + roles[name.split(".", 5)[5]]
             changed[name] = np.full_like(value, number)
     return changed
-
-
-def copy_checkpoint(source, target, tensors):
-    os.makedirs(target)
-    for name in os.listdir(source):
-        if name != "weights.safetensors":
-            with open(os.path.join(source, name), "rb") as a, open(os.path.join(target, name), "wb") as b:
-                b.write(a.read())
-    safet.save(os.path.join(target, "weights.safetensors"), tensors)
 
 
 def trap_7_checkpoint_experts():

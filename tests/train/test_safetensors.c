@@ -99,7 +99,8 @@ static const struct {
     {"{} {}", "no JSON object"},
     {"{\"x\":1,", "no JSON object"},
     /* a tensor */
-    {"{\"x\":7}", "tensor x: an object of dtype, shape and data_offsets is needed"},
+    {"{\"x\":7}",
+     "tensor x: is not described; an object of dtype, shape and data_offsets is needed"},
     {"{\"x\":[1,2,3]}", "tensor x: an object of"},
     {"{\"x\":{}}", "tensor x: an object of"},
     {X("\"dtype\":\"U8\",\"shape\":[4]"), "an object of"},
