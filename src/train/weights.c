@@ -42,11 +42,13 @@ swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
     swt_tensor_file f;
     SWT_TRY(swt_tensor_file_open(&f, path, status));
     /* Every rank judges the whole file, so that all say the same of it; each reads its own part. */
-    swt_status result = refuse_unknown(&m->params, &f);
+    swt_status result = SWT_OK;
     for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
         const swt_param *p = &m->params.table[i];
         result = swt_tensor_file_check(&f, p->name, SWT_F32, p->dims, p->shape);
     }
+    if (result == SWT_OK)
+        result = refuse_unknown(&m->params, &f);
     for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
         const swt_param *p = &m->params.table[i];
         if (p->offset < 0)

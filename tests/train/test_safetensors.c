@@ -101,8 +101,8 @@ static const struct {
     /* a tensor */
     {"{\"x\":7}",
      "tensor x: is not described; an object of dtype, shape and data_offsets is needed"},
-    {"{\"x\":[1,2,3]}", "tensor x: an object of"},
-    {"{\"x\":{}}", "tensor x: an object of"},
+    {"{\"x\":[1,2,3]}", "tensor x: is not described"},
+    {"{\"x\":{}}", "tensor x: is not described"},
     {X("\"dtype\":\"U8\",\"shape\":[4]"), "an object of"},
     {X("\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"more\":1"), "an object of"},
     {X("\"dtype\":\"U8\",\"shape\":[4],\"shape\":[5],\"data_offsets\":[0,4]"), "an object of"},
