@@ -66,7 +66,7 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     /* What is written to config.yaml must lead to this text from anywhere. */
     char full[PATH_MAX];
     if (realpath(s->data_path, full) != NULL && strlen(full) < sizeof o->data_path)
-        strcpy(o->data_path, full);
+        memcpy(o->data_path, full, strlen(full) + 1);
     char *text = NULL;
     size_t bytes = 0;
     SWT_TRY(swt_read_file(&text, &bytes, s->data_path, SWT_FILE));
