@@ -327,6 +327,23 @@ def trap_9_nonfinite_weights():
                 want(not os.path.exists(os.path.join(folder, "o.safetensors")), "an output file was left behind")
 
 
+def trap_9_nonfinite_on_one_rank():
+    """A number that is none is met by one rank's micro-batch alone: all ranks end together, with one line."""
+    with scratch() as folder:
+        probe = Probe(folder, batch_micro_batches=4, **SGD)
+        tokens = probe.batch["tokens"]
+        tokens[tokens == 0] = 1
+        tokens[1, 0, 0] = 0
+        probe.weights["embed.weight"][0, 0] = np.nan
+        for ranks in (1, 2, 3, 4):
+            try:
+                probe.run(ranks)
+            except Miss as miss:
+                want(str(miss).startswith("exit 5"), f"on {ranks} ranks: {miss}")
+            else:
+                raise Miss(f"on {ranks} ranks: ended as if all were well")
+
+
 # ---------------------------------------------------------------- 10: evaluation changes nothing
 
 
@@ -417,6 +434,7 @@ def main():
             heavy=(ranks, micro_batches) != (4, 4),
         )
     suite.case("trap 9: nonfinite weights", trap_9_nonfinite_weights)
+    suite.case("trap 9: nonfinite on one rank", trap_9_nonfinite_on_one_rank)
     suite.case("trap 10: evaluation is neutral", trap_10_evaluation_is_neutral)
     suite.finish()
 
