@@ -11,8 +11,8 @@ cp -r "$root/launch" "$tree/launch"
 echo 'packages_need() { :; }' >>"$tree/launch/lib.sh"
 cat >"$tree/CMakePresets.json" <<'END'
 { "version": 6, "configurePresets": [
-    { "name": "cpu", "binaryDir": "${sourceDir}/build/cpu" },
-    { "name": "cpu-asan", "binaryDir": "${sourceDir}/build/cpu-asan" } ] }
+    { "name": "cpu", "generator": "Ninja", "binaryDir": "${sourceDir}/build/cpu" },
+    { "name": "cpu-asan", "generator": "Ninja", "binaryDir": "${sourceDir}/build/cpu-asan" } ] }
 END
 cat >"$tree/CMakeLists.txt" <<'END'
 cmake_minimum_required(VERSION 3.25)
