@@ -124,6 +124,10 @@ swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                   comm->table->all_reduce_i64(comm, data, count, stream));
 }
 
+swt_status swt_comm_share_f64(swt_comm *comm, double *data, int64_t count, swt_stream *stream) {
+    return swt_comm_all_reduce_i64(comm, (int64_t *)(void *)data, count, stream);
+}
+
 swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send, size_t bytes,
                                swt_stream *stream) {
     int64_t receive_bytes = 0;

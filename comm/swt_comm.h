@@ -81,6 +81,11 @@ SWT_MUST_CHECK swt_status swt_comm_all_reduce_f32(swt_comm *comm, float *data, i
 SWT_MUST_CHECK swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                                   swt_stream *stream);
 
+/* Give every rank numbers of which each is zero on all ranks but one (+0, all bits zero): their
+ * bits are added as integers, an exact copy. In place. */
+SWT_MUST_CHECK swt_status swt_comm_share_f64(swt_comm *comm, double *data, int64_t count,
+                                             swt_stream *stream);
+
 /* receive[r] = send of rank r.  Shapes: receive (size, bytes), send (bytes). */
 SWT_MUST_CHECK swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send,
                                               size_t bytes, swt_stream *stream);

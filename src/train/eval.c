@@ -86,9 +86,7 @@ static swt_status run_split(swt_session *s, bool dropless, double total[SUM_COUN
     for (int64_t turn = 0; turn < swt_dist_turns(&s->dist, count); turn++)
         SWT_TRY_TO(status, done,
                    run_one(s, turn * s->dist.size + s->dist.rank, dropless, sums, stats));
-    /* Each row is zero on all ranks but one: adding the bits copies it exactly. */
-    SWT_TRY_TO(status, done,
-               swt_comm_all_reduce_i64(s->world, (int64_t *)(void *)sums, count * SUM_COUNT, NULL));
+    SWT_TRY_TO(status, done, swt_comm_share_f64(s->world, sums, count * SUM_COUNT, NULL));
     memset(total, 0, SUM_COUNT * sizeof *total);
     for (int64_t i = 0; i < count; i++)
         for (int j = 0; j < SUM_COUNT; j++)

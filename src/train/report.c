@@ -24,8 +24,7 @@ static swt_status gather_rows(swt_model *m, double *rows) {
                                     m->acts.stats + turn * S, (size_t)S * sizeof *rows));
     }
     SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
-    /* A row is zero on all ranks but one: adding the bits copies it exactly. */
-    return swt_comm_all_reduce_i64(m->dist->world, (int64_t *)(void *)rows, M * S, m->ctx.stream);
+    return swt_comm_share_f64(m->dist->world, rows, M * S, m->ctx.stream);
 }
 
 /* Load of one layer over the global batch: (E) counts summed over micro-batches. */
