@@ -1,27 +1,53 @@
-/* Matrix products of one part, on the calling thread (oneDNN). Row-major; legal for empty shapes: a
- * product over nothing is zero. accumulate: add to the output instead of overwriting it. Call them
- * inside a part of swt_cpu_run_parts only, which is what keeps oneDNN on one thread.
- * Errors: MEMORY, INTERNAL.                                                                      */
+/* Matrix products of the layers, in blocks that stay in the second-level cache. Row-major; legal
+ * for empty shapes: a product over nothing is zero.
+ *
+ * Bits: an output is one chain of multiply-adds over k in blocks of SWT_STEPS (nt, nn), so that how
+ * rows and columns are cut cannot matter; a weight's gradient (tn) sums over rows in blocks of
+ * SWT_ROWS, added in order. */
 #ifndef SWT_CPU_PRODUCT_H
 #define SWT_CPU_PRODUCT_H
 
-#include "base/status.h"
+#include "kernels/cpu/cpu.h"
 
-#include <stdbool.h>
-#include <stdint.h>
+enum {
+    SWT_ROWS = 256,   /* rows of a block */
+    SWT_COLUMNS = 64, /* columns of a block */
+    SWT_STEPS = 512   /* of k at a time: 128 KiB of b */
+};
 
-/* y = x w^T.  Shapes: y (n, out), x (n, in), w (out, in). */
-SWT_MUST_CHECK swt_status swt_cpu_product_nt(float *y, const float *x, const float *w, int64_t n,
-                                             int64_t in, int64_t out, bool accumulate);
+/* One block on the calling thread: p->c = ... as in swt_vec_product, with p->rows <= SWT_ROWS,
+ * p->columns <= SWT_COLUMNS and any k; start is the block's own and must be NULL.
+ * nn: b is (k, columns). nt: b is (columns, k), b_step floats from row to row. */
+void swt_cpu_block_nn(const swt_vec *vec, const swt_vec_product *p);
+void swt_cpu_block_nt(const swt_vec *vec, const swt_vec_product *p);
 
-/* dx = dy w.  Shapes: dx (n, in), dy (n, out), w (out, in). */
-SWT_MUST_CHECK swt_status swt_cpu_product_nn(float *dx, const float *dy, const float *w, int64_t n,
-                                             int64_t in, int64_t out, bool accumulate);
+/* Products of the same shape, one for each weight and source. Those of weight w and source s have
+ * the rows (w * sources + s) * capacity ... of which rows[w * sources + s] are occupied; all of
+ * capacity where rows is NULL. Others are neither read nor written. */
+typedef struct swt_cpu_groups {
+    int64_t weights, sources, capacity;
+    const int32_t *rows;
+} swt_cpu_groups;
 
-/* dw = dy^T x, for `rows` of the outputs: dy points at the first of their columns.
- * Shapes: dw (rows, in), dy (n, rows) with dy_stride floats from row to row, x (n, in). */
-SWT_MUST_CHECK swt_status swt_cpu_product_tn(float *dw, const float *dy, int64_t dy_stride,
-                                             const float *x, int64_t n, int64_t in, int64_t rows,
-                                             bool accumulate);
+/* y = f(x w^T + bias) + residual, f = ReLU or identity.
+ * Shapes: y, residual (weights, sources, capacity, out), x (..., in), w (weights, out, in), bias
+ * (weights, out). bias and residual may be NULL, residual y itself. */
+SWT_MUST_CHECK swt_status swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y,
+                                              const float *x, const float *w, const float *bias,
+                                              const float *residual, bool relu, int64_t in,
+                                              int64_t out);
+
+/* dx = dy w, and 0 wherever mask <= 0. Shapes: dx, mask (weights, sources, capacity, in), dy (...,
+ * out), w (weights, out, in). mask may be NULL. */
+SWT_MUST_CHECK swt_status swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx,
+                                              const float *dy, const float *w, const float *mask,
+                                              int64_t in, int64_t out);
+
+/* dw = dy^T x and dbias = sum of dy's rows over the rows of one source; add: added to what they
+ * hold. Shapes: dw (weights, out, in), dbias (weights, out) or NULL, dy, x as above. */
+SWT_MUST_CHECK swt_status swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g,
+                                              int64_t source, float *dw, float *dbias,
+                                              const float *dy, const float *x, int64_t in,
+                                              int64_t out, bool add);
 
 #endif

@@ -66,17 +66,33 @@ static const float *jitter_rows(const forward_args *a, int64_t first, int64_t to
     return a->jittered + first * C;
 }
 
+static void logits(const forward_args *a, int64_t first, int64_t tokens) {
+    const int64_t C = a->d->C, E = a->d->E;
+    const float *x = jitter_rows(a, first, tokens);
+    for (int64_t e = 0; e < E; e += SWT_COLUMNS) {
+        const swt_vec_product p = {.c = a->probs + first * E + e,
+                                   .a = x,
+                                   .b = a->w + e * C,
+                                   .bias = a->bias != NULL ? a->bias + e : NULL,
+                                   .rows = tokens,
+                                   .columns = swt_min(SWT_COLUMNS, E - e),
+                                   .k = C,
+                                   .c_stride = E,
+                                   .a_row = C,
+                                   .a_step = 1,
+                                   .b_step = C};
+        swt_cpu_block_nt(swt_cpu_vec(a->c), &p);
+    }
+}
+
 static swt_status forward_part(const void *args, int64_t part) {
     const forward_args *a = args;
     const swt_vec *vec = swt_cpu_vec(a->c);
     const int64_t E = a->d->E, k = a->d->k, first = part * TOKENS;
     const int64_t tokens = swt_min(TOKENS, a->d->N - first);
-    SWT_TRY(swt_cpu_product_nt(a->probs + first * E, jitter_rows(a, first, tokens), a->w, tokens,
-                               a->d->C, E, false));
+    logits(a, first, tokens);
     for (int64_t n = first; n < first + tokens; n++) {
         float *z = a->probs + n * E;
-        if (a->bias)
-            vec->epilogue(z, a->bias, NULL, false, E);
         const int32_t e = argmax(z, E);
         a->lse[n] = vec->softmax(z, z, E);
         a->expert[n * k] = a->routed[n] ? e : -1;
@@ -227,16 +243,35 @@ static void logit_gradient(const backward_args *a, int64_t n) {
     dz[a->expert[item]] += through_gate;
 }
 
+/* dh += dz w, or where the input was jittered dz w to its place. */
+static void input_gradient(const backward_args *a, int64_t first, int64_t tokens) {
+    const int64_t C = a->d->C, E = a->d->E;
+    float *to = (jitters(a->d) ? a->jittered : a->dh) + first * C;
+    for (int64_t i = 0; i < C; i += SWT_COLUMNS) {
+        const swt_vec_product p = {.c = to + i,
+                                   .a = a->dz + first * E,
+                                   .b = a->w + i,
+                                   .residual = jitters(a->d) ? NULL : to + i,
+                                   .rows = tokens,
+                                   .columns = swt_min(SWT_COLUMNS, C - i),
+                                   .k = E,
+                                   .c_stride = C,
+                                   .a_row = E,
+                                   .a_step = 1,
+                                   .b_step = C};
+        swt_cpu_block_nn(swt_cpu_vec(a->c), &p);
+    }
+}
+
 static swt_status input_part(const void *args, int64_t part) {
     const backward_args *a = args;
-    const int64_t C = a->d->C, E = a->d->E, first = part * TOKENS;
+    const int64_t C = a->d->C, first = part * TOKENS;
     const int64_t tokens = swt_min(TOKENS, a->d->N - first);
     for (int64_t n = first; n < first + tokens; n++)
         logit_gradient(a, n);
-    const float *dz = a->dz + first * E;
+    input_gradient(a, first, tokens);
     if (!jitters(a->d))
-        return swt_cpu_product_nn(a->dh + first * C, dz, a->w, tokens, C, E, true);
-    SWT_TRY(swt_cpu_product_nn(a->jittered + first * C, dz, a->w, tokens, C, E, false));
+        return SWT_OK;
     float factor[JITTER_CHUNK];
     for (int64_t i = first * C; i < (first + tokens) * C; i += JITTER_CHUNK) {
         const int64_t n = swt_min(JITTER_CHUNK, (first + tokens) * C - i);
@@ -247,16 +282,6 @@ static swt_status input_part(const void *args, int64_t part) {
         }
     }
     return SWT_OK;
-}
-
-static swt_status weight_part(const void *args, int64_t part) {
-    const backward_args *a = args;
-    const swt_moe_dims *d = a->d;
-    const int64_t first = part * EXPERTS, experts = swt_min(EXPERTS, d->E - first);
-    if (a->dbias)
-        swt_cpu_vec(a->c)->column_sum(a->dbias + first, a->dz + first, d->N, d->E, experts, false);
-    return swt_cpu_product_tn(a->dw + first * d->C, a->dz + first, d->E,
-                              jitters(d) ? a->jittered : a->h, d->N, d->C, experts, false);
 }
 
 swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias,
@@ -282,5 +307,7 @@ swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float 
                              .jittered = (void *)(memory + dz_bytes(dims) + pull_bytes(dims))};
     fill_pull(a.pull, counts, dims);
     SWT_TRY(swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), input_part, &a));
-    return swt_cpu_run_parts(c, swt_ceil_div(dims->E, EXPERTS), weight_part, &a);
+    const swt_cpu_groups g = {.weights = 1, .sources = 1, .capacity = dims->N};
+    return swt_cpu_products_tn(c, &g, 0, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C,
+                               dims->E, false);
 }

@@ -5,6 +5,7 @@
 #include "kernels/cpu/vec/rows.h"
 
 #include "kernels/cpu/vec/attention.h"
+#include "kernels/cpu/vec/product.h"
 #include "kernels/cpu/vec/update.h"
 
 extern const swt_vec SWT_VEC_TABLE;
@@ -22,6 +23,8 @@ const swt_vec SWT_VEC_TABLE = {
     .column_sum = row_column_sum,
     .norm_forward = row_norm_forward,
     .norm_backward = row_norm_backward,
+    .product = block_product,
+    .transpose = block_transpose,
     .adam = update_adam,
     .grad_add = update_grad_add,
     .grad_finish = update_grad_finish,

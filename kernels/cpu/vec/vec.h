@@ -30,6 +30,19 @@ typedef struct swt_vec_adam {
     float clip, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, rate, v_scale, eps;
 } swt_vec_adam;
 
+/* One product of matrices, c = [f(start + a b + bias)]_mask + residual: f = ReLU or identity, and
+ * []_mask is 0 wherever mask <= 0. Shapes: c (rows, columns) with c_stride floats from row to row,
+ * and so mask and residual, each NULL or given, residual possibly c itself; start (rows, columns)
+ * or NULL, possibly c itself; bias (columns) or NULL; element (r, l) of a stands at r a_row + l
+ * a_step, row l of b (k, columns) at l b_step. Each sum over l is one chain in order. */
+typedef struct swt_vec_product {
+    float *c;
+    const float *a, *b, *start, *bias, *mask, *residual;
+    int64_t rows, columns, k;
+    int64_t c_stride, a_row, a_step, b_step, start_stride;
+    bool relu;
+} swt_vec_product;
+
 typedef struct swt_vec {
     const char *name; /* "plain", "avx2", "avx512" */
 
@@ -59,6 +72,12 @@ typedef struct swt_vec {
     void (*norm_backward)(float *dx, float *dweight, float *dbias, const float *dy,
                           const float *dresidual, const float *x, const float *weight, float mean,
                           float rstd, int64_t n);
+
+    /* Products (product.h). */
+    void (*product)(const swt_vec_product *p);
+    /* y[c * y_stride + r] = x[r * x_stride + c] for r < rows, c < columns */
+    void (*transpose)(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows,
+                      int64_t columns);
 
     /* The update (update.h). */
     void (*adam)(float *param, float *m, float *v, const float *grad, int64_t n,
