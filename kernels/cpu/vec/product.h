@@ -17,77 +17,92 @@ enum { TILE_VECTORS = 4 }; /* 24 sums in 32 registers */
 enum { TILE_VECTORS = 2 }; /* 12 sums in 16 registers */
 #endif
 
-/* n of the LANES columns from (row, column) on leave the registers. */
-static inline __attribute__((always_inline)) void
-product_finish(const swt_vec_product *p, vf sum, int64_t row, int64_t column, int64_t n) {
+/* Loops over a tile's vectors, unrolled so that the tile stays in registers, and the lanes of
+ * vector j that count. */
+#define FOR_VECTORS(j) _Pragma("GCC unroll 4") for (int j = 0; j < vectors; j++)
+#define FOR_TILE(i, j) _Pragma("GCC unroll 6") for (int i = 0; i < rows; i++) FOR_VECTORS (j)
+#define WIDTH(j)       ((j) + 1 < vectors ? LANES : last)
+
+/* Where the first element of a tile and of what goes into it stand. */
+typedef struct tile_places {
+    float *c;
+    const float *a, *b, *start, *bias, *mask, *residual;
+} tile_places;
+
+static inline tile_places places_of(const swt_vec_product *p, int64_t row, int64_t column) {
     const int64_t at = row * p->c_stride + column;
-    if (p->start != NULL)
-        sum += load(p->start + row * p->start_stride + column, n);
-    if (p->bias != NULL)
-        sum += load(p->bias + column, n);
-    if (p->relu)
-        sum = max_of((vf){0}, sum);
-    if (p->mask != NULL)
-        sum = blend(load(p->mask + at, n) <= 0.0f, (vf){0}, sum);
-    if (p->residual != NULL)
-        sum += load(p->residual + at, n);
-    store(p->c + at, sum, n);
+    return (tile_places){
+        .c = p->c + at,
+        .a = p->a + row * p->a_row,
+        .b = p->b + column,
+        .start = p->start ? p->start + row * p->start_stride + column : NULL,
+        .bias = p->bias ? p->bias + column : NULL,
+        .mask = p->mask ? p->mask + at : NULL,
+        .residual = p->residual ? p->residual + at : NULL,
+    };
 }
 
-/* A tile, n columns wide in its last vector. */
+/* A tile of rows x vectors, its last vector `last` columns wide. */
 static inline __attribute__((always_inline)) void product_tile(const int rows, const int vectors,
+                                                               const int64_t last,
                                                                const swt_vec_product *p,
-                                                               int64_t row, int64_t column,
-                                                               int64_t n) {
+                                                               int64_t row, int64_t column) {
+    const tile_places t = places_of(p, row, column);
+    const int64_t c_stride = p->c_stride, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    const float *a = t.a, *b = t.b;
     vf sum[TILE_ROWS][TILE_VECTORS];
-#pragma GCC unroll 6
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = (vf){0};
-    const int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
-    const float *a = p->a + row * a_row, *b = p->b + column;
-    for (int64_t l = 0; l < p->k; l++) {
+    FOR_TILE (i, j)
+        sum[i][j] = (vf){0};
+    for (int64_t l = p->k; l > 0; l--) {
         vf b_row[TILE_VECTORS];
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            b_row[j] = load(b + j * LANES, j + 1 < vectors ? LANES : n);
-#pragma GCC unroll 6
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += a[i * a_row] * b_row[j];
+        FOR_VECTORS (j)
+            b_row[j] = load(b + j * LANES, WIDTH(j));
+        FOR_TILE (i, j)
+            sum[i][j] += a[i * a_row] * b_row[j];
         a += a_step;
         b += b_step;
     }
-#pragma GCC unroll 6
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            product_finish(p, sum[i][j], row + i, column + j * LANES, j + 1 < vectors ? LANES : n);
+    if (t.start != NULL)
+        FOR_TILE (i, j)
+            sum[i][j] += load(t.start + i * p->start_stride + j * LANES, WIDTH(j));
+    if (t.bias != NULL)
+        FOR_TILE (i, j)
+            sum[i][j] += load(t.bias + j * LANES, WIDTH(j));
+    if (p->relu)
+        FOR_TILE (i, j)
+            sum[i][j] = max_of((vf){0}, sum[i][j]);
+    if (t.mask != NULL)
+        FOR_TILE (i, j)
+            sum[i][j] = blend(load(t.mask + i * c_stride + j * LANES, WIDTH(j)) <= 0.0f, (vf){0},
+                              sum[i][j]);
+    if (t.residual != NULL)
+        FOR_TILE (i, j)
+            sum[i][j] += load(t.residual + i * c_stride + j * LANES, WIDTH(j));
+    FOR_TILE (i, j)
+        store(t.c + i * c_stride + j * LANES, sum[i][j], WIDTH(j));
 }
 
-/* One strip of columns: `vectors` vectors, the last of n columns. */
+/* One strip of columns. */
 static inline __attribute__((always_inline)) void
-product_strip(const int vectors, const swt_vec_product *p, int64_t column, int64_t n) {
+product_strip(const int vectors, const int64_t last, const swt_vec_product *p, int64_t column) {
     int64_t row = 0;
     for (; row + TILE_ROWS <= p->rows; row += TILE_ROWS)
-        product_tile(TILE_ROWS, vectors, p, row, column, n);
+        product_tile(TILE_ROWS, vectors, last, p, row, column);
     switch (p->rows - row) {
     case 5:
-        product_tile(5, vectors, p, row, column, n);
+        product_tile(5, vectors, last, p, row, column);
         break;
     case 4:
-        product_tile(4, vectors, p, row, column, n);
+        product_tile(4, vectors, last, p, row, column);
         break;
     case 3:
-        product_tile(3, vectors, p, row, column, n);
+        product_tile(3, vectors, last, p, row, column);
         break;
     case 2:
-        product_tile(2, vectors, p, row, column, n);
+        product_tile(2, vectors, last, p, row, column);
         break;
     case 1:
-        product_tile(1, vectors, p, row, column, n);
+        product_tile(1, vectors, last, p, row, column);
         break;
     default:
         break;
@@ -97,9 +112,9 @@ product_strip(const int vectors, const swt_vec_product *p, int64_t column, int64
 static void block_product(const swt_vec_product *p) {
     int64_t column = 0;
     for (; column + TILE_VECTORS * LANES <= p->columns; column += TILE_VECTORS * LANES)
-        product_strip(TILE_VECTORS, p, column, LANES);
+        product_strip(TILE_VECTORS, LANES, p, column);
     for (; column < p->columns; column += LANES)
-        product_strip(1, p, column, p->columns - column < LANES ? p->columns - column : LANES);
+        product_strip(1, p->columns - column < LANES ? p->columns - column : LANES, p, column);
 }
 
 /* LANES x LANES: in step s, lane l of row i and lane l ^ s of row i ^ s change places where exactly
