@@ -12,9 +12,9 @@ enum {
 typedef struct experts_args {
     const swt_ctx *c;
     const swt_moe_dims *d;
-    float *y, *hidden_out;        /* forward */
-    float *dx, *dhidden_out;      /* backward_input */
-    float *dwi, *dbi, *dwo, *dbo; /* backward_weight */
+    float *y, *hidden_out;         /* forward */
+    float *dx, *dhidden_out, *dot; /* backward_input */
+    float *dwi, *dbi, *dwo, *dbo;  /* backward_weight */
     const float *x, *hidden, *dhidden, *dy;
     const float *wi, *bi, *wo, *bo;
     const int32_t *counts;
@@ -81,22 +81,31 @@ static swt_status backward_input_part(const void *args, int64_t part) {
     float *dhidden = a->dhidden_out + r.first * F;
     SWT_TRY(
         swt_cpu_product_nn(dhidden, a->dy + r.first * C, a->wo + r.j * C * F, r.rows, F, C, false));
-    swt_cpu_vec(a->c)->relu_mask(dhidden, a->hidden + r.first * F, r.rows * F);
+    const swt_vec *vec = swt_cpu_vec(a->c);
+    vec->relu_mask(dhidden, a->hidden + r.first * F, r.rows * F);
+    for (int64_t i = 0, row = r.first; i < r.rows; i++, row++) {
+        a->dot[row] = vec->dot(dhidden + i * F, a->hidden + row * F, F);
+        if (a->bo)
+            a->dot[row] += vec->dot(a->dy + row * C, a->bo + r.j * C, C);
+    }
     return swt_cpu_product_nn(a->dx + r.first * C, dhidden, a->wi + r.j * F * C, r.rows, C, F,
                               false);
 }
 
-swt_status swt_cpu_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, const void *dy,
-                                          const void *hidden, const void *wi, const void *wo,
-                                          const int32_t *counts, const swt_moe_dims *dims) {
+swt_status swt_cpu_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot,
+                                          const void *dy, const void *hidden, const void *wi,
+                                          const void *wo, const void *bo, const int32_t *counts,
+                                          const swt_moe_dims *dims) {
     const experts_args a = {.c = c,
                             .d = dims,
                             .dx = dx,
                             .dhidden_out = dhidden,
+                            .dot = dot,
                             .dy = dy,
                             .hidden = hidden,
                             .wi = wi,
                             .wo = wo,
+                            .bo = bo,
                             .counts = counts};
     return swt_cpu_run_parts(c, slot_parts(dims), backward_input_part, &a);
 }
