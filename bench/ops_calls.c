@@ -50,20 +50,13 @@ swt_status op_call_embedding_backward(const op_case *k) {
 
 swt_status op_call_norm_forward(const op_case *k) {
     const op_bed *b = k->b;
-    swt_block_acts *a = block(b);
-    return swt_norm_forward(
-        &b->m->ctx, a->u, a->u_mean, a->u_rstd, a->x, param(b, places(b)->attn_norm.weight),
-        param(b, places(b)->attn_norm.bias), b->moe.N, b->moe.C, b->m->dims.norm_eps);
+    return swt_model_norm(b->m, &places(b)->attn_norm, block(b)->x, b->moe.N);
 }
 
 swt_status op_call_norm_backward(const op_case *k) {
     const op_bed *b = k->b;
-    const swt_place at = places(b)->attn_norm;
-    swt_block_acts *a = block(b);
-    swt_shared_acts *s = &b->m->acts;
-    return swt_norm_backward(&b->m->ctx, s->dx, grad(b, at.weight), grad(b, at.bias), s->dh, s->dx,
-                             a->x, a->u_mean, a->u_rstd, param(b, at.weight), s->scratch, b->moe.N,
-                             b->moe.C, 0);
+    return swt_model_norm_backward(b->m, &places(b)->attn_norm, block(b)->x, b->m->acts.dx,
+                                   b->moe.N);
 }
 
 swt_status op_call_attention_forward(const op_case *k) {
@@ -89,7 +82,7 @@ swt_status op_call_cross_entropy(const op_case *k) {
 swt_status op_call_router_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_router_forward(&b->m->ctx, a->probs, a->lse, a->expert, a->gate, block(b)->h,
+    return swt_router_forward(&b->m->ctx, a->probs, a->lse, a->expert, a->gate, b->m->acts.norm,
                               param(b, places(b)->router.weight), param(b, places(b)->router.bias),
                               b->pass.routed, b->m->acts.scratch, &b->moe);
 }
@@ -113,7 +106,7 @@ swt_status op_call_router_backward(const op_case *k) {
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
     return swt_router_backward(&b->m->ctx, s->dh, grad(b, places(b)->router.weight),
-                               grad(b, places(b)->router.bias), s->dgate, block(b)->h,
+                               grad(b, places(b)->router.bias), s->dgate, b->m->acts.norm,
                                param(b, places(b)->router.weight), a->probs, a->lse, a->expert,
                                a->gate, a->group_counts, s->scratch, &b->moe);
 }
@@ -122,15 +115,16 @@ swt_status op_call_dispatch_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_dispatch_forward(&b->m->ctx, s->send, s->send_counts, block(b)->h, a->expert,
+    return swt_dispatch_forward(&b->m->ctx, s->slots, s->send_counts, b->m->acts.norm, a->expert,
                                 a->slot, a->kept, &b->moe, 0);
 }
 
 swt_status op_call_dispatch_backward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_dispatch_backward(&b->m->ctx, b->m->acts.dh, b->m->acts.send, a->expert, a->slot,
-                                 &b->moe);
+    swt_shared_acts *s = &b->m->acts;
+    return swt_dispatch_backward(&b->m->ctx, s->dh, s->dgate, s->slots, s->dot, a->expert, a->gate,
+                                 a->slot, &b->moe);
 }
 
 swt_status op_call_experts_forward(const op_case *k) {
@@ -146,9 +140,10 @@ swt_status op_call_experts_backward_input(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_input(&b->m->ctx, s->expert_dx, s->dhidden_experts, s->expert_y,
-                                      a->hidden, param(b, places(b)->wi.weight),
-                                      param(b, places(b)->wo.weight), a->slot_counts, &b->moe);
+    return swt_experts_backward_input(&b->m->ctx, s->expert_dx, s->dhidden_experts, s->expert_dot,
+                                      s->expert_y, a->hidden, param(b, places(b)->wi.weight),
+                                      param(b, places(b)->wo.weight), param(b, places(b)->wo.bias),
+                                      a->slot_counts, &b->moe);
 }
 
 swt_status op_call_experts_backward_weight(const op_case *k) {
@@ -164,15 +159,15 @@ swt_status op_call_experts_backward_weight(const op_case *k) {
 swt_status op_call_combine_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_combine_forward(&b->m->ctx, b->m->acts.x, block(b)->mid, a->recv, block(b)->h,
-                               a->expert, a->gate, a->slot, &b->moe, 0);
+    return swt_combine_forward(&b->m->ctx, b->m->acts.x, block(b)->mid, b->m->acts.slots,
+                               b->m->acts.norm, a->expert, a->gate, a->slot, &b->moe, 0);
 }
 
 swt_status op_call_combine_backward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_combine_backward(&b->m->ctx, s->send, s->dgate, s->dh, s->dx, a->recv, block(b)->h,
+    return swt_combine_backward(&b->m->ctx, s->slots, s->dgate, s->dh, s->dx, b->m->acts.norm,
                                 a->expert, a->gate, a->slot, &b->moe);
 }
 

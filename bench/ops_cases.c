@@ -53,10 +53,10 @@ static void add_dense(list *t) {
     const swt_block_acts *a = &m->blocks[0];
     const double N = (double)b->moe.N, C = (double)b->moe.C, V = (double)m->dims.V;
     const int64_t HD = m->dims.H * m->dims.D;
-    add_linear(t, &at->qkv, a->u, a->qkv, b->moe.C, 3 * HD);
+    add_linear(t, &at->qkv, m->acts.norm, a->qkv, b->moe.C, 3 * HD);
     add_linear(t, &at->o, a->att, a->mid, HD, b->moe.C);
     add_linear(t, &m->params.head, m->acts.norm, m->acts.logits, b->moe.C, m->dims.V);
-    add_linear(t, &at->wi, a->h, a->moe.hidden, b->moe.C, b->moe.F);
+    add_linear(t, &at->wi, m->acts.norm, a->moe.hidden, b->moe.C, b->moe.F);
     add_linear(t, &at->wo, a->moe.hidden, m->acts.dh, b->moe.F, b->moe.C);
     char shape[40];
     snprintf(shape, sizeof shape, "%.0fx%.0f", N, C);

@@ -73,17 +73,18 @@ TIMED(dispatch_forward, clock->phase,
        const int32_t *slot, const int32_t *kept, const swt_moe_dims *dims, int64_t first_slot),
       (c, send, send_counts, h, expert, slot, kept, dims, first_slot))
 TIMED(dispatch_backward, clock->phase,
-      (const swt_ctx *c, void *dh, const void *dsend, const int32_t *expert, const int32_t *slot,
-       const swt_moe_dims *dims),
-      (c, dh, dsend, expert, slot, dims))
+      (const swt_ctx *c, void *dh, float *dgate, const void *dsend, const float *dot,
+       const int32_t *expert, const float *gate, const int32_t *slot, const swt_moe_dims *dims),
+      (c, dh, dgate, dsend, dot, expert, gate, slot, dims))
 TIMED(experts_forward, clock->phase,
       (const swt_ctx *c, void *y, void *hidden, const void *x, const void *wi, const void *bi,
        const void *wo, const void *bo, const int32_t *counts, const swt_moe_dims *dims),
       (c, y, hidden, x, wi, bi, wo, bo, counts, dims))
 TIMED(experts_backward_input, clock->phase,
-      (const swt_ctx *c, void *dx, void *dhidden, const void *dy, const void *hidden,
-       const void *wi, const void *wo, const int32_t *counts, const swt_moe_dims *dims),
-      (c, dx, dhidden, dy, hidden, wi, wo, counts, dims))
+      (const swt_ctx *c, void *dx, void *dhidden, float *dot, const void *dy, const void *hidden,
+       const void *wi, const void *wo, const void *bo, const int32_t *counts,
+       const swt_moe_dims *dims),
+      (c, dx, dhidden, dot, dy, hidden, wi, wo, bo, counts, dims))
 TIMED(experts_backward_weight, clock->phase,
       (const swt_ctx *c, float *dwi, float *dbi, float *dwo, float *dbo, const void *x,
        const void *hidden, const void *dhidden, const void *dy, const int32_t *counts,
@@ -95,10 +96,9 @@ TIMED(combine_forward, clock->phase,
        int64_t first_slot),
       (c, y, residual, recv, h, expert, gate, slot, dims, first_slot))
 TIMED(combine_backward, clock->phase,
-      (const swt_ctx *c, void *drecv, float *dgate, void *dh, const void *dy, const void *recv,
-       const void *h, const int32_t *expert, const float *gate, const int32_t *slot,
-       const swt_moe_dims *dims),
-      (c, drecv, dgate, dh, dy, recv, h, expert, gate, slot, dims))
+      (const swt_ctx *c, void *drecv, float *dgate, void *dh, const void *dy, const void *h,
+       const int32_t *expert, const float *gate, const int32_t *slot, const swt_moe_dims *dims),
+      (c, drecv, dgate, dh, dy, h, expert, gate, slot, dims))
 TIMED(state_advance, clock->phase, (const swt_ctx *c, const swt_schedule *schedule), (c, schedule))
 TIMED(count_targets, clock->phase,
       (const swt_ctx *c, int64_t *count, const int32_t *targets, int64_t n), (c, count, targets, n))

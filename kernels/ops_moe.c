@@ -140,19 +140,22 @@ swt_status swt_dispatch_forward(const swt_ctx *c, void *send, int32_t *send_coun
     return c->ops->dispatch_forward(c, send, send_counts, h, expert, slot, kept, dims, first_slot);
 }
 
-swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, const void *dsend,
-                                 const int32_t *expert, const int32_t *slot,
-                                 const swt_moe_dims *dims) {
+swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, float *dgate, const void *dsend,
+                                 const float *dot, const int32_t *expert, const float *gate,
+                                 const int32_t *slot, const swt_moe_dims *dims) {
     SWT_TRY(check_dims(dims, "dispatch_backward"));
     const int64_t N = dims->N, C = dims->C, k = dims->k;
     const swt_arg args[] = {
         {"dh", dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
+        {"dgate", dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
         {"dsend", dsend, IN, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
+        {"dot", dot, IN, SWT_F32, SWT_COUNT(dims->E, dims->K)},
         {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
         {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
     };
     SWT_CHECK("dispatch_backward", args);
-    return c->ops->dispatch_backward(c, dh, dsend, expert, slot, dims);
+    return c->ops->dispatch_backward(c, dh, dgate, dsend, dot, expert, gate, slot, dims);
 }
 
 swt_status swt_experts_forward(const swt_ctx *c, void *y, void *hidden, const void *x,
@@ -174,22 +177,26 @@ swt_status swt_experts_forward(const swt_ctx *c, void *y, void *hidden, const vo
     return c->ops->experts_forward(c, y, hidden, x, wi, bi, wo, bo, counts, dims);
 }
 
-swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, const void *dy,
-                                      const void *hidden, const void *wi, const void *wo,
-                                      const int32_t *counts, const swt_moe_dims *dims) {
+swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot,
+                                      const void *dy, const void *hidden, const void *wi,
+                                      const void *wo, const void *bo, const int32_t *counts,
+                                      const swt_moe_dims *dims) {
     SWT_TRY(check_dims(dims, "experts_backward_input"));
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
     const swt_arg args[] = {
         {"dx", dx, OUT, SWT_ACT, SWT_COUNT(El, P, K, C)},
         {"dhidden", dhidden, OUT, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"dot", dot, OUT, SWT_F32, SWT_COUNT(El, P, K)},
         {"dy", dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
         {"hidden", hidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
         {"wi", wi, IN, SWT_ACT, SWT_COUNT(El, F, C)},
         {"wo", wo, IN, SWT_ACT, SWT_COUNT(El, C, F)},
+        {"bo", bo, IN | MAYBE, SWT_ACT, SWT_COUNT(El, C)},
         {"counts", counts, IN, SWT_I32, SWT_COUNT(El, P)},
     };
     SWT_CHECK("experts_backward_input", args);
-    return c->ops->experts_backward_input(c, dx, dhidden, dy, hidden, wi, wo, counts, dims);
+    return c->ops->experts_backward_input(c, dx, dhidden, dot, dy, hidden, wi, wo, bo, counts,
+                                          dims);
 }
 
 swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo,
@@ -238,22 +245,20 @@ swt_status swt_combine_forward(const swt_ctx *c, void *y, const void *residual, 
 }
 
 swt_status swt_combine_backward(const swt_ctx *c, void *drecv, float *dgate, void *dh,
-                                const void *dy, const void *recv, const void *h,
-                                const int32_t *expert, const float *gate, const int32_t *slot,
-                                const swt_moe_dims *dims) {
+                                const void *dy, const void *h, const int32_t *expert,
+                                const float *gate, const int32_t *slot, const swt_moe_dims *dims) {
     SWT_TRY(check_dims(dims, "combine_backward"));
-    const int64_t N = dims->N, C = dims->C, k = dims->k, slots = SWT_COUNT(dims->E, dims->K, C);
+    const int64_t N = dims->N, C = dims->C, k = dims->k;
     const swt_arg args[] = {
-        {"drecv", drecv, OUT, SWT_ACT, slots},
+        {"drecv", drecv, OUT, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
         {"dgate", dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
         {"dh", dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
         {"dy", dy, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"recv", recv, IN, SWT_ACT, slots},
         {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
         {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
         {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
         {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
     };
     SWT_CHECK("combine_backward", args);
-    return c->ops->combine_backward(c, drecv, dgate, dh, dy, recv, h, expert, gate, slot, dims);
+    return c->ops->combine_backward(c, drecv, dgate, dh, dy, h, expert, gate, slot, dims);
 }

@@ -236,10 +236,14 @@ SWT_MUST_CHECK swt_status swt_dispatch_forward(const swt_ctx *c, void *send, int
                                                const int32_t *slot, const int32_t *kept,
                                                const swt_moe_dims *dims, int64_t first_slot);
 
-/* dh[n] += dsend[expert[n], slot[n]] for kept tokens.  Shapes: dh (N, C), dsend (E, K, C). */
-SWT_MUST_CHECK swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, const void *dsend,
-                                                const int32_t *expert, const int32_t *slot,
-                                                const swt_moe_dims *dims);
+/* For kept tokens: dh[n] += dsend[expert[n], slot[n]], and the gradient of the gate that
+ * swt_combine_backward left out: dgate[n] = dot[expert[n], slot[n]] / gate[n], dot of
+ * swt_experts_backward_input. Other tokens keep theirs. Shapes: dh (N, C), dgate, gate, expert,
+ * slot (N, k), dsend (E, K, C), dot (E, K); dgate, gate, dot F32. */
+SWT_MUST_CHECK swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, float *dgate,
+                                                const void *dsend, const float *dot,
+                                                const int32_t *expert, const float *gate,
+                                                const int32_t *slot, const swt_moe_dims *dims);
 
 /* The experts' feed-forward, for each (local expert j, source rank p) over its counts[j, p]
  * occupied slots: hidden = ReLU(x wi[j]^T + bi[j]);  y = hidden wo[j]^T + bo[j]. Shapes: y, x (El,
@@ -250,10 +254,12 @@ SWT_MUST_CHECK swt_status swt_experts_forward(const swt_ctx *c, void *y, void *h
                                               const void *wo, const void *bo, const int32_t *counts,
                                               const swt_moe_dims *dims);
 
-/* dhidden = (dy wo[j]) [hidden > 0];  dx = dhidden wi[j].  Shapes as above. */
+/* dhidden = (dy wo[j]) [hidden > 0];  dx = dhidden wi[j];  dot = dhidden . hidden + dy . bo[j],
+ * which is dy . y (the mask takes nothing away: hidden is 0 there): the gate's gradient without the
+ * outputs y. Shapes as above, dot (El, P, K) F32. Source of dot: Guo et al. 2025 (SonicMoE). */
 SWT_MUST_CHECK swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden,
-                                                     const void *dy, const void *hidden,
-                                                     const void *wi, const void *wo,
+                                                     float *dot, const void *dy, const void *hidden,
+                                                     const void *wi, const void *wo, const void *bo,
                                                      const int32_t *counts,
                                                      const swt_moe_dims *dims);
 
@@ -282,13 +288,15 @@ SWT_MUST_CHECK swt_status swt_combine_forward(const swt_ctx *c, void *y, const v
 
 /* drecv[expert[n], slot[n]] = s[n] dy[n] for kept tokens (other slots keep what they hold);
  * dgate[n] = dy[n] . o[n] (scale) or dy[n] . o[n] / gate[n] (unit), 0 where o[n] is 0 by
- * definition; dh[n] = s[n] dy[n] for a dropped token with gated_input, else 0. Shapes: drecv, recv
- * (E, K, C), dgate (N, k) F32, dh, dy, h (N, C). The residual's gradient is dy.  */
+ * definition. Written here for tokens that are not kept; for a kept one o[n] is the expert's output
+ * and no longer there: with what the expert gets, (s dy) . o = gate dgate in both cases, so the
+ * expert forms it (swt_experts_backward_input) and swt_dispatch_backward divides. dh[n] = s[n]
+ * dy[n] for a dropped token with gated_input, else 0. Shapes: drecv (E, K, C), dgate (N, k) F32,
+ * dh, dy, h (N, C). The residual's gradient is dy.  */
 SWT_MUST_CHECK swt_status swt_combine_backward(const swt_ctx *c, void *drecv, float *dgate,
-                                               void *dh, const void *dy, const void *recv,
-                                               const void *h, const int32_t *expert,
-                                               const float *gate, const int32_t *slot,
-                                               const swt_moe_dims *dims);
+                                               void *dh, const void *dy, const void *h,
+                                               const int32_t *expert, const float *gate,
+                                               const int32_t *slot, const swt_moe_dims *dims);
 
 /* ------------------------------------------------------------------ gradients and the update */
 

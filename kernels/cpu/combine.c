@@ -13,21 +13,26 @@ typedef struct combine_args {
     float *dh;
     const float *residual; /* forward */
     const float *dy;       /* backward */
-    const float *recv, *h;
+    const float *recv;     /* forward */
+    const float *h;
     const int32_t *expert;
     const float *gate;
     const int32_t *slot;
     int64_t first_slot;
 } combine_args;
 
-/* Where an expert's output for this item is, or would have been: NULL where o is 0 by definition or
- * comes in another round. */
+/* The output of an item that is not kept: NULL where it is 0 by definition. */
+static const float *dropped_output_of(const combine_args *a, int64_t item) {
+    const swt_moe_dims *d = a->d;
+    const bool gated = a->expert[item] >= 0 && d->dropped_output == SWT_DROPPED_GATED_INPUT;
+    return gated ? a->h + item / d->k * d->C : NULL;
+}
+
+/* Where the output of this item is: NULL where it is 0 by definition or comes in another round. */
 static const float *output_of(const combine_args *a, int64_t item) {
     const swt_moe_dims *d = a->d;
-    if (a->expert[item] < 0)
-        return NULL;
     if (a->slot[item] < 0)
-        return d->dropped_output == SWT_DROPPED_GATED_INPUT ? a->h + item / d->k * d->C : NULL;
+        return dropped_output_of(a, item);
     const int64_t slot = a->slot[item] - a->first_slot;
     return slot >= 0 && slot < d->K ? a->recv + (a->expert[item] * d->K + slot) * d->C : NULL;
 }
@@ -80,24 +85,25 @@ static swt_status backward_part(const void *args, int64_t part) {
     const int64_t first = part * TOKENS, end = swt_min(first + TOKENS, a->d->N);
     memset(a->dh + first * C, 0, (size_t)((end - first) * C) * sizeof(float));
     for (int64_t item = first * k; item < end * k; item++) {
-        const float *o = output_of(a, item), *dy = a->dy + item / k * C;
+        const float *dy = a->dy + item / k * C, s = scale_of(a, item);
+        if (a->slot[item] >= 0) {
+            vec->scale(a->drecv + (a->expert[item] * K + a->slot[item]) * C, dy, s, C);
+            continue;
+        }
+        const float *o = dropped_output_of(a, item);
         a->dgate[item] = 0.0f;
         if (!o)
             continue;
         const float dot = vec->dot(dy, o, C);
         a->dgate[item] = a->d->gate == SWT_GATE_SCALE ? dot : dot / a->gate[item];
-        if (a->slot[item] >= 0)
-            vec->scale(a->drecv + (a->expert[item] * K + a->slot[item]) * C, dy, scale_of(a, item),
-                       C);
-        else
-            vec->axpy(a->dh + item / k * C, dy, scale_of(a, item), C);
+        vec->axpy(a->dh + item / k * C, dy, s, C);
     }
     return SWT_OK;
 }
 
 swt_status swt_cpu_combine_backward(const swt_ctx *c, void *drecv, float *dgate, void *dh,
-                                    const void *dy, const void *recv, const void *h,
-                                    const int32_t *expert, const float *gate, const int32_t *slot,
+                                    const void *dy, const void *h, const int32_t *expert,
+                                    const float *gate, const int32_t *slot,
                                     const swt_moe_dims *dims) {
     const combine_args a = {.c = c,
                             .d = dims,
@@ -105,7 +111,6 @@ swt_status swt_cpu_combine_backward(const swt_ctx *c, void *drecv, float *dgate,
                             .dgate = dgate,
                             .dh = dh,
                             .dy = dy,
-                            .recv = recv,
                             .h = h,
                             .expert = expert,
                             .gate = gate,

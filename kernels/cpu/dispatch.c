@@ -10,6 +10,8 @@ typedef struct dispatch_args {
     const swt_moe_dims *d;
     float *to;
     const float *from;
+    float *dgate;            /* backward */
+    const float *dot, *gate; /* backward */
     const int32_t *expert, *slot;
     int64_t first_slot;
 } dispatch_args;
@@ -48,17 +50,27 @@ static swt_status backward_part(const void *args, int64_t part) {
     const swt_vec *vec = swt_cpu_vec(a->c);
     const int64_t C = a->d->C, K = a->d->K, k = a->d->k;
     const int64_t end = swt_min((part + 1) * TOKENS, a->d->N) * k;
-    for (int64_t item = part * TOKENS * k; item < end; item++)
-        if (a->slot[item] >= 0)
-            vec->axpy(a->to + item / k * C, a->from + (a->expert[item] * K + a->slot[item]) * C,
-                      1.0f, C);
+    for (int64_t item = part * TOKENS * k; item < end; item++) {
+        const int64_t at = a->expert[item] * K + a->slot[item];
+        if (a->slot[item] < 0)
+            continue;
+        vec->axpy(a->to + item / k * C, a->from + at * C, 1.0f, C);
+        a->dgate[item] = a->dot[at] / a->gate[item];
+    }
     return SWT_OK;
 }
 
-swt_status swt_cpu_dispatch_backward(const swt_ctx *c, void *dh, const void *dsend,
-                                     const int32_t *expert, const int32_t *slot,
-                                     const swt_moe_dims *dims) {
-    const dispatch_args a = {
-        .c = c, .d = dims, .to = dh, .from = dsend, .expert = expert, .slot = slot};
+swt_status swt_cpu_dispatch_backward(const swt_ctx *c, void *dh, float *dgate, const void *dsend,
+                                     const float *dot, const int32_t *expert, const float *gate,
+                                     const int32_t *slot, const swt_moe_dims *dims) {
+    const dispatch_args a = {.c = c,
+                             .d = dims,
+                             .to = dh,
+                             .from = dsend,
+                             .dgate = dgate,
+                             .dot = dot,
+                             .gate = gate,
+                             .expert = expert,
+                             .slot = slot};
     return swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), backward_part, &a);
 }

@@ -13,10 +13,8 @@ swt_status swt_attention_layer_forward(swt_model *m, const swt_pass *pass, int64
     swt_block_acts *a = &m->blocks[l];
     const int64_t N = pass->B * pass->T, HD = d->H * d->D;
     const swt_attention_dims dims = attention_dims(m, pass);
-    SWT_TRY(swt_norm_forward(c, a->u, a->u_mean, a->u_rstd, a->x,
-                             swt_at(m->param, at->attn_norm.weight),
-                             swt_at(m->param, at->attn_norm.bias), N, d->C, d->norm_eps));
-    SWT_TRY(swt_linear_forward(c, a->qkv, a->u, swt_at(m->param, at->qkv.weight),
+    SWT_TRY(swt_model_norm(m, &at->attn_norm, a->x, N));
+    SWT_TRY(swt_linear_forward(c, a->qkv, m->acts.norm, swt_at(m->param, at->qkv.weight),
                                swt_at(m->param, at->qkv.bias), NULL, N, d->C, 3 * HD,
                                SWT_EPILOGUE_NONE));
     SWT_TRY(swt_attention_forward(c, a->att, a->lse, a->qkv, &dims));
@@ -38,13 +36,11 @@ swt_status swt_attention_layer_backward(swt_model *m, const swt_pass *pass, int6
     SWT_TRY(swt_linear_backward_input(c, s->datt, s->dx, swt_at(m->param, at->o.weight), NULL, N,
                                       HD, d->C));
     SWT_TRY(swt_attention_backward(c, s->dqkv, s->datt, a->att, a->lse, a->qkv, &dims));
+    SWT_TRY(swt_model_norm(m, &at->attn_norm, a->x, N));
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->qkv.weight),
-                                       swt_at(m->grad, at->qkv.bias), s->dqkv, a->u, N, d->C,
+                                       swt_at(m->grad, at->qkv.bias), s->dqkv, s->norm, N, d->C,
                                        3 * HD, 0));
     SWT_TRY(swt_linear_backward_input(c, s->dh, s->dqkv, swt_at(m->param, at->qkv.weight), NULL, N,
                                       d->C, 3 * HD));
-    return swt_norm_backward(c, s->dx, swt_at(m->grad, at->attn_norm.weight),
-                             swt_at(m->grad, at->attn_norm.bias), s->dh, s->dx, a->x, a->u_mean,
-                             a->u_rstd, swt_at(m->param, at->attn_norm.weight), s->scratch, N, d->C,
-                             0);
+    return swt_model_norm_backward(m, &at->attn_norm, a->x, s->dx, N);
 }

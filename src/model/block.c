@@ -7,7 +7,7 @@ static swt_status dense_forward(swt_model *m, int64_t N, int64_t l, void *y) {
     const swt_dims *d = &m->dims;
     const swt_layer_places *at = &m->params.layers[l];
     swt_block_acts *a = &m->blocks[l];
-    SWT_TRY(swt_linear_forward(c, a->hidden, a->h, swt_at(m->param, at->wi.weight),
+    SWT_TRY(swt_linear_forward(c, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
                                swt_at(m->param, at->wi.bias), NULL, N, d->C, d->F,
                                SWT_EPILOGUE_RELU));
     return swt_linear_forward(c, y, a->hidden, swt_at(m->param, at->wo.weight),
@@ -15,7 +15,7 @@ static swt_status dense_forward(swt_model *m, int64_t N, int64_t l, void *y) {
                               SWT_EPILOGUE_NONE);
 }
 
-/* acts.dx holds d y; acts.dh becomes d h. */
+/* acts.dx holds d y, acts.norm h; acts.dh becomes d h. */
 static swt_status dense_backward(swt_model *m, int64_t N, int64_t l) {
     const swt_ctx *c = &m->ctx;
     const swt_dims *d = &m->dims;
@@ -28,7 +28,7 @@ static swt_status dense_backward(swt_model *m, int64_t N, int64_t l) {
     SWT_TRY(swt_linear_backward_input(c, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
                                       a->hidden, N, d->F, d->C));
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->wi.weight),
-                                       swt_at(m->grad, at->wi.bias), s->dhidden, a->h, N, d->C,
+                                       swt_at(m->grad, at->wi.bias), s->dhidden, s->norm, N, d->C,
                                        d->F, 0));
     return swt_linear_backward_input(c, s->dh, s->dhidden, swt_at(m->param, at->wi.weight), NULL, N,
                                      d->C, d->F);
@@ -41,30 +41,23 @@ static void *output_of(swt_model *m, int64_t l) {
 }
 
 swt_status swt_block_forward(swt_model *m, const swt_pass *pass, int64_t l) {
-    const swt_layer_places *at = &m->params.layers[l];
-    swt_block_acts *a = &m->blocks[l];
     const int64_t N = pass->B * pass->T;
     SWT_TRY(swt_attention_layer_forward(m, pass, l));
-    SWT_TRY(swt_norm_forward(&m->ctx, a->h, a->h_mean, a->h_rstd, a->mid,
-                             swt_at(m->param, at->ffn_norm.weight),
-                             swt_at(m->param, at->ffn_norm.bias), N, m->dims.C, m->dims.norm_eps));
+    SWT_TRY(swt_model_norm(m, &m->params.layers[l].ffn_norm, m->blocks[l].mid, N));
     if (swt_is_sparse(&m->dims, l))
         return swt_moe_forward(m, pass, l, output_of(m, l));
     return dense_forward(m, N, l, output_of(m, l));
 }
 
 swt_status swt_block_backward(swt_model *m, const swt_pass *pass, int64_t l) {
-    const swt_layer_places *at = &m->params.layers[l];
-    swt_block_acts *a = &m->blocks[l];
-    swt_shared_acts *s = &m->acts;
+    const swt_place *norm = &m->params.layers[l].ffn_norm;
+    const void *mid = m->blocks[l].mid;
     const int64_t N = pass->B * pass->T;
+    SWT_TRY(swt_model_norm(m, norm, mid, N));
     if (swt_is_sparse(&m->dims, l))
         SWT_TRY(swt_moe_backward(m, pass, l));
     else
         SWT_TRY(dense_backward(m, N, l));
-    SWT_TRY(swt_norm_backward(&m->ctx, s->dx, swt_at(m->grad, at->ffn_norm.weight),
-                              swt_at(m->grad, at->ffn_norm.bias), s->dh, s->dx, a->mid, a->h_mean,
-                              a->h_rstd, swt_at(m->param, at->ffn_norm.weight), s->scratch, N,
-                              m->dims.C, 0));
+    SWT_TRY(swt_model_norm_backward(m, norm, mid, m->acts.dx, N));
     return swt_attention_layer_backward(m, pass, l);
 }

@@ -16,8 +16,9 @@ double swt_expert_flops_per_slot(const swt_dims *d);
  * over all micro-batches and layers. */
 double swt_step_flops(const swt_dims *d, double slots);
 
-/* Bytes that this rank sends to others in a step: the four exchanges of every sparse layer and
- * turn. */
+/* Bytes that this rank sends to others in the exchanges of a step. For every sparse layer and turn:
+ * slots out and back, forward and backward; a count for each block out; a number for each slot
+ * back, for the gate's gradient. */
 double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist, int64_t K);
 
 #endif

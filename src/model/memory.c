@@ -50,7 +50,6 @@ static void take_moe(walk *w, swt_moe_acts *a) {
     a->slot_counts = take(w, SWT_ARENA_ACT, SWT_I32, dist->El * dist->P);
     a->x = take(w, SWT_ARENA_ACT, act, rows * d->C);
     a->hidden = take(w, SWT_ARENA_ACT, act, rows * d->F);
-    a->recv = take(w, SWT_ARENA_ACT, act, d->E * w->m->K * d->C);
 }
 
 static void take_block(walk *w, swt_block_acts *a, bool sparse) {
@@ -58,16 +57,10 @@ static void take_block(walk *w, swt_block_acts *a, bool sparse) {
     const int64_t N = d->B * d->T;
     const swt_dtype act = w->m->ctx.dtype;
     a->x = take(w, SWT_ARENA_ACT, act, N * d->C);
-    a->u = take(w, SWT_ARENA_ACT, act, N * d->C);
-    a->u_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);
-    a->u_rstd = take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->qkv = take(w, SWT_ARENA_ACT, act, N * 3 * d->H * d->D);
     a->lse = take(w, SWT_ARENA_ACT, SWT_F32, N * d->H);
     a->att = take(w, SWT_ARENA_ACT, act, N * d->H * d->D);
     a->mid = take(w, SWT_ARENA_ACT, act, N * d->C);
-    a->h = take(w, SWT_ARENA_ACT, act, N * d->C);
-    a->h_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);
-    a->h_rstd = take(w, SWT_ARENA_ACT, SWT_F32, N);
     if (sparse)
         take_moe(w, &a->moe);
     else
@@ -102,6 +95,8 @@ static void take_backward(walk *w) {
         a->dgate = take(w, SWT_ARENA_ACT, SWT_F32, N);
         a->dhidden_experts = take(w, SWT_ARENA_ACT, act, rows * d->F);
         a->expert_dx = take(w, SWT_ARENA_COMM, act, rows * d->C);
+        a->dot = take(w, SWT_ARENA_COMM, SWT_F32, d->E * w->m->K);
+        a->expert_dot = take(w, SWT_ARENA_COMM, SWT_F32, rows);
     }
 }
 
@@ -125,7 +120,7 @@ static void take_acts(walk *w) {
     m->ctx.state = take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
     if (swt_sparse_layers(d) > 0) {
         a->send_counts = take(w, SWT_ARENA_COMM, SWT_I32, d->E);
-        a->send = take(w, SWT_ARENA_COMM, act, d->E * m->K * d->C);
+        a->slots = take(w, SWT_ARENA_COMM, act, d->E * m->K * d->C);
         a->expert_y = take(w, SWT_ARENA_COMM, act, rows * d->C);
     }
     if (m->training)

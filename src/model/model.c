@@ -2,6 +2,21 @@
  * back. */
 #include "model/model.h"
 
+swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x, int64_t N) {
+    swt_shared_acts *s = &m->acts;
+    return swt_norm_forward(&m->ctx, s->norm, s->norm_mean, s->norm_rstd, x,
+                            swt_at(m->param, at->weight), swt_at(m->param, at->bias), N, m->dims.C,
+                            m->dims.norm_eps);
+}
+
+swt_status swt_model_norm_backward(swt_model *m, const swt_place *at, const void *x,
+                                   const void *dresidual, int64_t N) {
+    swt_shared_acts *s = &m->acts;
+    return swt_norm_backward(&m->ctx, s->dx, swt_at(m->grad, at->weight), swt_at(m->grad, at->bias),
+                             s->dh, dresidual, x, s->norm_mean, s->norm_rstd,
+                             swt_at(m->param, at->weight), s->scratch, N, m->dims.C, 0);
+}
+
 swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
     const swt_ctx *c = &m->ctx;
     const swt_dims *d = &m->dims;
@@ -12,9 +27,7 @@ swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
                                   pass->tokens, N, d->C, d->V));
     for (int64_t l = 0; l < d->L; l++)
         SWT_TRY(swt_block_forward(m, pass, l));
-    SWT_TRY(swt_norm_forward(c, s->norm, s->norm_mean, s->norm_rstd, s->x,
-                             swt_at(m->param, p->final_norm.weight),
-                             swt_at(m->param, p->final_norm.bias), N, d->C, d->norm_eps));
+    SWT_TRY(swt_model_norm(m, &p->final_norm, s->x, N));
     return swt_linear_forward(c, s->logits, s->norm, swt_at(m->param, p->head.weight),
                               swt_at(m->param, p->head.bias), NULL, N, d->C, d->V,
                               SWT_EPILOGUE_NONE);
@@ -38,10 +51,7 @@ static swt_status head_backward(swt_model *m, int64_t N) {
                                        d->V, 0));
     SWT_TRY(swt_linear_backward_input(c, s->dh, s->logits, swt_at(m->param, p->head.weight), NULL,
                                       N, d->C, d->V));
-    return swt_norm_backward(c, s->dx, swt_at(m->grad, p->final_norm.weight),
-                             swt_at(m->grad, p->final_norm.bias), s->dh, NULL, s->x, s->norm_mean,
-                             s->norm_rstd, swt_at(m->param, p->final_norm.weight), s->scratch, N,
-                             d->C, 0);
+    return swt_model_norm_backward(m, &p->final_norm, s->x, NULL, N);
 }
 
 swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {

@@ -21,29 +21,27 @@ typedef struct swt_moe_acts {
     int32_t *group_counts; /* (G, E) */
     int32_t *slot_counts;  /* (El, P) occupied slots of this rank's experts */
     void *x, *hidden;      /* (El, P, K, C), (El, P, K, F) */
-    void *recv;            /* (E, K, C) the experts' answers */
 } swt_moe_acts;
 
-/* What a block keeps. x of the next block is this block's output. */
+/* What a block keeps. x of the next block is this block's output. The normed u = norm(x), input of
+ * q, k and v, and h = norm(mid), input of the feed-forward, are not kept: backward makes them again
+ * (swt_model_norm). */
 typedef struct swt_block_acts {
-    void *x;                /* (N, C) input */
-    void *u;                /* (N, C) normed */
-    float *u_mean, *u_rstd; /* (N) */
-    void *qkv;              /* (N, 3 H D) */
-    float *lse;             /* (B, H, T) */
-    void *att;              /* (N, H D) */
-    void *mid;              /* (N, C) after attention */
-    void *h;                /* (N, C) normed: router and expert input */
-    float *h_mean, *h_rstd; /* (N) */
-    void *hidden;           /* (N, F), dense layers */
-    swt_moe_acts moe;       /* sparse layers */
+    void *x;          /* (N, C) input */
+    void *qkv;        /* (N, 3 H D) */
+    float *lse;       /* (B, H, T) */
+    void *att;        /* (N, H D) */
+    void *mid;        /* (N, C) after attention */
+    void *hidden;     /* (N, F), dense layers */
+    swt_moe_acts moe; /* sparse layers */
 } swt_block_acts;
 
 /* Buffers that the layers share, one after another. */
 typedef struct swt_shared_acts {
     int32_t *tokens, *targets, *routed; /* (turns, N) the rank's part of the global batch */
-    void *x, *norm;                     /* (N, C) output of the last block, normed */
-    float *norm_mean, *norm_rstd;       /* (N) */
+    void *x;                            /* (N, C) output of the last block */
+    void *norm;                         /* (N, C) the normed of the newest swt_model_norm */
+    float *norm_mean, *norm_rstd;       /* (N) its statistics */
     void *logits;                       /* (N, V), overwritten by their gradient */
     double *stats;                      /* (turns, swt_stats_count) */
     /* backward only */
@@ -54,9 +52,11 @@ typedef struct swt_shared_acts {
     void *dhidden_experts; /* (El, P, K, F) */
     /* messages */
     int32_t *send_counts; /* (E) */
-    void *send;           /* (E, K, C) */
+    void *slots;          /* (E, K, C) of the source: what it sends, then what comes back */
     void *expert_y;       /* (El, P, K, C) */
-    void *expert_dx;      /* (El, P, K, C) */
+    void *expert_dx;      /* (El, P, K, C), backward only, as are the two below */
+    float *dot;           /* (E, K) */
+    float *expert_dot;    /* (El, P, K) */
     void *scratch;
 } swt_shared_acts;
 
@@ -124,8 +124,16 @@ SWT_MUST_CHECK swt_status swt_model_loss(swt_model *m, const swt_pass *pass, boo
  * > 1 added to m->sum. Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_backward(swt_model *m, const swt_pass *pass);
 
-/* ---- the parts, in the order of a token's way (attention.c, moe.c, block.c) */
+/* ---- the parts, in the order of a token's way (model.c, attention.c, moe.c, block.c) */
 
+/* acts.norm = norm(x), with its statistics: of one norm at a time. In backward again, to the bit,
+ * before whatever reads them. */
+SWT_MUST_CHECK swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x,
+                                         int64_t N);
+/* After swt_model_norm of the same x: acts.dh is the gradient of acts.norm, acts.dx becomes that of
+ * x, plus dresidual (NULL, or acts.dx itself). */
+SWT_MUST_CHECK swt_status swt_model_norm_backward(swt_model *m, const swt_place *at, const void *x,
+                                                  const void *dresidual, int64_t N);
 SWT_MUST_CHECK swt_status swt_attention_layer_forward(swt_model *m, const swt_pass *pass,
                                                       int64_t l);
 SWT_MUST_CHECK swt_status swt_attention_layer_backward(swt_model *m, const swt_pass *pass,

@@ -36,15 +36,18 @@ swt_moe_dims swt_pass_moe_dims(const swt_model *m, const swt_pass *pass, int64_t
     };
 }
 
-static size_t block_bytes(const swt_model *m, const swt_moe_dims *dims) {
-    return (size_t)(dims->K * dims->C) * swt_dtype_bytes(m->ctx.dtype);
-}
-
-static swt_status exchange(swt_model *m, const swt_moe_dims *dims, swt_direction direction,
-                           void *receive, const void *send) {
+/* Blocks of `count` elements for each expert and source. */
+static swt_status exchange(swt_model *m, swt_direction direction, void *receive, const void *send,
+                           int64_t count, swt_dtype dtype) {
     const swt_split split = {.first = m->dist->first};
     return swt_comm_all_to_all(&m->dist->experts, direction, receive, send, &split,
-                               block_bytes(m, dims), m->ctx.stream);
+                               (size_t)count * swt_dtype_bytes(dtype), m->ctx.stream);
+}
+
+/* The slots of every block, a row of width C each. */
+static swt_status exchange_slots(swt_model *m, const swt_moe_dims *dims, swt_direction direction,
+                                 void *receive, const void *send) {
+    return exchange(m, direction, receive, send, dims->K * dims->C, m->ctx.dtype);
 }
 
 /* One round: the tokens of slots first_slot .. first_slot + K - 1 travel to their experts and back.
@@ -53,21 +56,19 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
                               int64_t first_slot) {
     const swt_ctx *c = &m->ctx;
     const swt_layer_places *at = &m->params.layers[l];
-    const swt_split split = {.first = m->dist->first};
     swt_block_acts *a = &m->blocks[l];
     swt_moe_acts *moe = &a->moe;
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_dispatch_forward(c, s->send, s->send_counts, a->h, moe->expert, moe->slot,
+    SWT_TRY(swt_dispatch_forward(c, s->slots, s->send_counts, s->norm, moe->expert, moe->slot,
                                  moe->kept, dims, first_slot));
-    SWT_TRY(swt_comm_all_to_all(&m->dist->experts, SWT_TO_OWNERS, moe->slot_counts, s->send_counts,
-                                &split, sizeof(int32_t), c->stream));
-    SWT_TRY(exchange(m, dims, SWT_TO_OWNERS, moe->x, s->send));
+    SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, s->send_counts, 1, SWT_I32));
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, s->slots));
     SWT_TRY(swt_experts_forward(c, s->expert_y, moe->hidden, moe->x,
                                 swt_at(m->param, at->wi.weight), swt_at(m->param, at->wi.bias),
                                 swt_at(m->param, at->wo.weight), swt_at(m->param, at->wo.bias),
                                 moe->slot_counts, dims));
-    SWT_TRY(exchange(m, dims, SWT_TO_SOURCES, moe->recv, s->expert_y));
-    return swt_combine_forward(c, y, a->mid, moe->recv, a->h, moe->expert, moe->gate, moe->slot,
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, s->slots, s->expert_y));
+    return swt_combine_forward(c, y, a->mid, s->slots, s->norm, moe->expert, moe->gate, moe->slot,
                                dims, first_slot);
 }
 
@@ -88,13 +89,13 @@ swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *
     const swt_ctx *c = &m->ctx;
     const swt_layer_places *at = &m->params.layers[l];
     const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
-    swt_block_acts *a = &m->blocks[l];
-    swt_moe_acts *moe = &a->moe;
+    swt_moe_acts *moe = &m->blocks[l].moe;
     double *stats = m->acts.stats + pass->turn * swt_stats_count(&m->dims) +
                     swt_stats_layer(&m->dims, l / m->dims.every);
-    SWT_TRY(swt_router_forward(
-        c, moe->probs, moe->lse, moe->expert, moe->gate, a->h, swt_at(m->param, at->router.weight),
-        swt_at(m->param, at->router.bias), pass->routed, m->acts.scratch, &dims));
+    SWT_TRY(swt_router_forward(c, moe->probs, moe->lse, moe->expert, moe->gate, m->acts.norm,
+                               swt_at(m->param, at->router.weight),
+                               swt_at(m->param, at->router.bias), pass->routed, m->acts.scratch,
+                               &dims));
     SWT_TRY(swt_router_assign(c, moe->slot, moe->kept, moe->group_counts, moe->expert, moe->gate,
                               m->acts.scratch, &dims));
     SWT_TRY(swt_router_losses(c, stats, moe->probs, moe->lse, moe->expert, moe->kept,
@@ -132,25 +133,28 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
     return SWT_OK;
 }
 
-/* acts.dx holds d y (and stays: it is the residual's gradient, too); acts.dh becomes d h. */
+/* acts.dx holds d y (and stays: it is the residual's gradient, too), acts.norm h; acts.dh becomes
+ * d h. */
 swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
     const swt_ctx *c = &m->ctx;
     const swt_layer_places *at = &m->params.layers[l];
     const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
-    swt_block_acts *a = &m->blocks[l];
-    swt_moe_acts *moe = &a->moe;
+    swt_moe_acts *moe = &m->blocks[l].moe;
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_combine_backward(c, s->send, s->dgate, s->dh, s->dx, moe->recv, a->h, moe->expert,
+    SWT_TRY(swt_combine_backward(c, s->slots, s->dgate, s->dh, s->dx, s->norm, moe->expert,
                                  moe->gate, moe->slot, &dims));
-    SWT_TRY(exchange(m, &dims, SWT_TO_OWNERS, s->expert_y, s->send));
-    SWT_TRY(swt_experts_backward_input(c, s->expert_dx, s->dhidden_experts, s->expert_y,
-                                       moe->hidden, swt_at(m->param, at->wi.weight),
-                                       swt_at(m->param, at->wo.weight), moe->slot_counts, &dims));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, s->expert_y, s->slots));
+    SWT_TRY(swt_experts_backward_input(c, s->expert_dx, s->dhidden_experts, s->expert_dot,
+                                       s->expert_y, moe->hidden, swt_at(m->param, at->wi.weight),
+                                       swt_at(m->param, at->wo.weight),
+                                       swt_at(m->param, at->wo.bias), moe->slot_counts, &dims));
     SWT_TRY(expert_gradients(m, pass, &dims, l));
-    SWT_TRY(exchange(m, &dims, SWT_TO_SOURCES, s->send, s->expert_dx));
-    SWT_TRY(swt_dispatch_backward(c, s->dh, s->send, moe->expert, moe->slot, &dims));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, s->expert_dx));
+    SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, s->expert_dot, dims.K, SWT_F32));
+    SWT_TRY(swt_dispatch_backward(c, s->dh, s->dgate, s->slots, s->dot, moe->expert, moe->gate,
+                                  moe->slot, &dims));
     return swt_router_backward(c, s->dh, swt_at(m->grad, at->router.weight),
-                               swt_at(m->grad, at->router.bias), s->dgate, a->h,
+                               swt_at(m->grad, at->router.bias), s->dgate, s->norm,
                                swt_at(m->param, at->router.weight), moe->probs, moe->lse,
                                moe->expert, moe->gate, moe->group_counts, s->scratch, &dims);
 }

@@ -125,7 +125,7 @@ static swt_status dispatch_forward(const swt_ctx *c, void **p, const int64_t *d)
 
 static swt_status dispatch_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_dispatch_backward(c, p[0], p[1], p[2], p[3], &dims);
+    return swt_dispatch_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
 }
 
 static swt_moe_dims expert_dims(const int64_t *d) {
@@ -145,7 +145,8 @@ static swt_status experts_forward(const swt_ctx *c, void **p, const int64_t *d) 
 
 static swt_status experts_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
-    return swt_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
+    return swt_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+                                      &dims);
 }
 
 static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
@@ -161,7 +162,7 @@ static swt_status combine_forward(const swt_ctx *c, void **p, const int64_t *d) 
 
 static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
+    return swt_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
 }
 
 static swt_status state_advance(const swt_ctx *c, void **p, const int64_t *d) {
@@ -213,12 +214,12 @@ static const operation operations[] = {
     {"router_losses", "oiiiii", 3, router_losses, {0}},
     {"router_backward", "ooOiiiiiiiis", 4, router_backward, {0}},
     {"dispatch_forward", "ooiiii", 4, dispatch_forward, {0}},
-    {"dispatch_backward", "oiii", 4, dispatch_backward, {0}},
+    {"dispatch_backward", "ooiiiii", 4, dispatch_backward, {0}},
     {"experts_forward", "ooiiIiIi", 5, experts_forward, {0}},
-    {"experts_backward_input", "ooiiiii", 5, experts_backward_input, {0}},
+    {"experts_backward_input", "oooiiiiIi", 5, experts_backward_input, {0}},
     {"experts_backward_weight", "oOoOiiiii", 5, experts_backward_weight, {0}},
     {"combine_forward", "oiiiiii", 4, combine_forward, {0, 1}},
-    {"combine_backward", "oooiiiiii", 4, combine_backward, {0}},
+    {"combine_backward", "oooiiiii", 4, combine_backward, {0}},
     {"state_advance", "h", 0, state_advance, {0}},
     {"count_targets", "oi", 1, count_targets, {0}},
     {"grad_add", "oi", 1, grad_add, {0}},

@@ -16,7 +16,7 @@ typedef struct exchange_case {
 /* A layer with experts, gates and slots already given; some tokens are not routed, some dropped. */
 typedef struct exchange_tensors {
     swt_moe_dims dims;
-    float *h, *gate, *residual, *recv, *dy;
+    float *h, *gate, *residual, *recv, *dot, *dy;
     int32_t *expert, *slot, *kept, *counts;
 } exchange_tensors;
 
@@ -61,6 +61,7 @@ static exchange_tensors inputs(swt_bed *bed, const exchange_case *c) {
     swt_oracle_router_assign(t.slot, t.kept, t.counts, t.expert, t.gate, &t.dims, 0, 0);
     t.residual = swt_bed_uniform(bed, c->N * c->C, -1, 1);
     t.recv = swt_bed_uniform(bed, c->E * c->capacity * c->C, -1, 1);
+    t.dot = swt_bed_uniform(bed, c->E * c->capacity, -1, 1);
     t.dy = swt_bed_uniform(bed, c->N * c->C, -1, 1);
     return t;
 }
@@ -118,9 +119,17 @@ static void test_dispatch_backward(void **state) {
         const exchange_tensors t = inputs(&bed, &c);
         for (int64_t i = 0; i < c.E * c.capacity; i++) /* slots that nobody may read */
             if (!occupied(&t, i / c.capacity, i % c.capacity))
-                t.recv[i * c.C] = NAN;
+                t.recv[i * c.C] = t.dot[i] = NAN;
         float *dh = swt_bed_copy(&bed, t.residual, c.N * c.C, SWT_F32);
-        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, t.recv, t.expert, t.slot, &t.dims));
+        float *dgate = swt_bed_copy(&bed, t.residual, c.N, SWT_F32);
+        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, dgate, t.recv, t.dot, t.expert,
+                                                t.gate, t.slot, &t.dims));
+        for (int64_t n = 0; n < c.N; n++) {
+            float want = t.residual[n]; /* of a token that is not kept; else one rounding: exact */
+            if (t.slot[n] >= 0)
+                want = t.dot[t.expert[n] * c.capacity + t.slot[n]] / t.gate[n];
+            swt_expect_bytes(&bed, "dgate", &dgate[n], &want, 1, SWT_F32);
+        }
         for (int64_t i = 0; i < c.N * c.C; i++) {
             const int64_t n = i / c.C;
             float want = t.residual[i]; /* one rounding: exact */
@@ -175,8 +184,8 @@ static void combine_backward(swt_bed *bed, const exchange_tensors *t, float **dr
     *drecv = swt_bed_out(bed, d->E * d->K * d->C, SWT_F32);
     *dgate = swt_bed_out(bed, d->N, SWT_F32);
     *dh = swt_bed_out(bed, d->N * d->C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, *drecv, *dgate, *dh, t->dy, t->recv, t->h,
-                                          t->expert, t->gate, t->slot, d));
+    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, *drecv, *dgate, *dh, t->dy, t->h, t->expert,
+                                          t->gate, t->slot, d));
 }
 
 static void combine_backward_check(swt_bed *bed, const exchange_case *c) {
@@ -193,24 +202,31 @@ static void combine_backward_check(swt_bed *bed, const exchange_case *c) {
                                 swt_bed_widen(bed, t.recv, slots * c->C),
                                 swt_bed_widen(bed, t.h, NC), t.expert,
                                 swt_bed_widen(bed, t.gate, c->N), t.slot, &t.dims);
-    /* drecv, dh: one product. dgate: a dot product of C terms of size 1/3, over a gate of 0.1 or
-     * more. */
-    const double dot = sqrt((double)c->C) / 3;
+    /* drecv, dh: one product. */
     swt_expect_close(bed, "dh", dh, want_dh, NC, SWT_UNIT, 1);
-    swt_expect_close(bed, "dgate", dgate, want_dgate, c->N, 4 * sqrt((double)c->C) * SWT_UNIT,
-                     c->gate == SWT_GATE_UNIT ? 3 * dot : dot);
     for (int64_t i = 0; i < slots; i++)
         if (occupied(&t, i / c->capacity, i % c->capacity))
             swt_expect_close(bed, "drecv", drecv + i * c->C, want_drecv + i * c->C, c->C, SWT_UNIT,
                              1);
         else
             expect_untouched(bed, "combine backward", drecv + i * c->C, c->C);
-    for (int64_t n = 0; n < c->N; n++)
+    for (int64_t n = 0; n < c->N; n++) {
+        if (t.slot[n] >= 0)
+            expect_untouched(bed, "combine backward", &dgate[n], 1);
         if (t.expert[n] < 0 || (t.slot[n] < 0 && c->dropped_output == SWT_DROPPED_ZERO)) {
             assert_true(dgate[n] == 0);
             for (int64_t i = 0; i < c->C; i++)
                 assert_true(dh[n * c->C + i] == 0);
         }
+    }
+    /* With the experts' part. dgate: a dot product of C terms of size 1/3, over a gate of 0.1 or
+     * more. */
+    swt_oracle_dot(t.dot, drecv, t.recv, slots, c->C);
+    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, t.recv, t.dot, t.expert, t.gate,
+                                           t.slot, &t.dims));
+    const double dot = sqrt((double)c->C) / 3;
+    swt_expect_close(bed, "dgate", dgate, want_dgate, c->N, 4 * sqrt((double)c->C) * SWT_UNIT,
+                     c->gate == SWT_GATE_UNIT ? 3 * dot : dot);
 }
 
 static void test_combine_backward(void **state) {
@@ -303,7 +319,8 @@ static void run_all(swt_bed *bed, const void *what) {
     (void)dispatch(bed, &t, &send_counts);
     (void)combine(bed, c, &t);
     combine_backward(bed, &t, &drecv, &dgate, &dh);
-    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, drecv, t.expert, t.slot, &t.dims));
+    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, drecv, t.dot, t.expert, t.gate,
+                                           t.slot, &t.dims));
 }
 
 static void test_threads(void **state) {

@@ -158,8 +158,12 @@ static void fixture_check(swt_bed *bed, const fixture *f) {
     expect_quoted(bed, "loss", sum + 0.01 * t.stats[0], f->loss);
     float *drecv = swt_bed_out(bed, E * CAPACITY * C, SWT_F32),
           *dgate = swt_bed_out(bed, T, SWT_F32), *dh = swt_bed_out(bed, T * C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, drecv, dgate, dh, dy, buffer, h, t.expert,
-                                          t.gate, t.slot, &t.dims));
+    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, drecv, dgate, dh, dy, h, t.expert, t.gate,
+                                          t.slot, &t.dims));
+    float *dot = swt_bed_in(bed, E * CAPACITY, SWT_F32);
+    swt_oracle_dot(dot, drecv, buffer, E * CAPACITY, C);
+    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, drecv, dot, t.expert, t.gate,
+                                           t.slot, &t.dims));
     t.dims.aux_scale = 0.01;
     double dz[E][T];
     for (int n = 0; n < T; n++) {
@@ -216,12 +220,15 @@ static void trap_4_dropped_tokens(void **state) {
                     *dy = swt_bed_uniform(&bed, N * C, 1, 2);
         float *y = swt_bed_out(&bed, N * C, SWT_F32),
               *drecv = swt_bed_out(&bed, E * 3 * C, SWT_F32),
-              *dgate = swt_bed_out(&bed, N, SWT_F32), *dh = swt_bed_out(&bed, N * C, SWT_F32);
+              *dot = swt_bed_in(&bed, E * 3, SWT_F32), *dgate = swt_bed_out(&bed, N, SWT_F32),
+              *dh = swt_bed_out(&bed, N * C, SWT_F32);
         SWT_BED_RUN(&bed, swt_combine_forward(&bed.ctx, y, residual, recv, t.h, t.expert, t.gate,
                                               t.slot, &t.dims, 0));
-        SWT_BED_RUN(&bed, swt_combine_backward(&bed.ctx, drecv, dgate, dh, dy, recv, t.h, t.expert,
+        SWT_BED_RUN(&bed, swt_combine_backward(&bed.ctx, drecv, dgate, dh, dy, t.h, t.expert,
                                                t.gate, t.slot, &t.dims));
-        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, drecv, t.expert, t.slot, &t.dims));
+        swt_oracle_dot(dot, drecv, recv, E * 3, C);
+        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, dgate, drecv, dot, t.expert, t.gate,
+                                                t.slot, &t.dims));
         for (int n = 0; n < N; n++) {
             const bool same = memcmp(y + n * C, residual + n * C, C * sizeof(float)) == 0;
             assert_true(same == (n >= 3));

@@ -12,7 +12,7 @@ typedef struct experts_case {
 
 typedef struct experts_tensors {
     swt_moe_dims dims;
-    float *x, *wi, *bi, *wo, *bo, *y, *hidden, *dy, *dx, *dhidden;
+    float *x, *wi, *bi, *wo, *bo, *y, *hidden, *dy, *dx, *dhidden, *dot;
     float *dwi, *dbi, *dwo, *dbo;
     int32_t *counts;
 } experts_tensors;
@@ -73,9 +73,10 @@ static experts_tensors backward_input(swt_bed *bed, const experts_case *c) {
     t.dy = swt_bed_uniform(bed, rows * c->C, -1, 1);
     t.dx = swt_bed_out(bed, rows * c->C, SWT_F32);
     t.dhidden = swt_bed_out(bed, rows * c->F, SWT_F32);
+    t.dot = swt_bed_out(bed, rows, SWT_F32);
     poison(t.dy, t.counts, c, c->C);
-    SWT_BED_RUN(bed, swt_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dy, t.hidden, t.wi,
-                                                t.wo, t.counts, &t.dims));
+    SWT_BED_RUN(bed, swt_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
+                                                t.wi, t.wo, t.bo, t.counts, &t.dims));
     return t;
 }
 
@@ -124,6 +125,27 @@ static void forward_check(swt_bed *bed, const experts_case *c) {
     expect_unwritten(bed, "hidden", t.hidden, t.counts, c, c->F);
 }
 
+/* dot is dy . y, with y as the oracle makes it from x. It is made of dhidden and hidden, F pairs of
+ * sums over C, each of size_of(C), and of dy . bo, a sum over C. */
+static void expect_dot(swt_bed *bed, const experts_case *c, const experts_tensors *t, int64_t j,
+                       int64_t p) {
+    const int64_t at = (j * c->P + p) * c->K, n = t->counts[j * c->P + p], FC = c->F * c->C;
+    const double *dy = swt_bed_widen(bed, t->dy + at * c->C, n * c->C);
+    double *hidden = swt_bed_doubles(bed, n * c->F), *y = swt_bed_doubles(bed, n * c->C),
+           *dot = swt_bed_doubles(bed, n);
+    swt_oracle_linear_forward(hidden, swt_bed_widen(bed, t->x + at * c->C, n * c->C),
+                              swt_bed_widen(bed, t->wi + j * FC, FC),
+                              c->bias ? swt_bed_widen(bed, t->bi + j * c->F, c->F) : NULL, NULL, n,
+                              c->C, c->F, true);
+    swt_oracle_linear_forward(y, hidden, swt_bed_widen(bed, t->wo + j * FC, FC),
+                              c->bias ? swt_bed_widen(bed, t->bo + j * c->C, c->C) : NULL, NULL, n,
+                              c->F, c->C, false);
+    for (int64_t i = 0; i < n; i++)
+        dot[i] = swt_inner(dy + i * c->C, y + i * c->C, c->C);
+    swt_expect_close(bed, "dot", t->dot + at, dot, n, 2 * tolerance(c->C) + tolerance(c->F),
+                     size_of(c->C) * size_of(c->C) * size_of(c->F));
+}
+
 static void backward_input_check(swt_bed *bed, const experts_case *c) {
     const experts_tensors t = backward_input(bed, c);
     for (int64_t j = 0; j < c->El; j++)
@@ -142,10 +164,12 @@ static void backward_input_check(swt_bed *bed, const experts_case *c) {
                              tolerance(c->C), size_of(c->C));
             swt_expect_close(bed, "dx", t.dx + at * c->C, dx, n * c->C,
                              tolerance(c->C) + tolerance(c->F), size_of(c->C) * size_of(c->F));
+            expect_dot(bed, c, &t, j, p);
             swt_bed_back_to(bed, mark);
         }
     expect_unwritten(bed, "dx", t.dx, t.counts, c, c->C);
     expect_unwritten(bed, "dhidden", t.dhidden, t.counts, c, c->F);
+    expect_unwritten(bed, "dot", t.dot, t.counts, c, 1);
 }
 
 static void expect_weights(swt_bed *bed, const experts_case *c, const experts_tensors *t, int64_t j,
@@ -257,13 +281,15 @@ static void test_layouts(void **state) {
             assert_int_equal(swt_experts_forward(&one.ctx, s.y, s.hidden, s.x, s.wi, s.bi, s.wo,
                                                  s.bo, s.counts, &s.dims),
                              SWT_OK);
-            assert_int_equal(swt_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dy, s.hidden,
-                                                        s.wi, s.wo, s.counts, &s.dims),
+            assert_int_equal(swt_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dot, s.dy,
+                                                        s.hidden, s.wi, s.wo, s.bo, s.counts,
+                                                        &s.dims),
                              SWT_OK);
             backward_weight(&one, &single, &s, 0);
             swt_expect_bytes(&bed, "y", t.y + at * c.C, s.y, n * c.C, SWT_F32);
             swt_expect_bytes(&bed, "hidden", t.hidden + at * c.F, s.hidden, n * c.F, SWT_F32);
             swt_expect_bytes(&bed, "dx", t.dx + at * c.C, s.dx, n * c.C, SWT_F32);
+            swt_expect_bytes(&bed, "dot", t.dot + at, s.dot, n, SWT_F32);
             swt_expect_bytes(&bed, "dwi", t.dwi + j * FC, s.dwi, FC, SWT_F32);
             swt_expect_bytes(&bed, "dwo", t.dwo + j * FC, s.dwo, FC, SWT_F32);
             swt_expect_bytes(&bed, "dbi", t.dbi + j * c.F, s.dbi, c.F, SWT_F32);
