@@ -12,6 +12,14 @@ double swt_expert_flops_per_slot(const swt_dims *d) {
     return 4.0 * (double)d->C * (double)d->F;
 }
 
+double swt_step_slots(const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const swt_pass full = {.B = d->B, .T = d->T, .training = true};
+    const int64_t sparse = swt_sparse_layers(d);
+    return sparse > 0 ? (double)(sparse * d->M * d->E) * (double)swt_pass_moe_dims(m, &full, 0).K
+                      : 0.0;
+}
+
 double swt_step_flops(const swt_dims *d, double slots) {
     const double tokens = (double)(d->M * d->B * d->T);
     return 3.0 * (tokens * swt_dense_flops_per_token(d) + slots * swt_expert_flops_per_slot(d));

@@ -2,8 +2,7 @@
 #ifndef SWT_MODEL_COST_H
 #define SWT_MODEL_COST_H
 
-#include "model/dims.h"
-#include "model/dist.h"
+#include "model/model.h"
 
 /* FLOPs of one token's forward pass but for the experts: 2 per weight and product, attention over
  * half of T keys on average. */
@@ -11,6 +10,9 @@ double swt_dense_flops_per_token(const swt_dims *d);
 
 /* FLOPs of one slot of an expert in one layer, forward. */
 double swt_expert_flops_per_slot(const swt_dims *d);
+
+/* Expert slots of a training step, filled or not, over all micro-batches and layers. */
+double swt_step_slots(const swt_model *m);
 
 /* FLOPs of a training step (forward and twice that backward) with `slots` occupied expert slots
  * over all micro-batches and layers. */

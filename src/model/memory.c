@@ -109,8 +109,11 @@ static void take_acts(walk *w) {
     a->tokens = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
     a->targets = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
     a->routed = take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
-    for (int64_t l = 0; l < d->L; l++)
+    for (int64_t l = 0; l < d->L; l++) {
+        const size_t before = m->arenas[SWT_ARENA_ACT].used_bytes;
         take_block(w, &m->blocks[l], swt_is_sparse(d, l));
+        m->kept_bytes[swt_is_sparse(d, l)] = m->arenas[SWT_ARENA_ACT].used_bytes - before;
+    }
     a->x = take(w, SWT_ARENA_ACT, act, N * d->C);
     a->norm = take(w, SWT_ARENA_ACT, act, N * d->C);
     a->norm_mean = take(w, SWT_ARENA_ACT, SWT_F32, N);

@@ -71,6 +71,7 @@ typedef struct swt_model {
     swt_memory device_memory;
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
+    size_t kept_bytes[2]; /* of ACT: what a dense, a sparse block keeps for its backward pass */
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *m, *v; /* (params.end) */

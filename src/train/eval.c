@@ -73,37 +73,42 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     return SWT_OK;
 }
 
+static int64_t count_batches(const swt_session *s) {
+    return swt_ceil_div(s->data.valid_windows, s->model.dims.B);
+}
+
+swt_status swt_eval_alloc(const swt_session *s, double **rows) {
+    const int64_t count = count_batches(s);
+    *rows = calloc((size_t)(count * SUM_COUNT + swt_stats_count(&s->model.dims)), sizeof **rows);
+    if (*rows == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for the sums of %lld evaluation batches",
+                        (long long)count);
+    return SWT_OK;
+}
+
 /* All micro-batches, dealt to the ranks like a step's; then the sums in the order of their numbers.
  */
-static swt_status run_split(swt_session *s, bool dropless, double total[SUM_COUNT]) {
-    const int64_t count = swt_ceil_div(s->data.valid_windows, s->model.dims.B);
-    double *sums = calloc((size_t)(count * SUM_COUNT), sizeof *sums);
-    double *stats = calloc((size_t)swt_stats_count(&s->model.dims), sizeof *stats);
-    swt_status status = SWT_OK;
-    if (sums == NULL || stats == NULL)
-        status = SWT_FAIL(MEMORY, "memory: no room for %lld evaluation sums", (long long)count);
-    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+static swt_status run_split(swt_session *s, bool dropless, double *rows, double total[SUM_COUNT]) {
+    const int64_t count = count_batches(s);
+    double *stats = rows + count * SUM_COUNT;
+    memset(rows, 0, (size_t)(count * SUM_COUNT) * sizeof *rows);
     for (int64_t turn = 0; turn < swt_dist_turns(&s->dist, count); turn++)
-        SWT_TRY_TO(status, done,
-                   run_one(s, turn * s->dist.size + s->dist.rank, dropless, sums, stats));
-    SWT_TRY_TO(status, done, swt_comm_share_f64(s->world, sums, count * SUM_COUNT, NULL));
+        SWT_TRY(run_one(s, turn * s->dist.size + s->dist.rank, dropless, rows, stats));
+    SWT_TRY(swt_comm_share_f64(s->world, rows, count * SUM_COUNT, NULL));
     memset(total, 0, SUM_COUNT * sizeof *total);
     for (int64_t i = 0; i < count; i++)
         for (int j = 0; j < SUM_COUNT; j++)
-            total[j] += sums[i * SUM_COUNT + j];
-done:
-    free(stats);
-    free(sums);
-    return status;
+            total[j] += rows[i * SUM_COUNT + j];
+    return SWT_OK;
 }
 
-swt_status swt_evaluate(swt_session *s, swt_eval_result *out) {
+swt_status swt_evaluate(swt_session *s, double *rows, swt_eval_result *out) {
     double total[SUM_COUNT] = {0};
-    SWT_TRY(run_split(s, false, total));
+    SWT_TRY(run_split(s, false, rows, total));
     out->targets = (int64_t)total[SUM_TARGETS];
     out->loss = total[SUM_CE] / total[SUM_TARGETS];
     out->dropped = total[SUM_ROUTED] > 0.0 ? total[SUM_DROPPED] / total[SUM_ROUTED] : 0.0;
-    SWT_TRY(run_split(s, true, total));
+    SWT_TRY(run_split(s, true, rows, total));
     out->loss_dropless = total[SUM_CE] / total[SUM_TARGETS];
     return SWT_OK;
 }

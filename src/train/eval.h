@@ -11,7 +11,13 @@ typedef struct swt_eval_result {
     int64_t targets;
 } swt_eval_result;
 
-/* Collective. Uses the model's batch buffers; changes no parameter and no random state. */
-SWT_MUST_CHECK swt_status swt_evaluate(swt_session *s, swt_eval_result *out);
+/* Room for swt_evaluate, which the caller frees: a row of sums for each micro-batch of the
+ * validation part, and the statistics of one. Text and model must be open. Local. Errors: MEMORY.
+ */
+SWT_MUST_CHECK swt_status swt_eval_alloc(const swt_session *s, double **rows);
+
+/* Collective. Uses the model's batch buffers; changes no parameter and no random state; allocates
+ * nothing. */
+SWT_MUST_CHECK swt_status swt_evaluate(swt_session *s, double *rows, swt_eval_result *out);
 
 #endif

@@ -27,7 +27,11 @@ swt_status swt_command_eval(swt_session *s) {
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(open_checkpoint(s, dir, &d));
     swt_eval_result e;
-    SWT_TRY(swt_evaluate(s, &e));
+    double *rows = NULL;
+    SWT_TRY(swt_comm_agree(s->world, swt_eval_alloc(s, &rows)));
+    status = swt_evaluate(s, rows, &e);
+    free(rows);
+    SWT_TRY(status);
     if (!isfinite(e.loss) || !isfinite(e.loss_dropless))
         return swt_comm_agree(s->world, SWT_FAIL(NUMBERS,
                                                  "%s: its loss is not finite; use an earlier "

@@ -15,9 +15,10 @@
 /* The state of a run beside the session's. */
 typedef struct loop {
     swt_session *s;
-    swt_run run; /* rank 0's; closed elsewhere */
-    bool first;  /* rank 0: writes and speaks */
-    double *rows;
+    swt_run run;           /* rank 0's; closed elsewhere */
+    bool first;            /* rank 0: writes and speaks */
+    double *rows;          /* of swt_report_alloc */
+    double *eval_rows;     /* of swt_eval_alloc */
     swt_report report;     /* of the last row */
     swt_step_state state;  /* after the last step */
     int64_t step;          /* updates done */
@@ -130,7 +131,7 @@ static swt_status report(loop *r) {
 
 static swt_status evaluate(loop *r) {
     swt_eval_result e;
-    SWT_TRY(swt_evaluate(r->s, &e));
+    SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e));
     if (!r->first)
         return SWT_OK;
     swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
@@ -284,6 +285,8 @@ static swt_status prepare(loop *r) {
     SWT_TRY(swt_session_open_model(s, &d, true));
     SWT_TRY(start_weights(s));
     status = swt_report_alloc(&s->model, &r->rows);
+    if (status == SWT_OK)
+        status = swt_eval_alloc(s, &r->eval_rows);
     if (status == SWT_OK && r->first)
         status = swt_run_create(&r->run, s->options);
     SWT_TRY(swt_comm_agree(s->world, status));
@@ -306,6 +309,7 @@ swt_status swt_command_train(swt_session *s) {
 done:
     if (r.run.metrics != NULL)
         swt_run_close(&r.run);
+    free(r.eval_rows);
     free(r.rows);
     return status;
 }

@@ -3,6 +3,7 @@
 #include "train/session.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
@@ -23,26 +24,115 @@ static void print_model(FILE *out, const swt_model *m) {
         (long long)d->M, (long long)d->B, (long long)d->T, (long long)m->K);
     fprintf(out, "parameters  %lld in all, %lld active per token\n", (long long)m->params.total,
             (long long)m->params.active);
-    fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n\n",
-            dense + expert, 3.0 * (dense + expert));
+    fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n", dense + expert,
+            3.0 * (dense + expert));
+    const double tokens = (double)(d->M * d->B * d->T), layers = (double)swt_sparse_layers(d);
+    fprintf(out, "            %.6g a step with no token dropped, %.6g with every slot filled\n",
+            swt_step_flops(d, tokens * layers), swt_step_flops(d, swt_step_slots(m)));
 }
 
-static void print_heading(FILE *out) {
-    fprintf(out, "%6s %8s %12s", "rank", "experts", "parameters");
+/* The text is no part of the plan: every rank holds it beside its arenas. */
+static void print_text(FILE *out, const swt_data *data) {
+    const size_t bytes =
+        (size_t)data->count * sizeof *data->ids + (size_t)data->train_windows * sizeof *data->order;
+    if (data->count > 0)
+        fprintf(out, "text        %lld tokens, %.3f MiB more on every rank\n",
+                (long long)data->count, mib(bytes));
+}
+
+/* Both tables have the same columns up to the total. */
+static void print_heading(FILE *out, const char *first, const char *second) {
+    fprintf(out, "\n%6s %8s %12s", first, second, "parameters");
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         fprintf(out, " %11s", swt_arena_category_name((swt_arena_category)i));
-    fprintf(out, " %11s %14s %14s\n", "total", "all-to-all", "all-reduce");
-    fprintf(out, "%6s %8s %12s", "", "", "");
-    for (int i = 0; i < SWT_ARENA_COUNT; i++)
-        fprintf(out, " %11s", "MiB");
-    fprintf(out, " %11s %14s %14s\n", "MiB", "MiB/step", "MiB/step");
+    fprintf(out, " %11s", "total");
 }
 
-static int64_t own_parameters(const swt_params *p) {
+static void print_units(FILE *out) {
+    fprintf(out, "\n%6s %8s %12s", "", "", "");
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        fprintf(out, " %11s", "MiB");
+    fprintf(out, " %11s", "MiB");
+}
+
+/* One line of either table: what stands under the arenas' names, and the total. */
+typedef struct holding {
+    int64_t parameters;
+    size_t bytes[SWT_ARENA_COUNT];
+} holding;
+
+static void print_holding(FILE *out, const holding *h) {
+    size_t total = 0;
+    fprintf(out, " %12lld", (long long)h->parameters);
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        fprintf(out, " %11.3f", mib(h->bytes[i]));
+        total += h->bytes[i];
+    }
+    fprintf(out, " %11.3f", mib(total));
+}
+
+/* Parameters of this rank whose names begin so. */
+static int64_t own_parameters(const swt_params *p, const char *prefix) {
     int64_t n = 0;
     for (int64_t i = 0; i < p->count; i++)
-        n += p->table[i].offset >= 0 ? p->table[i].count : 0;
+        if (p->table[i].offset >= 0 && strncmp(p->table[i].name, prefix, strlen(prefix)) == 0)
+            n += p->table[i].count;
     return n;
+}
+
+static holding whole_rank(const swt_model *m) {
+    holding h = {.parameters = own_parameters(&m->params, "")};
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        h.bytes[i] = m->arenas[i].used_bytes;
+    return h;
+}
+
+static holding one_layer(const swt_model *m, int64_t l) {
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "decoder.%lld.", (long long)l);
+    const int64_t n = own_parameters(&m->params, prefix);
+    const size_t gradient = m->dims.M > 1 ? sizeof(float) + sizeof(int64_t) : sizeof(float);
+    holding h = {.parameters = n};
+    h.bytes[SWT_ARENA_PARAM] = (size_t)n * sizeof(float);
+    h.bytes[SWT_ARENA_GRAD] = (size_t)n * gradient;
+    h.bytes[SWT_ARENA_OPT] = m->moments ? (size_t)n * 2 * sizeof(float) : 0;
+    h.bytes[SWT_ARENA_ACT] = m->kept_bytes[swt_is_sparse(&m->dims, l)];
+    return h;
+}
+
+/* Bytes per token of a micro-batch that a step works on. */
+static double working_bytes(const swt_model *m, const holding *h) {
+    const size_t bytes =
+        h->bytes[SWT_ARENA_ACT] + h->bytes[SWT_ARENA_SCRATCH] + h->bytes[SWT_ARENA_COMM];
+    return (double)bytes / (double)(m->dims.B * m->dims.T);
+}
+
+/* What one more layer or one more token would cost this rank: a line for each kind of layer, with
+ * the activations that it keeps for its backward pass, and one for all that layers share. */
+static void print_layers(FILE *out, const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const int64_t sparse = swt_sparse_layers(d), numbers[2] = {d->L - sparse, sparse};
+    const int64_t examples[2] = {0, d->every - 1};
+    static const char *const names[2] = {"dense", "sparse"};
+    holding rest = whole_rank(m);
+    print_heading(out, "layer", "number");
+    fprintf(out, " %14s", "activations");
+    print_units(out);
+    fprintf(out, " %14s\n", "bytes/token");
+    for (int kind = 0; kind < 2; kind++) {
+        if (numbers[kind] == 0)
+            continue;
+        const holding one = one_layer(m, examples[kind]);
+        fprintf(out, "%6s %8lld", names[kind], (long long)numbers[kind]);
+        print_holding(out, &one);
+        fprintf(out, " %14.1f\n", working_bytes(m, &one));
+        rest.parameters -= numbers[kind] * one.parameters;
+        for (int i = 0; i < SWT_ARENA_COUNT; i++)
+            rest.bytes[i] -= (size_t)numbers[kind] * one.bytes[i];
+    }
+    fprintf(out, "%6s %8d", "rest", 1);
+    print_holding(out, &rest);
+    fprintf(out, " %14.1f\n", working_bytes(m, &rest));
 }
 
 /* Message bytes of a step: slots of the exchanges, and the gradients given to the reductions. */
@@ -55,29 +145,33 @@ static void print_rank(FILE *out, const swt_model *m) {
     const int64_t shared = dist->size > 1 ? m->params.shared_end : 0;
     const int64_t experts = dist->size > dist->P ? m->params.end - m->params.shared_end : 0;
     const size_t reduced = (size_t)(shared + experts) * gradient;
-    size_t total = 0;
-    fprintf(out, "%6d %8lld %12lld", m->dist->rank, (long long)m->dist->El,
-            (long long)own_parameters(&m->params));
-    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        fprintf(out, " %11.3f", mib(m->arenas[i].used_bytes));
-        total += m->arenas[i].used_bytes;
-    }
-    fprintf(out, " %11.3f %14.3f %14.3f\n", mib(total),
-            swt_all_to_all_bytes(d, m->dist, K) / 1048576.0, mib(reduced));
+    const holding whole = whole_rank(m);
+    fprintf(out, "%6d %8lld", dist->rank, (long long)dist->El);
+    print_holding(out, &whole);
+    fprintf(out, " %14.3f %14.3f\n", swt_all_to_all_bytes(d, dist, K) / 1048576.0, mib(reduced));
 }
 
-static swt_status plan_rank(FILE *out, const swt_options *o, const swt_dims *d, int rank) {
+static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *data) {
+    print_model(out, m);
+    print_text(out, data);
+    print_layers(out, m);
+    print_heading(out, "rank", "experts");
+    fprintf(out, " %14s %14s", "all-to-all", "all-reduce");
+    print_units(out);
+    fprintf(out, " %14s %14s\n", "MiB/step", "MiB/step");
+}
+
+static swt_status plan_rank(swt_session *s, const swt_dims *d, int rank) {
+    const swt_options *o = s->options;
     swt_dist dist;
     swt_model m;
     SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
                           swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
     swt_status status = swt_model_plan(&m, d, &dist, true, swt_needs_moments(o));
     if (status == SWT_OK) {
-        if (rank == 0) {
-            print_model(out, &m);
-            print_heading(out);
-        }
-        print_rank(out, &m);
+        if (rank == 0)
+            print_above_ranks(s->out, &m, &s->data);
+        print_rank(s->out, &m);
         swt_model_fini(&m);
     }
     swt_dist_fini(&dist);
@@ -93,6 +187,6 @@ swt_status swt_command_plan(swt_session *s) {
         SWT_TRY(swt_session_read_text(s, NULL));
     SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
     for (int rank = 0; rank < o->plan_ranks; rank++)
-        SWT_TRY(plan_rank(s->out, o, &d, rank));
+        SWT_TRY(plan_rank(s, &d, rank));
     return SWT_OK;
 }

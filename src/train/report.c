@@ -80,10 +80,7 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
     out->loss = out->ce + d->aux_coef * out->aux + d->z_coef * out->z;
     out->dropped = routed > 0.0 ? dropped / routed : 0.0;
     out->load_cv = sparse > 0 ? out->load_cv / (double)sparse : 0.0;
-    const swt_pass full = {.B = d->B, .T = d->T, .training = true};
-    const double slots =
-        sparse > 0 ? (double)(sparse * d->M * d->E * swt_pass_moe_dims(m, &full, 0).K) : 0.0;
     out->flops_useful = swt_step_flops(d, routed - dropped);
-    out->flops_padded = swt_step_flops(d, slots);
+    out->flops_padded = swt_step_flops(d, swt_step_slots(m));
     return SWT_OK;
 }

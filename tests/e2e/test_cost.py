@@ -1,0 +1,196 @@
+#!/usr/bin/python3
+"""What things cost: the layers' table of plan, and the FLOPs and times of metrics.jsonl, against counts by hand."""
+
+import os
+import re
+
+from support import Suite, flags, metrics, np, scratch, small, succeed, train, want, write_text
+
+ARENAS = ("PARAM", "GRAD", "OPT", "ACT", "SCRATCH", "COMM", "HOST")
+WORKING = ("ACT", "SCRATCH", "COMM")  # what grows with the tokens of a micro-batch
+MIB = 1 << 20
+
+
+class Plan:
+    """What plan says: .layers and .ranks are {name of the line: {column: number}}."""
+
+    def __init__(self, options, ranks=1, data=None):
+        text = ["--data", data] if data else ["--model.vocab", 65]
+        self.said = succeed(1, ["plan", "--ranks", ranks, *text, *flags(options)]).out
+        self.layers, self.ranks = self.table("layer"), self.table("rank")
+
+    def table(self, first):
+        lines = self.said.splitlines()
+        at = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
+        names, rows = lines[at].split(), {}
+        for line in lines[at + 2 :]:
+            if not line.strip():
+                break
+            rows[line.split()[0]] = dict(zip(names[1:], map(float, line.split()[1:])))
+        return rows
+
+    def number(self, pattern):
+        return float(re.search(pattern, self.said)[1])
+
+
+def near(a, b, bound, what):
+    want(abs(a - b) <= bound, f"{what}: {a} and {b} differ by more than {bound}")
+
+
+# ---------------------------------------------------------------- the table of layers
+
+
+def adds_up(**changes):
+    """Layers and rest are the rank, in every column. MiB have 3 decimals: half a unit of the last for each number."""
+    for ranks in (1, 3):
+        plan = Plan(small(model_layers=5, **changes), ranks)
+        rank, lines = plan.ranks["0"], plan.layers.values()
+        layers = sum(line["number"] for line in lines)
+        for column in (*ARENAS, "total", "parameters"):
+            total = sum(line["number"] * line[column] for line in lines)
+            near(total, rank[column], 0.0005 * (layers + 1.001), f"{changes}, {ranks} ranks, {column}")
+        want(layers == 6 and len(plan.said.split("\n\n")) == 3, f"a line too many or too few: {plan.said}")
+
+
+# Large enough that nothing but tensors of whole tokens counts, and a capacity that no rounding changes.
+WIDE = {"batch.sequences": 8, "batch.seq_len": 128, "moe.capacity_factor": 1.25, "moe.every": 2, "model.layers": 4}
+
+
+def one_more_token():
+    """A micro-batch of twice the tokens holds what bytes/token says for each of them."""
+    for ranks in (1, 2):
+        once, twice = (Plan({**small(), **WIDE, "batch.sequences": n}, ranks) for n in (8, 16))
+        more = sum(twice.ranks["0"][k] - once.ranks["0"][k] for k in WORKING) * MIB / (8 * 128)
+        said = sum(line["number"] * line["activations"] for line in once.layers.values())
+        # Vectors over experts are the same for both: 2 layers of a few (E) and (El, P), 64 bytes each in the arenas;
+        # and so is the state. Scratch of operations may stop growing with N.
+        near(said, more, 0.01 * more, f"{ranks} ranks, bytes per token")
+
+
+def one_more_layer():
+    """A model with one more layer of a kind holds as much more as the kind's line says."""
+    small_one = {**small(), **WIDE}
+    fewer = Plan({**small_one, "model.layers": 4})  # dense, sparse, dense, sparse
+    more = Plan({**small_one, "model.layers": 5})  # a dense one more
+    most = Plan({**small_one, "model.layers": 6})  # and a sparse one
+    for column in (*ARENAS[:4], "parameters"):
+        for kind, a, b in (("dense", fewer, more), ("sparse", more, most)):
+            grown = b.ranks["0"][column] - a.ranks["0"][column]
+            # Three printed numbers, and what aligns tensors and counts squares: below 1 KiB a layer.
+            near(fewer.layers[kind][column], grown, 0.0015 + 0.001, f"{kind}, {column}")
+
+
+def dense_layer_by_hand():
+    """Without Adam and integer sums, and a dense layer's parameters: norms, q, k, v, o, the two of the feed-forward."""
+    options = {**small(), **WIDE, "optim.name": "sgd", "batch.micro_batches": 1}
+    line, C, F = Plan(options).layers["dense"], 32, 64
+    parameters = 2 * 2 * C + 4 * (C * C + C) + (C * F + F) + (F * C + C)
+    want(line["parameters"] == parameters, f"{line['parameters']} parameters, {parameters} by hand")
+    near(line["PARAM"], 4 * parameters / MIB, 0.0005, "PARAM")
+    near(line["GRAD"], 4 * parameters / MIB, 0.0005, "GRAD")
+    want(line["OPT"] == 0, f"SGD has no moments, plan says {line['OPT']} MiB")
+    # Backward needs at least the input of each of the 4 products, and q, k, v.
+    least = 4 * (C + 3 * C + C + C + F)
+    want(least <= line["activations"] <= 2 * least, f"{line['activations']} bytes per token, at least {least} are due")
+
+
+# ---------------------------------------------------------------- FLOPs
+
+
+def flops_by_hand(options, vocabulary, slots):
+    """Product by product, each 2 per multiply-add; backward has two products of the same size for each."""
+    L, C, H = options["model.layers"], options["model.width"], options["model.heads"]
+    F, E, T = options["model.hidden"], options["moe.experts"], options["batch.seq_len"]
+    sequences, D = options["batch.sequences"] * options["batch.micro_batches"], C // H
+    total = 2 * slots * (C * F + F * C)
+    for _ in range(sequences):
+        for layer in range(L):
+            total += 3 * 2 * T * C * H * D  # q, k, v
+            for t in range(T):
+                total += 2 * H * 2 * D * (t + 1)  # scores, and the mean of the values, over what t sees
+            total += 2 * T * H * D * C  # o
+            sparse = layer % options["moe.every"] == options["moe.every"] - 1
+            total += 2 * T * C * E if sparse else 2 * 2 * T * C * F
+        total += 2 * T * C * vocabulary  # head
+    return 3 * total
+
+
+def capacity_by_hand(options):
+    """Slots of an expert: labml rounds down."""
+    tokens = options["batch.sequences"] * options["batch.seq_len"]
+    return int(options["moe.capacity_factor"] * tokens / options["moe.experts"])
+
+
+def flops(ranks, micro_batches):
+    """Useful: the tokens that were not dropped. Padded: every slot. The plan says the latter before the run."""
+    options = small(
+        model_layers=5, moe_every=2, moe_experts=5, moe_capacity_factor=0.9, batch_micro_batches=micro_batches
+    )
+    with scratch() as folder:
+        data = write_text(folder)
+        rows, _ = metrics(train(ranks, folder, "run", {**options, "train.steps": 5}, data))
+        plan = Plan(options, ranks, data)
+        vocabulary = int(plan.number(r"vocabulary (\d+)"))
+        layers, tokens = 2, micro_batches * 2 * 16
+        slots = layers * micro_batches * 5 * capacity_by_hand(options)
+        want(len(rows) == 5, f"{len(rows)} rows")
+        for row in rows:
+            kept = layers * tokens * (1.0 - row["dropped"])
+            near(kept, round(kept), 1e-9, "kept tokens")  # a whole number: dropped is an exact share
+            want(round(kept) < layers * tokens, "nothing was dropped: the two counts would be the same")
+            for name, number in (("flops_useful", round(kept)), ("flops_padded", slots)):
+                by_hand = flops_by_hand(options, vocabulary, number)
+                want(row[name] == by_hand, f"{name} is {row[name]}, by hand {by_hand}")  # whole, below 2^53
+        # Six digits are printed.
+        padded = plan.number(r"(\S+) with every slot filled")
+        near(padded, rows[0]["flops_padded"], 5e-6 * padded, "the plan's FLOPs with every slot filled")
+        undropped = flops_by_hand(options, vocabulary, layers * tokens)
+        near(plan.number(r"(\S+) a step with no token"), undropped, 5e-6 * undropped, "the plan's FLOPs without drops")
+        per_token = plan.number(r"forward, (\S+) forward and backward")
+        near(per_token * tokens, undropped, 5e-4 * undropped, "the plan's FLOPs per token")  # four digits
+
+
+# ---------------------------------------------------------------- times
+
+
+def times(ranks):
+    """Communication is a part of the step; on one rank nothing travels, and only the clock's own time is left."""
+    with scratch() as folder:
+        rows, _ = metrics(train(ranks, folder, "run", small(moe_every=1), write_text(folder)))
+        for row in rows:
+            want(0 <= row["comm_ms"] <= row["step_ms"], f"comm_ms {row['comm_ms']} of step_ms {row['step_ms']}")
+            near(row["tokens_per_s"] * row["step_ms"], 1e3 * 4 * 2 * 16, 1e-6, "tokens")
+        share = np.median([row["comm_ms"] / row["step_ms"] for row in rows])
+        # Some 40 calls a step of below a microsecond each, in a step of some milliseconds; and on several ranks at
+        # least as many messages, which take a microsecond or more.
+        want(share < 0.1 if ranks == 1 else share > 0.005, f"communication is {100 * share:.3f} % of a step")
+
+
+def long_text():
+    """The tokens that ranks hold beside their arenas: 4 bytes each, and 4 for each window's place in the order."""
+    with scratch() as folder:
+        path = os.path.join(folder, "long.txt")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("abcd" * 500000)
+        plan = Plan(small(), 2, path)
+        windows = (int(0.98 * 2e6) - 1) // 16
+        near(plan.number(r"text +2000000 tokens, (\S+) MiB"), (8e6 + 4 * windows) / MIB, 0.0005, "MiB of text")
+        want("text " not in Plan(small()).said, "a plan without a text speaks of one")
+
+
+def main():
+    suite = Suite()
+    for every in (0, 1, 2, 6):
+        suite.case(f"layers and rest add up, every = {every}", lambda n=every: adds_up(moe_every=n, moe_experts=5))
+    suite.case("one more token", one_more_token, heavy=True)  # sentinels would count
+    suite.case("one more layer", one_more_layer, heavy=True)
+    suite.case("a dense layer by hand", dense_layer_by_hand, heavy=True)
+    for ranks, micro_batches in ((1, 1), (1, 4), (2, 4), (4, 1)):
+        suite.case(f"FLOPs on {ranks} ranks, M = {micro_batches}", flops, ranks, micro_batches)
+    for ranks in (1, 2):
+        suite.case(f"times on {ranks} ranks", times, ranks, heavy=True)
+    suite.case("the plan of a long text", long_text)
+    suite.finish()
+
+
+main()

@@ -1,0 +1,102 @@
+/* What a step sends, counted by the communicators, is what the plan says before. On any number of
+ * ranks. A rank that finds a mistake ends all ranks, because the others wait for it. */
+#include "model/cost.h"
+#include "train/step.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static void check_at(swt_comm *world, bool holds, const char *what, int line) {
+    if (holds)
+        return;
+    fprintf(stderr, "rank %d, line %d: not so: %s (last error: %s)\n", world->rank, line, what,
+            swt_last_error()->message);
+    swt_comm_abort(world, 1);
+    abort(); /* a communicator of one rank returns from its abort */
+}
+
+#define check(world, condition) check_at(world, condition, #condition, __LINE__)
+#define succeeds(world, call)   check_at(world, (call) == SWT_OK, #call, __LINE__)
+
+static const swt_update update = {.name = SWT_OPTIM_SGD,
+                                  .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01}};
+
+/* The forward and the backward pass of every turn, and what they sent to the experts' owners. */
+static int64_t sent_by_a_step(swt_comm *world, swt_model *m) {
+    for (int64_t i = 0; i < m->turns * m->dims.B * m->dims.T; i++) {
+        m->host_tokens[i] = (int32_t)(i * 7 % m->dims.V);
+        m->host_targets[i] = (int32_t)(i * 5 % m->dims.V);
+        m->host_routed[i] = 1;
+    }
+    succeeds(world, swt_step_upload(m, m->turns));
+    succeeds(world, swt_step_begin(m, &update));
+    m->dist->experts.sent_bytes = 0;
+    succeeds(world, swt_step_gradients(m));
+    return m->dist->experts.sent_bytes;
+}
+
+/* Experts that do not divide by the ranks, more ranks than micro-batches and fewer. */
+static void exchanges_are_as_planned(void **state) {
+    swt_comm *world = *state;
+    for (int variant = 0; variant < 6; variant++) {
+        const swt_dims d = {.B = 2,
+                            .T = 8,
+                            .C = 12,
+                            .H = 2,
+                            .D = 6,
+                            .F = 10,
+                            .V = 11,
+                            .L = 5,
+                            .E = variant % 2 == 0 ? 5 : 8,
+                            .M = 1 + variant / 2 * 2,
+                            .every = 2,
+                            .bias = true,
+                            .norm_eps = 1e-5,
+                            .attn_scale = 0.4f,
+                            .capacity_factor = 1.25,
+                            .pad_id = -1,
+                            .route_padding = true};
+        swt_dist dist;
+        swt_model m;
+        swt_device device;
+        succeeds(world, swt_dist_init(&dist, world->size, world->rank, d.E, 0));
+        succeeds(world, swt_model_plan(&m, &d, &dist, true, false));
+        const int64_t K =
+            swt_pass_moe_dims(&m, &(swt_pass){.B = d.B, .T = d.T, .training = true}, 0).K;
+        const double planned = swt_all_to_all_bytes(&d, &dist, K);
+        succeeds(world, swt_dist_connect(&dist, world));
+        succeeds(world, swt_device_open_cpu(&device, 1));
+        succeeds(world, swt_model_commit(&m, &swt_cpu_ops, &device, 1));
+        succeeds(world, swt_model_init_values(&m, SWT_INIT_PYTORCH, 0.0, 1));
+        /* Beside the slots, the number of the occupied ones: 4 bytes for each expert elsewhere. */
+        const int64_t counts = swt_sparse_layers(&d) * m.turns * (d.E - dist.El) * 4;
+        check(world, sent_by_a_step(world, &m) == (int64_t)planned + counts);
+        check(world, (planned > 0.0) == (world->size > 1));
+        check(world, K == (variant % 2 == 0 ? 4 : 2)); /* 1.25 * 16 / E, rounded down */
+        swt_model_fini(&m);
+        swt_dist_fini(&dist);
+        swt_device_close(&device);
+    }
+}
+
+static int open_world(void **state) {
+    static swt_comm world;
+    *state = &world;
+    return swt_comm_open_mpi(&world) == SWT_OK ? 0 : -1;
+}
+
+static int close_world(void **state) {
+    swt_comm_close(*state);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(exchanges_are_as_planned)};
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}
