@@ -57,7 +57,7 @@ static swt_status dense_forward(swt_model *m, int64_t N) {
     const swt_layer_places *at = &m->params.layers[0];
     const int64_t C = m->dims.C, F = m->dims.F;
     swt_block_acts *a = &m->blocks[0];
-    SWT_TRY(swt_linear_forward(&m->ctx, a->hidden, a->h, swt_at(m->param, at->wi.weight),
+    SWT_TRY(swt_linear_forward(&m->ctx, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
                                swt_at(m->param, at->wi.bias), NULL, N, C, F, SWT_EPILOGUE_RELU));
     return swt_linear_forward(&m->ctx, m->acts.x, a->hidden, swt_at(m->param, at->wo.weight),
                               swt_at(m->param, at->wo.bias), a->mid, N, F, C, SWT_EPILOGUE_NONE);
@@ -73,7 +73,8 @@ static swt_status dense_backward(swt_model *m, int64_t N) {
     SWT_TRY(swt_linear_backward_input(&m->ctx, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
                                       a->hidden, N, F, C));
     SWT_TRY(swt_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
-                                       swt_at(m->grad, at->wi.bias), s->dhidden, a->h, N, C, F, 0));
+                                       swt_at(m->grad, at->wi.bias), s->dhidden, m->acts.norm, N, C,
+                                       F, 0));
     return swt_linear_backward_input(&m->ctx, s->dh, s->dhidden, swt_at(m->param, at->wi.weight),
                                      NULL, N, C, F);
 }
@@ -183,7 +184,7 @@ static swt_status run(bench *b, int argc, char **argv) {
     set_options(b);
     SWT_TRY(bed_open(s, VOCABULARY));
     const int64_t values = b->tokens * b->width;
-    bed_random(s, s->model.blocks[0].h, values, 1.0, 3);
+    bed_random(s, s->model.acts.norm, values, 1.0, 3);
     bed_random(s, s->model.blocks[0].mid, values, 1.0, 4);
     bed_random(s, s->model.acts.dx, values, 1e-3, 5);
     SWT_TRY(measure(b));
