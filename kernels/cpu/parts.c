@@ -3,8 +3,17 @@
 
 #include <omp.h>
 
+/* One thread needs no region: starting one takes longer than a small operation. */
+static swt_status run_alone(int64_t parts, swt_cpu_part_fn run, const void *args) {
+    for (int64_t part = 0; part < parts; part++)
+        SWT_TRY(run(args, part));
+    return SWT_OK;
+}
+
 swt_status swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run,
                              const void *args) {
+    if (c->device->threads == 1 || parts == 1)
+        return run_alone(parts, run, args);
     swt_error failed; /* a thread's record does not outlive the region: keep one here */
     failed.status = SWT_OK;
     const double start_ms = swt_now_ms();
@@ -12,9 +21,6 @@ swt_status swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn ru
 #pragma omp parallel num_threads(c->device->threads) reduction(+ : threads, busy_ms)
     {
         const double came_ms = swt_now_ms();
-        /* oneDNN asks OpenMP for its threads, and a region of one thread does not count as
-         * parallel. */
-        omp_set_num_threads(1);
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t part = 0; part < parts; part++)
             if (run(args, part) != SWT_OK) {
