@@ -140,7 +140,7 @@ swt_status op_call_experts_backward_input(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_input(&b->m->ctx, s->expert_dx, s->dhidden_experts, s->expert_dot,
+    return swt_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot,
                                       s->expert_y, a->hidden, param(b, places(b)->wi.weight),
                                       param(b, places(b)->wo.weight), param(b, places(b)->wo.bias),
                                       a->slot_counts, &b->moe);

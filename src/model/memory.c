@@ -94,9 +94,11 @@ static void take_backward(walk *w) {
     if (swt_sparse_layers(d) > 0) {
         a->dgate = take(w, SWT_ARENA_ACT, SWT_F32, N);
         a->dhidden_experts = take(w, SWT_ARENA_ACT, act, rows * d->F);
-        a->expert_dx = take(w, SWT_ARENA_COMM, act, rows * d->C);
         a->dot = take(w, SWT_ARENA_COMM, SWT_F32, d->E * w->m->K);
-        a->expert_dot = take(w, SWT_ARENA_COMM, SWT_F32, rows);
+        if (w->m->dist->P > 1) {
+            a->expert_dx = take(w, SWT_ARENA_COMM, act, rows * d->C);
+            a->expert_dot = take(w, SWT_ARENA_COMM, SWT_F32, rows);
+        }
     }
 }
 

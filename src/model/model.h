@@ -54,9 +54,9 @@ typedef struct swt_shared_acts {
     int32_t *send_counts; /* (E) */
     void *slots;          /* (E, K, C) of the source: what it sends, then what comes back */
     void *expert_y;       /* (El, P, K, C) */
-    void *expert_dx;      /* (El, P, K, C), backward only, as are the two below */
-    float *dot;           /* (E, K) */
-    float *expert_dot;    /* (El, P, K) */
+    float *dot;           /* (E, K), backward only, as are the two below */
+    void *expert_dx;      /* (El, P, K, C) where P > 1: alone, a rank writes into slots */
+    float *expert_dot;    /* (El, P, K) where P > 1 */
     void *scratch;
 } swt_shared_acts;
 

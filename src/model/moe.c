@@ -36,10 +36,18 @@ swt_moe_dims swt_pass_moe_dims(const swt_model *m, const swt_pass *pass, int64_t
     };
 }
 
+/* Where to write a message that arrives at `arrives`: alone in its expert group a rank is its own
+ * peer, and writes it there at once. */
+static void *outbox(const swt_model *m, void *arrives, void *leaves) {
+    return m->dist->P == 1 ? arrives : leaves;
+}
+
 /* Blocks of `count` elements for each expert and source. */
 static swt_status exchange(swt_model *m, swt_direction direction, void *receive, const void *send,
                            int64_t count, swt_dtype dtype) {
     const swt_split split = {.first = m->dist->first};
+    if (receive == send)
+        return SWT_OK;
     return swt_comm_all_to_all(&m->dist->experts, direction, receive, send, &split,
                                (size_t)count * swt_dtype_bytes(dtype), m->ctx.stream);
 }
@@ -59,15 +67,16 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
     swt_block_acts *a = &m->blocks[l];
     swt_moe_acts *moe = &a->moe;
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_dispatch_forward(c, s->slots, s->send_counts, s->norm, moe->expert, moe->slot,
-                                 moe->kept, dims, first_slot));
-    SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, s->send_counts, 1, SWT_I32));
-    SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, s->slots));
-    SWT_TRY(swt_experts_forward(c, s->expert_y, moe->hidden, moe->x,
-                                swt_at(m->param, at->wi.weight), swt_at(m->param, at->wi.bias),
-                                swt_at(m->param, at->wo.weight), swt_at(m->param, at->wo.bias),
-                                moe->slot_counts, dims));
-    SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, s->slots, s->expert_y));
+    int32_t *counts = outbox(m, moe->slot_counts, s->send_counts);
+    void *tokens = outbox(m, moe->x, s->slots), *answers = outbox(m, s->slots, s->expert_y);
+    SWT_TRY(swt_dispatch_forward(c, tokens, counts, s->norm, moe->expert, moe->slot, moe->kept,
+                                 dims, first_slot));
+    SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, counts, 1, SWT_I32));
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, tokens));
+    SWT_TRY(swt_experts_forward(c, answers, moe->hidden, moe->x, swt_at(m->param, at->wi.weight),
+                                swt_at(m->param, at->wi.bias), swt_at(m->param, at->wo.weight),
+                                swt_at(m->param, at->wo.bias), moe->slot_counts, dims));
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, s->slots, answers));
     return swt_combine_forward(c, y, a->mid, s->slots, s->norm, moe->expert, moe->gate, moe->slot,
                                dims, first_slot);
 }
@@ -141,16 +150,18 @@ swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
     const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
     swt_moe_acts *moe = &m->blocks[l].moe;
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_combine_backward(c, s->slots, s->dgate, s->dh, s->dx, s->norm, moe->expert,
+    void *outputs = outbox(m, s->expert_y, s->slots), *inputs = outbox(m, s->slots, s->expert_dx);
+    float *dot = outbox(m, s->dot, s->expert_dot);
+    SWT_TRY(swt_combine_backward(c, outputs, s->dgate, s->dh, s->dx, s->norm, moe->expert,
                                  moe->gate, moe->slot, &dims));
-    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, s->expert_y, s->slots));
-    SWT_TRY(swt_experts_backward_input(c, s->expert_dx, s->dhidden_experts, s->expert_dot,
-                                       s->expert_y, moe->hidden, swt_at(m->param, at->wi.weight),
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, s->expert_y, outputs));
+    SWT_TRY(swt_experts_backward_input(c, inputs, s->dhidden_experts, dot, s->expert_y, moe->hidden,
+                                       swt_at(m->param, at->wi.weight),
                                        swt_at(m->param, at->wo.weight),
                                        swt_at(m->param, at->wo.bias), moe->slot_counts, &dims));
     SWT_TRY(expert_gradients(m, pass, &dims, l));
-    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, s->expert_dx));
-    SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, s->expert_dot, dims.K, SWT_F32));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, inputs));
+    SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, dot, dims.K, SWT_F32));
     SWT_TRY(swt_dispatch_backward(c, s->dh, s->dgate, s->slots, s->dot, moe->expert, moe->gate,
                                   moe->slot, &dims));
     return swt_router_backward(c, s->dh, swt_at(m->grad, at->router.weight),
