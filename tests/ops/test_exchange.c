@@ -85,7 +85,7 @@ static void expect_untouched(const swt_bed *bed, const char *what, const float *
         uint32_t bits = 0;
         memcpy(&bits, &row[i], sizeof bits);
         if (bits != UINT32_MAX)
-            fail_msg("%s: %s wrote a slot that is not occupied", bed->label, what);
+            fail_msg("%s: %s wrote what it must leave alone", bed->label, what);
     }
 }
 
