@@ -28,20 +28,6 @@ typedef struct loop {
     double total_steps_ms; /* of all steps, for the time left */
 } loop;
 
-static swt_status load_batch(swt_session *s, int64_t step) {
-    swt_model *m = &s->model;
-    const int64_t B = m->dims.B, T = m->dims.T;
-    for (int64_t turn = 0; turn < m->turns; turn++) {
-        const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
-        for (int64_t b = 0; b < B && number >= 0; b++) {
-            const int64_t at = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
-            SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + at, m->host_targets + at));
-            swt_mark_routed(&m->dims, m->host_routed + at, m->host_tokens + at);
-        }
-    }
-    return swt_step_upload(m, m->turns);
-}
-
 static swt_comm *comm_of(swt_session *s, int i) {
     swt_comm *comms[] = {s->world, &s->dist.experts, &s->dist.replicas};
     return comms[i];
@@ -52,7 +38,7 @@ static swt_status run_step(loop *r) {
     const double start_ms = swt_now_ms();
     for (int i = 0; i < 3; i++)
         comm_of(s, i)->busy_ms = 0.0;
-    SWT_TRY(load_batch(s, r->step + 1));
+    SWT_TRY(swt_session_load_batch(s, r->step + 1));
     SWT_TRY(swt_step_begin(&s->model, &s->update));
     SWT_TRY(swt_step_gradients(&s->model));
     SWT_TRY(swt_step_reduce(&s->model, &s->update));

@@ -40,6 +40,10 @@ SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *chec
  * before. */
 SWT_MUST_CHECK swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training);
 
+/* Put this rank's windows of update `step` (1 is the first) into the model's batch, on the device.
+ * Local. */
+SWT_MUST_CHECK swt_status swt_session_load_batch(swt_session *s, int64_t step);
+
 void swt_session_close(swt_session *s);
 
 /* ---- the commands: collective; options and world are the session's, all else is zero. */

@@ -1,0 +1,37 @@
+/* What the measuring programs have in common: their own flags, the ranks, the end. */
+#ifndef BENCH_PROGRAM_H
+#define BENCH_PROGRAM_H
+
+#include "base/status.h"
+#include "comm/swt_comm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A flag of the program. Exactly one of the places is given; a switch takes no value. */
+typedef struct flag {
+    const char *name; /* "--steps" */
+    bool *on;
+    int64_t *count; /* least ... */
+    double *real;   /* > 0 */
+    const char **text;
+    int64_t least;
+} flag;
+
+/* Take the program's flags out of the command line; what is left stays in argv[1] ... . Errors:
+ * USAGE. */
+SWT_MUST_CHECK swt_status program_flags(const flag *flags, int n, int *argc, char **argv);
+
+/* Nothing may be left in the command line. Errors: USAGE. */
+SWT_MUST_CHECK swt_status program_no_more(int argc, char *const *argv, const char *usage);
+
+/* All ranks if an MPI launcher started us, else one alone. */
+SWT_MUST_CHECK swt_status program_open(swt_comm *world);
+
+/* Print the error, end all ranks, give the exit code. */
+int program_close(swt_comm *world, const char *name, swt_status status);
+
+/* Fill with values of U(-scale, scale): a function of the seed. */
+void program_random(float *out, int64_t count, double scale, uint64_t seed);
+
+#endif

@@ -1,0 +1,75 @@
+/* A clock inside a training step: an op table and communicator tables that time what they pass on.
+ *
+ * step_clock_attach puts them in place of the product's own. Every call's time, and in it the time
+ * that threads had nothing to do, is booked under the phase that the caller has set; integer sums
+ * of gradients and the communicators' calls have a phase of their own wherever they are made. */
+#ifndef BENCH_STEP_CLOCK_H
+#define BENCH_STEP_CLOCK_H
+
+#include "comm/swt_comm.h"
+#include "model/model.h"
+
+typedef enum step_phase {
+    PHASE_FORWARD,
+    PHASE_BACKWARD,
+    PHASE_EXCHANGE,  /* all-to-all */
+    PHASE_REDUCTION, /* integer sums, over micro-batches and ranks */
+    PHASE_OPTIMISER, /* also the step's state, the clip norm and the batch's upload */
+    PHASE_WAITING,   /* threads without work, taken out of the other phases */
+    PHASE_OTHER,     /* of the step, outside of every call */
+    PHASE_COUNT
+} step_phase;
+
+const char *step_phase_name(step_phase phase);
+
+/* One kind of call in one phase. */
+typedef struct step_entry {
+    const char *op;
+    step_phase phase;
+    int64_t calls;
+    double ms;      /* wall time, without waiting_ms */
+    double idle_ms; /* of that: threads without work, by the number of threads */
+} step_entry;
+
+enum { STEP_ENTRIES = 80, STEP_COMMS = 3 };
+
+typedef struct step_clock step_clock;
+
+/* A communicator's table with the clock that it tells. */
+typedef struct step_comm {
+    swt_comm_table table; /* first: the calls find this structure by it */
+    const swt_comm_table *inner;
+    step_clock *clock;
+} step_comm;
+
+struct step_clock {
+    swt_ops ops; /* first: the calls find this structure by it */
+    swt_device *device;
+    step_phase phase;
+    step_comm comms[STEP_COMMS];
+    step_entry entries[STEP_ENTRIES];
+    int n;
+};
+
+/* Put the clock into a model that is connected and committed. It must outlive the model and its
+ * communicators. no_sums: grad_add and grad_finish do nothing. */
+void step_clock_attach(step_clock *clock, swt_model *m, bool no_sums);
+
+/* Forget what was booked. */
+void step_clock_reset(step_clock *clock);
+
+/* ---- for the calls that it times */
+
+typedef struct step_call {
+    step_clock *clock;
+    double start_ms, start_idle_ms;
+} step_call;
+
+static inline step_clock *step_clock_of(const swt_ctx *c) {
+    return (step_clock *)(uintptr_t)c->ops;
+}
+step_call step_clock_begin(step_clock *clock);
+void step_clock_end(const step_call *call, const char *op, step_phase phase);
+void step_ops_fill(swt_ops *out, bool no_sums);
+
+#endif

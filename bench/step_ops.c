@@ -1,0 +1,170 @@
+/* The op table of a timed step: each slot tells the clock and passes on to the product's. */
+#include "bench/step_clock.h"
+
+#define TIMED(op, phase_, parameters, arguments)                                                   \
+    static swt_status timed_##op parameters {                                                      \
+        step_clock *clock = step_clock_of(c);                                                      \
+        const step_call k = step_clock_begin(clock);                                               \
+        const swt_status status = swt_cpu_ops.op arguments;                                        \
+        step_clock_end(&k, #op, phase_);                                                           \
+        return status;                                                                             \
+    }
+
+TIMED(linear_forward, clock->phase,
+      (const swt_ctx *c, void *y, const void *x, const void *w, const void *bias,
+       const void *residual, int64_t N, int64_t in, int64_t out, swt_epilogue epilogue),
+      (c, y, x, w, bias, residual, N, in, out, epilogue))
+TIMED(linear_backward_input, clock->phase,
+      (const swt_ctx *c, void *dx, const void *dy, const void *w, const void *relu_output,
+       int64_t N, int64_t in, int64_t out),
+      (c, dx, dy, w, relu_output, N, in, out))
+TIMED(linear_backward_weight, clock->phase,
+      (const swt_ctx *c, float *dw, float *dbias, const void *dy, const void *x, int64_t N,
+       int64_t in, int64_t out, int add),
+      (c, dw, dbias, dy, x, N, in, out, add))
+TIMED(embedding_forward, clock->phase,
+      (const swt_ctx *c, void *x, const void *table, const int32_t *tokens, int64_t N, int64_t C,
+       int64_t V),
+      (c, x, table, tokens, N, C, V))
+TIMED(embedding_backward, clock->phase,
+      (const swt_ctx *c, float *dtable, const void *dx, const int32_t *tokens, int64_t N, int64_t C,
+       int64_t V, int add),
+      (c, dtable, dx, tokens, N, C, V, add))
+TIMED(norm_forward, clock->phase,
+      (const swt_ctx *c, void *y, float *mean, float *rstd, const void *x, const float *weight,
+       const float *bias, int64_t N, int64_t C, double eps),
+      (c, y, mean, rstd, x, weight, bias, N, C, eps))
+TIMED(norm_backward, clock->phase,
+      (const swt_ctx *c, void *dx, float *dweight, float *dbias, const void *dy,
+       const void *dresidual, const void *x, const float *mean, const float *rstd,
+       const float *weight, void *scratch, int64_t N, int64_t C, int add),
+      (c, dx, dweight, dbias, dy, dresidual, x, mean, rstd, weight, scratch, N, C, add))
+TIMED(attention_forward, clock->phase,
+      (const swt_ctx *c, void *y, float *lse, const void *qkv, const swt_attention_dims *dims),
+      (c, y, lse, qkv, dims))
+TIMED(attention_backward, clock->phase,
+      (const swt_ctx *c, void *dqkv, const void *dy, const void *y, const float *lse,
+       const void *qkv, const swt_attention_dims *dims),
+      (c, dqkv, dy, y, lse, qkv, dims))
+TIMED(cross_entropy, clock->phase,
+      (const swt_ctx *c, void *dlogits, double *stats, const void *logits, const int32_t *targets,
+       void *scratch, int64_t N, int64_t V),
+      (c, dlogits, stats, logits, targets, scratch, N, V))
+TIMED(router_forward, clock->phase,
+      (const swt_ctx *c, float *probs, float *lse, int32_t *expert, float *gate, const void *h,
+       const float *w, const float *bias, const int32_t *routed, void *scratch,
+       const swt_moe_dims *dims),
+      (c, probs, lse, expert, gate, h, w, bias, routed, scratch, dims))
+TIMED(router_assign, clock->phase,
+      (const swt_ctx *c, int32_t *slot, int32_t *kept, int32_t *counts, const int32_t *expert,
+       const float *gate, void *scratch, const swt_moe_dims *dims),
+      (c, slot, kept, counts, expert, gate, scratch, dims))
+TIMED(router_losses, clock->phase,
+      (const swt_ctx *c, double *stats, const float *probs, const float *lse, const int32_t *expert,
+       const int32_t *kept, const int32_t *counts, const swt_moe_dims *dims),
+      (c, stats, probs, lse, expert, kept, counts, dims))
+TIMED(router_backward, clock->phase,
+      (const swt_ctx *c, void *dh, float *dw, float *dbias, const float *dgate, const void *h,
+       const float *w, const float *probs, const float *lse, const int32_t *expert,
+       const float *gate, const int32_t *counts, void *scratch, const swt_moe_dims *dims),
+      (c, dh, dw, dbias, dgate, h, w, probs, lse, expert, gate, counts, scratch, dims))
+TIMED(dispatch_forward, clock->phase,
+      (const swt_ctx *c, void *send, int32_t *send_counts, const void *h, const int32_t *expert,
+       const int32_t *slot, const int32_t *kept, const swt_moe_dims *dims, int64_t first_slot),
+      (c, send, send_counts, h, expert, slot, kept, dims, first_slot))
+TIMED(dispatch_backward, clock->phase,
+      (const swt_ctx *c, void *dh, const void *dsend, const int32_t *expert, const int32_t *slot,
+       const swt_moe_dims *dims),
+      (c, dh, dsend, expert, slot, dims))
+TIMED(experts_forward, clock->phase,
+      (const swt_ctx *c, void *y, void *hidden, const void *x, const void *wi, const void *bi,
+       const void *wo, const void *bo, const int32_t *counts, const swt_moe_dims *dims),
+      (c, y, hidden, x, wi, bi, wo, bo, counts, dims))
+TIMED(experts_backward_input, clock->phase,
+      (const swt_ctx *c, void *dx, void *dhidden, const void *dy, const void *hidden,
+       const void *wi, const void *wo, const int32_t *counts, const swt_moe_dims *dims),
+      (c, dx, dhidden, dy, hidden, wi, wo, counts, dims))
+TIMED(experts_backward_weight, clock->phase,
+      (const swt_ctx *c, float *dwi, float *dbi, float *dwo, float *dbo, const void *x,
+       const void *hidden, const void *dhidden, const void *dy, const int32_t *counts,
+       const swt_moe_dims *dims, int64_t p),
+      (c, dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts, dims, p))
+TIMED(combine_forward, clock->phase,
+      (const swt_ctx *c, void *y, const void *residual, const void *recv, const void *h,
+       const int32_t *expert, const float *gate, const int32_t *slot, const swt_moe_dims *dims,
+       int64_t first_slot),
+      (c, y, residual, recv, h, expert, gate, slot, dims, first_slot))
+TIMED(combine_backward, clock->phase,
+      (const swt_ctx *c, void *drecv, float *dgate, void *dh, const void *dy, const void *recv,
+       const void *h, const int32_t *expert, const float *gate, const int32_t *slot,
+       const swt_moe_dims *dims),
+      (c, drecv, dgate, dh, dy, recv, h, expert, gate, slot, dims))
+TIMED(state_advance, clock->phase, (const swt_ctx *c, const swt_schedule *schedule), (c, schedule))
+TIMED(count_targets, clock->phase,
+      (const swt_ctx *c, int64_t *count, const int32_t *targets, int64_t n), (c, count, targets, n))
+TIMED(grad_squares, clock->phase,
+      (const swt_ctx *c, double *squares, const float *grad, const swt_span *spans,
+       int64_t n_spans),
+      (c, squares, grad, spans, n_spans))
+TIMED(state_clip, clock->phase,
+      (const swt_ctx *c, const double *squares, int64_t n, const int64_t *nonfinite_ranks,
+       double max_norm),
+      (c, squares, n, nonfinite_ranks, max_norm))
+TIMED(adam, clock->phase,
+      (const swt_ctx *c, float *param, float *m, float *v, const float *grad, int64_t n,
+       const swt_adam_hyper *hyper),
+      (c, param, m, v, grad, n, hyper))
+TIMED(sgd, clock->phase, (const swt_ctx *c, float *param, const float *grad, int64_t n),
+      (c, param, grad, n))
+TIMED(grad_add, PHASE_REDUCTION,
+      (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit),
+      (c, sum, grad, n, limit))
+TIMED(grad_finish, PHASE_REDUCTION, (const swt_ctx *c, float *grad, int64_t *sum, int64_t n),
+      (c, grad, sum, n))
+
+/* Without exact sums: the gradients stay those of the last micro-batch. */
+static swt_status skip_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
+                                double limit) {
+    (void)c, (void)sum, (void)grad, (void)n, (void)limit;
+    return SWT_OK;
+}
+
+static swt_status skip_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n) {
+    (void)c, (void)grad, (void)sum, (void)n;
+    return SWT_OK;
+}
+
+void step_ops_fill(swt_ops *out, bool no_sums) {
+    *out = (swt_ops){
+        .name = "timed",
+        .linear_forward = timed_linear_forward,
+        .linear_backward_input = timed_linear_backward_input,
+        .linear_backward_weight = timed_linear_backward_weight,
+        .embedding_forward = timed_embedding_forward,
+        .embedding_backward = timed_embedding_backward,
+        .norm_forward = timed_norm_forward,
+        .norm_backward = timed_norm_backward,
+        .attention_forward = timed_attention_forward,
+        .attention_backward = timed_attention_backward,
+        .cross_entropy = timed_cross_entropy,
+        .router_forward = timed_router_forward,
+        .router_assign = timed_router_assign,
+        .router_losses = timed_router_losses,
+        .router_backward = timed_router_backward,
+        .dispatch_forward = timed_dispatch_forward,
+        .dispatch_backward = timed_dispatch_backward,
+        .experts_forward = timed_experts_forward,
+        .experts_backward_input = timed_experts_backward_input,
+        .experts_backward_weight = timed_experts_backward_weight,
+        .combine_forward = timed_combine_forward,
+        .combine_backward = timed_combine_backward,
+        .state_advance = timed_state_advance,
+        .count_targets = timed_count_targets,
+        .grad_squares = timed_grad_squares,
+        .state_clip = timed_state_clip,
+        .adam = timed_adam,
+        .sgd = timed_sgd,
+        .grad_add = no_sums ? skip_grad_add : timed_grad_add,
+        .grad_finish = no_sums ? skip_grad_finish : timed_grad_finish,
+    };
+}
