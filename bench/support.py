@@ -53,7 +53,8 @@ def run(command, cwd=None, env=None):
         raise Failed(f"{command[0]}: {error.strerror}") from None
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if done.returncode:
-        said = (err.strip() or out.strip() or "no message").splitlines()[-1]
+        told = [line for line in (err + "\n" + out).splitlines() if line.strip() and not line.startswith("launch/run:")]
+        said = next((line for line in told if "error: " in line), told[-1] if told else "no message")
         raise Failed(f"{os.path.basename(command[0])}: exit code {done.returncode}: {said}")
     return out
 
@@ -63,6 +64,11 @@ def json_rows(text):
     with contextlib.suppress(ValueError):
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     raise Failed(f"not JSON: {text.strip()[-200:]}")
+
+
+def shown(path):
+    """A path for a message: inside the project it starts there."""
+    return os.path.relpath(path, ROOT) if path.startswith(ROOT + os.sep) else path
 
 
 @contextlib.contextmanager
@@ -90,7 +96,7 @@ class Programs:
     def path(self, name):
         path = os.path.join(self.folder, "" if name == "swt-dist" else "bench", name)
         if not os.access(path, os.X_OK):
-            raise Missing(f"{os.path.relpath(path)} is not there; cmake --build {os.path.relpath(self.folder)}")
+            raise Missing(f"{shown(path)} is not there; cmake --build {shown(self.folder)} makes it")
         return path
 
     def launch(self, ranks, name, args):
@@ -112,7 +118,7 @@ class Programs:
     def training(self, ranks, threads, text, steps, options):
         """Training steps of swt-dist itself, the first few left out: median and least step of metrics.jsonl."""
         if not os.path.exists(text):
-            raise Missing(f"{os.path.relpath(text)} is not there; launch/dataset gets a text, --text names one")
+            raise Missing(f"{shown(text)} is not there; launch/dataset gets a text, --text names one")
         warm = 2 + steps // 8
         with scratch() as folder:
             out = os.path.join(folder, "run")
@@ -139,7 +145,7 @@ def layer_flops(row, flags):
     """Arithmetic of a switch layer on one rank, forward and backward: two products of the tokens that were kept with an
     expert's matrices, one of every token with the router's, each with two more on the way back."""
     width, hidden, experts = flags.get("width", 256), flags.get("hidden", 1024), flags.get("experts", 8)
-    kept = row["tokens"] - row["dropped"]
+    kept = row["tokens"] * (1 - row["dropped"])
     return 3 * 2 * (2 * kept * width * hidden + row["tokens"] * width * experts)
 
 
