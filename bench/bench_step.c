@@ -91,7 +91,7 @@ static int by_phase_and_time(const void *a, const void *b) {
 
 static void print_rows(bench *b, FILE *out) {
     static const column columns[] = {{"phase", 9, TEXT_COLUMN},
-                                     {"op", 22, TEXT_COLUMN},
+                                     {"op", 23, TEXT_COLUMN},
                                      {"calls", 6, 1},
                                      {"ms", 9, 3},
                                      {"share", 6, 3}};
@@ -116,7 +116,7 @@ static void print_rows(bench *b, FILE *out) {
     add_row(&r, b, PHASE_OTHER, "all", 0, sums_ms[PHASE_OTHER], total_ms);
     rows_say(&r, "by phase:");
     for (int i = 0; i < PHASE_COUNT; i++)
-        rows_say(&r, "%-9s  %-22s  %6s  %9.3f  %6.3f", step_phase_name((step_phase)i), "", "",
+        rows_say(&r, "%-9s  %-23s  %6s  %9.3f  %6.3f", step_phase_name((step_phase)i), "", "",
                  sums_ms[i] / (double)b->steps, sums_ms[i] / total_ms);
 }
 

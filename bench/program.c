@@ -1,7 +1,5 @@
 #include "bench/program.h"
 
-#include "base/rng.h"
-
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -76,11 +74,4 @@ int program_close(swt_comm *world, const char *name, swt_status status) {
         swt_comm_abort(world, code);
     swt_comm_close(world);
     return code;
-}
-
-void program_random(float *out, int64_t count, double scale, uint64_t seed) {
-    for (int64_t i = 0; i < count; i++) {
-        const swt_rng_u32x4 r = swt_rng(seed, (uint32_t)i, 0, 0, SWT_RNG_INIT, 0);
-        out[i] = (float)(scale * (2.0 * (double)swt_rng_uniform(r.v[0]) - 1.0));
-    }
 }

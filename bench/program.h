@@ -31,7 +31,4 @@ SWT_MUST_CHECK swt_status program_open(swt_comm *world);
 /* Print the error, end all ranks, give the exit code. */
 int program_close(swt_comm *world, const char *name, swt_status status);
 
-/* Fill with values of U(-scale, scale): a function of the seed. */
-void program_random(float *out, int64_t count, double scale, uint64_t seed);
-
 #endif

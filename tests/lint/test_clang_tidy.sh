@@ -7,7 +7,7 @@ compile_commands=$build
 
 # One file a run: with several, clang-tidy 14 takes every va_list of the later ones for unset.
 check() {
-    files src kernels comm -- '*.c' | xargs -r -n 1 -P 2 "$tidy" --quiet \
+    files src kernels comm bench -- '*.c' | xargs -r -n 1 -P 2 "$tidy" --quiet \
         --config-file="$root/.clang-tidy" -p "$compile_commands" 2>/dev/null
 }
 

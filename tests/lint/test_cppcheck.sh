@@ -7,7 +7,7 @@ cppcheck=$(need cppcheck)
 # It takes a vector of the vec/ code that is filled lane by lane for one that is read unset.
 check() {
     local folder folders=()
-    for folder in src kernels comm; do
+    for folder in src kernels comm bench; do
         [ ! -d "$folder" ] || folders+=("$folder")
     done
     "$cppcheck" --quiet -j2 --language=c --std=c11 --enable=warning,performance,portability \

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < train < main, and foreign headers stay in the
-# layer that wraps them.
+# Includes go down only: base < kernels < comm < model < train < main and bench, and foreign headers stay
+# in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
 
 # Per file: the project headers it may include, then where each foreign header is allowed.
 check() {
     # shellcheck disable=SC2046
-    code $(files src kernels comm -- '*.c' '*.h' '*.cu' '*.cuh') | awk -F: '
+    code $(files src kernels comm bench -- '*.c' '*.h' '*.cu' '*.cuh') | awk -F: '
     function layer(file) {
         if (file ~ /^src\/base\//) return "base"
         if (file ~ /^kernels\/cpu\//) return "cpu"
@@ -16,6 +16,7 @@ check() {
         if (file ~ /^comm\//) return "comm"
         if (file ~ /^src\/model\//) return "model"
         if (file ~ /^src\/train\//) return "train"
+        if (file ~ /^bench\//) return "bench"
         return "main"
     }
     BEGIN {
@@ -28,8 +29,9 @@ check() {
         may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"
         may["train"] = may["model"] "|train/"
         may["main"] = may["train"]
+        may["bench"] = may["train"] "|bench/"
         # foreign header -> files that may include it
-        only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$"
+        only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
         only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
         only["(oneapi/)?dnnl.*"] = "^kernels/cpu/"
         only["omp[.]h"] = "^kernels/cpu/"
@@ -64,6 +66,10 @@ caught src/train/loop.c '#include <omp.h>'
 caught kernels/ops.c '#include <oneapi/dnnl/dnnl.h>'
 caught src/main.c '#include <cuda_runtime.h>'
 caught src/main.c '#include "comm/comm_mpi.h"'
+caught src/train/loop.c '#include "bench/rows.h"'
+caught bench/bench_ops.c '#include "kernels/cpu/cpu.h"'
+caught bench/bench_ops.c '#include <mpi.h>'
+accepted bench/bench_step.c $'#include "bench/rows.h"\n#include "train/session.h"'
 accepted comm/comm_mpi.c $'#include "comm/swt_comm.h"\n#include "kernels/swt_device.h"\n#include <mpi.h>'
 accepted kernels/ops.c $'#include "kernels/cpu/cpu.h"\n#include "base/status.h"'
 accepted src/base/a.c '/* #include "train/data.h" */'

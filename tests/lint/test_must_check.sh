@@ -5,7 +5,7 @@
 
 check() {
     # shellcheck disable=SC2046
-    code $(files src kernels comm tests -- '*.h' '*.cuh') | awk -F: '
+    code $(files src kernels comm bench tests -- '*.h' '*.cuh') | awk -F: '
     $3 ~ /^[^(]*swt_status([ \t]+[A-Za-z_0-9#]+[ \t]*[(]|[ \t]*\\?$)/ && $3 !~ /typedef|enum|struct/ {
         if ($3 !~ /SWT_MUST_CHECK/ && before !~ /SWT_MUST_CHECK[ \t]*\\?$/)
             print $1 ":" $2 ": returns swt_status without SWT_MUST_CHECK"

@@ -1,0 +1,212 @@
+/* One switch layer alone: forward, backward and SGD on its parameters.
+ *
+ *     bench_layer [--tokens 1024] [--width 256] [--hidden 1024] [--experts 8]
+ * [--capacity-factor 1.25]
+ *                 [--dense] [--threads 1] [--repeats N] [--json]
+ *     launch/run -n 2 --program build/cpu/bench/bench_layer
+ *
+ * Its input and the gradient of its output are random. Under MPI every rank has a micro-batch of
+ * --tokens tokens of its own, the experts are shared out, and the gradients are the exact sums of
+ * all micro-batches. --dense puts one feed-forward of the same widths in the layer's place. */
+#include "base/clock.h"
+#include "bench/bed.h"
+#include "bench/program.h"
+#include "bench/rows.h"
+
+#include <stdlib.h>
+
+static const char usage[] = "bench_layer [--tokens N] [--width N] [--hidden N] [--experts N] "
+                            "[--capacity-factor X] [--dense] [--threads N] [--repeats N] [--json]";
+
+enum { VOCABULARY = 2, WARM_UP = 3 };
+
+typedef struct bench {
+    swt_session s;
+    int64_t tokens, width, hidden, experts, threads, repeats;
+    double capacity_factor;
+    bool dense, json;
+    double *ms; /* (repeats) */
+} bench;
+
+/* A run of parameters, with who shares them: gradients are added over these ranks. */
+typedef struct range {
+    int64_t offset, count;
+    swt_comm *sharers;
+} range;
+
+/* The layer is the only block's feed-forward; the block's attention is not run. */
+static void set_options(bench *b) {
+    swt_options *o = b->s.options;
+    swt_options_defaults(o, SWT_PRESET_LABML);
+    o->model_layers = 1;
+    o->model_width = b->width;
+    o->model_heads = 1;
+    o->model_head_width = 1;
+    o->model_hidden = b->hidden;
+    o->moe_experts = b->experts;
+    o->moe_every = b->dense ? 0 : 1;
+    o->moe_capacity_factor = b->capacity_factor;
+    o->batch_sequences = 1;
+    o->batch_seq_len = b->tokens;
+    o->batch_micro_batches = b->s.world->size;
+    o->optim_name = SWT_OPTIM_SGD;
+    o->run_threads = b->threads;
+}
+
+static swt_status dense_forward(swt_model *m, int64_t N) {
+    const swt_layer_places *at = &m->params.layers[0];
+    const int64_t C = m->dims.C, F = m->dims.F;
+    swt_block_acts *a = &m->blocks[0];
+    SWT_TRY(swt_linear_forward(&m->ctx, a->hidden, a->h, swt_at(m->param, at->wi.weight),
+                               swt_at(m->param, at->wi.bias), NULL, N, C, F, SWT_EPILOGUE_RELU));
+    return swt_linear_forward(&m->ctx, m->acts.x, a->hidden, swt_at(m->param, at->wo.weight),
+                              swt_at(m->param, at->wo.bias), a->mid, N, F, C, SWT_EPILOGUE_NONE);
+}
+
+static swt_status dense_backward(swt_model *m, int64_t N) {
+    const swt_layer_places *at = &m->params.layers[0];
+    const int64_t C = m->dims.C, F = m->dims.F;
+    swt_block_acts *a = &m->blocks[0];
+    swt_shared_acts *s = &m->acts;
+    SWT_TRY(swt_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wo.weight),
+                                       swt_at(m->grad, at->wo.bias), s->dx, a->hidden, N, F, C, 0));
+    SWT_TRY(swt_linear_backward_input(&m->ctx, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
+                                      a->hidden, N, F, C));
+    SWT_TRY(swt_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
+                                       swt_at(m->grad, at->wi.bias), s->dhidden, a->h, N, C, F, 0));
+    return swt_linear_backward_input(&m->ctx, s->dh, s->dhidden, swt_at(m->param, at->wi.weight),
+                                     NULL, N, C, F);
+}
+
+/* What the layer consists of: weight and bias of the dense layer's products or the router, and this
+ * rank's experts. Returns the number of ranges. */
+static int list_ranges(const swt_model *m, range out[4]) {
+    const swt_layer_places *at = &m->params.layers[0];
+    const int64_t C = m->dims.C, F = m->dims.F, E = m->dims.E;
+    swt_comm *world = m->dist->world;
+    if (swt_is_sparse(&m->dims, 0)) {
+        out[0] = (range){at->router.weight, E * C, world};
+        out[1] = (range){at->router.bias, E, world};
+        out[2] =
+            (range){at->experts_begin, at->experts_end - at->experts_begin, &m->dist->replicas};
+        return 3;
+    }
+    out[0] = (range){at->wi.weight, F * C, world};
+    out[1] = (range){at->wi.bias, F, world};
+    out[2] = (range){at->wo.weight, C * F, world};
+    out[3] = (range){at->wo.bias, C, world};
+    return 4;
+}
+
+/* Sums over micro-batches, where there are several, and the update. The experts' gradients have
+ * been added by the backward pass. */
+static swt_status update(swt_model *m) {
+    range ranges[4];
+    const int n = list_ranges(m, ranges);
+    for (int i = 0; i < n; i++) {
+        const range *r = &ranges[i];
+        float *grad = m->grad + r->offset;
+        if (m->sum != NULL) {
+            if (r->sharers == m->dist->world)
+                SWT_TRY(swt_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
+                                     0x1p62 / (double)m->dims.M));
+            SWT_TRY(swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, NULL));
+            SWT_TRY(swt_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
+        }
+        SWT_TRY(swt_sgd(&m->ctx, m->param + r->offset, grad, r->count));
+    }
+    return SWT_OK;
+}
+
+static swt_status run_layer(bench *b) {
+    swt_model *m = &b->s.model;
+    const swt_pass pass = swt_turn(m, 0);
+    if (b->dense) {
+        SWT_TRY(dense_forward(m, b->tokens));
+        SWT_TRY(dense_backward(m, b->tokens));
+    } else {
+        SWT_TRY(swt_moe_forward(m, &pass, 0, m->acts.x));
+        SWT_TRY(swt_moe_backward(m, &pass, 0));
+    }
+    return update(m);
+}
+
+/* From the start that all ranks have in common to the end of the slowest. */
+static swt_status measure(bench *b) {
+    for (int64_t i = -WARM_UP; i < b->repeats; i++) {
+        SWT_TRY(swt_comm_barrier(b->s.world));
+        const double start_ms = swt_now_ms();
+        SWT_TRY(run_layer(b));
+        SWT_TRY(swt_comm_barrier(b->s.world));
+        if (i >= 0)
+            b->ms[i] = swt_now_ms() - start_ms;
+    }
+    return SWT_OK;
+}
+
+static void print_row(bench *b) {
+    static const column columns[] = {{"what", 6, TEXT_COLUMN}, {"ranks", 5, 0}, {"threads", 7, 0},
+                                     {"tokens", 7, 0},         {"ms", 9, 3},    {"ms_min", 9, 3},
+                                     {"dropped", 7, 3}};
+    const rows r = ROWS(b->s.world->rank == 0 ? stdout : NULL, b->json, columns);
+    const timing t = rows_timing(b->ms, b->repeats);
+    const swt_model *m = &b->s.model;
+    const double dropped =
+        b->dense ? 0.0 : m->acts.stats[swt_stats_layer(&m->dims, 0) + 2] / (double)b->tokens;
+    rows_head(&r);
+    rows_add(&r, (cell[]){TEXT(b->dense ? "dense" : "layer"), NUMBER(b->s.world->size),
+                          NUMBER(b->s.device.threads), NUMBER(b->tokens), NUMBER(t.median),
+                          NUMBER(t.least), NUMBER(dropped)});
+}
+
+static swt_status read_flags(bench *b, int argc, char **argv) {
+    const flag flags[] = {{.name = "--tokens", .count = &b->tokens, .least = 1},
+                          {.name = "--width", .count = &b->width, .least = 1},
+                          {.name = "--hidden", .count = &b->hidden, .least = 1},
+                          {.name = "--experts", .count = &b->experts, .least = 1},
+                          {.name = "--threads", .count = &b->threads, .least = 1},
+                          {.name = "--repeats", .count = &b->repeats, .least = 1},
+                          {.name = "--capacity-factor", .real = &b->capacity_factor},
+                          {.name = "--dense", .on = &b->dense},
+                          {.name = "--json", .on = &b->json}};
+    SWT_TRY(program_flags(flags, 9, &argc, argv));
+    SWT_TRY(program_no_more(argc, argv, usage));
+    b->ms = malloc((size_t)b->repeats * sizeof *b->ms);
+    if (b->ms == NULL)
+        return SWT_FAIL(MEMORY, "--repeats: no room for %lld; use fewer", (long long)b->repeats);
+    return SWT_OK;
+}
+
+static swt_status run(bench *b, int argc, char **argv) {
+    swt_session *s = &b->s;
+    SWT_TRY(swt_comm_agree(s->world, read_flags(b, argc, argv)));
+    set_options(b);
+    SWT_TRY(bed_open(s, VOCABULARY));
+    const int64_t values = b->tokens * b->width;
+    bed_random(s, s->model.blocks[0].h, values, 1.0, 3);
+    bed_random(s, s->model.blocks[0].mid, values, 1.0, 4);
+    bed_random(s, s->model.acts.dx, values, 1e-3, 5);
+    SWT_TRY(measure(b));
+    print_row(b);
+    return SWT_OK;
+}
+
+int main(int argc, char **argv) {
+    static swt_options options;
+    bench b = {.tokens = 1024,
+               .width = 256,
+               .hidden = 1024,
+               .experts = 8,
+               .capacity_factor = 1.25,
+               .threads = 1,
+               .repeats = 40};
+    swt_comm world;
+    b.s.options = &options;
+    b.s.world = &world;
+    swt_status status = program_open(&world);
+    if (status == SWT_OK)
+        status = run(&b, argc, argv);
+    swt_session_close(&b.s);
+    free(b.ms);
+    return program_close(&world, "bench_layer", status);
+}

@@ -1,0 +1,119 @@
+/* Every operation at the shapes of a real step: time, GFLOP/s, GB/s, and the shares of what the
+ * machine can do that these are.
+ *
+ *     bench_ops [--threads N] [--preset labml|layer] [--only TEXT] [--ms N] [--json]
+ *
+ * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer. A case is
+ * called again and again for some --ms milliseconds, so what fits the caches is found there; shares
+ * of the copy speed of main memory can pass 1. Before every case is timed, the model has run a
+ * whole micro-batch: routes, slots and statistics are those of a step. */
+#include "base/clock.h"
+#include "bench/bed.h"
+#include "bench/machine.h"
+#include "bench/ops_cases.h"
+#include "bench/program.h"
+#include "bench/rows.h"
+
+#include <string.h>
+
+static const char usage[] = "bench_ops [--threads N] [--preset labml|layer] [--only TEXT] [--ms N] "
+                            "[--json]";
+
+typedef struct bench {
+    swt_session s;
+    int64_t threads, ms;
+    const char *preset, *only;
+    bool json;
+} bench;
+
+enum { VOCABULARY = 65, TIMINGS = 1000 };
+
+static swt_status set_options(bench *b) {
+    swt_options *o = b->s.options;
+    swt_options_defaults(o, SWT_PRESET_LABML);
+    o->run_threads = b->threads;
+    o->batch_sequences = 32;
+    o->batch_micro_batches = 2; /* with integer sums; one of the two is run */
+    if (strcmp(b->preset, "labml") == 0)
+        return SWT_OK;
+    if (strcmp(b->preset, "layer") != 0)
+        return SWT_FAIL(USAGE, "--preset: is %s; it must be labml or layer", b->preset);
+    o->model_layers = 1;
+    o->model_width = 256;
+    o->model_heads = 8;
+    o->model_hidden = 1024;
+    o->moe_experts = 8;
+    o->moe_capacity_factor = 1.25;
+    o->batch_sequences = 16;
+    return SWT_OK;
+}
+
+static swt_status time_case(const op_case *k, double budget_ms, timing *out) {
+    double ms[TIMINGS];
+    int64_t n = 0;
+    const double start_ms = swt_now_ms();
+    SWT_TRY(k->call(k)); /* warm-up */
+    do {
+        const double from_ms = swt_now_ms();
+        SWT_TRY(k->call(k));
+        ms[n++] = swt_now_ms() - from_ms;
+    } while (n < TIMINGS && swt_now_ms() - start_ms < budget_ms);
+    *out = rows_timing(ms, n);
+    return SWT_OK;
+}
+
+static swt_status measure(bench *b) {
+    static const column columns[] = {{"op", 23, TEXT_COLUMN}, {"shape", 20, TEXT_COLUMN},
+                                     {"threads", 7, 0},       {"ms", 8, 4},
+                                     {"ms_min", 8, 4},        {"gflops", 7, 1},
+                                     {"gbps", 7, 1},          {"product_share", 13, 3},
+                                     {"copy_share", 10, 3}};
+    const rows r = ROWS(stdout, b->json, columns);
+    const int threads = b->s.device.threads;
+    const double product_gflops = machine_product_gflops(threads),
+                 copy_gbps = machine_copy_gbps(threads);
+    op_bed bed;
+    op_case cases[OP_CASES];
+    int n = 0;
+    SWT_TRY(op_cases(&bed, &b->s.model, &b->s.update, cases, &n));
+    rows_say(&r, "machine, %d thread%s: products %.1f GFLOP/s, copy %.1f GB/s", threads,
+             threads == 1 ? "" : "s", product_gflops, copy_gbps);
+    rows_head(&r);
+    for (int i = 0; i < n; i++) {
+        const op_case *k = &cases[i];
+        timing t;
+        if (b->only != NULL && strstr(k->op, b->only) == NULL)
+            continue;
+        SWT_TRY(time_case(k, (double)b->ms, &t));
+        const double gflops = k->flops / t.median * 1e-6, gbps = k->bytes / t.median * 1e-6;
+        rows_add(&r, (cell[]){TEXT(k->op), TEXT(k->shape), NUMBER(threads), NUMBER(t.median),
+                              NUMBER(t.least), NUMBER(gflops), NUMBER(gbps),
+                              NUMBER(gflops / product_gflops), NUMBER(gbps / copy_gbps)});
+    }
+    return SWT_OK;
+}
+
+static swt_status run(bench *b, int argc, char **argv) {
+    const flag flags[] = {{.name = "--threads", .count = &b->threads, .least = 1},
+                          {.name = "--ms", .count = &b->ms, .least = 1},
+                          {.name = "--preset", .text = &b->preset},
+                          {.name = "--only", .text = &b->only},
+                          {.name = "--json", .on = &b->json}};
+    SWT_TRY(program_flags(flags, 5, &argc, argv));
+    SWT_TRY(program_no_more(argc, argv, usage));
+    SWT_TRY(set_options(b));
+    SWT_TRY(bed_open(&b->s, VOCABULARY));
+    return measure(b);
+}
+
+int main(int argc, char **argv) {
+    static swt_options options;
+    bench b = {.preset = "labml", .ms = 200};
+    swt_comm world;
+    swt_comm_open_self(&world);
+    b.s.options = &options;
+    b.s.world = &world;
+    const swt_status status = run(&b, argc, argv);
+    swt_session_close(&b.s);
+    return program_close(&world, "bench_ops", status);
+}

@@ -1,0 +1,221 @@
+/* Each slot once, on the tensors of the bed. In the order of swt_ops.h. */
+#include "bench/ops_cases.h"
+
+static swt_block_acts *block(const op_bed *b) {
+    return &b->m->blocks[0];
+}
+
+static float *param(const op_bed *b, int64_t offset) {
+    return swt_at(b->m->param, offset);
+}
+
+static float *grad(const op_bed *b, int64_t offset) {
+    return swt_at(b->m->grad, offset);
+}
+
+static const swt_layer_places *places(const op_bed *b) {
+    return &b->m->params.layers[0];
+}
+
+swt_status op_call_linear_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_linear_forward(&b->m->ctx, k->y, k->x, param(b, k->at->weight),
+                              param(b, k->at->bias), NULL, b->moe.N, k->in, k->out,
+                              SWT_EPILOGUE_NONE);
+}
+
+swt_status op_call_linear_backward_input(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_linear_backward_input(&b->m->ctx, k->x, k->y, param(b, k->at->weight), NULL,
+                                     b->moe.N, k->in, k->out);
+}
+
+swt_status op_call_linear_backward_weight(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_linear_backward_weight(&b->m->ctx, grad(b, k->at->weight), grad(b, k->at->bias),
+                                      k->y, k->x, b->moe.N, k->in, k->out, 0);
+}
+
+swt_status op_call_embedding_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_embedding_forward(&b->m->ctx, block(b)->x, param(b, b->m->params.embed.weight),
+                                 b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V);
+}
+
+swt_status op_call_embedding_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_embedding_backward(&b->m->ctx, grad(b, b->m->params.embed.weight), b->m->acts.dx,
+                                  b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V, 0);
+}
+
+swt_status op_call_norm_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    swt_block_acts *a = block(b);
+    return swt_norm_forward(
+        &b->m->ctx, a->u, a->u_mean, a->u_rstd, a->x, param(b, places(b)->attn_norm.weight),
+        param(b, places(b)->attn_norm.bias), b->moe.N, b->moe.C, b->m->dims.norm_eps);
+}
+
+swt_status op_call_norm_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_place at = places(b)->attn_norm;
+    swt_block_acts *a = block(b);
+    swt_shared_acts *s = &b->m->acts;
+    return swt_norm_backward(&b->m->ctx, s->dx, grad(b, at.weight), grad(b, at.bias), s->dh, s->dx,
+                             a->x, a->u_mean, a->u_rstd, param(b, at.weight), s->scratch, b->moe.N,
+                             b->moe.C, 0);
+}
+
+swt_status op_call_attention_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    swt_block_acts *a = block(b);
+    return swt_attention_forward(&b->m->ctx, a->att, a->lse, a->qkv, &b->attention);
+}
+
+swt_status op_call_attention_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    swt_block_acts *a = block(b);
+    return swt_attention_backward(&b->m->ctx, b->m->acts.dqkv, b->m->acts.datt, a->att, a->lse,
+                                  a->qkv, &b->attention);
+}
+
+swt_status op_call_cross_entropy(const op_case *k) {
+    const op_bed *b = k->b;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_cross_entropy(&b->m->ctx, s->logits, s->stats, s->logits, b->pass.targets,
+                             s->scratch, b->moe.N, b->m->dims.V);
+}
+
+swt_status op_call_router_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    return swt_router_forward(&b->m->ctx, a->probs, a->lse, a->expert, a->gate, block(b)->h,
+                              param(b, places(b)->router.weight), param(b, places(b)->router.bias),
+                              b->pass.routed, b->m->acts.scratch, &b->moe);
+}
+
+swt_status op_call_router_assign(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    return swt_router_assign(&b->m->ctx, a->slot, a->kept, a->group_counts, a->expert, a->gate,
+                             b->m->acts.scratch, &b->moe);
+}
+
+swt_status op_call_router_losses(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    return swt_router_losses(&b->m->ctx, b->m->acts.stats + swt_stats_layer(&b->m->dims, 0),
+                             a->probs, a->lse, a->expert, a->kept, a->group_counts, &b->moe);
+}
+
+swt_status op_call_router_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_router_backward(&b->m->ctx, s->dh, grad(b, places(b)->router.weight),
+                               grad(b, places(b)->router.bias), s->dgate, block(b)->h,
+                               param(b, places(b)->router.weight), a->probs, a->lse, a->expert,
+                               a->gate, a->group_counts, s->scratch, &b->moe);
+}
+
+swt_status op_call_dispatch_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_dispatch_forward(&b->m->ctx, s->send, s->send_counts, block(b)->h, a->expert,
+                                a->slot, a->kept, &b->moe, 0);
+}
+
+swt_status op_call_dispatch_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    return swt_dispatch_backward(&b->m->ctx, b->m->acts.dh, b->m->acts.send, a->expert, a->slot,
+                                 &b->moe);
+}
+
+swt_status op_call_experts_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    const swt_place wi = places(b)->wi, wo = places(b)->wo;
+    return swt_experts_forward(&b->m->ctx, b->m->acts.expert_y, a->hidden, a->x,
+                               param(b, wi.weight), param(b, wi.bias), param(b, wo.weight),
+                               param(b, wo.bias), a->slot_counts, &b->moe);
+}
+
+swt_status op_call_experts_backward_input(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_experts_backward_input(&b->m->ctx, s->expert_dx, s->dhidden_experts, s->expert_y,
+                                      a->hidden, param(b, places(b)->wi.weight),
+                                      param(b, places(b)->wo.weight), a->slot_counts, &b->moe);
+}
+
+swt_status op_call_experts_backward_weight(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    const swt_place wi = places(b)->wi, wo = places(b)->wo;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_experts_backward_weight(&b->m->ctx, grad(b, wi.weight), grad(b, wi.bias),
+                                       grad(b, wo.weight), grad(b, wo.bias), a->x, a->hidden,
+                                       s->dhidden_experts, s->expert_y, a->slot_counts, &b->moe, 0);
+}
+
+swt_status op_call_combine_forward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    return swt_combine_forward(&b->m->ctx, b->m->acts.x, block(b)->mid, a->recv, block(b)->h,
+                               a->expert, a->gate, a->slot, &b->moe, 0);
+}
+
+swt_status op_call_combine_backward(const op_case *k) {
+    const op_bed *b = k->b;
+    const swt_moe_acts *a = &block(b)->moe;
+    swt_shared_acts *s = &b->m->acts;
+    return swt_combine_backward(&b->m->ctx, s->send, s->dgate, s->dh, s->dx, a->recv, block(b)->h,
+                                a->expert, a->gate, a->slot, &b->moe);
+}
+
+swt_status op_call_state_advance(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_state_advance(&b->m->ctx, &b->update->schedule);
+}
+
+swt_status op_call_count_targets(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_count_targets(&b->m->ctx, &b->m->ctx.state->targets, b->m->acts.targets, b->moe.N);
+}
+
+swt_status op_call_grad_add(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_grad_add(&b->m->ctx, b->m->sum, b->m->grad, b->m->params.end,
+                        0x1p62 / (double)b->m->dims.M);
+}
+
+swt_status op_call_grad_finish(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_grad_finish(&b->m->ctx, b->m->grad, b->m->sum, b->m->params.end);
+}
+
+swt_status op_call_grad_squares(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_grad_squares(&b->m->ctx, b->m->squares, b->m->grad, b->m->spans, b->m->n_spans);
+}
+
+swt_status op_call_state_clip(const op_case *k) {
+    const op_bed *b = k->b;
+    const int64_t n = b->m->params.count;
+    return swt_state_clip(&b->m->ctx, b->m->squares, n,
+                          (const int64_t *)(const void *)(b->m->squares + n), b->update->clip_norm);
+}
+
+swt_status op_call_adam(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_adam(&b->m->ctx, b->m->param, b->m->m, b->m->v, b->m->grad, b->m->params.end,
+                    &b->update->adam);
+}
+
+swt_status op_call_sgd(const op_case *k) {
+    const op_bed *b = k->b;
+    return swt_sgd(&b->m->ctx, b->m->param, b->m->grad, b->m->params.end);
+}
