@@ -1,5 +1,6 @@
-"""What the tests of bench/compare and bench/scaling share: stand-ins for the programs that they run, with times known in
-advance, and the counting of cases."""
+"""What the tests of bench/compare and bench/scaling share: stand-ins for the programs that they run,
+with times known in advance, and the counting of cases."""
+
 import json
 import os
 import stat
@@ -11,9 +12,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "cpu"))
 SLOW = "asan" in os.path.basename(BUILD)
 
-# Every stand-in notes how it was called (rank 0 alone) and then runs the body that the test gives it. `ms` of a call
-# is that of the table, times 1.5, 1.0 and 1.1 in its first, second and third call: the median is 1.1, the least 1.0.
-STAND_IN = '''#!{python}
+# A stand-in does on rank 0 what the test's body says. turn() notes the call and gives its time: 1.5,
+# 1.0 and 1.1 times ms in the first, second and third call; so the median is 1.1, the least 1.0.
+STAND_IN = """#!{python}
 import json, os, sys
 if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
     sys.exit(0)
@@ -30,7 +31,7 @@ def turn(ms, name):
         return ms * [1.5, 1.0, 1.1][(f.read().splitlines().count(name) - 1) % 3]
 
 {body}
-'''
+"""
 
 
 class Miss(Exception):
@@ -92,8 +93,16 @@ def two_cores():
 def tool(name, *args, path=None):
     """Run a tool of bench/ on at most two cores; give exit code, output and errors."""
     env = {**os.environ, "PYTHONPATH": path or ""}
-    done = subprocess.run([os.path.join(ROOT, "bench", name), *map(str, args)], env=env, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=600, check=False, preexec_fn=two_cores)
+    done = subprocess.run(
+        [os.path.join(ROOT, "bench", name), *map(str, args)],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        preexec_fn=two_cores,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
