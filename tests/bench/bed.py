@@ -1,0 +1,121 @@
+"""What the tests of bench/compare and bench/scaling share: stand-ins for the programs that they run,
+with times known in advance, and the counting of cases."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "cpu"))
+SLOW = "asan" in os.path.basename(BUILD)
+
+# A stand-in does on rank 0 what the test's body says. turn() notes the call and gives its time: 1.5,
+# 1.0 and 1.1 times ms in the first, second and third call; so the median is 1.1, the least 1.0.
+STAND_IN = """#!{python}
+import json, os, sys
+if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
+    sys.exit(0)
+ranks = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+args = sys.argv[1:]
+
+def flag(name, default=None):
+    return type(default or "")(args[args.index(name) + 1]) if name in args else default
+
+def turn(ms, name):
+    with open({calls!r}, "a+") as f:
+        f.write(name + "\\n")
+        f.seek(0)
+        return ms * [1.5, 1.0, 1.1][(f.read().splitlines().count(name) - 1) % 3]
+
+{body}
+"""
+
+
+class Miss(Exception):
+    """What a case expected and did not find."""
+
+
+def want(ok, why):
+    if not ok:
+        raise Miss(why)
+
+
+class Suite:
+    def __init__(self):
+        self.passed = self.failed = self.left_out = 0
+
+    def case(self, function, heavy=False):
+        """Run a test function in a folder of its own; heavy ones are left out in a slow build."""
+        if heavy and SLOW:
+            self.left_out += 1
+            return
+        why = ""
+        with tempfile.TemporaryDirectory(prefix="swt-bench-test-") as folder:
+            try:
+                function(folder)
+            except (Miss, OSError, KeyError, ValueError) as error:
+                why = f": {error!r}"
+        self.passed, self.failed = self.passed + (not why), self.failed + bool(why)
+        print(f"{'FAIL' if why else 'ok  '} {function.__name__}{why}", flush=True)
+
+    def finish(self):
+        left_out = f", {self.left_out} left out in this build" if self.left_out else ""
+        print(f"{self.passed} passed, {self.failed} failed{left_out}")
+        sys.exit(1 if self.failed or not self.passed else 0)
+
+
+def write(path, content, program=False):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(content)
+    if program:
+        os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+    return path
+
+
+def stand_in(folder, path, body):
+    content = STAND_IN.format(python=sys.executable, calls=os.path.join(folder, "calls"), body=body)
+    return write(os.path.join(folder, path), content, program=True)
+
+
+def calls(folder):
+    with open(os.path.join(folder, "calls"), encoding="utf-8") as f:
+        return f.read().split("\n")[:-1]
+
+
+def two_cores():
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+
+
+def tool(name, *args, path=None):
+    """Run a tool of bench/ on at most two cores; give exit code, output and errors."""
+    env = {**os.environ, "PYTHONPATH": path or ""}
+    done = subprocess.run(
+        [os.path.join(ROOT, "bench", name), *map(str, args)],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        preexec_fn=two_cores,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def rows(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def close(a, b):
+    """Equal but for the rounding of a few operations on doubles, or of four printed decimals."""
+    return abs(a - b) <= 1e-4 * abs(b)
+
+
+def text(folder):
+    """A text of every letter often enough to train on."""
+    words = "The quick brown fox jumps over the lazy dog; how vexingly it jumps!\n"
+    return write(os.path.join(folder, "text.txt"), words * 300)
