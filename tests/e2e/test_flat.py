@@ -36,8 +36,7 @@ WATCHED = os.path.join(BUILD, "tests", "e2e_watch")
 MIB = 1 << 20
 WARM, STEPS = 20, 100  # steps before the watch, and its length
 
-# MPI reserves buffers when it first needs them, and oneDNN makes code for a kind of product that it first meets, 0.23
-# MiB each: few times and not much. What every step loses rises 100 times, what every tenth loses 10 times.
+# MPI reserves buffers when it first needs them: few times and not much. What every step loses rises 100 times, what every tenth loses 10 times.
 GROWTH, RISES = MIB, 8
 
 # Who may allocate between steps because it is rare: a sample, and rank 0 writing a checkpoint. An evaluation may not.
@@ -49,7 +48,7 @@ RARE = {
     "add_step": "the list of checkpoints, to remove old ones",
 }
 
-# What a process holds beside its arenas: code that oneDNN makes, its and MPI's buffers, stacks, tables.
+# What a process holds beside its arenas: MPI's buffers, stacks, tables.
 BESIDE = 64 * MIB
 
 
