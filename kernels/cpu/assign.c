@@ -89,7 +89,7 @@ static void drop_excess(const assign_args *a, int64_t g, int64_t first, int64_t 
     }
 }
 
-static swt_status assign_group(const void *args, int64_t g) {
+static void assign_group(const void *args, int64_t g) {
     const assign_args *a = args;
     const swt_moe_dims *d = a->dims;
     const int64_t items = d->N / d->G * d->k, first = g * items;
@@ -102,7 +102,6 @@ static swt_status assign_group(const void *args, int64_t g) {
             counts[e]++;
     }
     drop_excess(a, g, first, items);
-    return SWT_OK;
 }
 
 int64_t swt_cpu_assign_scratch_bytes(const swt_moe_dims *dims) {
@@ -124,7 +123,7 @@ swt_status swt_cpu_router_assign(const swt_ctx *c, int32_t *slot, int32_t *kept,
         .counts = counts,
         .keys = scratch,
         .ends = (void *)(memory + swt_cpu_scratch_align(items * (int64_t)sizeof(uint64_t)))};
-    SWT_TRY(swt_cpu_run_parts(c, dims->G, assign_group, &a));
+    swt_cpu_run_parts(c, dims->G, assign_group, &a);
     memset(kept, 0, (size_t)dims->E * sizeof *kept);
     for (int64_t item = 0; item < items; item++)
         if (slot[item] == 0)

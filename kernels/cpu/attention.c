@@ -31,23 +31,23 @@ static swt_vec_head head_of(const attention_args *a, place p) {
                           .scale = d->scale};
 }
 
-static swt_status forward_part(const void *args, int64_t part) {
+static void forward_part(const void *args, int64_t part) {
     const attention_args *a = args;
     const place p = place_of(a->dims, part);
     const swt_vec_head head = head_of(a, p);
     a->vec->attention_forward(a->y_out + p.row * head.y_stride + p.column, a->lse_out + p.lse,
                               &head);
-    return SWT_OK;
 }
 
 swt_status swt_cpu_attention_forward(const swt_ctx *c, void *y, float *lse, const void *qkv,
                                      const swt_attention_dims *dims) {
     const attention_args a = {
         .vec = swt_cpu_vec(c), .dims = dims, .y_out = y, .lse_out = lse, .qkv = qkv};
-    return swt_cpu_run_parts(c, dims->B * dims->H, forward_part, &a);
+    swt_cpu_run_parts(c, dims->B * dims->H, forward_part, &a);
+    return SWT_OK;
 }
 
-static swt_status backward_part(const void *args, int64_t part) {
+static void backward_part(const void *args, int64_t part) {
     const attention_args *a = args;
     const place p = place_of(a->dims, part);
     const swt_vec_head head = head_of(a, p);
@@ -55,7 +55,6 @@ static swt_status backward_part(const void *args, int64_t part) {
     float *dq = a->dqkv + p.row * head.qkv_stride + p.column;
     a->vec->attention_backward(dq, dq + head.y_stride, dq + 2 * head.y_stride, a->dy + y_at,
                                a->y + y_at, a->lse + p.lse, &head);
-    return SWT_OK;
 }
 
 swt_status swt_cpu_attention_backward(const swt_ctx *c, void *dqkv, const void *dy, const void *y,
@@ -68,5 +67,6 @@ swt_status swt_cpu_attention_backward(const swt_ctx *c, void *dqkv, const void *
                               .y = y,
                               .dy = dy,
                               .lse = lse};
-    return swt_cpu_run_parts(c, dims->B * dims->H, backward_part, &a);
+    swt_cpu_run_parts(c, dims->B * dims->H, backward_part, &a);
+    return SWT_OK;
 }

@@ -41,7 +41,7 @@ static float scale_of(const combine_args *a, int64_t item) {
     return a->d->gate == SWT_GATE_SCALE ? a->gate[item] : 1.0f;
 }
 
-static swt_status forward_part(const void *args, int64_t part) {
+static void forward_part(const void *args, int64_t part) {
     const combine_args *a = args;
     const swt_vec *vec = swt_cpu_vec(a->c);
     const int64_t C = a->d->C, k = a->d->k, end = swt_min((part + 1) * TOKENS, a->d->N);
@@ -58,7 +58,6 @@ static swt_status forward_part(const void *args, int64_t part) {
         if (a->first_slot == 0 && sum != y)
             memcpy(y, sum, (size_t)C * sizeof *y);
     }
-    return SWT_OK;
 }
 
 swt_status swt_cpu_combine_forward(const swt_ctx *c, void *y, const void *residual,
@@ -75,10 +74,11 @@ swt_status swt_cpu_combine_forward(const swt_ctx *c, void *y, const void *residu
                             .gate = gate,
                             .slot = slot,
                             .first_slot = first_slot};
-    return swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), forward_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), forward_part, &a);
+    return SWT_OK;
 }
 
-static swt_status backward_part(const void *args, int64_t part) {
+static void backward_part(const void *args, int64_t part) {
     const combine_args *a = args;
     const swt_vec *vec = swt_cpu_vec(a->c);
     const int64_t C = a->d->C, K = a->d->K, k = a->d->k;
@@ -98,7 +98,6 @@ static swt_status backward_part(const void *args, int64_t part) {
         a->dgate[item] = a->d->gate == SWT_GATE_SCALE ? dot : dot / a->gate[item];
         vec->axpy(a->dh + item / k * C, dy, s, C);
     }
-    return SWT_OK;
 }
 
 swt_status swt_cpu_combine_backward(const swt_ctx *c, void *drecv, float *dgate, void *dh,
@@ -115,5 +114,6 @@ swt_status swt_cpu_combine_backward(const swt_ctx *c, void *drecv, float *dgate,
                             .expert = expert,
                             .gate = gate,
                             .slot = slot};
-    return swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), backward_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), backward_part, &a);
+    return SWT_OK;
 }

@@ -17,21 +17,21 @@ typedef struct embedding_args {
     bool add;
 } embedding_args;
 
-static swt_status forward_part(const void *args, int64_t part) {
+static void forward_part(const void *args, int64_t part) {
     const embedding_args *a = args;
     const int64_t end = swt_min((part + 1) * TOKENS, a->N);
     for (int64_t n = part * TOKENS; n < end; n++)
         memcpy(a->x + n * a->C, a->table + a->tokens[n] * a->C, (size_t)a->C * sizeof *a->x);
-    return SWT_OK;
 }
 
 swt_status swt_cpu_embedding_forward(const swt_ctx *c, void *x, const void *table,
                                      const int32_t *tokens, int64_t N, int64_t C, int64_t V) {
     const embedding_args a = {.x = x, .table = table, .tokens = tokens, .N = N, .C = C, .V = V};
-    return swt_cpu_run_parts(c, swt_ceil_div(N, TOKENS), forward_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(N, TOKENS), forward_part, &a);
+    return SWT_OK;
 }
 
-static swt_status backward_part(const void *args, int64_t part) {
+static void backward_part(const void *args, int64_t part) {
     const embedding_args *a = args;
     const int64_t first = part * COLUMNS, columns = swt_min(COLUMNS, a->C - first);
     for (int64_t v = 0; v < a->V && !a->add; v++)
@@ -39,7 +39,6 @@ static swt_status backward_part(const void *args, int64_t part) {
     for (int64_t n = 0; n < a->N; n++)
         a->vec->axpy(a->dtable + a->tokens[n] * a->C + first, a->dx + n * a->C + first, 1.0f,
                      columns);
-    return SWT_OK;
 }
 
 swt_status swt_cpu_embedding_backward(const swt_ctx *c, float *dtable, const void *dx,
@@ -53,5 +52,6 @@ swt_status swt_cpu_embedding_backward(const swt_ctx *c, float *dtable, const voi
                               .C = C,
                               .V = V,
                               .add = add != 0};
-    return swt_cpu_run_parts(c, swt_ceil_div(C, COLUMNS), backward_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(C, COLUMNS), backward_part, &a);
+    return SWT_OK;
 }

@@ -11,8 +11,9 @@ swt_status swt_cpu_experts_forward(const swt_ctx *c, void *y, void *hidden, cons
                                    const void *wi, const void *bi, const void *wo, const void *bo,
                                    const int32_t *counts, const swt_moe_dims *dims) {
     const swt_cpu_groups g = expert_groups(dims, counts);
-    SWT_TRY(swt_cpu_products_nt(c, &g, hidden, x, wi, bi, NULL, true, dims->C, dims->F));
-    return swt_cpu_products_nt(c, &g, y, hidden, wo, bo, NULL, false, dims->F, dims->C);
+    swt_cpu_products_nt(c, &g, hidden, x, wi, bi, NULL, true, dims->C, dims->F);
+    swt_cpu_products_nt(c, &g, y, hidden, wo, bo, NULL, false, dims->F, dims->C);
+    return SWT_OK;
 }
 
 typedef struct dot_args {
@@ -23,7 +24,7 @@ typedef struct dot_args {
     int64_t C, F;
 } dot_args;
 
-static swt_status dot_part(const void *args, int64_t part) {
+static void dot_part(const void *args, int64_t part) {
     const dot_args *a = args;
     const swt_cpu_groups *g = &a->groups;
     const int64_t blocks = swt_ceil_div(g->capacity, SWT_ROWS), pair = part / blocks;
@@ -36,7 +37,6 @@ static swt_status dot_part(const void *args, int64_t part) {
         if (bo != NULL)
             a->dot[row] += a->vec->dot(a->dy + row * a->C, bo, a->C);
     }
-    return SWT_OK;
 }
 
 swt_status swt_cpu_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot,
@@ -53,10 +53,11 @@ swt_status swt_cpu_experts_backward_input(const swt_ctx *c, void *dx, void *dhid
                         .hidden = hidden,
                         .C = dims->C,
                         .F = dims->F};
-    SWT_TRY(swt_cpu_products_nn(c, &g, dhidden, dy, wo, hidden, dims->F, dims->C));
-    SWT_TRY(swt_cpu_products_nn(c, &g, dx, dhidden, wi, NULL, dims->C, dims->F));
+    swt_cpu_products_nn(c, &g, dhidden, dy, wo, hidden, dims->F, dims->C);
+    swt_cpu_products_nn(c, &g, dx, dhidden, wi, NULL, dims->C, dims->F);
     const int64_t pairs = g.weights * g.sources;
-    return swt_cpu_run_parts(c, pairs * swt_ceil_div(g.capacity, SWT_ROWS), dot_part, &a);
+    swt_cpu_run_parts(c, pairs * swt_ceil_div(g.capacity, SWT_ROWS), dot_part, &a);
+    return SWT_OK;
 }
 
 swt_status swt_cpu_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo,
@@ -65,6 +66,7 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c, float *dwi, float *
                                            const int32_t *counts, const swt_moe_dims *dims,
                                            int64_t p) {
     const swt_cpu_groups g = expert_groups(dims, counts);
-    SWT_TRY(swt_cpu_products_tn(c, &g, p, dwi, dbi, dhidden, x, dims->C, dims->F, false));
-    return swt_cpu_products_tn(c, &g, p, dwo, dbo, dy, hidden, dims->F, dims->C, false);
+    swt_cpu_products_tn(c, &g, p, dwi, dbi, dhidden, x, dims->C, dims->F, false);
+    swt_cpu_products_tn(c, &g, p, dwo, dbo, dy, hidden, dims->F, dims->C, false);
+    return SWT_OK;
 }

@@ -1,21 +1,13 @@
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
-#include <omp.h>
-
-/* One thread needs no region: starting one takes longer than a small operation. */
-static swt_status run_alone(int64_t parts, swt_cpu_part_fn run, const void *args) {
-    for (int64_t part = 0; part < parts; part++)
-        SWT_TRY(run(args, part));
-    return SWT_OK;
-}
-
-swt_status swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run,
-                             const void *args) {
-    if (c->device->threads == 1 || parts == 1)
-        return run_alone(parts, run, args);
-    swt_error failed; /* a thread's record does not outlive the region: keep one here */
-    failed.status = SWT_OK;
+void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args) {
+    /* One thread needs no region: starting one takes longer than a small operation. */
+    if (c->device->threads == 1 || parts == 1) {
+        for (int64_t part = 0; part < parts; part++)
+            run(args, part);
+        return;
+    }
     const double start_ms = swt_now_ms();
     double threads = 0.0, busy_ms = 0.0; /* sums over the threads that came */
 #pragma omp parallel num_threads(c->device->threads) reduction(+ : threads, busy_ms)
@@ -23,15 +15,9 @@ swt_status swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn ru
         const double came_ms = swt_now_ms();
 #pragma omp for schedule(dynamic, 1) nowait
         for (int64_t part = 0; part < parts; part++)
-            if (run(args, part) != SWT_OK) {
-#pragma omp critical(swt_cpu_run_parts_failed)
-                failed = *swt_last_error();
-            }
+            run(args, part);
         threads += 1.0;
         busy_ms += swt_now_ms() - came_ms;
     }
     c->device->idle_ms += threads * (swt_now_ms() - start_ms) - busy_ms;
-    if (failed.status != SWT_OK)
-        *swt_last_error() = failed;
-    return failed.status;
 }

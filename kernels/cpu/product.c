@@ -88,12 +88,12 @@ static const float *at(const float *base, int64_t offset) {
     return base != NULL ? base + offset : NULL;
 }
 
-static swt_status nt_part(const void *args, int64_t part) {
+static void nt_part(const void *args, int64_t part) {
     const products_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, out, part);
     if (b.rows <= 0)
-        return SWT_OK;
+        return;
     const int64_t to = b.first * out + b.column;
     const swt_vec_product p = {.c = a->out + to,
                                .a = a->x + b.first * in,
@@ -109,12 +109,11 @@ static swt_status nt_part(const void *args, int64_t part) {
                                .a_step = 1,
                                .b_step = in};
     swt_cpu_block_nt(a->vec, &p);
-    return SWT_OK;
 }
 
-swt_status swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
-                               const float *w, const float *bias, const float *residual, bool relu,
-                               int64_t in, int64_t out) {
+void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
+                         const float *w, const float *bias, const float *residual, bool relu,
+                         int64_t in, int64_t out) {
     const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = y,
@@ -125,15 +124,15 @@ swt_status swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float 
                              .relu = relu,
                              .in_width = in,
                              .out_width = out};
-    return swt_cpu_run_parts(c, row_parts(g, out), nt_part, &a);
+    swt_cpu_run_parts(c, row_parts(g, out), nt_part, &a);
 }
 
-static swt_status nn_part(const void *args, int64_t part) {
+static void nn_part(const void *args, int64_t part) {
     const products_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, in, part);
     if (b.rows <= 0)
-        return SWT_OK;
+        return;
     const int64_t to = b.first * in + b.column;
     const swt_vec_product p = {.c = a->out + to,
                                .a = a->dy + b.first * out,
@@ -147,12 +146,10 @@ static swt_status nn_part(const void *args, int64_t part) {
                                .a_step = 1,
                                .b_step = in};
     swt_cpu_block_nn(a->vec, &p);
-    return SWT_OK;
 }
 
-swt_status swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx,
-                               const float *dy, const float *w, const float *mask, int64_t in,
-                               int64_t out) {
+void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
+                         const float *w, const float *mask, int64_t in, int64_t out) {
     const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = dx,
@@ -161,11 +158,11 @@ swt_status swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float 
                              .mask = mask,
                              .in_width = in,
                              .out_width = out};
-    return swt_cpu_run_parts(c, row_parts(g, in), nn_part, &a);
+    swt_cpu_run_parts(c, row_parts(g, in), nn_part, &a);
 }
 
 /* A block of dw: SWT_COLUMNS outputs by SWT_COLUMNS inputs, all rows. */
-static swt_status tn_part(const void *args, int64_t part) {
+static void tn_part(const void *args, int64_t part) {
     const products_args *a = args;
     const swt_cpu_groups *g = &a->groups;
     const int64_t in = a->in_width, out = a->out_width;
@@ -195,12 +192,11 @@ static swt_status tn_part(const void *args, int64_t part) {
             a->vec->column_sum(a->dbias + weight * out + o, p.a, rows, out, outs, add);
         first += SWT_ROWS;
     } while (first < n);
-    return SWT_OK;
 }
 
-swt_status swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t source, float *dw,
-                               float *dbias, const float *dy, const float *x, int64_t in,
-                               int64_t out, bool add) {
+void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t source, float *dw,
+                         float *dbias, const float *dy, const float *x, int64_t in, int64_t out,
+                         bool add) {
     const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .source = source,
@@ -212,5 +208,5 @@ swt_status swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_
                              .out_width = out,
                              .add = add};
     const int64_t parts = swt_ceil_div(in, SWT_COLUMNS) * swt_ceil_div(out, SWT_COLUMNS);
-    return swt_cpu_run_parts(c, g->weights * parts, tn_part, &a);
+    swt_cpu_run_parts(c, g->weights * parts, tn_part, &a);
 }

@@ -32,22 +32,19 @@ typedef struct swt_cpu_groups {
 /* y = f(x w^T + bias) + residual, f = ReLU or identity.
  * Shapes: y, residual (weights, sources, capacity, out), x (..., in), w (weights, out, in), bias
  * (weights, out). bias and residual may be NULL, residual y itself. */
-SWT_MUST_CHECK swt_status swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y,
-                                              const float *x, const float *w, const float *bias,
-                                              const float *residual, bool relu, int64_t in,
-                                              int64_t out);
+void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
+                         const float *w, const float *bias, const float *residual, bool relu,
+                         int64_t in, int64_t out);
 
 /* dx = dy w, and 0 wherever mask <= 0. Shapes: dx, mask (weights, sources, capacity, in), dy (...,
  * out), w (weights, out, in). mask may be NULL. */
-SWT_MUST_CHECK swt_status swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx,
-                                              const float *dy, const float *w, const float *mask,
-                                              int64_t in, int64_t out);
+void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
+                         const float *w, const float *mask, int64_t in, int64_t out);
 
 /* dw = dy^T x and dbias = sum of dy's rows over the rows of one source; add: added to what they
  * hold. Shapes: dw (weights, out, in), dbias (weights, out) or NULL, dy, x as above. */
-SWT_MUST_CHECK swt_status swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g,
-                                              int64_t source, float *dw, float *dbias,
-                                              const float *dy, const float *x, int64_t in,
-                                              int64_t out, bool add);
+void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t source, float *dw,
+                         float *dbias, const float *dy, const float *x, int64_t in, int64_t out,
+                         bool add);
 
 #endif

@@ -85,7 +85,7 @@ static void logits(const forward_args *a, int64_t first, int64_t tokens) {
     }
 }
 
-static swt_status forward_part(const void *args, int64_t part) {
+static void forward_part(const void *args, int64_t part) {
     const forward_args *a = args;
     const swt_vec *vec = swt_cpu_vec(a->c);
     const int64_t E = a->d->E, k = a->d->k, first = part * TOKENS;
@@ -98,7 +98,6 @@ static swt_status forward_part(const void *args, int64_t part) {
         a->expert[n * k] = a->routed[n] ? e : -1;
         a->gate[n * k] = a->routed[n] ? z[e] : 0.0f;
     }
-    return SWT_OK;
 }
 
 swt_status swt_cpu_router_forward(const swt_ctx *c, float *probs, float *lse, int32_t *expert,
@@ -115,7 +114,8 @@ swt_status swt_cpu_router_forward(const swt_ctx *c, float *probs, float *lse, in
                             .bias = bias,
                             .routed = routed,
                             .jittered = scratch};
-    return swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), forward_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), forward_part, &a);
+    return SWT_OK;
 }
 
 /* ------------------------------------------------------------------ losses */
@@ -128,7 +128,7 @@ typedef struct losses_args {
 } losses_args;
 
 /* stats[3 + e] = sum over groups of f[e] P[e], for a block of experts. */
-static swt_status balance_part(const void *args, int64_t part) {
+static void balance_part(const void *args, int64_t part) {
     const losses_args *a = args;
     const swt_moe_dims *d = a->d;
     const int64_t first = part * EXPERTS, experts = swt_min(EXPERTS, d->E - first);
@@ -147,7 +147,6 @@ static swt_status balance_part(const void *args, int64_t part) {
         for (int64_t e = 0; e < experts && routed > 0.0; e++)
             balance[e] += a->counts[g * d->E + first + e] / routed * (sum[e] / routed);
     }
-    return SWT_OK;
 }
 
 /* Mean over groups of the mean square of lse over routed tokens. */
@@ -172,7 +171,7 @@ swt_status swt_cpu_router_losses(const swt_ctx *c, double *stats, const float *p
                                  const int32_t *counts, const swt_moe_dims *dims) {
     const losses_args a = {
         .d = dims, .stats = stats, .probs = probs, .expert = expert, .counts = counts};
-    SWT_TRY(swt_cpu_run_parts(c, swt_ceil_div(dims->E, EXPERTS), balance_part, &a));
+    swt_cpu_run_parts(c, swt_ceil_div(dims->E, EXPERTS), balance_part, &a);
     double balance = 0.0, dropped = 0.0;
     for (int64_t e = 0; e < dims->E; e++) {
         balance += stats[3 + e];
@@ -263,7 +262,7 @@ static void input_gradient(const backward_args *a, int64_t first, int64_t tokens
     }
 }
 
-static swt_status input_part(const void *args, int64_t part) {
+static void input_part(const void *args, int64_t part) {
     const backward_args *a = args;
     const int64_t C = a->d->C, first = part * TOKENS;
     const int64_t tokens = swt_min(TOKENS, a->d->N - first);
@@ -271,7 +270,7 @@ static swt_status input_part(const void *args, int64_t part) {
         logit_gradient(a, n);
     input_gradient(a, first, tokens);
     if (!jitters(a->d))
-        return SWT_OK;
+        return;
     float factor[JITTER_CHUNK];
     for (int64_t i = first * C; i < (first + tokens) * C; i += JITTER_CHUNK) {
         const int64_t n = swt_min(JITTER_CHUNK, (first + tokens) * C - i);
@@ -281,7 +280,6 @@ static swt_status input_part(const void *args, int64_t part) {
             a->jittered[i + m] = a->h[i + m] * factor[m];
         }
     }
-    return SWT_OK;
 }
 
 swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias,
@@ -306,8 +304,9 @@ swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float 
                              .pull = (void *)(memory + dz_bytes(dims)),
                              .jittered = (void *)(memory + dz_bytes(dims) + pull_bytes(dims))};
     fill_pull(a.pull, counts, dims);
-    SWT_TRY(swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), input_part, &a));
+    swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), input_part, &a);
     const swt_cpu_groups g = {.weights = 1, .sources = 1, .capacity = dims->N};
-    return swt_cpu_products_tn(c, &g, 0, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C,
-                               dims->E, false);
+    swt_cpu_products_tn(c, &g, 0, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C, dims->E,
+                        false);
+    return SWT_OK;
 }

@@ -24,34 +24,34 @@ static int64_t block_count(const update_args *a, int64_t part) {
     return swt_min(BLOCK, a->n - part * BLOCK);
 }
 
-static swt_status grad_add_part(const void *args, int64_t part) {
+static void grad_add_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
     if (!swt_cpu_vec(a->c)->grad_add(a->sum + first, a->grad + first, block_count(a, part),
                                      a->limit))
         __atomic_store_n(&a->c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
-    return SWT_OK;
 }
 
 swt_status swt_cpu_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
                             double limit) {
     const update_args a = {.c = c, .sum = sum, .grad = grad, .n = n, .limit = limit};
-    return swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_add_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_add_part, &a);
+    return SWT_OK;
 }
 
-static swt_status grad_finish_part(const void *args, int64_t part) {
+static void grad_finish_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
     swt_cpu_vec(a->c)->grad_finish(a->grad_out + first, a->sum + first, block_count(a, part));
-    return SWT_OK;
 }
 
 swt_status swt_cpu_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n) {
     const update_args a = {.c = c, .grad_out = grad, .sum = sum, .n = n};
-    return swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_finish_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_finish_part, &a);
+    return SWT_OK;
 }
 
-static swt_status grad_squares_part(const void *args, int64_t part) {
+static void grad_squares_part(const void *args, int64_t part) {
     const update_args *a = args;
     const swt_span *span = &a->spans[part];
     double sum = 0.0;
@@ -59,21 +59,20 @@ static swt_status grad_squares_part(const void *args, int64_t part) {
         sum += swt_cpu_vec(a->c)->sum_squares(a->grad + span->offset + i,
                                               swt_min(BLOCK, span->count - i));
     a->squares[span->index] = sum;
-    return SWT_OK;
 }
 
 swt_status swt_cpu_grad_squares(const swt_ctx *c, double *squares, const float *grad,
                                 const swt_span *spans, int64_t n_spans) {
     const update_args a = {.c = c, .squares = squares, .grad = grad, .spans = spans};
-    return swt_cpu_run_parts(c, n_spans, grad_squares_part, &a);
+    swt_cpu_run_parts(c, n_spans, grad_squares_part, &a);
+    return SWT_OK;
 }
 
-static swt_status adam_part(const void *args, int64_t part) {
+static void adam_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
     swt_cpu_vec(a->c)->adam(a->param + first, a->m + first, a->v + first, a->grad + first,
                             block_count(a, part), &a->adam);
-    return SWT_OK;
 }
 
 swt_status swt_cpu_adam(const swt_ctx *c, float *param, float *m, float *v, const float *grad,
@@ -99,14 +98,14 @@ swt_status swt_cpu_adam(const swt_ctx *c, float *param, float *m, float *v, cons
                      (float)(s->lr * (hyper->eps_uncorrected ? uncorrected : 1.0) / s->correction1),
                  .v_scale = hyper->eps_uncorrected ? 1.0f : (float)(1.0 / s->correction2),
                  .eps = (float)hyper->eps}};
-    return swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), adam_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), adam_part, &a);
+    return SWT_OK;
 }
 
-static swt_status sgd_part(const void *args, int64_t part) {
+static void sgd_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
     swt_cpu_vec(a->c)->axpy(a->param + first, a->grad + first, a->step, block_count(a, part));
-    return SWT_OK;
 }
 
 swt_status swt_cpu_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n) {
@@ -117,5 +116,6 @@ swt_status swt_cpu_sgd(const swt_ctx *c, float *param, const float *grad, int64_
                            .grad = grad,
                            .n = n,
                            .step = (float)(-c->state->lr * c->state->clip)};
-    return swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), sgd_part, &a);
+    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), sgd_part, &a);
+    return SWT_OK;
 }
