@@ -73,13 +73,16 @@ static int64_t occupied(const swt_cpu_groups *g, int64_t pair) {
     return g->rows != NULL ? g->rows[pair] : g->capacity;
 }
 
-/* Which block of an output of `width` columns a part is. Columns vary fastest: they share rows. */
+/* Which block of an output of `width` columns a part is: the rows that are occupied are cut evenly.
+ * Columns vary fastest, because they share rows. */
 static block block_of(const swt_cpu_groups *g, int64_t width, int64_t part) {
     const int64_t strips = swt_ceil_div(width, SWT_COLUMNS), strip = part % strips;
     const int64_t pair = part / strips / row_blocks(g), begin = part / strips % row_blocks(g);
+    const int64_t n = occupied(g, pair);
+    const int64_t each = n > 0 ? swt_ceil_div(n, swt_ceil_div(n, SWT_ROWS)) : 0;
     return (block){.weight = pair / g->sources,
-                   .first = pair * g->capacity + begin * SWT_ROWS,
-                   .rows = swt_min(SWT_ROWS, occupied(g, pair) - begin * SWT_ROWS),
+                   .first = pair * g->capacity + begin * each,
+                   .rows = swt_min(each, n - begin * each),
                    .column = strip * SWT_COLUMNS,
                    .columns = swt_min(SWT_COLUMNS, width - strip * SWT_COLUMNS)};
 }
@@ -175,7 +178,7 @@ static void tn_part(const void *args, int64_t part) {
     int64_t first = 0;
     do {
         const bool add = a->add || first > 0;
-        const int64_t rows = swt_min(SWT_ROWS, n - first);
+        const int64_t rows = swt_min(SWT_SUM_ROWS, n - first);
         const swt_vec_product p = {.c = dw,
                                    .a = dy + first * out,
                                    .b = a->x + (pair * g->capacity + first) * in + i,
@@ -190,7 +193,7 @@ static void tn_part(const void *args, int64_t part) {
         a->vec->product(&p);
         if (a->dbias != NULL && i == 0)
             a->vec->column_sum(a->dbias + weight * out + o, p.a, rows, out, outs, add);
-        first += SWT_ROWS;
+        first += SWT_SUM_ROWS;
     } while (first < n);
 }
 

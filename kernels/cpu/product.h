@@ -3,16 +3,17 @@
  *
  * Bits: an output is one chain of multiply-adds over k in blocks of SWT_STEPS (nt, nn), so that how
  * rows and columns are cut cannot matter; a weight's gradient (tn) sums over rows in blocks of
- * SWT_ROWS, added in order. */
+ * SWT_SUM_ROWS, added in order. */
 #ifndef SWT_CPU_PRODUCT_H
 #define SWT_CPU_PRODUCT_H
 
 #include "kernels/cpu/cpu.h"
 
 enum {
-    SWT_ROWS = 256,   /* rows of a block */
-    SWT_COLUMNS = 64, /* columns of a block */
-    SWT_STEPS = 512   /* of k at a time: 128 KiB of b */
+    SWT_ROWS = 512,    /* most rows of a block */
+    SWT_COLUMNS = 64,  /* most columns of a block */
+    SWT_STEPS = 512,   /* of k at a time: 128 KiB of b */
+    SWT_SUM_ROWS = 256 /* rows that a weight's gradient sums at a time */
 };
 
 /* One block on the calling thread: p->c = ... as in swt_vec_product, with p->rows <= SWT_ROWS,

@@ -51,8 +51,10 @@ static inline __attribute__((always_inline)) void product_tile(const int rows, c
     const int64_t c_stride = p->c_stride, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
     const float *a = t.a, *b = t.b;
     vf sum[TILE_ROWS][TILE_VECTORS];
-    FOR_TILE (i, j)
+    FOR_TILE (i, j) {
         sum[i][j] = (vf){0};
+        __builtin_prefetch(t.c + i * c_stride + j * LANES, 1); /* it comes while the sums run */
+    }
     for (int64_t l = p->k; l > 0; l--) {
         vf b_row[TILE_VECTORS];
         FOR_VECTORS (j)
