@@ -27,7 +27,7 @@ typedef struct bench {
     bool json;
     int64_t *first;                      /* (size + 1) one block for each rank */
     unsigned char *send, *receive, *raw; /* (MOST_BYTES) */
-    double *ours_ms, *mpi_ms;            /* (rounds) */
+    double *ours_ms, *mpi_ms, *ratio;    /* (rounds) */
 } bench;
 
 /* One call by swt_comm and by MPI, on `bytes` bytes a rank; in-place calls work on the first
@@ -168,12 +168,14 @@ static swt_status run_calls(bench *b) {
             const int64_t unit = size * (int64_t)sizeof(int64_t), bytes = most / unit * unit;
             SWT_TRY(compare(b, &calls[c], bytes));
             SWT_TRY(measure(b, &calls[c], bytes));
+            for (int64_t i = 0; i < b->rounds; i++)
+                b->ratio[i] = b->mpi_ms[i] / b->ours_ms[i];
             const double ms = rows_timing(b->ours_ms, b->rounds).median,
                          mpi_ms = rows_timing(b->mpi_ms, b->rounds).median,
                          gbs = (double)bytes / ms * 1e-6;
             rows_add(&r, (cell[]){TEXT(calls[c].name), NUMBER(size), NUMBER(bytes), NUMBER(ms),
                                   NUMBER(gbs), NUMBER(gbs * calls[c].bus_share(size)),
-                                  NUMBER(mpi_ms), NUMBER(mpi_ms / ms)});
+                                  NUMBER(mpi_ms), NUMBER(rows_timing(b->ratio, b->rounds).median)});
         }
     return SWT_OK;
 }
@@ -190,7 +192,8 @@ static swt_status prepare(bench *b, int argc, char **argv) {
     b->first = calloc((size_t)b->world.size + 1, sizeof *b->first);
     b->ours_ms = calloc((size_t)b->rounds, sizeof *b->ours_ms);
     b->mpi_ms = calloc((size_t)b->rounds, sizeof *b->mpi_ms);
-    if (b->first == NULL || b->ours_ms == NULL || b->mpi_ms == NULL)
+    b->ratio = calloc((size_t)b->rounds, sizeof *b->ratio);
+    if (b->first == NULL || b->ours_ms == NULL || b->mpi_ms == NULL || b->ratio == NULL)
         return SWT_FAIL(MEMORY, "--rounds: no room for %lld; use fewer", (long long)b->rounds);
     for (int p = 0; p <= b->world.size; p++)
         b->first[p] = p;
@@ -212,6 +215,7 @@ int main(int argc, char **argv) {
     free(b.first);
     free(b.ours_ms);
     free(b.mpi_ms);
+    free(b.ratio);
     swt_device_release(&b.device, b.send);
     swt_device_release(&b.device, b.receive);
     swt_device_release(&b.device, b.raw);

@@ -73,6 +73,7 @@ def step():
                 want(calls[op] == number, f"{op}: {calls[op]} calls on {ranks} ranks, not {number}")
             want({row["phase"] for row in rows[:-1]} ==
                  {"forward", "backward", "exchange", "reduction", "optimiser", "waiting", "other"}, f"{rows}")
+            want(all(row["ms"] >= 0 for row in rows[:-1]), f"a time is negative: {rows}")
             # the rows are disjoint and cover the step; 9 digits are printed
             want(abs(sum(row["share"] for row in rows[:-1]) - 1) < 1e-6, f"shares: {rows}")
             last = rows[-1]
