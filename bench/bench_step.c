@@ -1,7 +1,7 @@
 /* The real training step, split by operation and by phase.
  *
  *     bench_step [--steps N] [--json] [--no-sums] [any flag of swt-dist's training]
- *     launch/run -n 2 --program build/cpu/bench/bench_step -- --micro_batches 2
+ *     launch/run -n 2 --program build/cpu/bench/bench_step -- --batch.micro_batches 2
  *
  * The rows add up to the mean step: an operation's time is without the time that threads had no
  * part to run, which is the phase waiting; what is outside of every call is the phase other. Under
