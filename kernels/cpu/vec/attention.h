@@ -1,251 +1,276 @@
-/* Attention of one head, in tiles of KEYS keys and blocks of QUERIES queries on the stack: any T in
- * the same memory, and the scores never leave the first-level cache. Included by vec.c alone. */
+/* Attention of one head, in tiles of KEYS keys and blocks of queries on the stack: any T in the
+ * same memory, and the scores stay in the first cache levels. Included by vec.c alone.
+ *
+ * Queries, keys and values are read where they lie; only what must have positions in lanes is
+ * transposed. Scores are in units of ln 2, so that the softmax takes powers of 2. */
 #ifndef SWT_CPU_ATTENTION_H
 #define SWT_CPU_ATTENTION_H
 
 #include "kernels/cpu/vec/rows.h"
+#include "kernels/cpu/vec/tile.h"
 #include "kernels/cpu/vec/vec.h"
 
-enum { KEYS = 64, QUERIES = 16, WIDTH_MAX = SWT_HEAD_WIDTH_MAX, ROWS = 4 };
+enum { KEYS = 64, WIDTH_MAX = SWT_HEAD_WIDTH_MAX };
 
-/* Vector registers bound the block of the output that a product can hold. */
-#if LANES == 16
-enum { VECTORS = 4 };
-#else
-enum { VECTORS = 2 };
-#endif
+static const float LOG2_E = 0x1.715476p+0f, LN_2 = 0x1.62e430p-1f;
 
-typedef struct matrix {
-    float *at;
-    int64_t stride;
-} matrix;
+/* Fetches the next head's rows into the cache, a few at a time between the products: rows of a
+ * strided tensor come too late otherwise. */
+typedef struct fetch {
+    operand at[8];
+    int tensors;
+    int64_t row, T, D;
+} fetch;
 
-/* rows x vectors (of LANES columns) of c = (add ? c : 0) + a b. Element (i, l) of a is at
- * a[i * a_row + l * a_column]. */
-static inline __attribute__((always_inline)) void product_block(const int rows, const int vectors,
-                                                                matrix c, const float *a,
-                                                                int64_t a_row, int64_t a_column,
-                                                                matrix b, int64_t k, bool add) {
-    vf sum[ROWS][VECTORS];
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = add ? load(c.at + i * c.stride + j * LANES, LANES) : (vf){0};
-    for (int64_t l = 0; l < k; l++) {
-        vf row[VECTORS];
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            row[j] = load(b.at + l * b.stride + j * LANES, LANES);
-#pragma GCC unroll 4
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += a[i * a_row + l * a_column] * row[j];
+static void fetch_rows(fetch *f) {
+    const int64_t line = 64 / sizeof(float), D = f->D, row = f->row;
+    const int64_t rows = min_of(4, f->T - row);
+    for (int i = 0; i < f->tensors; i++) {
+        const float *at = f->at[i].at + row * f->at[i].row;
+        for (int64_t r = 0; r < rows; r++, at += f->at[i].row)
+            for (int64_t d = 0; d < D; d += line)
+                __builtin_prefetch(at + d, 0, 2);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            store(c.at + i * c.stride + j * LANES, sum[i][j], LANES);
+    f->row += rows;
 }
 
-/* c (m, n) = (add ? c : 0) + a (m, k) b (k, n), n a multiple of LANES. */
-static void product(matrix c, const float *a, int64_t a_row, int64_t a_column, matrix b, int64_t m,
-                    int64_t n, int64_t k, bool add) {
-    int64_t j = 0;
-    while (j < n) {
-        const matrix columns = {b.at + j, b.stride};
-        const int64_t vectors = n - j >= VECTORS * LANES ? VECTORS : n - j >= 2 * LANES ? 2 : 1;
-        int64_t i = 0;
-        for (; i + ROWS <= m; i += ROWS) {
-            const matrix out = {c.at + i * c.stride + j, c.stride};
-            if (vectors == VECTORS)
-                product_block(ROWS, VECTORS, out, a + i * a_row, a_row, a_column, columns, k, add);
-            else if (vectors == 2)
-                product_block(ROWS, 2, out, a + i * a_row, a_row, a_column, columns, k, add);
-            else
-                product_block(ROWS, 1, out, a + i * a_row, a_row, a_column, columns, k, add);
+/* ------------------------------------------------------------------ forward: a query per lane */
+
+enum { QUERIES = 2 * LANES };
+
+typedef struct forward_block {
+    _Alignas(64) float queries[WIDTH_MAX * QUERIES]; /* (D, QUERIES), times scale / ln 2 */
+    _Alignas(64) float p[KEYS * QUERIES];            /* scores, then 2^(score - max) */
+    _Alignas(64) float factor[QUERIES];              /* for what was summed under an older max */
+    _Alignas(64) float inverse[QUERIES];             /* 1 / total */
+    vf max[2], total[2];
+    fetch next;
+} forward_block;
+
+/* Scores of ROWS keys, the first one `ahead` of the first query, with vectors first, ..., 1 of the
+ * queries. */
+ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, operand keys,
+                                  int64_t D, int64_t ahead) {
+    vf s[ROWS][2] = {{{0}}};
+    const operand queries = {b->queries + first * LANES, QUERIES, 1};
+    multiply_add(s, ROWS, 2 - first, keys, queries, LANES, D);
+#pragma GCC unroll 2
+    for (int v = first; v < 2; v++) {
+        const vi query = lane_numbers() + (int32_t)(v * LANES - ahead); /* after the first key */
+        vf max = b->max[v];
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) {
+            vf score = s[i][v - first];
+            if (ahead + ROWS > v * LANES) /* some keys come after some queries */
+                score = blend(query < i, splat(-INFINITY), score);
+            max = max_of(max, score);
+            store(p + i * QUERIES + v * LANES, score, LANES);
         }
-        for (; i < m; i++)
-            for (int64_t v = 0; v < vectors; v++)
-                product_block(1, 1, (matrix){c.at + i * c.stride + j + v * LANES, c.stride},
-                              a + i * a_row, a_row, a_column,
-                              (matrix){b.at + j + v * LANES, b.stride}, k, add);
-        j += vectors * LANES;
+        b->max[v] = max;
     }
 }
 
-static inline int64_t whole_vectors(int64_t n) {
-    return (n + LANES - 1) / LANES * LANES;
-}
-
-/* Rows of n floats into a tile whose rows are whole vectors, zero beyond n. */
-static void pack_rows(matrix tile, const float *x, int64_t stride, int64_t rows, int64_t n) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < n; i += LANES)
-            store(tile.at + r * tile.stride + i, load(x + r * stride + i, n - i), LANES);
-}
-
-static void unpack_rows(float *x, int64_t stride, matrix tile, int64_t rows, int64_t n) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < n; i += LANES)
-            store(x + r * stride + i, load(tile.at + r * tile.stride + i, LANES), n - i);
-}
-
-/* The transpose: tile[i][r] = x[r][i] for r < rows, i < n; zero for rows <= r < KEYS. */
-static void pack_columns(float tile[], const float *x, int64_t stride, int64_t rows, int64_t n) {
-    typedef float v4 __attribute__((vector_size(16)));
-    if (rows < KEYS)
-        memset(tile, 0, (size_t)(n * KEYS) * sizeof *tile);
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-        int64_t i = 0;
-        for (; i + 4 <= n; i += 4) {
-            v4 in[4], out[4];
-            for (int j = 0; j < 4; j++)
-                memcpy(&in[j], x + (r + j) * stride + i, sizeof in[j]);
-            const v4 low01 = __builtin_shufflevector(in[0], in[1], 0, 4, 1, 5);
-            const v4 low23 = __builtin_shufflevector(in[2], in[3], 0, 4, 1, 5);
-            const v4 high01 = __builtin_shufflevector(in[0], in[1], 2, 6, 3, 7);
-            const v4 high23 = __builtin_shufflevector(in[2], in[3], 2, 6, 3, 7);
-            out[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-            out[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-            out[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-            out[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
-            for (int j = 0; j < 4; j++)
-                memcpy(tile + (i + j) * KEYS + r, &out[j], sizeof out[j]);
+static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys, int64_t ahead) {
+    for (int v = 0; v < 2; v++) {
+        const vf max = b->max[v], factor = exp2_of(old_max[v] - max);
+        vf total = b->total[v] * factor;
+        for (int64_t j = 0; j < min_of(keys, (v + 1) * LANES - ahead); j++) {
+            float *p = b->p + j * QUERIES + v * LANES;
+            const vf e = exp2_of(load(p, LANES) - max);
+            store(p, e, LANES);
+            total += e;
         }
-        for (; i < n; i++)
-            for (int j = 0; j < 4; j++)
-                tile[i * KEYS + r + j] = x[(r + j) * stride + i];
+        b->total[v] = total;
+        store(b->factor + v * LANES, factor, LANES);
+        store(b->inverse + v * LANES, 1.0f / total, LANES);
     }
-    for (; r < rows; r++)
-        for (int64_t i = 0; i < n; i++)
-            tile[i * KEYS + r] = x[r * stride + i];
 }
 
-/* One row of scores against a tile's first n keys, of which the row sees `visible`: s becomes
- * exp(scale s - new maximum). Returns the factor for what was summed under the old maximum. */
-static float softmax_row(float *s, float scale, int64_t visible, int64_t n, float *max,
-                         float *sum) {
-    vf highest = splat(*max);
-    for (int64_t j = 0; j < n; j += LANES) {
-        const vf v = first_lanes(load(s + j, LANES) * scale, visible - j, splat(-INFINITY));
-        store(s + j, v, LANES);
-        highest = max_of(highest, v);
+/* The queries from top on against the tile of keys from j on; y gathers over the tiles. */
+static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int64_t top,
+                         int64_t j) {
+    float copy[ROWS * WIDTH_MAX];
+    const int64_t queries = min_of(QUERIES, h->T - top), keys = min_of(KEYS, h->T - j);
+    const vf old_max[2] = {b->max[0], b->max[1]};
+    for (int64_t r = 0; r < keys && j + r < top + QUERIES; r += ROWS) {
+        const operand k = {h->k + (j + r) * h->qkv_stride, h->qkv_stride, 1};
+        const operand rows = whole_rows(k, keys - r, ROWS, h->D, copy);
+        fetch_rows(&b->next);
+        if (j + r < top + LANES)
+            forward_scores(b, 0, b->p + r * QUERIES, rows, h->D, j + r - top);
+        else
+            forward_scores(b, 1, b->p + r * QUERIES, rows, h->D, j + r - top);
     }
-    const float new_max = max_of_lanes(highest);
-    vf total = {0};
-    for (int64_t j = 0; j < n; j += LANES) {
-        const vf e = exp_of(load(s + j, LANES) - new_max);
-        store(s + j, e, LANES);
-        total += e;
+    forward_softmax(b, old_max, keys, j - top);
+    const bool last = j + KEYS >= top + queries;
+    for (int64_t i = 0; i < queries; i += ROWS) {
+        fetch_rows(&b->next);
+        product_rows(&(product){.c = {y + (top + i) * h->y_stride, h->y_stride},
+                                .a = {b->p + i, 1, QUERIES},
+                                .b = {h->v + j * h->qkv_stride, h->qkv_stride, 1},
+                                .before = j > 0 ? b->factor + i : NULL,
+                                .after = last ? b->inverse + i : NULL,
+                                .rows = queries - i,
+                                .n = h->D,
+                                .k = min_of(keys, top + i + ROWS - j)});
     }
-    const float factor = exp_of(splat(*max - new_max))[0];
-    *max = new_max;
-    *sum = *sum * factor + sum_of_lanes(total);
-    return factor;
 }
 
-/* Queries in blocks; for each super-block of KEYS queries the key tiles up to the diagonal are
- * packed once. The softmax runs along (Milakov, Gimelshein 2018). */
 static void attention_forward(float *y, float *lse, const swt_vec_head *h) {
-    _Alignas(64) float keys[WIDTH_MAX * KEYS], values[KEYS * WIDTH_MAX], sums[KEYS * WIDTH_MAX];
-    _Alignas(64) float scores[QUERIES * KEYS];
-    float max[KEYS], total[KEYS];
-    const int64_t width = whole_vectors(h->D);
-    for (int64_t top = 0; top < h->T; top += KEYS) {
-        const int64_t end = top + KEYS < h->T ? top + KEYS : h->T;
-        for (int64_t r = 0; r < KEYS; r++) {
-            max[r] = -INFINITY;
-            total[r] = 0.0f;
+    const int64_t stride = h->qkv_stride;
+    forward_block b;
+    b.next = (fetch){.at = {{h->q + h->next_qkv, stride, 1},
+                            {h->k + h->next_qkv, stride, 1},
+                            {h->v + h->next_qkv, stride, 1},
+                            {y + h->next_y, h->y_stride, 1}},
+                     .tensors = 4,
+                     .T = h->next_qkv != 0 ? h->T : 0,
+                     .D = h->D};
+    for (int64_t top = 0; top < h->T; top += QUERIES) {
+        for (int v = 0; v < 2; v++) {
+            const int64_t i = top + v * LANES;
+            pack_transposed((matrix){b.queries + v * LANES, QUERIES},
+                            (operand){h->q + i * stride, stride, 1}, h->T - i, h->D,
+                            h->scale * LOG2_E);
+            b.max[v] = splat(-INFINITY);
+            b.total[v] = (vf){0};
         }
-        for (int64_t j = 0; j <= top; j += KEYS) {
-            const int64_t tile = j + KEYS < h->T ? KEYS : h->T - j;
-            pack_columns(keys, h->k + j * h->qkv_stride, h->qkv_stride, tile, h->D);
-            pack_rows((matrix){values, width}, h->v + j * h->qkv_stride, h->qkv_stride, tile, h->D);
-            for (int64_t i = top; i < end; i += QUERIES) {
-                const int64_t rows = end - i < QUERIES ? end - i : QUERIES;
-                const int64_t seen = i + rows - j < tile ? i + rows - j : tile;
-                const int64_t n = whole_vectors(seen), first = i - top;
-                float *block = sums + first * width;
-                product((matrix){scores, KEYS}, h->q + i * h->qkv_stride, h->qkv_stride, 1,
-                        (matrix){keys, KEYS}, rows, n, h->D, false);
-                for (int64_t r = 0; r < rows; r++) {
-                    const int64_t visible = i + r - j + 1 < tile ? i + r - j + 1 : tile;
-                    const float factor = softmax_row(scores + r * KEYS, h->scale, visible, n,
-                                                     &max[first + r], &total[first + r]);
-                    if (j > 0)
-                        row_scale(block + r * width, block + r * width, factor, width);
-                }
-                product((matrix){block, width}, scores, KEYS, 1, (matrix){values, width}, rows,
-                        width, seen, j > 0);
-            }
-        }
-        for (int64_t i = top; i < end; i++) {
-            row_scale(y + i * h->y_stride, sums + (i - top) * width, 1.0f / total[i - top], h->D);
-            lse[i] = max[i - top] + logf(total[i - top]);
-        }
+        for (int64_t j = 0; j < top + QUERIES && j < h->T; j += KEYS)
+            forward_tile(&b, y, h, top, j);
+        for (int v = 0; v < 2 && top + v * LANES < h->T; v++)
+            store(lse + top + v * LANES, b.max[v] * LN_2 + log_of(b.total[v]),
+                  h->T - top - v * LANES);
     }
 }
 
-/* The probabilities p and the scores' gradients ds of a block of queries against a tile. On entry p
- * holds q k^T and ds holds dy v^T; the scale of the scores goes into ds. */
-static void score_gradients(float *p, float *ds, int64_t n, int64_t visible, float lse, float delta,
-                            float scale) {
-    for (int64_t j = 0; j < n; j += LANES) {
-        const vf e = exp_of(load(p + j, LANES) * scale - lse);
-        const vf probability = first_lanes(e, visible - j, (vf){0});
-        const vf gradient = probability * (load(ds + j, LANES) - delta) * scale;
-        store(p + j, probability, LANES);
-        store(ds + j, first_lanes(gradient, visible - j, (vf){0}), LANES);
+/* ------------------------------------------------------------------ backward: a key per lane */
+
+typedef struct backward_tile {
+    _Alignas(64) float keys[WIDTH_MAX * KEYS];   /* (D, KEYS), times scale / ln 2 */
+    _Alignas(64) float values[WIDTH_MAX * KEYS]; /* (D, KEYS), times scale */
+    _Alignas(64) float p[KEYS * KEYS], ds[KEYS * KEYS];
+    float lse[KEYS];   /* / ln 2 */
+    float delta[KEYS]; /* scale dy . y */
+    fetch next;
+} backward_tile;
+
+/* From scores (in p) and dp (in ds) of query r of the block to p and scale ds. The query sees the
+ * tile's first `visible` keys; n is a multiple of LANES. */
+static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_t n) {
+    const float lse = b->lse[r], delta = b->delta[r];
+    float *p = b->p + r * KEYS, *ds = b->ds + r * KEYS;
+    for (int64_t c = 0; c < n; c += LANES) {
+        vf e = exp2_of(load(p + c, LANES) - lse);
+        vf gradient = e * (load(ds + c, LANES) - delta);
+        if (visible < c + LANES) {
+            e = first_lanes(e, visible - c, (vf){0});
+            gradient = first_lanes(gradient, visible - c, (vf){0});
+        }
+        store(p + c, e, LANES);
+        store(ds + c, gradient, LANES);
     }
+}
+
+/* Where a head's tensors lie, and those of its gradients. */
+typedef struct backward_args {
+    float *dq, *dk, *dv;
+    const float *dy, *y, *lse;
+    const swt_vec_head *h;
+} backward_args;
+
+/* p and ds of the queries from i on against the tile of keys from j on. */
+static void backward_scores(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
+    float copy[ROWS * WIDTH_MAX];
+    const swt_vec_head *h = a->h;
+    const int64_t rows = min_of(KEYS, h->T - i), keys = min_of(KEYS, h->T - j);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t at = (i + r) * h->y_stride;
+        b->lse[r] = a->lse[i + r] * LOG2_E;
+        b->delta[r] = row_dot(a->dy + at, a->y + at, h->D) * h->scale;
+    }
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        const operand q = {h->q + (i + r) * h->qkv_stride, h->qkv_stride, 1};
+        const operand dy = {a->dy + (i + r) * h->y_stride, h->y_stride, 1};
+        const int64_t n = whole_vectors(min_of(keys, i + r + ROWS - j));
+        product p = {.c = {b->p + r * KEYS, KEYS},
+                     .a = whole_rows(q, rows - r, ROWS, h->D, copy),
+                     .b = {b->keys, KEYS, 1},
+                     .rows = ROWS,
+                     .n = n,
+                     .k = h->D};
+        fetch_rows(&b->next);
+        product_rows(&p);
+        p.c.at = b->ds + r * KEYS;
+        p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
+        p.b.at = b->values;
+        product_rows(&p);
+        for (int64_t t = r; t < min_of(r + ROWS, rows); t++)
+            score_gradients(b, t, i + t + 1 - j, n);
+    }
+}
+
+/* Their part of the gradients. */
+static void backward_products(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
+    static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}; /* ROWS or more */
+    const swt_vec_head *h = a->h;
+    const int64_t stride = h->qkv_stride;
+    const int64_t rows = min_of(KEYS, h->T - i), keys = min_of(KEYS, h->T - j);
+    for (int64_t c = 0; c < keys; c += ROWS) {
+        const int64_t first = i > j ? 0 : c; /* earlier queries see none of the keys */
+        product p = {.c = {a->dv + (j + c) * stride, stride},
+                     .a = {b->p + first * KEYS + c, 1, KEYS},
+                     .b = {a->dy + (i + first) * h->y_stride, h->y_stride, 1},
+                     .before = i > j ? ones : NULL,
+                     .rows = keys - c,
+                     .n = h->D,
+                     .k = rows - first};
+        fetch_rows(&b->next);
+        product_rows(&p);
+        p.c.at = a->dk + (j + c) * stride;
+        p.a.at = b->ds + first * KEYS + c;
+        p.b = (operand){h->q + (i + first) * stride, stride, 1};
+        product_rows(&p);
+    }
+    for (int64_t r = 0; r < rows; r += ROWS)
+        product_rows(&(product){.c = {a->dq + (i + r) * stride, stride},
+                                .a = {b->ds + r * KEYS, KEYS, 1},
+                                .b = {h->k + j * stride, stride, 1},
+                                .before = j > 0 ? ones : NULL,
+                                .rows = rows - r,
+                                .n = h->D,
+                                .k = min_of(keys, i + r + ROWS - j)});
 }
 
 /* A tile of keys at a time: its dk and dv gather over the queries from the diagonal on, while dq
- * gathers over the tiles in place. */
+ * gathers over the tiles. */
 static void attention_backward(float *dq, float *dk, float *dv, const float *dy, const float *y,
                                const float *lse, const swt_vec_head *h) {
-    _Alignas(64) float keys_t[WIDTH_MAX * KEYS], values_t[WIDTH_MAX * KEYS];
-    _Alignas(64) float keys[KEYS * WIDTH_MAX], dkeys[KEYS * WIDTH_MAX], dvalues[KEYS * WIDTH_MAX];
-    _Alignas(64) float queries[QUERIES * WIDTH_MAX], douts[QUERIES * WIDTH_MAX];
-    _Alignas(64) float p[QUERIES * KEYS], ds[QUERIES * KEYS], dqueries[QUERIES * WIDTH_MAX];
-    const int64_t D = h->D, stride = h->qkv_stride, width = whole_vectors(D);
+    const backward_args a = {dq, dk, dv, dy, y, lse, h};
+    const int64_t stride = h->qkv_stride, ahead = h->next_qkv;
+    backward_tile b;
+    b.next = (fetch){.at = {{h->q + ahead, stride, 1},
+                            {h->k + ahead, stride, 1},
+                            {h->v + ahead, stride, 1},
+                            {dq + ahead, stride, 1},
+                            {dk + ahead, stride, 1},
+                            {dv + ahead, stride, 1},
+                            {dy + h->next_y, h->y_stride, 1},
+                            {y + h->next_y, h->y_stride, 1}},
+                     .tensors = 8,
+                     .T = ahead != 0 ? h->T : 0,
+                     .D = h->D};
     for (int64_t j = 0; j < h->T; j += KEYS) {
-        const int64_t tile = j + KEYS < h->T ? KEYS : h->T - j;
-        pack_columns(keys_t, h->k + j * stride, stride, tile, D);
-        pack_columns(values_t, h->v + j * stride, stride, tile, D);
-        pack_rows((matrix){keys, width}, h->k + j * stride, stride, tile, D);
-        memset(dkeys, 0, (size_t)(tile * width) * sizeof *dkeys);
-        memset(dvalues, 0, (size_t)(tile * width) * sizeof *dvalues);
-        for (int64_t i = j; i < h->T; i += QUERIES) {
-            const int64_t rows = h->T - i < QUERIES ? h->T - i : QUERIES;
-            const int64_t seen = i + rows - j < tile ? i + rows - j : tile, n = whole_vectors(seen);
-            pack_rows((matrix){queries, width}, h->q + i * stride, stride, rows, D);
-            pack_rows((matrix){douts, width}, dy + i * h->y_stride, h->y_stride, rows, D);
-            product((matrix){p, KEYS}, queries, width, 1, (matrix){keys_t, KEYS}, rows, n, D,
-                    false);
-            product((matrix){ds, KEYS}, douts, width, 1, (matrix){values_t, KEYS}, rows, n, D,
-                    false);
-            for (int64_t r = 0; r < rows; r++) {
-                const int64_t visible = i + r - j + 1 < tile ? i + r - j + 1 : tile;
-                const float delta = row_dot(douts + r * width, y + (i + r) * h->y_stride, D);
-                score_gradients(p + r * KEYS, ds + r * KEYS, n, visible, lse[i + r], delta,
-                                h->scale);
-            }
-            product((matrix){dvalues, width}, p, 1, KEYS, (matrix){douts, width}, seen, width, rows,
-                    true);
-            product((matrix){dkeys, width}, ds, 1, KEYS, (matrix){queries, width}, seen, width,
-                    rows, true);
-            product((matrix){dqueries, width}, ds, KEYS, 1, (matrix){keys, width}, rows, width,
-                    seen, false);
-            for (int64_t r = 0; r < rows && j > 0; r++)
-                row_axpy(dqueries + r * width, dq + (i + r) * stride, 1.0f, D);
-            unpack_rows(dq + i * stride, stride, (matrix){dqueries, width}, rows, D);
+        for (int64_t c = 0; c < KEYS && j + c < h->T; c += LANES) {
+            const int64_t at = (j + c) * stride, rows = h->T - j - c;
+            pack_transposed((matrix){b.keys + c, KEYS}, (operand){h->k + at, stride, 1}, rows, h->D,
+                            h->scale * LOG2_E);
+            pack_transposed((matrix){b.values + c, KEYS}, (operand){h->v + at, stride, 1}, rows,
+                            h->D, h->scale);
         }
-        unpack_rows(dk + j * stride, stride, (matrix){dkeys, width}, tile, D);
-        unpack_rows(dv + j * stride, stride, (matrix){dvalues, width}, tile, D);
+        for (int64_t i = j; i < h->T; i += KEYS) {
+            backward_scores(&b, &a, i, j);
+            backward_products(&b, &a, i, j);
+        }
     }
 }
 

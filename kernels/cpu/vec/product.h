@@ -7,7 +7,7 @@
 #ifndef SWT_CPU_VEC_PRODUCT_H
 #define SWT_CPU_VEC_PRODUCT_H
 
-#include "kernels/cpu/vec/lanes.h"
+#include "kernels/cpu/vec/tile.h"
 #include "kernels/cpu/vec/vec.h"
 
 enum { TILE_ROWS = 6 };
@@ -119,36 +119,6 @@ static void block_product(const swt_vec_product *p) {
         product_strip(1, p->columns - column < LANES ? p->columns - column : LANES, p, column);
 }
 
-/* LANES x LANES: in step s, lane l of row i and lane l ^ s of row i ^ s change places where exactly
- * one of l and i has bit s. */
-#define KEEP_LOW(l, s)   ((l) & (s) ? LANES + ((l) ^ (s)) : (l))
-#define KEEP_HIGH(l, s)  ((l) & (s) ? LANES + (l) : ((l) ^ (s)))
-#define LANES_4(f, l, s) f(l, s), f((l) + 1, s), f((l) + 2, s), f((l) + 3, s)
-#if LANES == 16
-#define LANES_ALL(f, s) LANES_4(f, 0, s), LANES_4(f, 4, s), LANES_4(f, 8, s), LANES_4(f, 12, s)
-#elif LANES == 8
-#define LANES_ALL(f, s) LANES_4(f, 0, s), LANES_4(f, 4, s)
-#else
-#define LANES_ALL(f, s) LANES_4(f, 0, s)
-#endif
-#define SWAP_STEP(row, s)                                                                          \
-    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) if ((i & (s)) == 0) {                 \
-        const vf low = row[i], high = row[i | (s)];                                                \
-        row[i] = __builtin_shufflevector(low, high, LANES_ALL(KEEP_LOW, s));                       \
-        row[i | (s)] = __builtin_shufflevector(low, high, LANES_ALL(KEEP_HIGH, s));                \
-    }
-
-static inline __attribute__((always_inline)) void transpose_lanes(vf row[LANES]) {
-    SWAP_STEP(row, 1)
-    SWAP_STEP(row, 2)
-#if LANES > 4
-    SWAP_STEP(row, 4)
-#endif
-#if LANES > 8
-    SWAP_STEP(row, 8)
-#endif
-}
-
 static void block_transpose(float *y, int64_t y_stride, const float *x, int64_t x_stride,
                             int64_t rows, int64_t columns) {
     int64_t r = 0;
@@ -159,7 +129,7 @@ static void block_transpose(float *y, int64_t y_stride, const float *x, int64_t 
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++)
                 block[i] = load(x + (r + i) * x_stride + c, LANES);
-            transpose_lanes(block);
+            transpose(block);
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; i++)
                 store(y + (c + i) * y_stride + r, block[i], LANES);

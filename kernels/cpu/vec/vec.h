@@ -6,7 +6,7 @@
  * in the run.
  *
  * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
- * (rows.h, update.h, attention.h), a line in vec.c's table.                                      */
+ * (rows.h, update.h, attention.h with tile.h), a line in vec.c's table.                          */
 #ifndef SWT_CPU_VEC_H
 #define SWT_CPU_VEC_H
 
@@ -22,6 +22,9 @@ typedef struct swt_vec_head {
     int64_t y_stride; /* of y and dy */
     int64_t T, D;     /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
     float scale;
+    /* From this head's rows to those of the head that will probably be next, in floats: its tensors
+     * are fetched into the cache meanwhile. 0: none. */
+    int64_t next_qkv, next_y;
 } swt_vec_head;
 
 /* The scalars of one Adam update, rounded once from the state's doubles:
