@@ -140,8 +140,8 @@ swt_status op_call_experts_backward_input(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot,
-                                      s->expert_y, a->hidden, param(b, places(b)->wi.weight),
+    return swt_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot, s->expert_y,
+                                      a->hidden, param(b, places(b)->wi.weight),
                                       param(b, places(b)->wo.weight), param(b, places(b)->wo.bias),
                                       a->slot_counts, &b->moe);
 }
@@ -151,9 +151,9 @@ swt_status op_call_experts_backward_weight(const op_case *k) {
     const swt_moe_acts *a = &block(b)->moe;
     const swt_place wi = places(b)->wi, wo = places(b)->wo;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_weight(&b->m->ctx, grad(b, wi.weight), grad(b, wi.bias),
-                                       grad(b, wo.weight), grad(b, wo.bias), a->x, a->hidden,
-                                       s->dhidden_experts, s->expert_y, a->slot_counts, &b->moe, 0);
+    return swt_experts_backward_weight(
+        &b->m->ctx, grad(b, wi.weight), grad(b, wi.bias), grad(b, wo.weight), grad(b, wo.bias),
+        a->x, a->hidden, s->dhidden_experts, s->expert_y, a->slot_counts, &b->moe, NULL);
 }
 
 swt_status op_call_combine_forward(const op_case *k) {

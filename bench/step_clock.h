@@ -52,7 +52,8 @@ struct step_clock {
 };
 
 /* Put the clock into a model that is connected and committed. It must outlive the model and its
- * communicators. no_sums: grad_add and grad_finish do nothing. */
+ * communicators. no_sums: grad_add and grad_finish do nothing, and the experts' gradients
+ * are added to no sums. */
 void step_clock_attach(step_clock *clock, swt_model *m, bool no_sums);
 
 /* Forget what was booked. */

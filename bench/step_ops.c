@@ -88,8 +88,8 @@ TIMED(experts_backward_input, clock->phase,
 TIMED(experts_backward_weight, clock->phase,
       (const swt_ctx *c, float *dwi, float *dbi, float *dwo, float *dbo, const void *x,
        const void *hidden, const void *dhidden, const void *dy, const int32_t *counts,
-       const swt_moe_dims *dims, int64_t p),
-      (c, dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts, dims, p))
+       const swt_moe_dims *dims, const swt_expert_sums *sums),
+      (c, dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts, dims, sums))
 TIMED(combine_forward, clock->phase,
       (const swt_ctx *c, void *y, const void *residual, const void *recv, const void *h,
        const int32_t *expert, const float *gate, const int32_t *slot, const swt_moe_dims *dims,
@@ -122,7 +122,18 @@ TIMED(grad_add, PHASE_REDUCTION,
 TIMED(grad_finish, PHASE_REDUCTION, (const swt_ctx *c, float *grad, int64_t *sum, int64_t n),
       (c, grad, sum, n))
 
-/* Without exact sums: the gradients stay those of the last micro-batch. */
+/* Without exact sums: the gradients stay those of the last micro-batches, in fp32. */
+static swt_status unsummed_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
+                                                   float *dwo, float *dbo, const void *x,
+                                                   const void *hidden, const void *dhidden,
+                                                   const void *dy, const int32_t *counts,
+                                                   const swt_moe_dims *dims,
+                                                   const swt_expert_sums *sums) {
+    (void)sums;
+    return timed_experts_backward_weight(c, dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts,
+                                         dims, NULL);
+}
+
 static swt_status skip_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
                                 double limit) {
     (void)c, (void)sum, (void)grad, (void)n, (void)limit;
@@ -155,7 +166,8 @@ void step_ops_fill(swt_ops *out, bool no_sums) {
         .dispatch_backward = timed_dispatch_backward,
         .experts_forward = timed_experts_forward,
         .experts_backward_input = timed_experts_backward_input,
-        .experts_backward_weight = timed_experts_backward_weight,
+        .experts_backward_weight =
+            no_sums ? unsummed_experts_backward_weight : timed_experts_backward_weight,
         .combine_forward = timed_combine_forward,
         .combine_backward = timed_combine_backward,
         .state_advance = timed_state_advance,

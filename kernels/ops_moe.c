@@ -202,12 +202,14 @@ swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden,
 swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo,
                                        float *dbo, const void *x, const void *hidden,
                                        const void *dhidden, const void *dy, const int32_t *counts,
-                                       const swt_moe_dims *dims, int64_t p) {
+                                       const swt_moe_dims *dims, const swt_expert_sums *sums) {
     SWT_TRY(check_dims(dims, "experts_backward_weight"));
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
-    if (p < 0 || p >= P)
-        return SWT_FAIL(SHAPE, "experts_backward_weight: p is %lld; it must be in 0 .. %lld",
-                        (long long)p, (long long)(P - 1));
+    const swt_expert_sums at = sums != NULL ? *sums : (swt_expert_sums){0};
+    if (sums != NULL && ((at.bi == NULL) != (dbi == NULL) || (at.bo == NULL) != (dbo == NULL)))
+        return SWT_FAIL(SHAPE, "experts_backward_weight: the biases' sums or their gradients are "
+                               "NULL; both or neither must be given");
+    const unsigned sum = OUT | (sums != NULL ? 0 : MAYBE);
     const swt_arg args[] = {
         {"dwi", dwi, OUT, SWT_F32, SWT_COUNT(El, F, C)},
         {"dbi", dbi, OUT | MAYBE, SWT_F32, SWT_COUNT(El, F)},
@@ -218,10 +220,16 @@ swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
         {"dhidden", dhidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
         {"dy", dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
         {"counts", counts, IN, SWT_I32, SWT_COUNT(El, P)},
+        {"sums.wi", at.wi, sum, SWT_I64, SWT_COUNT(El, F, C)},
+        {"sums.bi", at.bi, OUT | MAYBE, SWT_I64, SWT_COUNT(El, F)},
+        {"sums.wo", at.wo, sum, SWT_I64, SWT_COUNT(El, C, F)},
+        {"sums.bo", at.bo, OUT | MAYBE, SWT_I64, SWT_COUNT(El, C)},
     };
     SWT_CHECK("experts_backward_weight", args);
+    if (sums != NULL)
+        SWT_TRY(swt_check_state(c, "experts_backward_weight"));
     return c->ops->experts_backward_weight(c, dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts,
-                                           dims, p);
+                                           dims, sums);
 }
 
 swt_status swt_combine_forward(const swt_ctx *c, void *y, const void *residual, const void *recv,

@@ -263,14 +263,27 @@ SWT_MUST_CHECK swt_status swt_experts_backward_input(const swt_ctx *c, void *dx,
                                                      const int32_t *counts,
                                                      const swt_moe_dims *dims);
 
-/* Gradients of one micro-batch, that of source rank p: dwi[j] = dhidden^T x;  dbi[j] = sum dhidden;
- * dwo[j] = dy^T hidden;  dbo[j] = sum dy, over its counts[j, p] slots; zeros where there are none.
+/* Integer sums of the experts' gradients over micro-batches (swt_grad_add).
+ * Shapes: wi (El, F, C), bi (El, F), wo (El, C, F), bo (El, C), all I64; bi and bo NULL where the
+ * gradients dbi and dbo are. */
+typedef struct swt_expert_sums {
+    int64_t *wi, *bi, *wo, *bo;
+    double limit; /* 2^62 / M */
+} swt_expert_sums;
+
+/* The gradients of a source rank's micro-batch are, over its counts[j, p] slots:
+ * dwi[j] = dhidden^T x;  dbi[j] = sum dhidden;  dwo[j] = dy^T hidden;  dbo[j] = sum dy.
+ * sums NULL: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
+ * where one source alone has slots; zeros where none has.
+ * sums given: the gradients of each source, made from zero, are added to the sums as swt_grad_add
+ * does; a source without slots adds nothing. dwi, dbi, dwo, dbo are scratch then.
  * Shapes: dwi (El, F, C), dbi (El, F) or NULL, dwo (El, C, F), dbo (El, C) or NULL, all F32. */
 SWT_MUST_CHECK swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
                                                       float *dwo, float *dbo, const void *x,
                                                       const void *hidden, const void *dhidden,
                                                       const void *dy, const int32_t *counts,
-                                                      const swt_moe_dims *dims, int64_t p);
+                                                      const swt_moe_dims *dims,
+                                                      const swt_expert_sums *sums);
 
 /* Bring the experts' outputs back to their tokens, weigh them, add the residual. With
  * s[n] = gate[n] (scale) or 1 (unit) and o[n] = recv[expert[n], slot[n] - first_slot] for a kept

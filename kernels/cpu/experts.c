@@ -64,9 +64,15 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c, float *dwi, float *
                                            float *dbo, const void *x, const void *hidden,
                                            const void *dhidden, const void *dy,
                                            const int32_t *counts, const swt_moe_dims *dims,
-                                           int64_t p) {
+                                           const swt_expert_sums *sums) {
     const swt_cpu_groups g = expert_groups(dims, counts);
-    swt_cpu_products_tn(c, &g, p, dwi, dbi, dhidden, x, dims->C, dims->F, false);
-    swt_cpu_products_tn(c, &g, p, dwo, dbo, dy, hidden, dims->F, dims->C, false);
+    const int64_t C = dims->C, F = dims->F;
+    if (sums == NULL) {
+        swt_cpu_products_tn(c, &g, dwi, dbi, dhidden, x, C, F, false);
+        swt_cpu_products_tn(c, &g, dwo, dbo, dy, hidden, F, C, false);
+        return SWT_OK;
+    }
+    swt_cpu_products_tn_sums(c, &g, sums->wi, sums->bi, dhidden, x, C, F, sums->limit);
+    swt_cpu_products_tn_sums(c, &g, sums->wo, sums->bo, dy, hidden, F, C, sums->limit);
     return SWT_OK;
 }

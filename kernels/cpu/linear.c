@@ -25,6 +25,6 @@ swt_status swt_cpu_linear_backward_weight(const swt_ctx *c, float *dw, float *db
                                           const void *x, int64_t N, int64_t in, int64_t out,
                                           int add) {
     const swt_cpu_groups g = one_group(N);
-    swt_cpu_products_tn(c, &g, 0, dw, dbias, dy, x, in, out, add != 0);
+    swt_cpu_products_tn(c, &g, dw, dbias, dy, x, in, out, add != 0);
     return SWT_OK;
 }

@@ -48,11 +48,14 @@ void swt_cpu_block_nt(const swt_vec *vec, const swt_vec_product *p) {
 /* ------------------------------------------------------------------ the layers' products */
 
 typedef struct products_args {
+    const swt_ctx *c; /* tn_sums */
     const swt_vec *vec;
     swt_cpu_groups groups;
     float *out, *dbias;
     const float *x, *dy, *w, *bias, *residual, *mask;
-    int64_t in_width, out_width, source;
+    int64_t *sum, *bias_sum;
+    int64_t in_width, out_width;
+    double limit;
     bool relu, add;
 } products_args;
 
@@ -67,6 +70,10 @@ static int64_t row_blocks(const swt_cpu_groups *g) {
 
 static int64_t row_parts(const swt_cpu_groups *g, int64_t width) {
     return g->weights * g->sources * row_blocks(g) * swt_ceil_div(width, SWT_COLUMNS);
+}
+
+static int64_t weight_parts(const swt_cpu_groups *g, int64_t in, int64_t out) {
+    return g->weights * swt_ceil_div(in, SWT_COLUMNS) * swt_ceil_div(out, SWT_COLUMNS);
 }
 
 static int64_t occupied(const swt_cpu_groups *g, int64_t pair) {
@@ -164,45 +171,70 @@ void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, c
     swt_cpu_run_parts(c, row_parts(g, in), nn_part, &a);
 }
 
-/* A block of dw: SWT_COLUMNS outputs by SWT_COLUMNS inputs, all rows. */
-static void tn_part(const void *args, int64_t part) {
-    const products_args *a = args;
-    const swt_cpu_groups *g = &a->groups;
-    const int64_t in = a->in_width, out = a->out_width;
+/* A block of weights' gradients: rows o ... and columns i ... of dw[weight]. */
+typedef struct weight_block {
+    int64_t weight, o, outs, i, ins;
+} weight_block;
+
+static weight_block weight_block_of(int64_t in, int64_t out, int64_t part) {
     const int64_t strips = swt_ceil_div(in, SWT_COLUMNS), tall = swt_ceil_div(out, SWT_COLUMNS);
-    const int64_t weight = part / strips / tall, pair = weight * g->sources + a->source;
     const int64_t o = part / strips % tall * SWT_COLUMNS, i = part % strips * SWT_COLUMNS;
-    const int64_t outs = swt_min(SWT_COLUMNS, out - o), n = occupied(g, pair);
-    const float *dy = a->dy + pair * g->capacity * out + o;
-    float *dw = a->out + (weight * out + o) * in + i;
+    return (weight_block){.weight = part / strips / tall,
+                          .o = o,
+                          .outs = swt_min(SWT_COLUMNS, out - o),
+                          .i = i,
+                          .ins = swt_min(SWT_COLUMNS, in - i)};
+}
+
+/* The gradients of one source in the block at dw, whose rows are `stride` apart, and of its biases
+ * (dbias may be NULL); add: added to what is there. */
+static void tn_source(const products_args *a, const weight_block *b, int64_t pair, float *dw,
+                      int64_t stride, float *dbias, bool add) {
+    const int64_t in = a->in_width, out = a->out_width, n = occupied(&a->groups, pair);
+    const int64_t row = pair * a->groups.capacity;
     int64_t first = 0;
     do {
-        const bool add = a->add || first > 0;
+        const bool more = add || first > 0;
         const int64_t rows = swt_min(SWT_SUM_ROWS, n - first);
         const swt_vec_product p = {.c = dw,
-                                   .a = dy + first * out,
-                                   .b = a->x + (pair * g->capacity + first) * in + i,
-                                   .residual = add ? dw : NULL,
-                                   .rows = outs,
-                                   .columns = swt_min(SWT_COLUMNS, in - i),
+                                   .a = a->dy + (row + first) * out + b->o,
+                                   .b = a->x + (row + first) * in + b->i,
+                                   .residual = more ? dw : NULL,
+                                   .rows = b->outs,
+                                   .columns = b->ins,
                                    .k = rows,
-                                   .c_stride = in,
+                                   .c_stride = stride,
                                    .a_row = 1,
                                    .a_step = out,
                                    .b_step = in};
         a->vec->product(&p);
-        if (a->dbias != NULL && i == 0)
-            a->vec->column_sum(a->dbias + weight * out + o, p.a, rows, out, outs, add);
+        if (dbias != NULL)
+            a->vec->column_sum(dbias, p.a, rows, out, b->outs, more);
         first += SWT_SUM_ROWS;
     } while (first < n);
 }
 
-void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t source, float *dw,
-                         float *dbias, const float *dy, const float *x, int64_t in, int64_t out,
-                         bool add) {
+/* All sources in order; zeros where there is nothing to add. */
+static void tn_part(const void *args, int64_t part) {
+    const products_args *a = args;
+    const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
+    const weight_block b = weight_block_of(in, out, part);
+    float *dw = a->out + (b.weight * out + b.o) * in + b.i;
+    float *dbias = a->dbias != NULL && b.i == 0 ? a->dbias + b.weight * out + b.o : NULL;
+    bool add = a->add;
+    for (int64_t s = 0; s < sources; s++) {
+        const bool last = s == sources - 1;
+        if (occupied(&a->groups, b.weight * sources + s) == 0 && (add || !last))
+            continue;
+        tn_source(a, &b, b.weight * sources + s, dw, in, dbias, add);
+        add = true;
+    }
+}
+
+void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
+                         const float *dy, const float *x, int64_t in, int64_t out, bool add) {
     const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
-                             .source = source,
                              .out = dw,
                              .dbias = dbias,
                              .dy = dy,
@@ -210,6 +242,52 @@ void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t sour
                              .in_width = in,
                              .out_width = out,
                              .add = add};
-    const int64_t parts = swt_ceil_div(in, SWT_COLUMNS) * swt_ceil_div(out, SWT_COLUMNS);
-    swt_cpu_run_parts(c, g->weights * parts, tn_part, &a);
+    swt_cpu_run_parts(c, weight_parts(g, in, out), tn_part, &a);
+}
+
+/* Into the second-level cache while the products run: rows this far apart the processor does not
+ * foresee. */
+static void prefetch_rows(const int64_t *from, int64_t stride, int64_t rows, int64_t columns) {
+    enum { LINE = 64 / sizeof *from };
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t column = 0; column < columns; column += LINE)
+            __builtin_prefetch(from + row * stride + column, 0, 2);
+}
+
+/* The sums are read once: the block stays in the cache from one source to the next. */
+static void tn_sums_part(const void *args, int64_t part) {
+    const products_args *a = args;
+    const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
+    const weight_block b = weight_block_of(in, out, part);
+    int64_t *sum = a->sum + (b.weight * out + b.o) * in + b.i;
+    int64_t *bias_sum = a->bias_sum != NULL && b.i == 0 ? a->bias_sum + b.weight * out + b.o : NULL;
+    _Alignas(64) float dw[SWT_COLUMNS * SWT_COLUMNS];
+    _Alignas(64) float dbias[SWT_COLUMNS];
+    prefetch_rows(sum, in, b.outs, b.ins);
+    for (int64_t s = 0; s < sources; s++) {
+        const int64_t pair = b.weight * sources + s;
+        if (occupied(&a->groups, pair) == 0)
+            continue;
+        tn_source(a, &b, pair, dw, SWT_COLUMNS, bias_sum != NULL ? dbias : NULL, false);
+        for (int64_t o = 0; o < b.outs; o++)
+            swt_cpu_add_sums(a->c, sum + o * in, dw + o * SWT_COLUMNS, b.ins, a->limit);
+        if (bias_sum != NULL)
+            swt_cpu_add_sums(a->c, bias_sum, dbias, b.outs, a->limit);
+    }
+}
+
+void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, int64_t *sum,
+                              int64_t *bias_sum, const float *dy, const float *x, int64_t in,
+                              int64_t out, double limit) {
+    const products_args a = {.c = c,
+                             .vec = swt_cpu_vec(c),
+                             .groups = *g,
+                             .sum = sum,
+                             .bias_sum = bias_sum,
+                             .dy = dy,
+                             .x = x,
+                             .in_width = in,
+                             .out_width = out,
+                             .limit = limit};
+    swt_cpu_run_parts(c, weight_parts(g, in, out), tn_sums_part, &a);
 }

@@ -42,10 +42,15 @@ void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, co
 void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
                          const float *w, const float *mask, int64_t in, int64_t out);
 
-/* dw = dy^T x and dbias = sum of dy's rows over the rows of one source; add: added to what they
+/* dw = dy^T x and dbias = sum of dy's rows, source by source in order; add: added to what they
  * hold. Shapes: dw (weights, out, in), dbias (weights, out) or NULL, dy, x as above. */
-void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, int64_t source, float *dw,
-                         float *dbias, const float *dy, const float *x, int64_t in, int64_t out,
-                         bool add);
+void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
+                         const float *dy, const float *x, int64_t in, int64_t out, bool add);
+
+/* The same of each source by itself, added to sum (weights, out, in) and bias_sum (weights, out) or
+ * NULL as swt_grad_add does. */
+void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, int64_t *sum,
+                              int64_t *bias_sum, const float *dy, const float *x, int64_t in,
+                              int64_t out, double limit);
 
 #endif

@@ -306,7 +306,7 @@ swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float 
     fill_pull(a.pull, counts, dims);
     swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), input_part, &a);
     const swt_cpu_groups g = {.weights = 1, .sources = 1, .capacity = dims->N};
-    swt_cpu_products_tn(c, &g, 0, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C, dims->E,
+    swt_cpu_products_tn(c, &g, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C, dims->E,
                         false);
     return SWT_OK;
 }

@@ -24,12 +24,15 @@ static int64_t block_count(const update_args *a, int64_t part) {
     return swt_min(BLOCK, a->n - part * BLOCK);
 }
 
+void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit) {
+    if (!swt_cpu_vec(c)->grad_add(sum, grad, n, limit))
+        __atomic_store_n(&c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
+}
+
 static void grad_add_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
-    if (!swt_cpu_vec(a->c)->grad_add(a->sum + first, a->grad + first, block_count(a, part),
-                                     a->limit))
-        __atomic_store_n(&a->c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
+    swt_cpu_add_sums(a->c, a->sum + first, a->grad + first, block_count(a, part), a->limit);
 }
 
 swt_status swt_cpu_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,

@@ -152,7 +152,14 @@ static swt_status experts_backward_input(const swt_ctx *c, void **p, const int64
 static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
     return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
-                                       &dims, 1);
+                                       &dims, NULL);
+}
+
+static swt_status experts_backward_weight_sums(const swt_ctx *c, void **p, const int64_t *d) {
+    const swt_moe_dims dims = expert_dims(d);
+    const swt_expert_sums sums = {p[9], p[10], p[11], p[12], 0x1p62};
+    return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+                                       &dims, &sums);
 }
 
 static swt_status combine_forward(const swt_ctx *c, void **p, const int64_t *d) {
@@ -218,6 +225,7 @@ static const operation operations[] = {
     {"experts_forward", "ooiiIiIi", 5, experts_forward, {0}},
     {"experts_backward_input", "oooiiiiIi", 5, experts_backward_input, {0}},
     {"experts_backward_weight", "oOoOiiiii", 5, experts_backward_weight, {0}},
+    {"experts_backward_weight with sums", "ooooiiiiioooo", 5, experts_backward_weight_sums, {0}},
     {"combine_forward", "oiiiiii", 4, combine_forward, {0, 1}},
     {"combine_backward", "oooiiiii", 4, combine_backward, {0}},
     {"state_advance", "h", 0, state_advance, {0}},
@@ -364,24 +372,24 @@ static void test_missing_dims(void **state) {
     swt_bed_close(&bed);
 }
 
-/* A source rank that does not exist. */
-static void test_source_rank(void **state) {
+/* Sums that share memory with a gradient or with one another; none for biases that have none. */
+static void test_expert_sums(void **state) {
     (void)state;
     swt_bed bed;
     swt_bed_open(&bed, 1);
-    const operation none = {.name = "experts_backward_weight", .kinds = "ooiiiii"};
-    const arguments a = valid(&bed, &none, "source rank");
-    void *const *p = a.p;
-    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
-    dims.P = 2;
-    for (int64_t rank = -1; rank <= 2; rank++)
-        if (rank == 0 || rank == 1)
-            SWT_BED_RUN(&bed, swt_experts_backward_weight(&bed.ctx, p[0], NULL, p[1], NULL, p[2],
-                                                          p[3], p[4], p[5], p[6], &dims, rank));
-        else
-            SWT_BED_REFUSE(&bed, SHAPE,
-                           swt_experts_backward_weight(&bed.ctx, p[0], NULL, p[1], NULL, p[2], p[3],
-                                                       p[4], p[5], p[6], &dims, rank));
+    const operation op = {.name = "experts_backward_weight with sums", .kinds = "ooooiiiiioooo"};
+    const int64_t d[DIMS] = {SIZE, SIZE, SIZE, SIZE, SIZE};
+    for (int sum = 9; sum < 13; sum++)
+        for (int other = 0; other < 13; other++) {
+            if (other == sum)
+                continue;
+            arguments a = valid(&bed, &op, "an overlap");
+            a.p[sum] = a.p[other];
+            SWT_BED_REFUSE(&bed, SHAPE, experts_backward_weight_sums(&bed.ctx, a.p, d));
+        }
+    arguments a = valid(&bed, &op, "without biases");
+    a.p[1] = a.p[3] = a.p[10] = a.p[12] = NULL;
+    SWT_BED_RUN(&bed, experts_backward_weight_sums(&bed.ctx, a.p, d));
     swt_bed_close(&bed);
 }
 
@@ -413,7 +421,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_valid),        cmocka_unit_test(test_missing_pointers),
         cmocka_unit_test(test_dimensions),   cmocka_unit_test(test_aliases),
-        cmocka_unit_test(test_missing_dims), cmocka_unit_test(test_source_rank),
+        cmocka_unit_test(test_missing_dims), cmocka_unit_test(test_expert_sums),
         cmocka_unit_test(test_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,15 +80,30 @@ static experts_tensors backward_input(swt_bed *bed, const experts_case *c) {
     return t;
 }
 
-static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors *t, int64_t p) {
+/* The slots of source p alone; of all where p < 0. */
+static int32_t *counts_of(swt_bed *bed, const experts_case *c, const experts_tensors *t,
+                          int64_t p) {
+    int32_t *counts = swt_bed_in(bed, c->El * c->P, SWT_I32);
+    for (int64_t i = 0; i < c->El * c->P; i++)
+        counts[i] = p < 0 || i % c->P == p ? t->counts[i] : 0;
+    return counts;
+}
+
+static void take_weights(swt_bed *bed, const experts_case *c, experts_tensors *t) {
     const int64_t weights = c->El * c->F * c->C;
     t->dwi = swt_bed_out(bed, weights, SWT_F32);
     t->dwo = swt_bed_out(bed, weights, SWT_F32);
     t->dbi = c->bias ? swt_bed_out(bed, c->El * c->F, SWT_F32) : NULL;
     t->dbo = c->bias ? swt_bed_out(bed, c->El * c->C, SWT_F32) : NULL;
+}
+
+/* The gradients of source p, or the sums of all where p < 0. */
+static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors *t, int64_t p) {
+    const int32_t *counts = counts_of(bed, c, t, p);
+    take_weights(bed, c, t);
     SWT_BED_RUN(bed,
                 swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
-                                            t->hidden, t->dhidden, t->dy, t->counts, &t->dims, p));
+                                            t->hidden, t->dhidden, t->dy, counts, &t->dims, NULL));
 }
 
 /* A sum of n products of numbers below 1 (weights uniform: variance 1 / 3), on top of a bias. */
@@ -172,41 +187,102 @@ static void backward_input_check(swt_bed *bed, const experts_case *c) {
     expect_unwritten(bed, "dot", t.dot, t.counts, c, 1);
 }
 
+/* The gradients of sources first .. last - 1. */
 static void expect_weights(swt_bed *bed, const experts_case *c, const experts_tensors *t, int64_t j,
-                           int64_t p) {
-    const int64_t at = (j * c->P + p) * c->K, n = t->counts[j * c->P + p], FC = c->F * c->C;
-    const double *dhidden = swt_bed_widen(bed, t->dhidden + at * c->F, n * c->F),
-                 *hidden = swt_bed_widen(bed, t->hidden + at * c->F, n * c->F),
-                 *dy = swt_bed_widen(bed, t->dy + at * c->C, n * c->C),
-                 *x = swt_bed_widen(bed, t->x + at * c->C, n * c->C);
+                           int64_t first, int64_t last) {
+    const int64_t FC = c->F * c->C;
     double *dwi = swt_bed_doubles(bed, FC), *dwo = swt_bed_doubles(bed, FC),
            *dbi = swt_bed_doubles(bed, c->F), *dbo = swt_bed_doubles(bed, c->C);
-    swt_oracle_linear_backward_weight(dwi, dbi, dhidden, x, n, c->C, c->F);
-    swt_oracle_linear_backward_weight(dwo, dbo, dy, hidden, n, c->F, c->C);
-    const double size = size_of(c->C) * size_of(n);
-    swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, tolerance(n), size);
-    swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, tolerance(n), size);
-    if (c->bias) {
-        swt_expect_close(bed, "dbi", t->dbi + j * c->F, dbi, c->F, tolerance(n), size);
-        swt_expect_close(bed, "dbo", t->dbo + j * c->C, dbo, c->C, tolerance(n), size);
+    int64_t rows = 0;
+    for (int64_t p = first; p < last; p++) {
+        const int64_t at = (j * c->P + p) * c->K, n = t->counts[j * c->P + p];
+        const double *dhidden = swt_bed_widen(bed, t->dhidden + at * c->F, n * c->F),
+                     *hidden = swt_bed_widen(bed, t->hidden + at * c->F, n * c->F),
+                     *dy = swt_bed_widen(bed, t->dy + at * c->C, n * c->C),
+                     *x = swt_bed_widen(bed, t->x + at * c->C, n * c->C);
+        swt_oracle_linear_backward_weight(dwi, dbi, dhidden, x, n, c->C, c->F);
+        swt_oracle_linear_backward_weight(dwo, dbo, dy, hidden, n, c->F, c->C);
+        rows += n;
     }
-    for (int64_t i = 0; n == 0 && i < FC; i++)
+    const double size = size_of(c->C) * size_of(rows), most = tolerance(rows);
+    swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, most, size);
+    swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, most, size);
+    if (c->bias) {
+        swt_expect_close(bed, "dbi", t->dbi + j * c->F, dbi, c->F, most, size);
+        swt_expect_close(bed, "dbo", t->dbo + j * c->C, dbo, c->C, most, size);
+    }
+    for (int64_t i = 0; rows == 0 && i < FC; i++)
         assert_true(t->dwi[j * FC + i] == 0 && t->dwo[j * FC + i] == 0);
 }
 
+/* Each source alone, then all of them (p = -1). */
 static void backward_weight_check(swt_bed *bed, const experts_case *c) {
     experts_tensors t = backward_input(bed, c);
     swt_bed_keep(bed);
-    for (int64_t p = 0; p < c->P; p++) {
+    for (int64_t p = -1; p < c->P; p++) {
         const swt_bed_mark mark = swt_bed_set_mark(bed);
         backward_weight(bed, c, &t, p);
         for (int64_t j = 0; j < c->El; j++) {
             const swt_bed_mark inner = swt_bed_set_mark(bed);
-            expect_weights(bed, c, &t, j, p);
+            expect_weights(bed, c, &t, j, p < 0 ? 0 : p, p < 0 ? c->P : p + 1);
             swt_bed_back_to(bed, inner);
         }
         swt_bed_back_to(bed, mark);
     }
+}
+
+/* wi, bi, wo, bo; the biases' are NULL where there are none. */
+enum { TENSORS = 4 };
+
+static int64_t tensor_size(const experts_case *c, int i) {
+    return c->El * (i == 1 ? c->F : i == 3 ? c->C : c->F * c->C);
+}
+
+/* Sums that hold something. */
+static void take_sums(swt_bed *bed, const experts_case *c, int64_t *sum[TENSORS]) {
+    for (int i = 0; i < TENSORS; i++) {
+        const int64_t n = tensor_size(c, i);
+        sum[i] = i % 2 == 0 || c->bias ? swt_bed_out(bed, n, SWT_I64) : NULL;
+        for (int64_t k = 0; sum[i] != NULL && k < n; k++)
+            sum[i][k] = k * 1000003 - n;
+    }
+}
+
+static void backward_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
+                          int64_t *const sum[TENSORS], double limit) {
+    const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit};
+    take_weights(bed, c, t);
+    SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
+                                                 t->hidden, t->dhidden, t->dy, t->counts, &t->dims,
+                                                 &sums));
+}
+
+/* The sums are, bit for bit, each source's gradients put through swt_grad_add. */
+static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t, double limit) {
+    static const char *const names[TENSORS] = {"sums.wi", "sums.bi", "sums.wo", "sums.bo"};
+    int64_t *got[TENSORS], *want[TENSORS];
+    take_sums(bed, c, got);
+    take_sums(bed, c, want);
+    backward_sums(bed, c, t, got, limit);
+    for (int64_t p = 0; p < c->P; p++) {
+        const swt_bed_mark mark = swt_bed_set_mark(bed);
+        backward_weight(bed, c, t, p);
+        const float *const grad[TENSORS] = {t->dwi, t->dbi, t->dwo, t->dbo};
+        for (int i = 0; i < TENSORS; i++)
+            if (want[i] != NULL)
+                SWT_BED_RUN(bed,
+                            swt_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit));
+        swt_bed_back_to(bed, mark);
+    }
+    for (int i = 0; i < TENSORS; i++)
+        if (want[i] != NULL)
+            swt_expect_bytes(bed, names[i], got[i], want[i], tensor_size(c, i), SWT_I64);
+}
+
+static void sums_check(swt_bed *bed, const experts_case *c) {
+    experts_tensors t = backward_input(bed, c);
+    swt_bed_keep(bed);
+    expect_sums(bed, c, &t, 0x1p60); /* the bed sees that nonfinite stays 0 */
 }
 
 static void over_shapes(void (*check)(swt_bed *bed, const experts_case *c)) {
@@ -240,10 +316,39 @@ static void test_backward_weight(void **state) {
     over_shapes(backward_weight_check);
 }
 
+static void test_sums(void **state) {
+    (void)state;
+    over_shapes(sums_check);
+}
+
+/* A gradient that is not finite or too large for the limit is left out and says so. */
+static void test_sums_left_out(void **state) {
+    (void)state;
+    swt_bed bed;
+    swt_bed_open(&bed, 2);
+    for (int nan = 0; nan < 2; nan++) {
+        const double limit = nan ? 0x1p60 : 0x1p50; /* gradients of 4 and more, of which many are */
+        experts_tensors t = backward_input(&bed, &large);
+        swt_bed_keep(&bed);
+        swt_bed_release_state(&bed);
+        if (nan) /* in the first row of source 2, which is full (forward) */
+            t.dy[2 * large.K * large.C] = NAN;
+        int64_t *sum[TENSORS];
+        take_sums(&bed, &large, sum);
+        backward_sums(&bed, &large, &t, sum, limit);
+        assert_int_equal(bed.ctx.state->nonfinite, 1);
+        expect_sums(&bed, &large, &t, limit);
+    }
+    swt_bed_close(&bed);
+}
+
 static void run_all(swt_bed *bed, const void *c) {
     experts_tensors t = backward_input(bed, c);
     swt_bed_keep(bed);
-    backward_weight(bed, c, &t, 1);
+    backward_weight(bed, c, &t, -1);
+    int64_t *sum[TENSORS];
+    take_sums(bed, c, sum);
+    backward_sums(bed, c, &t, sum, 0x1p60);
 }
 
 static void test_threads(void **state) {
@@ -300,57 +405,12 @@ static void test_layouts(void **state) {
     swt_bed_close(&one);
 }
 
-typedef struct oracle_expert {
-    int64_t n, C, F;
-    double *x, *wi, *bi, *wo, *bo, *hidden, *y, *dy;
-} oracle_expert;
-
-static double expert_loss(const void *context) {
-    const oracle_expert *o = context;
-    swt_oracle_linear_forward(o->hidden, o->x, o->wi, o->bi, NULL, o->n, o->C, o->F, true);
-    swt_oracle_linear_forward(o->y, o->hidden, o->wo, o->bo, NULL, o->n, o->F, o->C, false);
-    return swt_inner(o->dy, o->y, o->n * o->C);
-}
-
-/* The chain that the checks above are made of is the gradient of the whole feed-forward. */
-static void test_oracle_gradient(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 1);
-    swt_bed_begin(&bed, "expert oracle");
-    const int64_t n = 4, C = 3, F = 5;
-    const oracle_expert o = {.n = n,
-                             .C = C,
-                             .F = F,
-                             .x = swt_bed_widen(&bed, swt_bed_uniform(&bed, n * C, -1, 1), n * C),
-                             .wi = swt_bed_widen(&bed, swt_bed_uniform(&bed, F * C, -1, 1), F * C),
-                             .bi = swt_bed_widen(&bed, swt_bed_uniform(&bed, F, -1, 1), F),
-                             .wo = swt_bed_widen(&bed, swt_bed_uniform(&bed, F * C, -1, 1), F * C),
-                             .bo = swt_bed_widen(&bed, swt_bed_uniform(&bed, C, -1, 1), C),
-                             .dy = swt_bed_widen(&bed, swt_bed_uniform(&bed, n * C, -1, 1), n * C),
-                             .hidden = swt_bed_doubles(&bed, n * F),
-                             .y = swt_bed_doubles(&bed, n * C)};
-    double *dhidden = swt_bed_doubles(&bed, n * F), *dx = swt_bed_doubles(&bed, n * C),
-           *dwi = swt_bed_doubles(&bed, F * C), *dwo = swt_bed_doubles(&bed, F * C),
-           *dbi = swt_bed_doubles(&bed, F), *dbo = swt_bed_doubles(&bed, C);
-    (void)expert_loss(&o);
-    swt_oracle_linear_backward_input(dhidden, o.dy, o.wo, o.hidden, n, F, C);
-    swt_oracle_linear_backward_input(dx, dhidden, o.wi, NULL, n, C, F);
-    swt_oracle_linear_backward_weight(dwi, dbi, dhidden, o.x, n, C, F);
-    swt_oracle_linear_backward_weight(dwo, dbo, o.dy, o.hidden, n, F, C);
-    swt_expect_gradient(&bed, "dx", expert_loss, &o, o.x, n * C, dx);
-    swt_expect_gradient(&bed, "dwi", expert_loss, &o, o.wi, F * C, dwi);
-    swt_expect_gradient(&bed, "dbi", expert_loss, &o, o.bi, F, dbi);
-    swt_expect_gradient(&bed, "dwo", expert_loss, &o, o.wo, F * C, dwo);
-    swt_expect_gradient(&bed, "dbo", expert_loss, &o, o.bo, C, dbo);
-    swt_bed_close(&bed);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oracle_gradient), cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_backward_input),  cmocka_unit_test(test_backward_weight),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_forward),         cmocka_unit_test(test_backward_input),
+        cmocka_unit_test(test_backward_weight), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_layouts),         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_sums_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
