@@ -1,8 +1,9 @@
 /* A clock inside a training step: an op table and communicator tables that time what they pass on.
  *
  * step_clock_attach puts them in place of the product's own. Every call's time, and in it the time
- * that threads had nothing to do, is booked under the phase that the caller has set; integer sums
- * of gradients and the communicators' calls have a phase of their own wherever they are made. */
+ * that threads had nothing to do, is booked under the phase that the caller has set; grad_add,
+ * grad_finish and the communicators' calls have a phase of their own wherever they are made. (The
+ * experts' gradients add their integers inside the operation: those are booked with it.) */
 #ifndef BENCH_STEP_CLOCK_H
 #define BENCH_STEP_CLOCK_H
 
@@ -13,7 +14,7 @@ typedef enum step_phase {
     PHASE_FORWARD,
     PHASE_BACKWARD,
     PHASE_EXCHANGE,  /* all-to-all */
-    PHASE_REDUCTION, /* integer sums, over micro-batches and ranks */
+    PHASE_REDUCTION, /* grad_add, grad_finish, all-reduce, broadcast */
     PHASE_OPTIMISER, /* also the step's state, the clip norm and the batch's upload */
     PHASE_WAITING,   /* threads without work, taken out of the other phases */
     PHASE_OTHER,     /* of the step, outside of every call */
@@ -27,8 +28,8 @@ typedef struct step_entry {
     const char *op;
     step_phase phase;
     int64_t calls;
-    double ms;      /* wall time, without waiting_ms */
-    double idle_ms; /* of that: threads without work, by the number of threads */
+    double ms;      /* wall time, without idle_ms */
+    double idle_ms; /* beside it: threads without work, by the number of threads */
 } step_entry;
 
 enum { STEP_ENTRIES = 80, STEP_COMMS = 3 };

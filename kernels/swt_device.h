@@ -39,8 +39,9 @@ struct swt_device {
     const swt_device_table *table;
     int threads;    /* CPU threads that operations may use, >= 1 */
     void *own;      /* the backend's */
-    double idle_ms; /* time in which threads of an operation had no part to run, before their first
-                       and after their last, summed over threads: the caller may reset it */
+    double idle_ms; /* time in which threads had no part to run, before their first and after their
+                       last, summed over threads and the operations that have several parts: the
+                       caller may reset it */
 };
 
 /* Open the CPU, with `threads` threads for operations. Owns nothing but *out's contents. */

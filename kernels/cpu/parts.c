@@ -3,7 +3,7 @@
 
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args) {
     /* One thread needs no region: starting one takes longer than a small operation. */
-    if (c->device->threads == 1 || parts == 1) {
+    if (c->device->threads == 1 || parts <= 1) {
         for (int64_t part = 0; part < parts; part++)
             run(args, part);
         return;

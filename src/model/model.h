@@ -52,8 +52,9 @@ typedef struct swt_shared_acts {
     void *dhidden_experts; /* (El, P, K, F) */
     /* messages */
     int32_t *send_counts; /* (E) */
-    void *slots;          /* (E, K, C) of the source: what it sends, then what comes back */
-    void *expert_y;       /* (El, P, K, C) */
+    void *slots;          /* (E, K, C) of the source: what it sends, then what comes back; in
+                             backward their gradients */
+    void *expert_y;       /* (El, P, K, C) of the owner: answers; in backward their gradients */
     float *dot;           /* (E, K), backward only, as are the two below */
     void *expert_dx;      /* (El, P, K, C) where P > 1: alone, a rank writes into slots */
     float *expert_dot;    /* (El, P, K) where P > 1 */

@@ -28,8 +28,9 @@ swt_status swt_command_eval(swt_session *s) {
     SWT_TRY(open_checkpoint(s, dir, &d));
     swt_eval_result e;
     double *rows = NULL;
-    SWT_TRY(swt_comm_agree(s->world, swt_eval_alloc(s, &rows)));
-    status = swt_evaluate(s, rows, &e);
+    status = swt_comm_agree(s->world, swt_eval_alloc(s, &rows));
+    if (status == SWT_OK)
+        status = swt_evaluate(s, rows, &e);
     free(rows);
     SWT_TRY(status);
     if (!isfinite(e.loss) || !isfinite(e.loss_dropless))

@@ -100,7 +100,7 @@ static holding one_layer(const swt_model *m, int64_t l) {
     return h;
 }
 
-/* Bytes per token of a micro-batch that a step works on. */
+/* Bytes per token of one micro-batch that a step works on: activations, scratch and messages. */
 static double working_bytes(const swt_model *m, const holding *h) {
     const size_t bytes =
         h->bytes[SWT_ARENA_ACT] + h->bytes[SWT_ARENA_SCRATCH] + h->bytes[SWT_ARENA_COMM];

@@ -24,7 +24,7 @@ typedef struct fetch {
 
 static void fetch_rows(fetch *f) {
     const int64_t line = 64 / sizeof(float), D = f->D, row = f->row;
-    const int64_t rows = min_of(4, f->T - row);
+    const int64_t rows = swt_min(4, f->T - row);
     for (int i = 0; i < f->tensors; i++) {
         const float *at = f->at[i].at + row * f->at[i].row;
         for (int64_t r = 0; r < rows; r++, at += f->at[i].row)
@@ -74,7 +74,7 @@ static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys,
     for (int v = 0; v < 2; v++) {
         const vf max = b->max[v], factor = exp2_of(old_max[v] - max);
         vf total = b->total[v] * factor;
-        for (int64_t j = 0; j < min_of(keys, (v + 1) * LANES - ahead); j++) {
+        for (int64_t j = 0; j < swt_min(keys, (v + 1) * LANES - ahead); j++) {
             float *p = b->p + j * QUERIES + v * LANES;
             const vf e = exp2_of(load(p, LANES) - max);
             store(p, e, LANES);
@@ -90,7 +90,7 @@ static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys,
 static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int64_t top,
                          int64_t j) {
     float copy[ROWS * WIDTH_MAX];
-    const int64_t queries = min_of(QUERIES, h->T - top), keys = min_of(KEYS, h->T - j);
+    const int64_t queries = swt_min(QUERIES, h->T - top), keys = swt_min(KEYS, h->T - j);
     const vf old_max[2] = {b->max[0], b->max[1]};
     for (int64_t r = 0; r < keys && j + r < top + QUERIES; r += ROWS) {
         const operand k = {h->k + (j + r) * h->qkv_stride, h->qkv_stride, 1};
@@ -112,7 +112,7 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
                                 .after = last ? b->inverse + i : NULL,
                                 .rows = queries - i,
                                 .n = h->D,
-                                .k = min_of(keys, top + i + ROWS - j)});
+                                .k = swt_min(keys, top + i + ROWS - j)});
     }
 }
 
@@ -182,7 +182,7 @@ typedef struct backward_args {
 static void backward_scores(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
     float copy[ROWS * WIDTH_MAX];
     const swt_vec_head *h = a->h;
-    const int64_t rows = min_of(KEYS, h->T - i), keys = min_of(KEYS, h->T - j);
+    const int64_t rows = swt_min(KEYS, h->T - i), keys = swt_min(KEYS, h->T - j);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t at = (i + r) * h->y_stride;
         b->lse[r] = a->lse[i + r] * LOG2_E;
@@ -191,7 +191,7 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
     for (int64_t r = 0; r < rows; r += ROWS) {
         const operand q = {h->q + (i + r) * h->qkv_stride, h->qkv_stride, 1};
         const operand dy = {a->dy + (i + r) * h->y_stride, h->y_stride, 1};
-        const int64_t n = whole_vectors(min_of(keys, i + r + ROWS - j));
+        const int64_t n = whole_vectors(swt_min(keys, i + r + ROWS - j));
         product p = {.c = {b->p + r * KEYS, KEYS},
                      .a = whole_rows(q, rows - r, ROWS, h->D, copy),
                      .b = {b->keys, KEYS, 1},
@@ -204,7 +204,7 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
         p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
         p.b.at = b->values;
         product_rows(&p);
-        for (int64_t t = r; t < min_of(r + ROWS, rows); t++)
+        for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
             score_gradients(b, t, i + t + 1 - j, n);
     }
 }
@@ -214,7 +214,7 @@ static void backward_products(backward_tile *b, const backward_args *a, int64_t 
     static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}; /* ROWS or more */
     const swt_vec_head *h = a->h;
     const int64_t stride = h->qkv_stride;
-    const int64_t rows = min_of(KEYS, h->T - i), keys = min_of(KEYS, h->T - j);
+    const int64_t rows = swt_min(KEYS, h->T - i), keys = swt_min(KEYS, h->T - j);
     for (int64_t c = 0; c < keys; c += ROWS) {
         const int64_t first = i > j ? 0 : c; /* earlier queries see none of the keys */
         product p = {.c = {a->dv + (j + c) * stride, stride},
@@ -238,7 +238,7 @@ static void backward_products(backward_tile *b, const backward_args *a, int64_t 
                                 .before = j > 0 ? ones : NULL,
                                 .rows = rows - r,
                                 .n = h->D,
-                                .k = min_of(keys, i + r + ROWS - j)});
+                                .k = swt_min(keys, i + r + ROWS - j)});
 }
 
 /* A tile of keys at a time: its dk and dv gather over the queries from the diagonal on, while dq

@@ -40,42 +40,17 @@ static void row_scale(float *y, const float *x, float s, int64_t n) {
         store(y + i, s * load(x + i, n - i), n - i);
 }
 
-static void row_epilogue(float *y, const float *bias, const float *residual, bool relu, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf v = load(y + i, n - i);
-        if (bias != NULL)
-            v += load(bias + i, n - i);
-        if (relu)
-            v = max_of((vf){0}, v);
-        if (residual != NULL)
-            v += load(residual + i, n - i);
-        store(y + i, v, n - i);
-    }
-}
-
-static void row_relu_mask(float *dx, const float *output, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES)
-        store(dx + i, blend(load(output + i, n - i) <= 0.0f, (vf){0}, load(dx + i, n - i)), n - i);
-}
-
 static float row_softmax(float *p, const float *x, int64_t n) {
     const float max = row_max(x, n);
     vf sum = {0};
     for (int64_t i = 0; i < n; i += LANES) {
         const vf e = first_lanes(exp_of(load(x + i, n - i) - max), n - i, (vf){0});
         sum += e;
-        if (p != NULL)
-            store(p + i, e, n - i);
+        store(p + i, e, n - i);
     }
     const float total = sum_of_lanes(sum);
-    if (p != NULL)
-        row_scale(p, p, 1.0f / total, n);
+    row_scale(p, p, 1.0f / total, n);
     return max + logf(total);
-}
-
-static void row_exp(float *y, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES)
-        store(y + i, exp_of(load(x + i, n - i)), n - i);
 }
 
 /* Four partial sums: shorter chains of dependent additions, and less rounding. */

@@ -1,7 +1,12 @@
-/* Small matrix products for attention.h, and transposes. Included by vec.c alone. */
+/* Small matrix products, and transposes. Included by vec.c alone.
+ *
+ * Attention's products have few rows and columns and factors for each row, and come one after
+ * another on data in the first cache: tiles of 8 rows x 2 vectors. The layers' large ones
+ * (product.h) have tiles of 6 x 4, which load less for each multiply-add. */
 #ifndef SWT_CPU_TILE_H
 #define SWT_CPU_TILE_H
 
+#include "base/checked.h"
 #include "kernels/cpu/vec/lanes.h"
 #include "kernels/swt_ops.h"
 
@@ -29,10 +34,6 @@ typedef struct operand {
     const float *at;
     int64_t row, column;
 } operand;
-
-static inline int64_t min_of(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
 
 static inline int64_t whole_vectors(int64_t n) {
     return (n + LANES - 1) / LANES * LANES;

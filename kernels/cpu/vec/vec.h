@@ -1,4 +1,5 @@
-/* The vector code: row primitives in one table, compiled once per instruction set from vec.c.
+/* The vector code: rows, products, heads and updates in one table, compiled once per instruction
+ * set from vec.c.
  *
  * All are pure functions of their arguments: no alignment is assumed, any n >= 0 is legal, outputs
  * may be an input itself (the same address) where both have the same shape. Sums run in an order
@@ -6,7 +7,8 @@
  * in the run.
  *
  * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
- * (rows.h, update.h, attention.h with tile.h), a line in vec.c's table.                          */
+ * (rows.h, product.h, update.h, attention.h; tile.h has what they share), a line in vec.c's table.
+ */
 #ifndef SWT_CPU_VEC_H
 #define SWT_CPU_VEC_H
 
@@ -58,14 +60,8 @@ typedef struct swt_vec {
     void (*scale_add)(float *y, const float *r, const float *x, float s, int64_t n);
     /* y = s x */
     void (*scale)(float *y, const float *x, float s, int64_t n);
-    /* y = f(y + bias) + residual, f = ReLU or identity; bias, residual may be NULL. */
-    void (*epilogue)(float *y, const float *bias, const float *residual, bool relu, int64_t n);
-    /* dx = 0 wherever output <= 0 */
-    void (*relu_mask)(float *dx, const float *output, int64_t n);
-    /* p = softmax(x); returns logsumexp(x). p may be NULL. n >= 1. */
+    /* p = softmax(x); returns logsumexp(x). n >= 1. */
     float (*softmax)(float *p, const float *x, int64_t n);
-    /* y = exp(x), x <= 88: within 2 ulp, and 0 where the result would be below 2^-126. */
-    void (*exp)(float *y, const float *x, int64_t n);
     /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
     void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
                        bool add);
