@@ -46,10 +46,12 @@ static float row_softmax(float *p, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) {
         const vf e = first_lanes(exp_of(load(x + i, n - i) - max), n - i, (vf){0});
         sum += e;
-        store(p + i, e, n - i);
+        if (p != NULL)
+            store(p + i, e, n - i);
     }
     const float total = sum_of_lanes(sum);
-    row_scale(p, p, 1.0f / total, n);
+    if (p != NULL)
+        row_scale(p, p, 1.0f / total, n);
     return max + logf(total);
 }
 

@@ -60,7 +60,7 @@ typedef struct swt_vec {
     void (*scale_add)(float *y, const float *r, const float *x, float s, int64_t n);
     /* y = s x */
     void (*scale)(float *y, const float *x, float s, int64_t n);
-    /* p = softmax(x); returns logsumexp(x). n >= 1. */
+    /* p = softmax(x); returns logsumexp(x). p may be NULL. n >= 1. */
     float (*softmax)(float *p, const float *x, int64_t n);
     /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
     void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
