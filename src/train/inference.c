@@ -26,7 +26,7 @@ swt_status swt_command_eval(swt_session *s) {
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(open_checkpoint(s, dir, &d));
-    swt_eval_result e;
+    swt_eval_result e = {0};
     double *rows = NULL;
     status = swt_comm_agree(s->world, swt_eval_alloc(s, &rows));
     if (status == SWT_OK)
