@@ -11,13 +11,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 
 from support import (
     BUILD,
     PROGRAM,
-    SLOW,
     Suite,
     finish,
     flags,
@@ -192,9 +190,6 @@ def long_text(folder):
 
 
 def main():
-    if SLOW:
-        print("skipped: sanitizers have allocation functions and memory of their own")
-        sys.exit(77)
     suite = Suite()
     for ranks in (1, 4):
         for M in (1, 4):
