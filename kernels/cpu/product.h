@@ -30,6 +30,11 @@ typedef struct swt_cpu_groups {
     const int32_t *rows;
 } swt_cpu_groups;
 
+/* One product whose N rows are all occupied: a linear layer. */
+static inline swt_cpu_groups swt_cpu_one_group(int64_t N) {
+    return (swt_cpu_groups){.weights = 1, .sources = 1, .capacity = N};
+}
+
 /* y = f(x w^T + bias) + residual, f = ReLU or identity.
  * Shapes: y, residual (weights, sources, capacity, out), x (..., in), w (weights, out, in), bias
  * (weights, out). bias and residual may be NULL, residual y itself. */

@@ -305,7 +305,7 @@ swt_status swt_cpu_router_backward(const swt_ctx *c, void *dh, float *dw, float 
                              .jittered = (void *)(memory + dz_bytes(dims) + pull_bytes(dims))};
     fill_pull(a.pull, counts, dims);
     swt_cpu_run_parts(c, swt_ceil_div(dims->N, TOKENS), input_part, &a);
-    const swt_cpu_groups g = {.weights = 1, .sources = 1, .capacity = dims->N};
+    const swt_cpu_groups g = swt_cpu_one_group(dims->N);
     swt_cpu_products_tn(c, &g, dw, dbias, a.dz, jitters(dims) ? a.jittered : h, dims->C, dims->E,
                         false);
     return SWT_OK;

@@ -2,7 +2,7 @@
  *
  * A rank that finds a mistake ends all ranks at once (check), because the others wait for it in the
  * next collective call.                                                                         */
-#include "comm/swt_comm.h"
+#include "support/world.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,18 +13,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-static void check_at(swt_comm *comm, bool holds, const char *what, int line) {
-    if (holds)
-        return;
-    fprintf(stderr, "rank %d of %d, line %d: not so: %s (last error: %s)\n", comm->rank, comm->size,
-            line, what, swt_last_error()->message);
-    swt_comm_abort(comm, 1);
-    abort(); /* a communicator of one rank returns from its abort */
-}
-
-#define check(comm, condition) check_at(comm, condition, #condition, __LINE__)
-#define succeeds(comm, call)   check_at(comm, (call) == SWT_OK, #call, __LINE__)
 
 static int64_t *numbers(int64_t count) {
     int64_t *data = malloc((size_t)(count + 1) * sizeof *data); /* + 1: never NULL */
@@ -390,17 +378,6 @@ static void only_one_world(void **state) {
     check(comm, swt_comm_open_mpi(&second) == SWT_INTERNAL);
 }
 
-static int open_world(void **state) {
-    static swt_comm world;
-    *state = &world;
-    return swt_comm_open_mpi(&world) == SWT_OK ? 0 : -1;
-}
-
-static int close_world(void **state) {
-    swt_comm_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_exact),
@@ -418,5 +395,5 @@ int main(void) {
         cmocka_unit_test(ranks_of_this_node),
         cmocka_unit_test(only_one_world),
     };
-    return cmocka_run_group_tests(tests, open_world, close_world);
+    return cmocka_run_group_tests(tests, swt_world_open, swt_world_close);
 }

@@ -1,28 +1,15 @@
 /* What a step sends, counted by the communicators, is what the plan says before. On any number of
  * ranks. A rank that finds a mistake ends all ranks, because the others wait for it. */
 #include "model/cost.h"
+#include "support/world.h"
 #include "train/step.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
-
-static void check_at(swt_comm *world, bool holds, const char *what, int line) {
-    if (holds)
-        return;
-    fprintf(stderr, "rank %d, line %d: not so: %s (last error: %s)\n", world->rank, line, what,
-            swt_last_error()->message);
-    swt_comm_abort(world, 1);
-    abort(); /* a communicator of one rank returns from its abort */
-}
-
-#define check(world, condition) check_at(world, condition, #condition, __LINE__)
-#define succeeds(world, call)   check_at(world, (call) == SWT_OK, #call, __LINE__)
 
 static const swt_update update = {.name = SWT_OPTIM_SGD,
                                   .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01}};
@@ -83,18 +70,7 @@ static void exchanges_are_as_planned(void **state) {
     }
 }
 
-static int open_world(void **state) {
-    static swt_comm world;
-    *state = &world;
-    return swt_comm_open_mpi(&world) == SWT_OK ? 0 : -1;
-}
-
-static int close_world(void **state) {
-    swt_comm_close(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(exchanges_are_as_planned)};
-    return cmocka_run_group_tests(tests, open_world, close_world);
+    return cmocka_run_group_tests(tests, swt_world_open, swt_world_close);
 }
