@@ -107,10 +107,11 @@ static swt_status update(swt_model *m) {
     for (int i = 0; i < n; i++) {
         const range *r = &ranges[i];
         float *grad = m->grad + r->offset;
-        if (m->sum != NULL) {
+        /* Experts without replicas are finished by the backward pass. */
+        if (m->sum != NULL && (r->sharers == m->dist->world || r->sharers->size > 1)) {
             if (r->sharers == m->dist->world)
                 SWT_TRY(swt_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
-                                     0x1p62 / (double)m->dims.M));
+                                     0x1p62 / (double)m->dims.M, true));
             SWT_TRY(swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, NULL));
             SWT_TRY(swt_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
         }

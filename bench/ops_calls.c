@@ -184,7 +184,7 @@ swt_status op_call_count_targets(const op_case *k) {
 swt_status op_call_grad_add(const op_case *k) {
     const op_bed *b = k->b;
     return swt_grad_add(&b->m->ctx, b->m->sum, b->m->grad, b->m->params.end,
-                        0x1p62 / (double)b->m->dims.M);
+                        0x1p62 / (double)b->m->dims.M, false);
 }
 
 swt_status op_call_grad_finish(const op_case *k) {

@@ -114,7 +114,6 @@ static void add_experts(list *t) {
         2.0 * S * (C + F) + weights);
 }
 
-/* grad_finish comes last: it leaves no sum, so that its later calls leave no gradient. */
 static void add_update(list *t) {
     const double n = (double)t->b->m->params.end, N = (double)t->b->moe.N;
     char shape[40];

@@ -117,9 +117,9 @@ TIMED(adam, clock->phase,
 TIMED(sgd, clock->phase, (const swt_ctx *c, float *param, const float *grad, int64_t n),
       (c, param, grad, n))
 TIMED(grad_add, PHASE_REDUCTION,
-      (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit),
-      (c, sum, grad, n, limit))
-TIMED(grad_finish, PHASE_REDUCTION, (const swt_ctx *c, float *grad, int64_t *sum, int64_t n),
+      (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit, bool first),
+      (c, sum, grad, n, limit, first))
+TIMED(grad_finish, PHASE_REDUCTION, (const swt_ctx *c, float *grad, const int64_t *sum, int64_t n),
       (c, grad, sum, n))
 
 /* Without exact sums: the gradients stay those of the last micro-batches, in fp32. */
@@ -135,12 +135,12 @@ static swt_status unsummed_experts_backward_weight(const swt_ctx *c, float *dwi,
 }
 
 static swt_status skip_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                                double limit) {
-    (void)c, (void)sum, (void)grad, (void)n, (void)limit;
+                                double limit, bool first) {
+    (void)c, (void)sum, (void)grad, (void)n, (void)limit, (void)first;
     return SWT_OK;
 }
 
-static swt_status skip_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n) {
+static swt_status skip_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
     (void)c, (void)grad, (void)sum, (void)n;
     return SWT_OK;
 }

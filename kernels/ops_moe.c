@@ -205,11 +205,15 @@ swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
                                        const swt_moe_dims *dims, const swt_expert_sums *sums) {
     SWT_TRY(check_dims(dims, "experts_backward_weight"));
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
-    const swt_expert_sums at = sums != NULL ? *sums : (swt_expert_sums){0};
-    if (sums != NULL && ((at.bi == NULL) != (dbi == NULL) || (at.bo == NULL) != (dbo == NULL)))
+    const swt_expert_sums at =
+        sums != NULL ? *sums : (swt_expert_sums){.first = true, .last = true};
+    /* One call that is the first and the last needs no sums in memory. */
+    const bool held =
+        at.wi != NULL || at.wo != NULL || at.bi != NULL || at.bo != NULL || !at.first || !at.last;
+    if (held && ((at.bi == NULL) != (dbi == NULL) || (at.bo == NULL) != (dbo == NULL)))
         return SWT_FAIL(SHAPE, "experts_backward_weight: the biases' sums or their gradients are "
                                "NULL; both or neither must be given");
-    const unsigned sum = OUT | (sums != NULL ? 0 : MAYBE);
+    const unsigned sum = OUT | (held ? 0 : MAYBE);
     const swt_arg args[] = {
         {"dwi", dwi, OUT, SWT_F32, SWT_COUNT(El, F, C)},
         {"dbi", dbi, OUT | MAYBE, SWT_F32, SWT_COUNT(El, F)},

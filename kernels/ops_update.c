@@ -19,21 +19,21 @@ swt_status swt_count_targets(const swt_ctx *c, int64_t *count, const int32_t *ta
     return c->ops->count_targets(c, count, targets, n);
 }
 
-swt_status swt_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                        double limit) {
+swt_status swt_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
+                        bool first) {
     const swt_arg args[] = {
         {"sum", sum, OUT, SWT_I64, SWT_COUNT(n)},
         {"grad", grad, IN, SWT_F32, SWT_COUNT(n)},
     };
     SWT_CHECK("grad_add", args);
     SWT_TRY(swt_check_state(c, "grad_add"));
-    return c->ops->grad_add(c, sum, grad, n, limit);
+    return c->ops->grad_add(c, sum, grad, n, limit, first);
 }
 
-swt_status swt_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n) {
+swt_status swt_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
     const swt_arg args[] = {
         {"grad", grad, OUT, SWT_F32, SWT_COUNT(n)},
-        {"sum", sum, OUT, SWT_I64, SWT_COUNT(n)},
+        {"sum", sum, IN, SWT_I64, SWT_COUNT(n)},
     };
     SWT_CHECK("grad_finish", args);
     return c->ops->grad_finish(c, grad, sum, n);

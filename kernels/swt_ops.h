@@ -263,12 +263,15 @@ SWT_MUST_CHECK swt_status swt_experts_backward_input(const swt_ctx *c, void *dx,
                                                      const int32_t *counts,
                                                      const swt_moe_dims *dims);
 
-/* Integer sums of the experts' gradients over micro-batches (swt_grad_add).
- * Shapes: wi (El, F, C), bi (El, F), wo (El, C, F), bo (El, C), all I64; bi and bo NULL where the
- * gradients dbi and dbo are. */
+/* Integer sums of the experts' gradients over micro-batches (swt_grad_add), in one or several
+ * calls. Shapes: wi (El, F, C), bi (El, F), wo (El, C, F), bo (El, C), all I64; bi and bo NULL
+ * where the gradients dbi and dbo are, all four may be NULL where one call is the first and the
+ * last. */
 typedef struct swt_expert_sums {
     int64_t *wi, *bi, *wo, *bo;
     double limit; /* 2^62 / M */
+    bool first;   /* the sums begin with this call: what they hold is not read */
+    bool last;    /* the gradients are finished (swt_grad_finish) */
 } swt_expert_sums;
 
 /* The gradients of a source rank's micro-batch are, over its counts[j, p] slots:
@@ -276,7 +279,8 @@ typedef struct swt_expert_sums {
  * sums NULL: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
  * where one source alone has slots; zeros where none has.
  * sums given: the gradients of each source, made from zero, are added to the sums as swt_grad_add
- * does; a source without slots adds nothing. dwi, dbi, dwo, dbo are scratch then.
+ * does; a source without slots adds nothing. If it is the last call, dwi, dbi, dwo, dbo are what
+ * swt_grad_finish makes of the sums, which hold nothing of use then; else they are scratch.
  * Shapes: dwi (El, F, C), dbi (El, F) or NULL, dwo (El, C, F), dbo (El, C) or NULL, all F32. */
 SWT_MUST_CHECK swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
                                                       float *dwo, float *dbo, const void *x,
@@ -334,14 +338,15 @@ SWT_MUST_CHECK swt_status swt_state_advance(const swt_ctx *c, const swt_schedule
 SWT_MUST_CHECK swt_status swt_count_targets(const swt_ctx *c, int64_t *count,
                                             const int32_t *targets, int64_t n);
 
-/* sum += rint((double)grad * 2^48), the exact sum of micro-batches in any order. A gradient that is
- * not finite or whose |q| > limit sets state.nonfinite and is not added. Shapes: sum (n) I64, grad
- * (n) F32. limit = 2^62 / M. */
+/* sum = q for the first micro-batch of a step, else sum += q, with q = rint((double)grad * 2^48):
+ * the exact sum of micro-batches in any order. A gradient that is not finite or whose |q| > limit
+ * sets state.nonfinite and counts as 0. Shapes: sum (n) I64, grad (n) F32. limit = 2^62 / M. */
 SWT_MUST_CHECK swt_status swt_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                                       double limit);
+                                       double limit, bool first);
 
-/* grad = (float)((double)sum * 2^-48); sum = 0, ready for the next step. */
-SWT_MUST_CHECK swt_status swt_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n);
+/* grad = (float)((double)sum * 2^-48). */
+SWT_MUST_CHECK swt_status swt_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum,
+                                          int64_t n);
 
 /* A named tensor inside a flat gradient array, and where its sum of squares goes. */
 typedef struct swt_span {

@@ -24,7 +24,8 @@ typedef void (*swt_cpu_part_fn)(const void *args, int64_t part);
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
 
 /* swt_grad_add on the calling thread. */
-void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit);
+void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
+                      bool first);
 
 /* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
 __typeof__(swt_linear_forward) swt_cpu_linear_forward;

@@ -72,7 +72,9 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c, float *dwi, float *
         swt_cpu_products_tn(c, &g, dwo, dbo, dy, hidden, F, C, false);
         return SWT_OK;
     }
-    swt_cpu_products_tn_sums(c, &g, sums->wi, sums->bi, dhidden, x, C, F, sums->limit);
-    swt_cpu_products_tn_sums(c, &g, sums->wo, sums->bo, dy, hidden, F, C, sums->limit);
+    const swt_cpu_sums wi = {sums->wi, sums->bi, sums->limit, sums->first, sums->last};
+    const swt_cpu_sums wo = {sums->wo, sums->bo, sums->limit, sums->first, sums->last};
+    swt_cpu_products_tn_sums(c, &g, &wi, dwi, dbi, dhidden, x, C, F);
+    swt_cpu_products_tn_sums(c, &g, &wo, dwo, dbo, dy, hidden, F, C);
     return SWT_OK;
 }

@@ -2,6 +2,8 @@
 
 #include "base/checked.h"
 
+#include <string.h>
+
 /* The product over steps first ... of k, b being that block of rows; sums of a longer k wait in
  * `partial` (SWT_ROWS, SWT_COLUMNS). */
 static void run_steps(const swt_vec *vec, const swt_vec_product *whole, float *partial,
@@ -53,9 +55,8 @@ typedef struct products_args {
     swt_cpu_groups groups;
     float *out, *dbias;
     const float *x, *dy, *w, *bias, *residual, *mask;
-    int64_t *sum, *bias_sum;
+    swt_cpu_sums sums; /* tn_sums */
     int64_t in_width, out_width;
-    double limit;
     bool relu, add;
 } products_args;
 
@@ -254,40 +255,77 @@ static void prefetch_rows(const int64_t *from, int64_t stride, int64_t rows, int
             __builtin_prefetch(from + row * stride + column, 0, 2);
 }
 
-/* The sums are read once: the block stays in the cache from one source to the next. */
+/* The sums of one block of a weight's gradient, or of its bias. */
+typedef struct sum_block {
+    int64_t *sum; /* rows `stride` apart; this call's own where it is the first and the last */
+    int64_t stride, rows, columns;
+} sum_block;
+
+static void add_block(const products_args *a, const sum_block *b, const float *from, bool first) {
+    for (int64_t row = 0; row < b->rows; row++)
+        swt_cpu_add_sums(a->c, b->sum + row * b->stride, from + row * SWT_COLUMNS, b->columns,
+                         a->sums.limit, first);
+}
+
+static void finish_block(const products_args *a, const sum_block *b, float *to, int64_t stride) {
+    for (int64_t row = 0; row < b->rows; row++)
+        a->vec->grad_finish(to + row * stride, b->sum + row * b->stride, b->columns);
+}
+
+static void clear_block(const sum_block *b) {
+    for (int64_t row = 0; row < b->rows; row++)
+        memset(b->sum + row * b->stride, 0, (size_t)b->columns * sizeof *b->sum);
+}
+
+/* The sums stay in the cache from one source to the next, and where this call makes them and
+ * finishes them they never leave it. */
 static void tn_sums_part(const void *args, int64_t part) {
     const products_args *a = args;
+    const swt_cpu_sums *sums = &a->sums;
     const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
     const weight_block b = weight_block_of(in, out, part);
-    int64_t *sum = a->sum + (b.weight * out + b.o) * in + b.i;
-    int64_t *bias_sum = a->bias_sum != NULL && b.i == 0 ? a->bias_sum + b.weight * out + b.o : NULL;
-    _Alignas(64) float dw[SWT_COLUMNS * SWT_COLUMNS];
-    _Alignas(64) float dbias[SWT_COLUMNS];
-    prefetch_rows(sum, in, b.outs, b.ins);
+    const int64_t at = (b.weight * out + b.o) * in + b.i, bias_at = b.weight * out + b.o;
+    const bool local = sums->first && sums->last, bias = a->dbias != NULL && b.i == 0;
+    _Alignas(64) int64_t own[SWT_COLUMNS * SWT_COLUMNS], own_bias[SWT_COLUMNS];
+    _Alignas(64) float dw[SWT_COLUMNS * SWT_COLUMNS], dbias[SWT_COLUMNS];
+    const sum_block weights = local ? (sum_block){own, SWT_COLUMNS, b.outs, b.ins}
+                                    : (sum_block){sums->sum + at, in, b.outs, b.ins};
+    const sum_block biases = {local || !bias ? own_bias : sums->bias_sum + bias_at, 0, 1, b.outs};
+    bool first = sums->first;
+    if (!first)
+        prefetch_rows(weights.sum, in, b.outs, b.ins);
     for (int64_t s = 0; s < sources; s++) {
         const int64_t pair = b.weight * sources + s;
         if (occupied(&a->groups, pair) == 0)
             continue;
-        tn_source(a, &b, pair, dw, SWT_COLUMNS, bias_sum != NULL ? dbias : NULL, false);
-        for (int64_t o = 0; o < b.outs; o++)
-            swt_cpu_add_sums(a->c, sum + o * in, dw + o * SWT_COLUMNS, b.ins, a->limit);
-        if (bias_sum != NULL)
-            swt_cpu_add_sums(a->c, bias_sum, dbias, b.outs, a->limit);
+        tn_source(a, &b, pair, dw, SWT_COLUMNS, bias ? dbias : NULL, false);
+        add_block(a, &weights, dw, first);
+        if (bias)
+            add_block(a, &biases, dbias, first);
+        first = false;
     }
+    if (first) {
+        clear_block(&weights);
+        clear_block(&biases);
+    }
+    if (sums->last)
+        finish_block(a, &weights, a->out + at, in);
+    if (sums->last && bias)
+        finish_block(a, &biases, a->dbias + bias_at, 0);
 }
 
-void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, int64_t *sum,
-                              int64_t *bias_sum, const float *dy, const float *x, int64_t in,
-                              int64_t out, double limit) {
+void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
+                              float *dw, float *dbias, const float *dy, const float *x, int64_t in,
+                              int64_t out) {
     const products_args a = {.c = c,
                              .vec = swt_cpu_vec(c),
                              .groups = *g,
-                             .sum = sum,
-                             .bias_sum = bias_sum,
+                             .sums = *sums,
+                             .out = dw,
+                             .dbias = dbias,
                              .dy = dy,
                              .x = x,
                              .in_width = in,
-                             .out_width = out,
-                             .limit = limit};
+                             .out_width = out};
     swt_cpu_run_parts(c, weight_parts(g, in, out), tn_sums_part, &a);
 }

@@ -52,10 +52,17 @@ void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, c
 void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
                          const float *dy, const float *x, int64_t in, int64_t out, bool add);
 
-/* The same of each source by itself, added to sum (weights, out, in) and bias_sum (weights, out) or
- * NULL as swt_grad_add does. */
-void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, int64_t *sum,
-                              int64_t *bias_sum, const float *dy, const float *x, int64_t in,
-                              int64_t out, double limit);
+/* Integer sums as in swt_expert_sums. Shapes: sum (weights, out, in), bias_sum (weights, out). */
+typedef struct swt_cpu_sums {
+    int64_t *sum, *bias_sum; /* NULL where first and last */
+    double limit;
+    bool first, last;
+} swt_cpu_sums;
+
+/* The same of each source by itself, added to the sums; last: dw and dbias (or NULL) are finished,
+ * else they are not written. */
+void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
+                              float *dw, float *dbias, const float *dy, const float *x, int64_t in,
+                              int64_t out);
 
 #endif

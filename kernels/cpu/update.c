@@ -12,8 +12,10 @@ typedef struct update_args {
     int64_t *sum;
     float *grad_out, *param, *m, *v;
     const float *grad;
+    const int64_t *sum_in;
     int64_t n;
     double limit;      /* grad_add */
+    bool first;        /* grad_add */
     swt_vec_adam adam; /* adam */
     float step;        /* sgd */
     double *squares;   /* grad_squares */
@@ -24,20 +26,23 @@ static int64_t block_count(const update_args *a, int64_t part) {
     return swt_min(BLOCK, a->n - part * BLOCK);
 }
 
-void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit) {
-    if (!swt_cpu_vec(c)->grad_add(sum, grad, n, limit))
+void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
+                      bool first) {
+    if (!swt_cpu_vec(c)->grad_add(sum, grad, n, limit, first))
         __atomic_store_n(&c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
 }
 
 static void grad_add_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
-    swt_cpu_add_sums(a->c, a->sum + first, a->grad + first, block_count(a, part), a->limit);
+    swt_cpu_add_sums(a->c, a->sum + first, a->grad + first, block_count(a, part), a->limit,
+                     a->first);
 }
 
 swt_status swt_cpu_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                            double limit) {
-    const update_args a = {.c = c, .sum = sum, .grad = grad, .n = n, .limit = limit};
+                            double limit, bool first) {
+    const update_args a = {
+        .c = c, .sum = sum, .grad = grad, .n = n, .limit = limit, .first = first};
     swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_add_part, &a);
     return SWT_OK;
 }
@@ -45,11 +50,11 @@ swt_status swt_cpu_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, i
 static void grad_finish_part(const void *args, int64_t part) {
     const update_args *a = args;
     const int64_t first = part * BLOCK;
-    swt_cpu_vec(a->c)->grad_finish(a->grad_out + first, a->sum + first, block_count(a, part));
+    swt_cpu_vec(a->c)->grad_finish(a->grad_out + first, a->sum_in + first, block_count(a, part));
 }
 
-swt_status swt_cpu_grad_finish(const swt_ctx *c, float *grad, int64_t *sum, int64_t n) {
-    const update_args a = {.c = c, .grad_out = grad, .sum = sum, .n = n};
+swt_status swt_cpu_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
+    const update_args a = {.c = c, .grad_out = grad, .sum_in = sum, .n = n};
     swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_finish_part, &a);
     return SWT_OK;
 }

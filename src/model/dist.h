@@ -34,6 +34,11 @@ SWT_MUST_CHECK swt_status swt_dist_connect(swt_dist *d, swt_comm *world);
 
 void swt_dist_fini(swt_dist *d);
 
+/* How many expert groups there are. */
+static inline int swt_dist_replicas(const swt_dist *d) {
+    return d->size / d->P;
+}
+
 /* Position in the group of the rank that owns expert e. */
 int swt_dist_owner(const swt_dist *d, int64_t e);
 

@@ -24,8 +24,8 @@ static void take_params(walk *w) {
     if (!m->training)
         return;
     m->grad = take(w, SWT_ARENA_GRAD, SWT_F32, n);
-    if (m->dims.M > 1)
-        m->sum = take(w, SWT_ARENA_GRAD, SWT_I64, n);
+    if (m->sum_count > 0)
+        m->sum = take(w, SWT_ARENA_GRAD, SWT_I64, m->sum_count);
     m->squares = take(w, SWT_ARENA_GRAD, SWT_F64, m->params.count + 1);
     m->spans = take(w, SWT_ARENA_GRAD, SWT_I64, m->n_spans * (int64_t)(sizeof(swt_span) / 8));
     if (m->moments) {
@@ -191,6 +191,13 @@ static swt_status fill_spans(swt_model *m) {
     return SWT_OK;
 }
 
+/* An expert's sums never reach memory where one call sees all its micro-batches. */
+static int64_t sum_count(const swt_model *m) {
+    if (m->dims.M == 1)
+        return 0;
+    return m->turns == 1 && swt_dist_replicas(m->dist) == 1 ? m->params.shared_end : m->params.end;
+}
+
 swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, bool training,
                           bool moments) {
     *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
@@ -201,6 +208,7 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, boo
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
         return status;
+    out->sum_count = sum_count(out);
     for (int64_t i = 0; i < out->params.count; i++)
         out->n_spans += in_norm(dist, &out->params.table[i]);
     out->blocks = calloc((size_t)d->L, sizeof *out->blocks);
@@ -235,7 +243,8 @@ swt_status swt_model_commit(swt_model *m, const swt_ops *ops, swt_device *device
         if (flat[i] != NULL)
             SWT_TRY(swt_device_set(device, m->ctx.stream, flat[i], 0, bytes));
     if (m->sum != NULL)
-        SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0, 2 * bytes));
+        SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0,
+                               (size_t)m->sum_count * sizeof *m->sum));
     const swt_step_state state = {.seed = seed, .clip = 1.0};
     SWT_TRY(
         swt_device_copy(device, m->ctx.stream, SWT_TO_DEVICE, m->ctx.state, &state, sizeof state));

@@ -63,8 +63,9 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
         SWT_TRY(swt_block_backward(m, pass, l));
     SWT_TRY(swt_embedding_backward(&m->ctx, swt_at(m->grad, p->embed.weight), m->acts.dx,
                                    pass->tokens, N, d->C, d->V, 0));
-    /* The experts' sums were made layer by layer; an empty micro-batch has nothing to add. */
-    if (m->sum == NULL || pass->B == 0)
+    /* The experts' sums were made layer by layer. */
+    if (m->sum == NULL)
         return SWT_OK;
-    return swt_grad_add(&m->ctx, m->sum, m->grad, p->shared_end, 0x1p62 / (double)d->M);
+    return swt_grad_add(&m->ctx, m->sum, m->grad, p->shared_end, 0x1p62 / (double)d->M,
+                        pass->turn == 0);
 }

@@ -76,7 +76,9 @@ typedef struct swt_model {
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *m, *v; /* (params.end) */
-    int64_t *sum;                /* (params.end) integer sums, where M > 1 */
+    int64_t *sum; /* (sum_count) integer sums, where M > 1: of the shared parameters, and of the
+                     experts' where they wait for another turn or replica */
+    int64_t sum_count;
     double *squares; /* (params.count + 1): per tensor; the last is the non-finite flag */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
     int64_t n_spans;
@@ -123,7 +125,8 @@ SWT_MUST_CHECK swt_status swt_model_forward(swt_model *m, const swt_pass *pass);
 SWT_MUST_CHECK swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient);
 
 /* Every gradient of the micro-batch that forward and loss have just seen, into m->grad, and where M
- * > 1 added to m->sum. Collective over the expert group. */
+ * > 1 added to m->sum, which the pass of turn 0 begins. Experts without replicas have their sums
+ * over all micro-batches in m->grad after the last turn. Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_backward(swt_model *m, const swt_pass *pass);
 
 /* ---- the parts, in the order of a token's way (model.c, attention.c, moe.c, block.c) */

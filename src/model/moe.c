@@ -120,19 +120,23 @@ swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *
 }
 
 static int64_t *sum_at(const swt_model *m, int64_t offset) {
-    return m->sum != NULL && offset >= 0 ? m->sum + offset : NULL;
+    return offset >= 0 && offset < m->sum_count ? m->sum + offset : NULL;
 }
 
 /* The weight gradients of all micro-batches whose tokens are here. Of M = 1 there is one; else each
  * is computed from zero and added as integers, so that no layout can change the sum. */
-static swt_status expert_gradients(swt_model *m, const swt_moe_dims *dims, int64_t l) {
+static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
+                                   int64_t l) {
     const swt_layer_places *at = &m->params.layers[l];
     const swt_moe_acts *moe = &m->blocks[l].moe;
     const swt_expert_sums sums = {.wi = sum_at(m, at->wi.weight),
                                   .bi = sum_at(m, at->wi.bias),
                                   .wo = sum_at(m, at->wo.weight),
                                   .bo = sum_at(m, at->wo.bias),
-                                  .limit = 0x1p62 / (double)m->dims.M};
+                                  .limit = 0x1p62 / (double)m->dims.M,
+                                  .first = pass->turn == 0,
+                                  .last = pass->turn == m->turns - 1 &&
+                                          swt_dist_replicas(m->dist) == 1};
     return swt_experts_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
                                        swt_at(m->grad, at->wi.bias), swt_at(m->grad, at->wo.weight),
                                        swt_at(m->grad, at->wo.bias), moe->x, moe->hidden,
@@ -157,7 +161,7 @@ swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
                                        swt_at(m->param, at->wi.weight),
                                        swt_at(m->param, at->wo.weight),
                                        swt_at(m->param, at->wo.bias), moe->slot_counts, &dims));
-    SWT_TRY(expert_gradients(m, &dims, l));
+    SWT_TRY(expert_gradients(m, pass, &dims, l));
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, inputs));
     SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, dot, dims.K, SWT_F32));
     SWT_TRY(swt_dispatch_backward(c, s->dh, s->dgate, s->slots, s->dot, moe->expert, moe->gate,

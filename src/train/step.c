@@ -80,6 +80,8 @@ static swt_status sum_gradients(swt_model *m) {
                                   (size_t)experts * sizeof(float), 0, c->stream);
     }
     SWT_TRY(swt_comm_all_reduce_i64(dist->world, m->sum, shared, c->stream));
+    if (swt_dist_replicas(dist) == 1) /* the last turn has finished the experts' */
+        return swt_grad_finish(c, m->grad, m->sum, shared);
     SWT_TRY(swt_comm_all_reduce_i64(&dist->replicas, m->sum + shared, experts, c->stream));
     return swt_grad_finish(c, m->grad, m->sum, m->params.end);
 }

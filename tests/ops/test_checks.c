@@ -157,7 +157,7 @@ static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int6
 
 static swt_status experts_backward_weight_sums(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
-    const swt_expert_sums sums = {p[9], p[10], p[11], p[12], 0x1p62};
+    const swt_expert_sums sums = {p[9], p[10], p[11], p[12], 0x1p62, true, true};
     return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
                                        &dims, &sums);
 }
@@ -182,7 +182,7 @@ static swt_status count_targets(const swt_ctx *c, void **p, const int64_t *d) {
 }
 
 static swt_status grad_add(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_grad_add(c, p[0], p[1], d[0], 0x1p62);
+    return swt_grad_add(c, p[0], p[1], d[0], 0x1p62, false);
 }
 
 static swt_status grad_finish(const swt_ctx *c, void **p, const int64_t *d) {
@@ -231,7 +231,7 @@ static const operation operations[] = {
     {"state_advance", "h", 0, state_advance, {0}},
     {"count_targets", "oi", 1, count_targets, {0}},
     {"grad_add", "oi", 1, grad_add, {0}},
-    {"grad_finish", "oo", 1, grad_finish, {0}},
+    {"grad_finish", "oi", 1, grad_finish, {0}},
     {"grad_squares", "oii", 1, grad_squares, {0}},
     {"state_clip", "ii", 1, state_clip, {0}},
     {"adam", "oooih", 1, adam, {0}},
@@ -372,7 +372,8 @@ static void test_missing_dims(void **state) {
     swt_bed_close(&bed);
 }
 
-/* Sums that share memory with a gradient or with one another; none for biases that have none. */
+/* Sums that share memory with a gradient or with one another; none for biases that have none; none
+ * at all. */
 static void test_expert_sums(void **state) {
     (void)state;
     swt_bed bed;
@@ -390,6 +391,22 @@ static void test_expert_sums(void **state) {
     arguments a = valid(&bed, &op, "without biases");
     a.p[1] = a.p[3] = a.p[10] = a.p[12] = NULL;
     SWT_BED_RUN(&bed, experts_backward_weight_sums(&bed.ctx, a.p, d));
+    a = valid(&bed, &op, "without sums");
+    a.p[9] = a.p[10] = a.p[11] = a.p[12] = NULL;
+    SWT_BED_RUN(&bed, experts_backward_weight_sums(&bed.ctx, a.p, d));
+    for (int missing = 9; missing < 13; missing++) {
+        a = valid(&bed, &op, "one of the sums missing");
+        a.p[missing] = NULL;
+        SWT_BED_REFUSE(&bed, SHAPE, experts_backward_weight_sums(&bed.ctx, a.p, d));
+    }
+    const swt_moe_dims dims = expert_dims(d);
+    for (int calls = 0; calls < 3; calls++) {
+        const swt_expert_sums none = {.limit = 1, .first = calls == 1, .last = calls == 2};
+        a = valid(&bed, &op, "without sums that other calls need");
+        SWT_BED_REFUSE(&bed, SHAPE,
+                       swt_experts_backward_weight(&bed.ctx, a.p[0], a.p[1], a.p[2], a.p[3], a.p[4],
+                                                   a.p[5], a.p[6], a.p[7], a.p[8], &dims, &none));
+    }
     swt_bed_close(&bed);
 }
 

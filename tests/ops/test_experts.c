@@ -249,40 +249,61 @@ static void take_sums(swt_bed *bed, const experts_case *c, int64_t *sum[TENSORS]
 }
 
 static void backward_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
-                          int64_t *const sum[TENSORS], double limit) {
-    const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit};
+                          int64_t *const sum[TENSORS], double limit, bool first, bool last) {
+    const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last};
     take_weights(bed, c, t);
     SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
                                                  t->hidden, t->dhidden, t->dy, t->counts, &t->dims,
                                                  &sums));
 }
 
-/* The sums are, bit for bit, each source's gradients put through swt_grad_add. */
-static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t, double limit) {
+/* The sums are, bit for bit, each source's gradients put through swt_grad_add; after the last call
+ * the gradients are what swt_grad_finish makes of them. */
+static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t, double limit,
+                        bool first, bool last) {
     static const char *const names[TENSORS] = {"sums.wi", "sums.bi", "sums.wo", "sums.bo"};
     int64_t *got[TENSORS], *want[TENSORS];
     take_sums(bed, c, got);
     take_sums(bed, c, want);
-    backward_sums(bed, c, t, got, limit);
+    if (first)
+        for (int i = 0; i < TENSORS; i++)
+            if (want[i] != NULL)
+                memset(want[i], 0, (size_t)tensor_size(c, i) * sizeof *want[i]);
+    int64_t *const none[TENSORS] = {0};
+    backward_sums(bed, c, t, first && last ? none : got, limit, first, last);
+    const float *const finished[TENSORS] = {t->dwi, t->dbi, t->dwo, t->dbo};
     for (int64_t p = 0; p < c->P; p++) {
         const swt_bed_mark mark = swt_bed_set_mark(bed);
         backward_weight(bed, c, t, p);
         const float *const grad[TENSORS] = {t->dwi, t->dbi, t->dwo, t->dbo};
         for (int i = 0; i < TENSORS; i++)
             if (want[i] != NULL)
-                SWT_BED_RUN(bed,
-                            swt_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit));
+                SWT_BED_RUN(bed, swt_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit,
+                                              false));
         swt_bed_back_to(bed, mark);
     }
-    for (int i = 0; i < TENSORS; i++)
-        if (want[i] != NULL)
-            swt_expect_bytes(bed, names[i], got[i], want[i], tensor_size(c, i), SWT_I64);
+    for (int i = 0; i < TENSORS; i++) {
+        if (want[i] == NULL)
+            continue;
+        const int64_t n = tensor_size(c, i);
+        if (!last) {
+            swt_expect_bytes(bed, names[i], got[i], want[i], n, SWT_I64);
+            continue;
+        }
+        float *sum = swt_bed_out(bed, n, SWT_F32);
+        SWT_BED_RUN(bed, swt_grad_finish(&bed->ctx, sum, want[i], n));
+        swt_expect_bytes(bed, names[i] + strlen("sums."), finished[i], sum, n, SWT_F32);
+    }
 }
 
 static void sums_check(swt_bed *bed, const experts_case *c) {
     experts_tensors t = backward_input(bed, c);
     swt_bed_keep(bed);
-    expect_sums(bed, c, &t, 0x1p60); /* the bed sees that nonfinite stays 0 */
+    for (int call = 0; call < 4; call++) { /* the bed sees that nonfinite stays 0 */
+        const swt_bed_mark mark = swt_bed_set_mark(bed);
+        expect_sums(bed, c, &t, 0x1p60, call % 2, call / 2);
+        swt_bed_back_to(bed, mark);
+    }
 }
 
 static void over_shapes(void (*check)(swt_bed *bed, const experts_case *c)) {
@@ -335,9 +356,10 @@ static void test_sums_left_out(void **state) {
             t.dy[2 * large.K * large.C] = NAN;
         int64_t *sum[TENSORS];
         take_sums(&bed, &large, sum);
-        backward_sums(&bed, &large, &t, sum, limit);
+        backward_sums(&bed, &large, &t, sum, limit, false, false);
         assert_int_equal(bed.ctx.state->nonfinite, 1);
-        expect_sums(&bed, &large, &t, limit);
+        for (int call = 0; call < 4; call++)
+            expect_sums(&bed, &large, &t, limit, call % 2, call / 2);
     }
     swt_bed_close(&bed);
 }
@@ -348,7 +370,8 @@ static void run_all(swt_bed *bed, const void *c) {
     backward_weight(bed, c, &t, -1);
     int64_t *sum[TENSORS];
     take_sums(bed, c, sum);
-    backward_sums(bed, c, &t, sum, 0x1p60);
+    backward_sums(bed, c, &t, sum, 0x1p60, false, false);
+    backward_sums(bed, c, &t, sum, 0x1p60, true, true);
 }
 
 static void test_threads(void **state) {

@@ -35,22 +35,20 @@ static void update_adam(float *param, float *m, float *v, const float *grad, int
         memcpy(own[i], pad[i], (size_t)left * sizeof(float));
 }
 
-static bool update_grad_add(int64_t *sum, const float *grad, int64_t n, double limit) {
+static bool update_grad_add(int64_t *sum, const float *grad, int64_t n, double limit, bool first) {
     int64_t bad = 0;
     for (int64_t i = 0; i < n; i++) {
         const double q = rint((double)grad[i] * 0x1p48);
         const int64_t ok = fabs(q) <= limit; /* false for NaN */
-        sum[i] += (int64_t)(ok ? q : 0.0);
+        sum[i] = (first ? 0 : sum[i]) + (int64_t)(ok ? q : 0.0);
         bad += !ok;
     }
     return bad == 0;
 }
 
-static void update_grad_finish(float *grad, int64_t *sum, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
+static void update_grad_finish(float *grad, const int64_t *sum, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
         grad[i] = (float)((double)sum[i] * 0x1p-48);
-        sum[i] = 0;
-    }
 }
 
 /* Sixteen partial sums, whatever the instruction set. */

@@ -81,11 +81,11 @@ typedef struct swt_vec {
     /* The update (update.h). */
     void (*adam)(float *param, float *m, float *v, const float *grad, int64_t n,
                  const swt_vec_adam *a);
-    /* sum += rint(grad * 2^48); an element that is not finite or has |q| > limit is left out.
-     * Returns false if there was one. */
-    bool (*grad_add)(int64_t *sum, const float *grad, int64_t n, double limit);
-    /* grad = sum * 2^-48; sum = 0 */
-    void (*grad_finish)(float *grad, int64_t *sum, int64_t n);
+    /* sum = q (first) or sum += q with q = rint(grad * 2^48), 0 for an element that is not finite
+     * or has |q| > limit. Returns false if there was one. */
+    bool (*grad_add)(int64_t *sum, const float *grad, int64_t n, double limit, bool first);
+    /* grad = sum * 2^-48 */
+    void (*grad_finish)(float *grad, const int64_t *sum, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
 
     /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: T. */
