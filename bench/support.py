@@ -293,7 +293,7 @@ def add_flags(parser, rounds):
         metavar="FILE",
         type=os.path.abspath,
         default=default_text(),
-        help="text to train on [$SWT_DATA, else data/tinyshakespeare.txt]",
+        help="text to train on [$SWT_DATA, else what launch/dataset gets]",
     )
     parser.add_argument(
         "--build",
@@ -309,13 +309,20 @@ def positive(text):
 
 
 def default_text():
-    return os.path.abspath(
-        os.environ.get("SWT_DATA") or os.path.join(ROOT, "data", "tinyshakespeare.txt")
-    )
+    """$SWT_DATA, else the text that launch/dataset has put under data/, else where it would."""
+    if os.environ.get("SWT_DATA"):
+        return os.path.abspath(os.environ["SWT_DATA"])
+    texts = [os.path.join(ROOT, "data", n + ".txt") for n in ("tinyshakespeare", "shakespeare")]
+    return next((path for path in texts if os.path.exists(path)), texts[0])
 
 
 def programs(args):
-    """The programs that the flags ask for."""
+    """The programs that the flags ask for, and a text to train on if there is none yet."""
+    if args.text == default_text() and not os.path.exists(args.text):
+        tell("no text yet: launch/dataset")
+        with contextlib.suppress(Failed):  # whoever needs the text will say that it is missing
+            run([os.path.join(ROOT, "launch", "dataset")], cwd=ROOT)
+        args.text = default_text()
     if args.build:
         return Programs(os.path.abspath(args.build))
     made = Programs(os.path.join(ROOT, "build", "cpu"))
