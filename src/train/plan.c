@@ -71,17 +71,19 @@ static void print_holding(FILE *out, const holding *h) {
     fprintf(out, " %11.3f", mib(total));
 }
 
-/* Parameters of this rank whose names begin so. */
-static int64_t own_parameters(const swt_params *p, const char *prefix) {
+/* Parameters of this rank whose names begin so, among the first `end` of the flat array. */
+static int64_t own_parameters(const swt_params *p, const char *prefix, int64_t end) {
     int64_t n = 0;
-    for (int64_t i = 0; i < p->count; i++)
-        if (p->table[i].offset >= 0 && strncmp(p->table[i].name, prefix, strlen(prefix)) == 0)
-            n += p->table[i].count;
+    for (int64_t i = 0; i < p->count; i++) {
+        const swt_param *at = &p->table[i];
+        if (at->offset >= 0 && at->offset < end && strncmp(at->name, prefix, strlen(prefix)) == 0)
+            n += at->count;
+    }
     return n;
 }
 
 static holding whole_rank(const swt_model *m) {
-    holding h = {.parameters = own_parameters(&m->params, "")};
+    holding h = {.parameters = own_parameters(&m->params, "", m->params.end)};
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         h.bytes[i] = m->arenas[i].used_bytes;
     return h;
@@ -90,11 +92,11 @@ static holding whole_rank(const swt_model *m) {
 static holding one_layer(const swt_model *m, int64_t l) {
     char prefix[32];
     snprintf(prefix, sizeof prefix, "decoder.%lld.", (long long)l);
-    const int64_t n = own_parameters(&m->params, prefix);
-    const size_t gradient = m->dims.M > 1 ? sizeof(float) + sizeof(int64_t) : sizeof(float);
+    const int64_t n = own_parameters(&m->params, prefix, m->params.end);
+    const int64_t sums = own_parameters(&m->params, prefix, m->sum_count);
     holding h = {.parameters = n};
     h.bytes[SWT_ARENA_PARAM] = (size_t)n * sizeof(float);
-    h.bytes[SWT_ARENA_GRAD] = (size_t)n * gradient;
+    h.bytes[SWT_ARENA_GRAD] = (size_t)n * sizeof(float) + (size_t)sums * sizeof(int64_t);
     h.bytes[SWT_ARENA_OPT] = m->moments ? (size_t)n * 2 * sizeof(float) : 0;
     h.bytes[SWT_ARENA_ACT] = m->kept_bytes[swt_is_sparse(&m->dims, l)];
     return h;

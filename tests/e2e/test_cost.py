@@ -68,16 +68,18 @@ def one_more_token():
 
 
 def one_more_layer():
-    """A model with one more layer of a kind holds as much more as the kind's line says."""
-    small_one = {**small(), **WIDE}
-    fewer = Plan({**small_one, "model.layers": 4})  # dense, sparse, dense, sparse
-    more = Plan({**small_one, "model.layers": 5})  # a dense one more
-    most = Plan({**small_one, "model.layers": 6})  # and a sparse one
-    for column in (*ARENAS[:4], "parameters"):
-        for kind, a, b in (("dense", fewer, more), ("sparse", more, most)):
-            grown = b.ranks["0"][column] - a.ranks["0"][column]
-            # Three printed numbers, and what aligns tensors and counts squares: below 1 KiB a layer.
-            near(fewer.layers[kind][column], grown, 0.0015 + 0.001, f"{kind}, {column}")
+    """A model with one more layer of a kind holds as much more as the kind's line says; also on two ranks, which keep
+    integer sums of the shared parameters alone."""
+    small_one = {**small(), **WIDE, "batch.micro_batches": 2}
+    for ranks in (1, 2):
+        fewer = Plan({**small_one, "model.layers": 4}, ranks)  # dense, sparse, dense, sparse
+        more = Plan({**small_one, "model.layers": 5}, ranks)  # a dense one more
+        most = Plan({**small_one, "model.layers": 6}, ranks)  # and a sparse one
+        for column in (*ARENAS[:4], "parameters"):
+            for kind, a, b in (("dense", fewer, more), ("sparse", more, most)):
+                grown = b.ranks["0"][column] - a.ranks["0"][column]
+                # Three printed numbers, and what aligns tensors and counts squares: below 1 KiB a layer.
+                near(fewer.layers[kind][column], grown, 0.0015 + 0.001, f"{ranks} ranks, {kind}, {column}")
 
 
 def dense_layer_by_hand():
