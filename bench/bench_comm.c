@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "bench/program.h"
 #include "bench/rows.h"
+#include "kernels/swt_backend.h"
 
 #include <mpi.h>
 #include <stdlib.h>
@@ -185,7 +186,7 @@ static swt_status prepare(bench *b, int argc, char **argv) {
                           {.name = "--json", .on = &b->json}};
     SWT_TRY(program_flags(flags, 2, &argc, argv));
     SWT_TRY(program_no_more(argc, argv, usage));
-    SWT_TRY(swt_device_open_cpu(&b->device, 1));
+    SWT_TRY(swt_cpu_backend.open(&b->device, 0, 1));
     SWT_TRY(swt_device_alloc(&b->device, (void **)&b->send, MOST_BYTES));
     SWT_TRY(swt_device_alloc(&b->device, (void **)&b->receive, MOST_BYTES));
     SWT_TRY(swt_device_alloc(&b->device, (void **)&b->raw, MOST_BYTES));

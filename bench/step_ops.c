@@ -1,11 +1,12 @@
 /* The op table of a timed step: each slot tells the clock and passes on to the product's. */
 #include "bench/step_clock.h"
+#include "kernels/swt_backend.h"
 
 #define TIMED(op, phase_, parameters, arguments)                                                   \
     static swt_status timed_##op parameters {                                                      \
         step_clock *clock = step_clock_of(c);                                                      \
         const step_call k = step_clock_begin(clock);                                               \
-        const swt_status status = swt_cpu_ops.op arguments;                                        \
+        const swt_status status = swt_cpu_backend.ops->op arguments;                               \
         step_clock_end(&k, #op, phase_);                                                           \
         return status;                                                                             \
     }

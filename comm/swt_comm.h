@@ -60,6 +60,11 @@ void swt_comm_open_self(swt_comm *out);
  * rank speaks) and checks that it got it. At most one at a time; swt_comm_close ends MPI. */
 SWT_MUST_CHECK swt_status swt_comm_open_mpi(swt_comm *out);
 
+/* Collective over host: the same ranks with an NCCL communicator for the memory of their GPUs, one
+ * GPU a rank. Its calls run on a stream of its own, joined by events with the stream that they are
+ * given. `host` and `device` must outlive it. Errors: USAGE in builds without CUDA; COMM. */
+SWT_MUST_CHECK swt_status swt_comm_open_nccl(swt_comm *out, swt_comm *host, swt_device *device);
+
 /* True if this process was started by an MPI launcher (mpirun, srun --mpi). */
 bool swt_comm_launched_by_mpi(void);
 

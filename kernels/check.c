@@ -65,9 +65,9 @@ static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg 
 swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args, int n) {
     if (c == NULL || c->ops == NULL || c->device == NULL)
         return SWT_FAIL(SHAPE, "%s: no context; it needs operations and a device", op);
-    if (c->dtype != SWT_F32)
-        return SWT_FAIL(SHAPE, "%s: activations of type %s; they must be F32", op,
-                        swt_dtype_name(c->dtype));
+    if (c->dtype != SWT_F32 && !(c->dtype == SWT_BF16 && c->ops->bf16))
+        return SWT_FAIL(SHAPE, "%s: activations of type %s; on this backend they must be F32%s", op,
+                        swt_dtype_name(c->dtype), c->ops->bf16 ? " or BF16" : "");
     for (int i = 0; i < n; i++)
         SWT_TRY(check_arg(c, op, &args[i]));
     for (int b = 1; b < n; b++)

@@ -44,9 +44,6 @@ struct swt_device {
                        caller may reset it */
 };
 
-/* Open the CPU, with `threads` threads for operations. Owns nothing but *out's contents. */
-SWT_MUST_CHECK swt_status swt_device_open_cpu(swt_device *out, int threads);
-
 void swt_device_close(swt_device *d);
 
 /* Backend memory, aligned to 64 bytes, contents undefined. Errors: MEMORY. */

@@ -47,8 +47,9 @@ typedef struct swt_ctx {
     const swt_ops *ops;
     swt_device *device;
     swt_stream *stream;
-    swt_dtype dtype;       /* of activations and of the weights that products read: F32 */
+    swt_dtype dtype;       /* of activations and of the weights that products read: F32 or BF16 */
     swt_step_state *state; /* backend memory */
+    void *workspace;       /* ops->workspace_bytes of backend memory, for the backend's products */
 } swt_ctx;
 
 /* ------------------------------------------------------------------ dense layers */
@@ -279,7 +280,8 @@ typedef struct swt_expert_sums {
  * sums NULL: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
  * where one source alone has slots; zeros where none has.
  * sums given: the gradients of each source, made from zero, are added to the sums as swt_grad_add
- * does; a source without slots adds nothing. If it is the last call, dwi, dbi, dwo, dbo are what
+ * does; a source without slots adds nothing (ops->expert_sums: the sums must be there even where
+ * one call is the first and the last). If it is the last call, dwi, dbi, dwo, dbo are what
  * swt_grad_finish makes of the sums, which hold nothing of use then; else they are scratch.
  * Shapes: dwi (El, F, C), dbi (El, F) or NULL, dwo (El, C, F), dbo (El, C) or NULL, all F32. */
 SWT_MUST_CHECK swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
@@ -387,6 +389,9 @@ SWT_MUST_CHECK swt_status swt_sgd(const swt_ctx *c, float *param, const float *g
 /* One backend. Every slot is mandatory; each has the signature of the function of its name. */
 struct swt_ops {
     const char *name;
+    bool bf16;               /* activations may be BF16 */
+    bool expert_sums;        /* experts_backward_weight needs its sums in memory in any case */
+    int64_t workspace_bytes; /* of swt_ctx.workspace */
     __typeof__(&swt_linear_forward) linear_forward;
     __typeof__(&swt_linear_backward_input) linear_backward_input;
     __typeof__(&swt_linear_backward_weight) linear_backward_weight;
@@ -417,8 +422,5 @@ struct swt_ops {
     __typeof__(&swt_adam) adam;
     __typeof__(&swt_sgd) sgd;
 };
-
-/* The CPU backend's table. */
-extern const swt_ops swt_cpu_ops;
 
 #endif

@@ -23,6 +23,9 @@ typedef void (*swt_cpu_part_fn)(const void *args, int64_t part);
  * for them. A part cannot fail: what can be wrong has been checked before (ops_*.c). */
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
 
+/* swt_backend.open */
+SWT_MUST_CHECK swt_status swt_cpu_open(swt_device *out, int ordinal, int threads);
+
 /* swt_grad_add on the calling thread. */
 void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
                       bool first);

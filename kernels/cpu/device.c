@@ -116,7 +116,8 @@ static const swt_vec *choose_vec(const char *isa) {
     return NULL;
 }
 
-swt_status swt_device_open_cpu(swt_device *out, int threads) {
+swt_status swt_cpu_open(swt_device *out, int ordinal, int threads) {
+    (void)ordinal;
     const char *isa = getenv("SWT_ISA");
     const swt_vec *vec = choose_vec(isa);
     if (threads < 1)

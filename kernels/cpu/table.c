@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu.h"
+#include "kernels/swt_backend.h"
 
-const swt_ops swt_cpu_ops = {
+static const swt_ops cpu_ops = {
     .name = "cpu",
     .linear_forward = swt_cpu_linear_forward,
     .linear_backward_input = swt_cpu_linear_backward_input,
@@ -31,4 +32,16 @@ const swt_ops swt_cpu_ops = {
     .state_clip = swt_cpu_state_clip,
     .adam = swt_cpu_adam,
     .sgd = swt_cpu_sgd,
+};
+
+static swt_status cpu_count(int *count) {
+    *count = 1;
+    return SWT_OK;
+}
+
+const swt_backend swt_cpu_backend = {
+    .name = "cpu",
+    .ops = &cpu_ops,
+    .count = cpu_count,
+    .open = swt_cpu_open,
 };

@@ -22,7 +22,7 @@ typedef enum swt_dtype {
 
 static inline size_t swt_dtype_bytes(swt_dtype dtype) {
     static const size_t bytes[SWT_DTYPE_COUNT] = {
-#define SWT_DTYPE_BYTES(name, n) [SWT_##name] = (n),
+#define SWT_DTYPE_BYTES(name, n) (n),
         SWT_DTYPE_LIST(SWT_DTYPE_BYTES)
 #undef SWT_DTYPE_BYTES
     };
@@ -31,7 +31,7 @@ static inline size_t swt_dtype_bytes(swt_dtype dtype) {
 
 static inline const char *swt_dtype_name(swt_dtype dtype) {
     static const char *const names[SWT_DTYPE_COUNT] = {
-#define SWT_DTYPE_NAME(name, n) [SWT_##name] = #name,
+#define SWT_DTYPE_NAME(name, n) #name,
         SWT_DTYPE_LIST(SWT_DTYPE_NAME)
 #undef SWT_DTYPE_NAME
     };

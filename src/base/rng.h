@@ -5,6 +5,8 @@
 #ifndef SWT_BASE_RNG_H
 #define SWT_BASE_RNG_H
 
+#include "base/on_any.h"
+
 #include <math.h>
 #include <Random123/philox.h>
 #include <stdint.h>
@@ -26,8 +28,9 @@ typedef struct swt_rng_u32x4 {
 
 /* Four independent 32-bit numbers for (seed; element, a, b, purpose, layer). In a step a is the
  * micro-batch's number in the step and b is the step; layer < 65536. */
-static inline swt_rng_u32x4 swt_rng(uint64_t seed, uint32_t element, uint32_t a, uint32_t b,
-                                    swt_rng_purpose purpose, uint32_t layer) {
+static inline SWT_ON_ANY swt_rng_u32x4 swt_rng(uint64_t seed, uint32_t element, uint32_t a,
+                                               uint32_t b, swt_rng_purpose purpose,
+                                               uint32_t layer) {
     philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
     philox4x32_ctr_t counter = {{element, a, b, (uint32_t)purpose * 65536u + layer}};
     philox4x32_ctr_t r = philox4x32(counter, key);
@@ -36,7 +39,7 @@ static inline swt_rng_u32x4 swt_rng(uint64_t seed, uint32_t element, uint32_t a,
 }
 
 /* Uniform in [0, 1) with 24 bits, exact in single precision. */
-static inline float swt_rng_uniform(uint32_t bits) {
+static inline SWT_ON_ANY float swt_rng_uniform(uint32_t bits) {
     return (float)(bits >> 8) * 0x1p-24f;
 }
 

@@ -191,16 +191,18 @@ static swt_status fill_spans(swt_model *m) {
     return SWT_OK;
 }
 
-/* An expert's sums never reach memory where one call sees all its micro-batches. */
+/* On the CPU an expert's sums never reach memory where one call sees all its micro-batches. */
 static int64_t sum_count(const swt_model *m) {
     if (m->dims.M == 1)
         return 0;
-    return m->turns == 1 && swt_dist_replicas(m->dist) == 1 ? m->params.shared_end : m->params.end;
+    const bool all = m->ctx.ops->expert_sums || m->turns > 1 || swt_dist_replicas(m->dist) > 1;
+    return all ? m->params.end : m->params.shared_end;
 }
 
-swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, bool training,
-                          bool moments) {
+swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, const swt_ops *ops,
+                          bool training, bool moments) {
     *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
+    out->ctx.ops = ops;
     out->ctx.dtype = SWT_F32;
     out->turns = swt_dist_turns(dist, d->M);
     out->K = slots(d);
@@ -225,9 +227,8 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, boo
     return status;
 }
 
-swt_status swt_model_commit(swt_model *m, const swt_ops *ops, swt_device *device, uint64_t seed) {
+swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
-    m->ctx.ops = ops;
     m->ctx.device = device;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
         m->arenas[i].memory = i == SWT_ARENA_HOST ? &swt_host_memory : &m->device_memory;

@@ -100,15 +100,14 @@ typedef struct swt_pass {
     const int32_t *tokens, *targets, *routed;
 } swt_pass;
 
-/* Plan the memory of this rank: fills model->arenas' planned sizes, allocates only tables. dist
- * need not be connected. Errors: MEMORY where a size overflows. */
+/* Plan the memory of this rank for a backend's operations: fills model->arenas' planned sizes,
+ * allocates only tables. dist need not be connected. Errors: MEMORY where a size overflows. */
 SWT_MUST_CHECK swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist,
-                                         bool training, bool moments);
+                                         const swt_ops *ops, bool training, bool moments);
 
 /* Allocate exactly the plan on the device, zero what must be zero, start the step state. dist must
  * be connected. Local. Errors: MEMORY. */
-SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, const swt_ops *ops, swt_device *device,
-                                           uint64_t seed);
+SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed);
 
 void swt_model_fini(swt_model *m);
 

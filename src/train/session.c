@@ -110,19 +110,20 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
     swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
                                       swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0);
     if (status == SWT_OK)
-        status = swt_model_plan(&s->model, d, &s->dist, training, swt_needs_moments(o));
+        status =
+            swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));
     SWT_TRY(swt_comm_agree(s->world, status));
     return swt_dist_connect(&s->dist, s->world);
 }
 
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
     int threads = 1;
+    s->backend = &swt_cpu_backend;
     SWT_TRY(count_threads(s, &threads));
     SWT_TRY(plan_and_connect(s, d, training));
-    swt_status status = swt_device_open_cpu(&s->device, threads);
+    swt_status status = s->backend->open(&s->device, 0, threads);
     if (status == SWT_OK)
-        status =
-            swt_model_commit(&s->model, &swt_cpu_ops, &s->device, (uint64_t)s->options->train_seed);
+        status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
     SWT_TRY(swt_comm_agree(s->world, status));
     s->update = swt_update_from_options(s->options);
     return SWT_OK;

@@ -3,6 +3,7 @@
 #define SWT_TRAIN_SESSION_H
 
 #include "comm/swt_comm.h"
+#include "kernels/swt_backend.h"
 #include "model/model.h"
 #include "train/data.h"
 #include "train/options.h"
@@ -19,6 +20,7 @@ typedef struct swt_session {
     char data_path[SWT_PATH_BYTES];    /* the text that was read */
     swt_tokenizer tokenizer;
     swt_data data;
+    const swt_backend *backend;
     swt_device device;
     swt_dist dist;
     swt_model model;

@@ -20,7 +20,7 @@ check() {
         return "main"
     }
     BEGIN {
-        base = "base/"; ops = "kernels/swt_(ops|device)[.]h"
+        base = "base/"; ops = "kernels/swt_(ops|device|backend)[.]h"
         may["base"] = base
         may["cpu"] = base "|" ops "|kernels/cpu/"
         may["cuda"] = base "|" ops "|kernels/cuda/"
@@ -34,7 +34,7 @@ check() {
         only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
         only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
         only["omp[.]h"] = "^kernels/cpu/"
-        only["(cuda|cublas|driver_types|device_).*"] = "^kernels/cuda/"
+        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl[.]c$"
         only["immintrin[.]h"] = "^kernels/cpu/"
         only["(yaml|cjson/cJSON|xxhash)[.]h"] = "^src/train/"
         only["cmocka[.]h"] = "^$"

@@ -1,4 +1,5 @@
 /* Arenas, and the model's memory: the plan is the allocation, and a step stays inside it. */
+#include "kernels/swt_backend.h"
 #include "model/model.h"
 #include "train/step.h"
 
@@ -70,9 +71,10 @@ typedef struct rig {
 static void open_rig(rig *r, const swt_dims *d) {
     swt_comm_open_self(&r->world);
     assert_int_equal(swt_dist_init(&r->dist, 1, 0, d->E, 0), SWT_OK);
-    assert_int_equal(swt_model_plan(&r->model, d, &r->dist, true, true), SWT_OK);
+    assert_int_equal(swt_model_plan(&r->model, d, &r->dist, swt_cpu_backend.ops, true, true),
+                     SWT_OK);
     assert_int_equal(swt_dist_connect(&r->dist, &r->world), SWT_OK);
-    assert_int_equal(swt_device_open_cpu(&r->device, 2), SWT_OK);
+    assert_int_equal(swt_cpu_backend.open(&r->device, 0, 2), SWT_OK);
 }
 
 static void close_rig(rig *r) {
@@ -146,7 +148,7 @@ static void a_step_stays_inside_the_plan(void **state) {
         size_t planned[SWT_ARENA_COUNT];
         for (int i = 0; i < SWT_ARENA_COUNT; i++)
             planned[i] = m->arenas[i].used_bytes;
-        assert_int_equal(swt_model_commit(m, &swt_cpu_ops, &r.device, 1), SWT_OK);
+        assert_int_equal(swt_model_commit(m, &r.device, 1), SWT_OK);
         assert_int_equal(swt_model_init_values(m, SWT_INIT_PYTORCH, 0.0, 1), SWT_OK);
         run_two_steps(m);
         for (int i = 0; i < SWT_ARENA_COUNT; i++) {

@@ -1,5 +1,6 @@
 /* What a step sends, counted by the communicators, is what the plan says before. On any number of
  * ranks. A rank that finds a mistake ends all ranks, because the others wait for it. */
+#include "kernels/swt_backend.h"
 #include "model/cost.h"
 #include "support/world.h"
 #include "train/step.h"
@@ -53,13 +54,13 @@ static void exchanges_are_as_planned(void **state) {
         swt_model m;
         swt_device device;
         succeeds(world, swt_dist_init(&dist, world->size, world->rank, d.E, 0));
-        succeeds(world, swt_model_plan(&m, &d, &dist, true, false));
+        succeeds(world, swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, false));
         const int64_t K =
             swt_pass_moe_dims(&m, &(swt_pass){.B = d.B, .T = d.T, .training = true}, 0).K;
         const double planned = swt_all_to_all_bytes(&d, &dist, K);
         succeeds(world, swt_dist_connect(&dist, world));
-        succeeds(world, swt_device_open_cpu(&device, 1));
-        succeeds(world, swt_model_commit(&m, &swt_cpu_ops, &device, 1));
+        succeeds(world, swt_cpu_backend.open(&device, 0, 1));
+        succeeds(world, swt_model_commit(&m, &device, 1));
         succeeds(world, swt_model_init_values(&m, SWT_INIT_PYTORCH, 0.0, 1));
         check(world, sent_by_a_step(world, &m) == (int64_t)planned);
         check(world, (planned > 0.0) == (world->size > 1));

@@ -1,4 +1,5 @@
 #include "support/bed.h"
+#include "kernels/swt_backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +13,13 @@ enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF, SEED = 42 };
 void swt_bed_open(swt_bed *bed, int threads) {
     memset(bed, 0, sizeof *bed);
     void *memory = NULL;
-    if (swt_device_open_cpu(&bed->device, threads) != SWT_OK ||
+    if (swt_cpu_backend.open(&bed->device, 0, threads) != SWT_OK ||
         swt_device_alloc(&bed->device, &memory, MEMORY_BYTES) != SWT_OK)
         fail_msg("%s", swt_last_error()->message);
     bed->memory = memory;
     bed->frozen = malloc(MEMORY_BYTES);
     assert_non_null(bed->frozen);
-    bed->ctx = (swt_ctx){.ops = &swt_cpu_ops, .device = &bed->device, .dtype = SWT_F32};
+    bed->ctx = (swt_ctx){.ops = swt_cpu_backend.ops, .device = &bed->device, .dtype = SWT_F32};
     swt_bed_begin(bed, "no case");
 }
 

@@ -1,0 +1,97 @@
+/* The CUDA backend, inside: its operations, its device, and how kernels are launched.
+ *
+ * Kernels and their launchers are in .cu files, one for each group of operations, with the names of
+ * kernels/cpu; what only calls cuBLASLt or the runtime is C (*_cuda.c). A launcher never allocates
+ * and never waits.
+ *
+ * Every kernel also compiles as C++ for the emulated platform (tests/emu), so it keeps to a subset:
+ * launches by SWT_LAUNCH, dynamic shared memory by SWT_DYNAMIC_SHARED, warp operations of whole
+ * warps with the full mask, no inline PTX, no cooperative groups, no device library.
+ *
+ * Bits: no float atomics, and no result depends on the grid: the order of every sum is fixed by
+ * shapes alone. */
+#ifndef SWT_CUDA_H
+#define SWT_CUDA_H
+
+/* These have C++ parts, which must not be seen with C linkage: they come first. */
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <Random123/philox.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "base/checked.h"
+#include "kernels/swt_backend.h"
+
+/* Pass on a failure of the CUDA runtime: SWT_TRY(SWT_CUDA(cudaMemsetAsync(...))); */
+#define SWT_CUDA(call) swt_cuda_check((call), #call, __FILE__, __LINE__)
+SWT_MUST_CHECK swt_status swt_cuda_check(cudaError_t error, const char *call, const char *file,
+                                         int line);
+
+/* What the launch just made says of itself. */
+SWT_MUST_CHECK swt_status swt_cuda_launched(const char *kernel, const char *file, int line);
+
+/* swt_backend.open and count */
+SWT_MUST_CHECK swt_status swt_cuda_open(swt_device *out, int ordinal, int threads);
+SWT_MUST_CHECK swt_status swt_cuda_count(int *count);
+
+static inline cudaStream_t swt_cuda_stream(const swt_ctx *c) {
+    return (cudaStream_t)(void *)c->stream;
+}
+
+/* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
+__typeof__(swt_linear_forward) swt_cuda_linear_forward;
+__typeof__(swt_linear_backward_input) swt_cuda_linear_backward_input;
+__typeof__(swt_linear_backward_weight) swt_cuda_linear_backward_weight;
+__typeof__(swt_embedding_forward) swt_cuda_embedding_forward;
+__typeof__(swt_embedding_backward) swt_cuda_embedding_backward;
+__typeof__(swt_norm_forward) swt_cuda_norm_forward;
+__typeof__(swt_norm_backward) swt_cuda_norm_backward;
+__typeof__(swt_attention_forward) swt_cuda_attention_forward;
+__typeof__(swt_attention_backward) swt_cuda_attention_backward;
+__typeof__(swt_cross_entropy) swt_cuda_cross_entropy;
+__typeof__(swt_router_forward) swt_cuda_router_forward;
+__typeof__(swt_router_assign) swt_cuda_router_assign;
+__typeof__(swt_router_losses) swt_cuda_router_losses;
+__typeof__(swt_router_backward) swt_cuda_router_backward;
+__typeof__(swt_dispatch_forward) swt_cuda_dispatch_forward;
+__typeof__(swt_dispatch_backward) swt_cuda_dispatch_backward;
+__typeof__(swt_experts_forward) swt_cuda_experts_forward;
+__typeof__(swt_experts_backward_input) swt_cuda_experts_backward_input;
+__typeof__(swt_experts_backward_weight) swt_cuda_experts_backward_weight;
+__typeof__(swt_combine_forward) swt_cuda_combine_forward;
+__typeof__(swt_combine_backward) swt_cuda_combine_backward;
+__typeof__(swt_state_advance) swt_cuda_state_advance;
+__typeof__(swt_count_targets) swt_cuda_count_targets;
+__typeof__(swt_grad_add) swt_cuda_grad_add;
+__typeof__(swt_grad_finish) swt_cuda_grad_finish;
+__typeof__(swt_grad_squares) swt_cuda_grad_squares;
+__typeof__(swt_state_clip) swt_cuda_state_clip;
+__typeof__(swt_adam) swt_cuda_adam;
+__typeof__(swt_sgd) swt_cuda_sgd;
+
+#ifdef __cplusplus
+}
+
+/* Queue kernel(arguments...) on a stream: an expression of type swt_status. The grid must not be
+ * empty. */
+#ifndef SWT_LAUNCH
+#define SWT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                 \
+    (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__),                           \
+     swt_cuda_launched(#kernel, __FILE__, __LINE__))
+#endif
+
+/* `type *name`: the block's dynamic shared memory. */
+#ifndef SWT_DYNAMIC_SHARED
+#define SWT_DYNAMIC_SHARED(type, name)                                                             \
+    extern __shared__ __align__(16) unsigned char swt_dynamic_shared[];                            \
+    type *const name = reinterpret_cast<type *>(swt_dynamic_shared)
+#endif
+#endif
+
+#endif
