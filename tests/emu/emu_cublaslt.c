@@ -359,6 +359,8 @@ static cublasStatus_t check_pointers(const job *j, const lt_algorithm *algorithm
             continue; /* not read */
         if (at[i] == NULL)
             return REFUSE(INVALID_VALUE, "%c is NULL", "ABCD"[i]);
+        if (!swt_emu_on_gpu(at[i], span_of(l), false))
+            return REFUSE(INVALID_VALUE, "%c is not in the memory of a GPU", "ABCD"[i]);
         if ((uintptr_t)at[i] % algorithm->align[i] != 0 || step % algorithm->align[i] != 0)
             return REFUSE(INVALID_VALUE, "%c is not aligned to the %u bytes that were promised",
                           "ABCD"[i], algorithm -> align[i]);
@@ -374,6 +376,9 @@ static cublasStatus_t check_pointers(const job *j, const lt_algorithm *algorithm
     if (j->p.desc.bias == NULL ||
         (algorithm->bias_align > 0 && (uintptr_t)j->p.desc.bias % algorithm->bias_align != 0))
         return REFUSE(INVALID_VALUE, "the bias is NULL or not aligned as it was for the heuristic");
+    const int64_t last = (j->p.of[D].batch - 1) * j->p.desc.bias_stride + j->p.m;
+    if (!swt_emu_on_gpu(j->p.desc.bias, (size_t)(last * bytes_of(&j->p.of[D])), false))
+        return REFUSE(INVALID_VALUE, "the bias is not in the memory of a GPU");
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -383,6 +388,8 @@ static cublasStatus_t check_workspace(const job *j, const void *workspace, size_
     if (workspace == NULL || bytes < j->workspace_bytes)
         return REFUSE(INVALID_VALUE, "workspace of %zu bytes; %zu are needed",
                       workspace != NULL ? bytes : 0, j->workspace_bytes);
+    if (!swt_emu_on_gpu(workspace, bytes, false))
+        return REFUSE(INVALID_VALUE, "the workspace is not in the memory of a GPU");
     if ((uintptr_t)workspace % WORKSPACE_ALIGN != 0)
         return REFUSE(INVALID_VALUE, "the workspace is not aligned to %d bytes", WORKSPACE_ALIGN);
     if (overlap(workspace, bytes, j->out, span_of(&j->p.of[D])))
