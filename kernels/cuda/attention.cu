@@ -18,8 +18,8 @@ template <typename T> struct head {
     T *y_out, *dq, *dk, *dv;
     const float *lse;
     float *lse_out;
-    int first;      /* row of the block's tile */
-    int64_t stride; /* of q, k, v and their gradients */
+    int first;  /* row of the block's tile */
+    int stride; /* of q, k, v and their gradients */
 };
 
 /* Of a tensor that the operation has. */
@@ -31,7 +31,8 @@ template <typename P> static __device__ inline P *place(P *base, int64_t offset)
 template <typename T>
 static __device__ inline head<T> head_of_block(const attention_args &a, bool keys) {
     const int tiles_of_head = (a.T + TILE - 1) / TILE, tile = (int)(blockIdx.x / a.heads);
-    const int64_t h = blockIdx.x % a.heads, width = (int64_t)a.H * a.D;
+    const int64_t h = blockIdx.x % a.heads;
+    const int width = a.H * a.D;
     const int64_t row = h / a.H * a.T, column = h % a.H * a.D;
     const int64_t at = row * 3 * width + column, y_at = row * width + column;
     const bool runs = a.D % WIDEST<T> == 0;
@@ -79,7 +80,8 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
 }
 
 template <typename T, int GROUPS>
-static __global__ void __launch_bounds__(THREADS) forward_tile(attention_args a) {
+static __global__ void __launch_bounds__(THREADS, GROUPS < 4 ? 2 : 1)
+    forward_tile(attention_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
     const head<T> h = head_of_block<T>(a, false);
     float s[PER][PER], out[PER][4 * GROUPS] = {}, max[PER], sum[PER] = {};
@@ -89,7 +91,7 @@ static __global__ void __launch_bounds__(THREADS) forward_tile(attention_args a)
         score_tile(s, t, h.q, h.first, h.k, key);
         softmax_tile<GROUPS>(s, max, sum, out, h.first + tile_row(), key + tile_column(), a.scale);
         keep_scores(t, s);
-        add_rows<GROUPS>(out, t, h.v, key);
+        add_rows<GROUPS>(out, t, h.v, key, 0);
     }
     for (int i = 0; i < PER; i++) {
         const int row = h.first + tile_row() + i;
@@ -97,79 +99,87 @@ static __global__ void __launch_bounds__(THREADS) forward_tile(attention_args a)
             h.lse_out[row] = max[i] + logf(sum[i]);
         sum[i] = 1 / sum[i];
     }
-    write_rows<GROUPS>(h.y_out, h.q, h.y.stride, h.first, out, sum);
+    write_rows<GROUPS>(h.y_out, h.q, h.y.stride, h.first, 0, out, sum);
 }
 
-/* delta = dy[row] . y[row], by the 16 threads of the row, on each of them. All threads. */
-template <typename T> static __device__ inline float delta_of(const head<T> &h, int row) {
-    float sum = 0;
-    for (int c = tile_column(); c < h.y.D && row < h.y.count; c += SIDE)
-        sum += to_float(h.dy.at[row * h.dy.stride + c]) * to_float(h.y.at[row * h.y.stride + c]);
-    return row_sum(sum);
+/* lse and delta = dy . y of the tile's queries from `first` on; beyond the last, what makes every p
+ * zero. All threads; a barrier must follow. */
+template <typename T>
+static __device__ inline void load_queries(tiles *t, const head<T> &h, int first) {
+    for (int i = 0; i < PER; i++) {
+        const int at = tile_row() + i;
+        const int64_t row = first + at;
+        const bool inside = row < h.y.count;
+        const T *dy = h.dy.at + row * h.dy.stride, *y = h.y.at + row * h.y.stride;
+        float sum = 0;
+        ROLLED for (int c = tile_column(); inside && c < h.y.D; c += SIDE) {
+            sum += to_float(dy[c]) * to_float(y[c]);
+        }
+        sum = row_sum(sum);
+        if (tile_column() == 0) {
+            t->lse[at] = inside ? h.lse[row] : INFINITY;
+            t->delta[at] = sum;
+        }
+    }
 }
 
 template <typename T, int GROUPS>
-static __global__ void __launch_bounds__(THREADS) backward_queries(attention_args a) {
+static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
+    backward_queries(attention_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
     const head<T> h = head_of_block<T>(a, false);
-    const int query = h.first + tile_row();
-    float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, lse[PER], delta[PER], factor[PER];
-    for (int i = 0; i < PER; i++) {
-        lse[i] = query + i < a.T ? h.lse[query + i] : 0;
-        delta[i] = delta_of(h, query + i);
-        factor[i] = a.scale;
-    }
+    float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER];
+    load_queries(t, h, h.first);
     for (int key = 0; key <= h.first; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
         score_tile(dp, t, h.dy, h.first, h.v, key);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
-                const bool seen = key + tile_column() + j * SIDE <= query + i && query + i < a.T;
-                s[i][j] = seen ? expf(a.scale * s[i][j] - lse[i]) * (dp[i][j] - delta[i]) : 0;
+                const int at = tile_row() + i;
+                const bool seen = key + tile_column() + j * SIDE <= h.first + at;
+                s[i][j] =
+                    seen ? expf(a.scale * s[i][j] - t->lse[at]) * (dp[i][j] - t->delta[at]) : 0;
             }
         keep_scores(t, s);
-        add_rows<GROUPS>(out, t, h.k, key);
+        add_rows<GROUPS>(out, t, h.k, key, 0);
     }
-    write_rows<GROUPS>(h.dq, h.q, h.stride, h.first, out, factor);
+    for (int i = 0; i < PER; i++)
+        factor[i] = a.scale;
+    write_rows<GROUPS>(h.dq, h.q, h.stride, h.first, 0, out, factor);
 }
 
-/* Rows of the tile are keys here, columns queries. */
+/* Rows of the tile are keys here, columns queries. blockIdx.y: which GROUPS TILE columns of dk and
+ * dv (a wide head's do not all fit in a block's registers). */
 template <typename T, int GROUPS>
-static __global__ void __launch_bounds__(THREADS) backward_keys(attention_args a) {
+static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
+    backward_keys(attention_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    __shared__ float deltas[TILE];
     const head<T> h = head_of_block<T>(a, true);
-    const int key = h.first + tile_row();
+    const int column = (int)blockIdx.y * GROUPS * TILE;
     float s[PER][PER], dp[PER][PER], dk[PER][4 * GROUPS] = {}, dv[PER][4 * GROUPS] = {};
     float ones[PER], factor[PER];
+    for (int first = h.first; first < a.T; first += TILE) {
+        load_queries(t, h, first);
+        score_tile(s, t, h.k, h.first, h.q, first);
+        score_tile(dp, t, h.v, h.first, h.dy, first);
+        for (int i = 0; i < PER; i++)
+            for (int j = 0; j < PER; j++) {
+                const int at = tile_column() + j * SIDE;
+                const bool seen = h.first + tile_row() + i <= first + at;
+                s[i][j] = seen ? expf(a.scale * s[i][j] - t->lse[at]) : 0;
+                dp[i][j] = seen ? s[i][j] * (dp[i][j] - t->delta[at]) : 0;
+            }
+        keep_scores(t, s);
+        add_rows<GROUPS>(dv, t, h.dy, first, column);
+        keep_scores(t, dp);
+        add_rows<GROUPS>(dk, t, h.q, first, column);
+    }
     for (int i = 0; i < PER; i++) {
         ones[i] = 1;
         factor[i] = a.scale;
     }
-    for (int first = h.first; first < a.T; first += TILE) {
-        for (int i = 0; i < PER; i++) {
-            const float delta = delta_of(h, first + tile_row() + i);
-            if (tile_column() == 0)
-                deltas[tile_row() + i] = delta;
-        }
-        score_tile(s, t, h.k, h.first, h.q, first); /* its barriers are after deltas, too */
-        score_tile(dp, t, h.v, h.first, h.dy, first);
-        for (int j = 0; j < PER; j++) {
-            const int column = tile_column() + j * SIDE, query = first + column;
-            const float lse = query < a.T ? h.lse[query] : 0, delta = deltas[column];
-            for (int i = 0; i < PER; i++) {
-                const bool seen = key + i <= query && query < a.T;
-                s[i][j] = seen ? expf(a.scale * s[i][j] - lse) : 0;
-                dp[i][j] = seen ? s[i][j] * (dp[i][j] - delta) : 0;
-            }
-        }
-        keep_scores(t, s);
-        add_rows<GROUPS>(dv, t, h.dy, first);
-        keep_scores(t, dp);
-        add_rows<GROUPS>(dk, t, h.q, first);
-    }
-    write_rows<GROUPS>(h.dk, h.q, h.stride, h.first, dk, factor);
-    write_rows<GROUPS>(h.dv, h.q, h.stride, h.first, dv, ones);
+    write_rows<GROUPS>(h.dk, h.q, h.stride, h.first, column, dk, factor);
+    write_rows<GROUPS>(h.dv, h.q, h.stride, h.first, column, dv, ones);
 }
 
 static attention_args args_of(const swt_attention_dims *d) {
@@ -204,17 +214,20 @@ swt_status swt_cuda_attention_forward(const swt_ctx *c, void *y, float *lse, con
     a.y_out = y;
     a.lse_out = lse;
     a.qkv = qkv;
-    if (a.T == 0 || a.heads == 0)
+    if (a.T == 0 || a.heads == 0 || a.D == 0)
         return SWT_OK;
     return SWT_BY_TYPE(c, forward, c, &a);
 }
 
 template <typename T, int GROUPS>
 static swt_status backward_wide(const swt_ctx *c, const attention_args *a) {
-    const auto queries = backward_queries<T, GROUPS>, keys = backward_keys<T, GROUPS>;
+    enum { KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
+    const auto queries = backward_queries<T, GROUPS>;
+    const auto keys = backward_keys<T, KEY_GROUPS>;
     SWT_TRY(
         SWT_LAUNCH(queries, blocks_of_heads(a), THREADS, sizeof(tiles), swt_cuda_stream(c), *a));
-    return SWT_LAUNCH(keys, blocks_of_heads(a), THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
+    const dim3 grid(blocks_of_heads(a), blocks_of(a->D, KEY_GROUPS * TILE));
+    return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
 }
 
 template <typename T> static swt_status backward(const swt_ctx *c, const attention_args *a) {
@@ -232,7 +245,7 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, void *dqkv, const void 
     a.y = y;
     a.lse = lse;
     a.qkv = qkv;
-    if (a.T == 0 || a.heads == 0)
+    if (a.T == 0 || a.heads == 0 || a.D == 0)
         return SWT_OK;
     return SWT_BY_TYPE(c, backward, c, &a);
 }

@@ -27,13 +27,13 @@ typedef struct tiles {
         float rows[TILE * TILE_STRIDE];
     };
     float scores[TILE * TILE_STRIDE];
+    float lse[TILE], delta[TILE]; /* of queries, backward */
 } tiles;
 
 /* Rows of a head: row t stands at `at + t stride`, and has D columns; there are T. */
 template <typename T> struct head_rows {
     const T *at;
-    int64_t stride;
-    int count, D;
+    int stride, count, D;
     bool runs; /* rows can be read in the longest runs */
 };
 
@@ -55,15 +55,16 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
             const int r = i / ACROSS, c = i % ACROSS * W;
             float v[W] = {};
             if (first + r < from.count && column + c < from.D)
-                load_run(v, from.at + (first + r) * from.stride + column + c);
+                load_run(v, from.at + (int64_t)(first + r) * from.stride + column + c);
             store_run(to + r * STRIDE + c, v);
         }
         return;
     }
-    for (int i = threadIdx.x; i < TILE * COLUMNS; i += THREADS) {
+    ROLLED for (int i = threadIdx.x; i < TILE * COLUMNS; i += THREADS) {
         const int r = i / COLUMNS, c = i % COLUMNS;
         const bool inside = first + r < from.count && column + c < from.D;
-        to[r * STRIDE + c] = inside ? to_float(from.at[(first + r) * from.stride + column + c]) : 0;
+        to[r * STRIDE + c] =
+            inside ? to_float(from.at[(int64_t)(first + r) * from.stride + column + c]) : 0;
     }
 }
 
@@ -76,11 +77,11 @@ static __device__ inline void score_tile(float (&s)[PER][PER], tiles *t, const h
     for (int i = 0; i < PER; i++)
         for (int j = 0; j < PER; j++)
             s[i][j] = 0;
-    for (int column = 0; column < a.D; column += SHORT) {
+    ROLLED for (int column = 0; column < a.D; column += SHORT) {
         load_tile<SHORT>(t->factors[0], a, a_first, column);
         load_tile<SHORT>(t->factors[1], b, b_first, column);
         __syncthreads();
-        for (int k = 0; k < SHORT; k += 4) {
+        ROLLED for (int k = 0; k < SHORT; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
                 load_run(u[i], x + i * SHORT_STRIDE + k);
@@ -103,18 +104,18 @@ static __device__ inline void keep_scores(tiles *t, const float (&s)[PER][PER]) 
             t->scores[(tile_row() + i) * TILE_STRIDE + tile_column() + j * SIDE] = s[i][j];
 }
 
-/* out[i][4 g + j] += sum_k scores[4 ty + i][k] rows[first + k][64 g + 4 tx + j]. All threads; ends
- * with a barrier. */
+/* out[i][4 g + j] += sum_k scores[4 ty + i][k] rows[first + k][column + 64 g + 4 tx + j]. All
+ * threads; ends with a barrier. */
 template <int GROUPS, typename T>
 static __device__ inline void add_rows(float (&out)[PER][4 * GROUPS], tiles *t,
-                                       const head_rows<T> &rows, int first) {
+                                       const head_rows<T> &rows, int first, int column) {
     const float *x = t->scores + tile_row() * TILE_STRIDE, *y = t->rows + tile_column() * 4;
-    for (int g = 0; g < GROUPS; g++) {
-        if (g * TILE >= rows.D) /* the same for all threads */
-            break;
-        load_tile<TILE>(t->rows, rows, first, g * TILE);
+    UNROLLED for (int g = 0; g < GROUPS; g++) {
+        if (column + g * TILE >= rows.D) /* the same for all threads */
+            continue;
+        load_tile<TILE>(t->rows, rows, first, column + g * TILE);
         __syncthreads();
-        for (int k = 0; k < TILE; k += 4) {
+        ROLLED for (int k = 0; k < TILE; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
                 load_run(u[i], x + i * TILE_STRIDE + k);
@@ -129,25 +130,26 @@ static __device__ inline void add_rows(float (&out)[PER][4 * GROUPS], tiles *t,
     }
 }
 
-/* to[first + 4 ty + i][64 g + 4 tx + j] = factor[i] out[i][4 g + j], rows and columns inside. */
+/* to[first + 4 ty + i][column + 64 g + 4 tx + j] = factor[i] out[i][4 g + j], rows and columns
+ * inside. */
 template <int GROUPS, typename T>
-static __device__ inline void write_rows(T *to, const head_rows<T> &like, int64_t stride, int first,
-                                         const float (&out)[PER][4 * GROUPS],
+static __device__ inline void write_rows(T *to, const head_rows<T> &like, int stride, int first,
+                                         int column, const float (&out)[PER][4 * GROUPS],
                                          const float (&factor)[PER]) {
     for (int i = 0; i < PER; i++) {
-        const int row = first + tile_row() + i;
+        const int64_t row = first + tile_row() + i;
         if (row >= like.count)
             return;
         for (int g = 0; g < GROUPS; g++) {
-            const int column = g * TILE + tile_column() * 4;
+            const int at = column + g * TILE + tile_column() * 4;
             float v[4];
             for (int j = 0; j < 4; j++)
                 v[j] = factor[i] * out[i][g * 4 + j];
-            if (like.runs && column < like.D)
-                store_run(to + row * stride + column, v);
+            if (like.runs && at < like.D)
+                store_run(to + row * stride + at, v);
             for (int j = 0; j < 4 && !like.runs; j++)
-                if (column + j < like.D)
-                    to[row * stride + column + j] = from_float<T>(v[j]);
+                if (at + j < like.D)
+                    to[row * stride + at + j] = from_float<T>(v[j]);
         }
     }
 }
