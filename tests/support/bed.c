@@ -214,12 +214,11 @@ static void expect_unchanged(const swt_bed *bed, size_t from, size_t to, const c
 }
 
 void swt_bed_settle(swt_bed *bed, swt_status status, swt_status expected, const char *call) {
-    char message[256];
-    snprintf(message, sizeof message, "%s", status == SWT_OK ? "-" : swt_last_error()->message);
+    const swt_error error = *swt_last_error(); /* of the call; waiting may have another */
     finish(bed, call);
     if (status != expected)
         fail_msg("%s: %s gave %s instead of %s (%s)", bed->label, call, swt_status_name(status),
-                 swt_status_name(expected), message);
+                 swt_status_name(expected), status == SWT_OK ? "-" : error.message);
     size_t at = 0;
     for (int i = 0; i < bed->n_tensors; i++) {
         const swt_bed_tensor *t = &bed->tensors[i];
