@@ -180,9 +180,9 @@ static __global__ void balance_experts(losses_args a, int width) {
             }
         part[threadIdx.x] = sum;
         const double R = block_sum(routed, routed_part);
-        for (int half = rows / 2; half > 0; half /= 2) {
-            if (row < half)
-                part[threadIdx.x] += part[threadIdx.x + half * width];
+        for (int apart = rows / 2; apart > 0; apart /= 2) {
+            if (row < apart)
+                part[threadIdx.x] += part[threadIdx.x + apart * width];
             __syncthreads();
         }
         if (row == 0 && e < a.E && R > 0)
