@@ -246,6 +246,11 @@ static swt_status mpi_barrier(swt_comm *comm) {
     return SWT_OK;
 }
 
+static swt_status mpi_wait(swt_comm *comm, swt_stream *stream) {
+    (void)comm, (void)stream;
+    return SWT_OK;
+}
+
 static swt_status mpi_node(swt_comm *comm, int *local_rank, int *local_size) {
     MPI_Comm node = MPI_COMM_NULL;
     SWT_MPI(comm->rank, MPI_Comm_split_type, own_of(comm)->comm, MPI_COMM_TYPE_SHARED, comm->rank,
@@ -281,6 +286,7 @@ static const swt_comm_table mpi_table = {
     .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,
     .barrier = mpi_barrier,
+    .wait = mpi_wait,
     .split = mpi_split,
     .node = mpi_node,
     .abort = mpi_abort,

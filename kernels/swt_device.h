@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct swt_device swt_device;
@@ -20,6 +21,7 @@ typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_cop
 /* One backend. Every slot is mandatory. */
 typedef struct swt_device_table {
     const char *name; /* "cpu", "cuda" */
+    bool queues;      /* work goes on after the call that queued it: waiting for it has a price */
     swt_status (*alloc)(swt_device *d, void **out, size_t bytes);
     void (*release)(swt_device *d, void *memory);
     swt_status (*copy)(swt_device *d, swt_stream *s, swt_copy_kind kind, void *to, const void *from,
@@ -31,6 +33,7 @@ typedef struct swt_device_table {
     swt_status (*event_create)(swt_device *d, swt_event **out);
     void (*event_destroy)(swt_device *d, swt_event *e);
     swt_status (*event_record)(swt_device *d, swt_event *e, swt_stream *s);
+    swt_status (*event_sync)(swt_device *d, swt_event *e);
     swt_status (*stream_wait)(swt_device *d, swt_stream *s, swt_event *e);
     void (*close)(swt_device *d);
 } swt_device_table;
@@ -68,6 +71,9 @@ SWT_MUST_CHECK swt_status swt_stream_sync(swt_device *d, swt_stream *s);
 SWT_MUST_CHECK swt_status swt_event_create(swt_device *d, swt_event **out);
 void swt_event_destroy(swt_device *d, swt_event *e);
 SWT_MUST_CHECK swt_status swt_event_record(swt_device *d, swt_event *e, swt_stream *s);
+
+/* Wait on the host until what the event recorded is done; at once if it has recorded nothing. */
+SWT_MUST_CHECK swt_status swt_event_sync(swt_device *d, swt_event *e);
 
 /* Work queued on s after this call waits for what the event recorded. */
 SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e);
