@@ -70,11 +70,6 @@ swt_status swt_event_record(swt_device *d, swt_event *e, swt_stream *s) {
     return d->table->event_record(d, e, s);
 }
 
-swt_status swt_event_sync(swt_device *d, swt_event *e) {
-    SWT_TRY(check_open(d));
-    return d->table->event_sync(d, e);
-}
-
 swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
     SWT_TRY(check_open(d));
     return d->table->stream_wait(d, s, e);

@@ -33,7 +33,6 @@ typedef struct swt_device_table {
     swt_status (*event_create)(swt_device *d, swt_event **out);
     void (*event_destroy)(swt_device *d, swt_event *e);
     swt_status (*event_record)(swt_device *d, swt_event *e, swt_stream *s);
-    swt_status (*event_sync)(swt_device *d, swt_event *e);
     swt_status (*stream_wait)(swt_device *d, swt_stream *s, swt_event *e);
     void (*close)(swt_device *d);
 } swt_device_table;
@@ -71,9 +70,6 @@ SWT_MUST_CHECK swt_status swt_stream_sync(swt_device *d, swt_stream *s);
 SWT_MUST_CHECK swt_status swt_event_create(swt_device *d, swt_event **out);
 void swt_event_destroy(swt_device *d, swt_event *e);
 SWT_MUST_CHECK swt_status swt_event_record(swt_device *d, swt_event *e, swt_stream *s);
-
-/* Wait on the host until what the event recorded is done; at once if it has recorded nothing. */
-SWT_MUST_CHECK swt_status swt_event_sync(swt_device *d, swt_event *e);
 
 /* Work queued on s after this call waits for what the event recorded. */
 SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e);

@@ -72,11 +72,6 @@ static swt_status cpu_event_record(swt_device *d, swt_event *e, swt_stream *s) {
     return SWT_OK;
 }
 
-static swt_status cpu_event_sync(swt_device *d, swt_event *e) {
-    (void)d, (void)e;
-    return SWT_OK;
-}
-
 static swt_status cpu_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
     (void)d, (void)s, (void)e;
     return SWT_OK;
@@ -98,7 +93,6 @@ static const swt_device_table cpu_table = {
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
     .event_record = cpu_event_record,
-    .event_sync = cpu_event_sync,
     .stream_wait = cpu_stream_wait,
     .close = cpu_close,
 };

@@ -25,7 +25,7 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
 }
 
 swt_status swt_step_batch(swt_model *m) {
-    return swt_event_sync(m->ctx.device, m->uploaded);
+    return swt_stream_wait(m->ctx.device, NULL, m->uploaded); /* NULL: the host itself */
 }
 
 swt_status swt_step_upload(swt_model *m, int64_t turns) {
