@@ -241,9 +241,10 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
 
 swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
+    m->host_memory = swt_device_host_memory(device);
     m->ctx.device = device;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        m->arenas[i].memory = i == SWT_ARENA_HOST ? &swt_host_memory : &m->device_memory;
+        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
         SWT_TRY(swt_arena_commit(&m->arenas[i]));
     }
     SWT_TRY(walk_memory(m));
