@@ -29,8 +29,7 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __constant__ static
-/* A section of its own, so that the scheduler can fill it anew for every block. */
-#define __shared__ static __attribute__((section("swt_emu_shared")))
+#define __shared__   static /* shared.ld gathers what is static in functions */
 
 #define threadIdx (swt_emu_self->index)
 #define blockIdx  swt_emu_block

@@ -224,10 +224,9 @@ const uint64_t *swt_emu_sync_warp(const char *operation, unsigned mask, uint64_t
 
 /* -- blocks ----------------------------------------------------------------------------------- */
 
-/* Static shared memory: cuda_emu.h puts it into this section. It has new contents in every block.
- */
-extern unsigned char __start_swt_emu_shared[] __attribute__((weak, visibility("hidden")));
-extern unsigned char __stop_swt_emu_shared[] __attribute__((weak, visibility("hidden")));
+/* Static shared memory (shared.ld): has new contents in every block. */
+extern unsigned char swt_emu_shared_begin[] __attribute__((weak, visibility("hidden")));
+extern unsigned char swt_emu_shared_end[] __attribute__((weak, visibility("hidden")));
 
 #ifdef SWT_EMU_TSAN
 void __tsan_java_init(unsigned long begin, unsigned long bytes);
@@ -235,6 +234,9 @@ void __tsan_java_alloc(unsigned long begin, unsigned long bytes);
 void __tsan_java_free(unsigned long begin, unsigned long bytes);
 void __tsan_ignore_thread_begin(void);
 void __tsan_ignore_thread_end(void);
+/* Between these, memory is new to ThreadSanitizer, not written by the scheduler. */
+#define IGNORE_BEGIN __tsan_ignore_thread_begin
+#define IGNORE_END   __tsan_ignore_thread_end
 
 /* To ThreadSanitizer a variable in static shared memory is a new one in every block. */
 static void forget_static_shared(unsigned char *begin, size_t bytes) {
@@ -246,21 +248,39 @@ static void forget_static_shared(unsigned char *begin, size_t bytes) {
     known = true;
     __tsan_java_alloc((unsigned long)begin, bytes);
 }
+#else
+#define IGNORE_BEGIN() ((void)0)
+#define IGNORE_END()   ((void)0)
 #endif
 
-/* In a loop of its own: memset would be checked by AddressSanitizer, which has closed what is
+/* What the launch's first block wrote of it: that is filled anew, not what other kernels have. */
+static unsigned char *used_begin, *used_end;
+
+/* In loops of their own: memset would be checked by AddressSanitizer, which has closed what is
  * between the variables. */
-__attribute__((no_sanitize("address", "undefined"),
-               optimize("no-tree-loop-distribute-patterns"))) static void
-fill_static_shared(void) {
-    unsigned char *const begin = __start_swt_emu_shared, *const end = __stop_swt_emu_shared;
-    if (begin == end)
-        return;
+#define UNCHECKED                                                                                  \
+    __attribute__((no_sanitize("address", "undefined"),                                            \
+                   optimize("no-tree-loop-distribute-patterns")))
+
+UNCHECKED static void fill_static_shared(bool first) {
+    unsigned char *const begin = first ? swt_emu_shared_begin : used_begin;
+    unsigned char *const end = first ? swt_emu_shared_end : used_end;
     for (unsigned char *byte = begin; byte < end; byte++)
         *byte = 0xff;
 #ifdef SWT_EMU_TSAN
-    forget_static_shared(begin, (size_t)(end - begin) & ~(size_t)7);
+    if (begin < end)
+        forget_static_shared(swt_emu_shared_begin,
+                             (size_t)(swt_emu_shared_end - swt_emu_shared_begin));
 #endif
+}
+
+UNCHECKED static void find_used_shared(void) {
+    used_begin = swt_emu_shared_begin;
+    used_end = swt_emu_shared_end;
+    while (used_begin < used_end && *used_begin == 0xff)
+        used_begin++;
+    while (used_begin < used_end && used_end[-1] == 0xff)
+        used_end--;
 }
 
 static void set_up_threads(dim3 dim) {
@@ -278,24 +298,31 @@ static void set_up_threads(dim3 dim) {
     }
 }
 
-static void run_block(void) {
+static void run_block(bool first) {
     const size_t bytes = now.kernel->shared_bytes;
+    IGNORE_BEGIN();
     marks *const fresh = malloc(sizeof *fresh);
     swt_emu_dynamic_shared = malloc(bytes > 0 ? bytes : 1);
     if (swt_emu_dynamic_shared == NULL || fresh == NULL)
         swt_emu_stop("no memory for a block");
     memset(swt_emu_dynamic_shared, 0xff, bytes);
-    fill_static_shared();
+    IGNORE_END();
+    fill_static_shared(first);
     now.orders = fresh;
     now.home = emu_fiber_self();
     set_up_threads(now.kernel->block);
     memset(&now.all, 0, sizeof now.all);
-    memset(now.warps, 0, sizeof now.warps);
+    for (unsigned w = 0; w * LANES < now.count; w++)
+        now.warps[w].arrived = now.warps[w].phase = 0;
     now.begun = now.ready_count = now.returned = 0;
     emu_fiber_switch(next());
     tsan_acquire(&fresh->end);
+    if (first)
+        find_used_shared();
+    IGNORE_BEGIN();
     free(swt_emu_dynamic_shared);
     free(fresh);
+    IGNORE_END();
     now.block_number++;
 }
 
@@ -332,7 +359,7 @@ static bool run_kernel(void *data) {
         const uint64_t i = (b * (stride % blocks) + first) % blocks;
         swt_emu_block = (uint3){(unsigned)(i % grid.x), (unsigned)(i / grid.x % grid.y),
                                 (unsigned)(i / grid.x / grid.y)};
-        run_block();
+        run_block(b == 0);
     }
     return true;
 }

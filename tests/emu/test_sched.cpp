@@ -124,14 +124,15 @@ static void warps(void **) {
 }
 
 /* Dynamic shared memory, reversed through a barrier; what is not written is NaN in every block. */
-static __global__ void reverse(float *out, const float *in, int *fresh) {
-    SWT_DYNAMIC_SHARED(float, tile);
-    __shared__ float mark;
-    if (threadIdx.x == 0 && isnan(tile[blockDim.x]) && isnan(mark))
-        atomicAdd(fresh, 1);
+template <typename T> static __global__ void reverse(T *out, const T *in, int *fresh) {
+    SWT_DYNAMIC_SHARED(T, tile);
+    __shared__ T mark;
+    if (threadIdx.x == 0) {
+        atomicAdd(fresh, isnan(tile[blockDim.x]) && isnan(mark));
+        tile[blockDim.x] = mark = 0;
+    }
     __syncthreads();
     tile[threadIdx.x] = in[blockIdx.x * blockDim.x + threadIdx.x];
-    tile[blockDim.x] = mark = 0.0f;
     __syncthreads();
     out[blockIdx.x * blockDim.x + threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
 }
@@ -142,8 +143,8 @@ static void dynamic_shared_memory(void **) {
     for (int i = 0; i < 512; i++)
         in[i] = static_cast<float>(i);
     *fresh = 0;
-    assert_int_equal(SWT_LAUNCH(reverse, 4, 128, 129 * sizeof(float), nullptr, out, in, fresh),
-                     SWT_OK);
+    assert_int_equal(
+        SWT_LAUNCH(reverse<float>, 4, 128, 129 * sizeof(float), nullptr, out, in, fresh), SWT_OK);
     OK(cudaDeviceSynchronize());
     for (int i = 0; i < 512; i++)
         assert_int_equal(static_cast<int>(out[i]), i / 128 * 128 + 127 - i % 128);
