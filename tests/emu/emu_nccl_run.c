@@ -309,7 +309,7 @@ static void count_time(nccl_launch *l, bool moved) {
             const nccl_op *op = &l->ops[i];
             swt_emu_nccl_fail(l->comm, ncclRemoteError,
                               "rank %d: %s of %zu %s, call %d of %d in its group, peer or root %d: "
-                              "nothing came for %.0f s",
+                              "nothing came for %.1f s",
                               l->comm->rank, kind_names[op->kind], op->count, type_names[op->type],
                               i + 1, l->count, op->peer, swt_emu_nccl_patience_ms() / 1000);
             return;
