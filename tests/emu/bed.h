@@ -7,6 +7,7 @@
 #include "tests/emu/emu.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -52,6 +53,8 @@ static inline int child(void (*fault)(void), uint64_t order, char *text, size_t 
     const pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL); /* cmocka's handlers go on with the next test */
+        signal(SIGABRT, SIG_DFL);
         dup2(ends[1], 2);
         close(ends[0]);
         swt_emu_set_order(order);

@@ -35,7 +35,7 @@
 #define blockIdx  swt_emu_block
 #define blockDim  swt_emu_block_dim
 #define gridDim   swt_emu_grid_dim
-#define warpSize  32
+static constexpr int warpSize = 32;
 
 #define SWT_DYNAMIC_SHARED(type, name)                                                             \
     type *const name = static_cast<type *>(swt_emu_dynamic_shared)

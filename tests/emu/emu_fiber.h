@@ -15,6 +15,11 @@
  * program says to it orders two fibers. */
 #ifdef SWT_EMU_TSAN
 #include <sanitizer/tsan_interface.h>
+void __tsan_ignore_thread_begin(void);
+void __tsan_ignore_thread_end(void);
+#define tsan_ignore_begin __tsan_ignore_thread_begin
+#define tsan_ignore_end   __tsan_ignore_thread_end
+
 static inline void tsan_acquire(void *address) {
     __tsan_acquire(address);
 }
@@ -22,6 +27,11 @@ static inline void tsan_release(void *address) {
     __tsan_release(address);
 }
 #else
+/* Between these, memory that is allocated or freed becomes unknown to ThreadSanitizer. */
+static inline void tsan_ignore_begin(void) {
+}
+static inline void tsan_ignore_end(void) {
+}
 static inline void tsan_acquire(void *address) {
     (void)address;
 }

@@ -232,11 +232,6 @@ extern unsigned char swt_emu_shared_end[] __attribute__((weak, visibility("hidde
 void __tsan_java_init(unsigned long begin, unsigned long bytes);
 void __tsan_java_alloc(unsigned long begin, unsigned long bytes);
 void __tsan_java_free(unsigned long begin, unsigned long bytes);
-void __tsan_ignore_thread_begin(void);
-void __tsan_ignore_thread_end(void);
-/* Between these, memory is new to ThreadSanitizer, not written by the scheduler. */
-#define IGNORE_BEGIN __tsan_ignore_thread_begin
-#define IGNORE_END   __tsan_ignore_thread_end
 
 /* To ThreadSanitizer a variable in static shared memory is a new one in every block. */
 static void forget_static_shared(unsigned char *begin, size_t bytes) {
@@ -248,9 +243,6 @@ static void forget_static_shared(unsigned char *begin, size_t bytes) {
     known = true;
     __tsan_java_alloc((unsigned long)begin, bytes);
 }
-#else
-#define IGNORE_BEGIN() ((void)0)
-#define IGNORE_END()   ((void)0)
 #endif
 
 /* What the launch's first block wrote of it: that is filled anew, not what other kernels have. */
@@ -300,13 +292,13 @@ static void set_up_threads(dim3 dim) {
 
 static void run_block(bool first) {
     const size_t bytes = now.kernel->shared_bytes;
-    IGNORE_BEGIN();
+    tsan_ignore_begin();
     marks *const fresh = malloc(sizeof *fresh);
     swt_emu_dynamic_shared = malloc(bytes > 0 ? bytes : 1);
     if (swt_emu_dynamic_shared == NULL || fresh == NULL)
         swt_emu_stop("no memory for a block");
     memset(swt_emu_dynamic_shared, 0xff, bytes);
-    IGNORE_END();
+    tsan_ignore_end();
     fill_static_shared(first);
     now.orders = fresh;
     now.home = emu_fiber_self();
@@ -319,10 +311,10 @@ static void run_block(bool first) {
     tsan_acquire(&fresh->end);
     if (first)
         find_used_shared();
-    IGNORE_BEGIN();
+    tsan_ignore_begin();
     free(swt_emu_dynamic_shared);
     free(fresh);
-    IGNORE_END();
+    tsan_ignore_end();
     now.block_number++;
 }
 

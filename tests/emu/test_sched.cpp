@@ -22,8 +22,10 @@ static void threads_know_their_places(void **) {
 static __global__ void write_dims(uint3 *thread, uint3 *block) {
     const unsigned t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
     const unsigned b = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
-    thread[t] = threadIdx;
-    block[b] = blockIdx;
+    if (b == 0)
+        thread[t] = threadIdx;
+    if (t == 0)
+        block[b] = blockIdx;
 }
 
 static void three_dimensions(void **) {
