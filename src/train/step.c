@@ -24,6 +24,10 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
         routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
 }
 
+swt_status swt_step_batch(swt_model *m) {
+    return swt_stream_wait(m->ctx.device, NULL, m->uploaded); /* NULL: the host itself */
+}
+
 swt_status swt_step_upload(swt_model *m, int64_t turns) {
     const size_t bytes = (size_t)(turns * m->dims.B * m->dims.T) * sizeof(int32_t);
     const swt_ctx *c = &m->ctx;
@@ -31,8 +35,9 @@ swt_status swt_step_upload(swt_model *m, int64_t turns) {
                             bytes));
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.targets, m->host_targets,
                             bytes));
-    return swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.routed, m->host_routed,
-                           bytes);
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.routed, m->host_routed,
+                            bytes));
+    return swt_event_record(c->device, m->uploaded, c->stream);
 }
 
 swt_status swt_step_begin(swt_model *m, const swt_update *u) {
@@ -114,7 +119,7 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
 swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
     const swt_ctx *c = &m->ctx;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, out, c->state, sizeof *out));
-    SWT_TRY(swt_stream_sync(c->device, c->stream));
+    SWT_TRY(swt_model_wait(m));
     if (out->nonfinite == 0)
         return SWT_OK;
     const swt_status status =
@@ -122,5 +127,5 @@ swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
                  "step %lld: a gradient is not finite or too large; lower optim.lr, clip with "
                  "optim.clip_norm, or look at the data",
                  (long long)out->step);
-    return swt_comm_agree(m->dist->world, status);
+    return swt_comm_agree(m->dist->host, status);
 }

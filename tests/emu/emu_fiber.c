@@ -18,7 +18,7 @@ struct emu_fiber {
     ucontext_t context;
 #endif
     void (*body)(void);
-    unsigned char *stack; /* NULL: the host thread's */
+    unsigned char *stack; /* of the host thread: known to AddressSanitizer alone */
     size_t stack_bytes;
     void *fake_stack; /* AddressSanitizer's */
     void *tsan;       /* ThreadSanitizer's */
@@ -122,6 +122,8 @@ void emu_fiber_destroy(emu_fiber *fiber) {
 
 void emu_fiber_switch(emu_fiber *to) {
     emu_fiber *const from = running;
+    if (to == from)
+        return;
     left = from;
     running = to;
 #ifdef SWT_EMU_TSAN

@@ -127,11 +127,12 @@ static void warps(void **) {
 template <typename T> static __global__ void reverse(T *out, const T *in, int *fresh) {
     SWT_DYNAMIC_SHARED(T, tile);
     __shared__ T mark;
-    if (threadIdx.x == 0 && isnan(tile[blockDim.x]) && isnan(mark))
-        atomicAdd(fresh, 1);
+    if (threadIdx.x == 0) {
+        atomicAdd(fresh, isnan(tile[blockDim.x]) && isnan(mark));
+        tile[blockDim.x] = mark = 0;
+    }
     __syncthreads();
     tile[threadIdx.x] = in[blockIdx.x * blockDim.x + threadIdx.x];
-    tile[blockDim.x] = mark = T(0);
     __syncthreads();
     out[blockIdx.x * blockDim.x + threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
 }
