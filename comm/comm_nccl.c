@@ -8,9 +8,9 @@
 #include "comm/exchange.h"
 
 #include <nccl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { CLOSING_MS = 10000 };
 
@@ -22,6 +22,7 @@ typedef struct nccl_family {
     int rank; /* among all, for messages */
     cudaStream_t stream;
     cudaEvent_t ready; /* the caller's stream has come to the call */
+    cudaEvent_t done;  /* the communication stream has done it */
     nccl_own *members;
     bool failed; /* given up: nothing works any more */
 } nccl_family;
@@ -34,14 +35,16 @@ struct nccl_own {
     nccl_family *family;
     nccl_own *next;
     nccl_clock clock; /* of the calls not yet counted in comm->busy_ms */
+    bool timed;       /* the call under way is one of them */
+    const char *call; /* the newest */
 };
 
 static nccl_own *own_of(const swt_comm *comm) {
     return comm->own;
 }
 
-static void pause_shortly(void) {
-    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+static void let_others_run(void) {
+    (void)sched_yield();
 }
 
 /* ------------------------------------------------------------------ errors */
@@ -102,27 +105,43 @@ static swt_status settle(nccl_own *own, ncclResult_t code, const char *call) {
     while (code == ncclInProgress) {
         code = state_of(own);
         if (code == ncclInProgress)
-            pause_shortly();
+            let_others_run();
     }
     return code == ncclSuccess ? SWT_OK : nccl_failed(own, code, call, __LINE__);
 }
 
 /* ------------------------------------------------------------------ order and time */
 
+static swt_status sync_device(const nccl_family *f) {
+    const cudaError_t code = cudaDeviceSynchronize();
+    return code == cudaSuccess ? SWT_OK : cuda_failed(f, code, "cudaDeviceSynchronize", __LINE__);
+}
+
+/* Calls of a captured stream become parts of a graph: they have no time of their own. */
+static swt_status is_timed(const nccl_family *f, cudaStream_t caller, bool *timed) {
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    SWT_CUDART(f, cudaStreamIsCapturing, caller, &status);
+    *timed = status == cudaStreamCaptureStatusNone;
+    return SWT_OK;
+}
+
 /* Before a call's work: it comes after all that is queued on the caller's stream. The stream NULL
  * is the host itself (swt_device.h): after all streams. */
-static swt_status begin(nccl_own *own, swt_stream *caller) {
+static swt_status begin(nccl_own *own, swt_stream *stream) {
     nccl_family *f = own->family;
+    const cudaStream_t caller = (cudaStream_t)(void *)stream;
     SWT_TRY(check_alive(f));
-    own->comm->busy_ms += nccl_clock_count(&own->clock);
-    if (caller == NULL) {
-        const cudaError_t code = cudaDeviceSynchronize();
-        if (code != cudaSuccess)
-            return cuda_failed(f, code, "cudaDeviceSynchronize", __LINE__);
+    if (stream == NULL) {
+        own->timed = true;
+        SWT_TRY(sync_device(f));
     } else {
-        SWT_CUDART(f, cudaEventRecord, f->ready, (cudaStream_t)(void *)caller);
+        SWT_TRY(is_timed(f, caller, &own->timed));
+        SWT_CUDART(f, cudaEventRecord, f->ready, caller);
         SWT_CUDART(f, cudaStreamWaitEvent, f->stream, f->ready, 0);
     }
+    if (!own->timed)
+        return SWT_OK;
+    own->comm->busy_ms += nccl_clock_count(&own->clock);
     SWT_CUDART(f, nccl_clock_begin, &own->clock, f->stream);
     return SWT_OK;
 }
@@ -131,14 +150,16 @@ static swt_status nccl_wait(swt_comm *comm, swt_stream *stream);
 
 /* After a call's work, which NCCL was told with the result `code`: what is queued on the caller's
  * stream from now on comes after it; for the host it is done. */
-static swt_status end(nccl_own *own, swt_stream *caller, ncclResult_t code, const char *call) {
+static swt_status end(nccl_own *own, swt_stream *stream, ncclResult_t code, const char *call) {
     nccl_family *f = own->family;
+    own->call = call;
     SWT_TRY(settle(own, code, call));
-    cudaEvent_t ended = NULL;
-    SWT_CUDART(f, nccl_clock_end, &own->clock, f->stream, &ended);
-    if (caller == NULL)
+    if (own->timed)
+        SWT_CUDART(f, nccl_clock_end, &own->clock, f->stream);
+    if (stream == NULL)
         return nccl_wait(own->comm, NULL);
-    SWT_CUDART(f, cudaStreamWaitEvent, (cudaStream_t)(void *)caller, ended, 0);
+    SWT_CUDART(f, cudaEventRecord, f->done, f->stream);
+    SWT_CUDART(f, cudaStreamWaitEvent, (cudaStream_t)(void *)stream, f->done, 0);
     return SWT_OK;
 }
 
@@ -149,19 +170,18 @@ static swt_status drain(nccl_family *f, cudaStream_t stream) {
         for (nccl_own *m = f->members; m != NULL; m = m->next) {
             const ncclResult_t state = state_of(m);
             if (state != ncclSuccess && state != ncclInProgress)
-                return nccl_failed(m, state, "NCCL", __LINE__);
+                return nccl_failed(m, state, m->call != NULL ? m->call : "NCCL", __LINE__);
         }
-        pause_shortly();
+        let_others_run();
     }
     return code == cudaSuccess ? SWT_OK : cuda_failed(f, code, "cudaStreamQuery", __LINE__);
 }
 
+/* The caller's stream waits for the calls that it was given to: it is enough to ask for it. */
 static swt_status nccl_wait(swt_comm *comm, swt_stream *stream) {
     nccl_family *f = own_of(comm)->family;
     SWT_TRY(check_alive(f));
-    SWT_TRY(drain(f, f->stream));
-    if (stream != NULL)
-        SWT_TRY(drain(f, (cudaStream_t)(void *)stream));
+    SWT_TRY(drain(f, stream != NULL ? (cudaStream_t)(void *)stream : f->stream));
     for (nccl_own *m = f->members; m != NULL; m = m->next)
         m->comm->busy_ms += nccl_clock_count(&m->clock);
     return SWT_OK;
@@ -291,7 +311,7 @@ static void end_nccl(nccl_own *own) {
     const double until_ms = swt_now_ms() + CLOSING_MS;
     ncclResult_t code = ncclCommFinalize(own->nccl);
     while (code == ncclInProgress && swt_now_ms() < until_ms) {
-        pause_shortly();
+        let_others_run();
         code = state_of(own);
     }
     if (code == ncclSuccess)
@@ -301,6 +321,8 @@ static void end_nccl(nccl_own *own) {
 }
 
 static void free_family(nccl_family *f) {
+    if (f->done != NULL)
+        (void)cudaEventDestroy(f->done);
     if (f->ready != NULL)
         (void)cudaEventDestroy(f->ready);
     if (f->stream != NULL)
@@ -371,7 +393,7 @@ static swt_status split_into(swt_comm *out, nccl_own *parent, int color, int key
     SWT_TRY(
         settle(parent, ncclCommSplit(parent->nccl, color, key, &own->nccl, NULL), "ncclCommSplit"));
     while (*(ncclComm_t volatile *)&own->nccl == NULL)
-        pause_shortly();
+        let_others_run();
     return settle(own, state_of(own), "ncclCommSplit");
 }
 
@@ -390,6 +412,7 @@ static swt_status init(nccl_own *own, swt_comm *host) {
     config.blocking = 0;
     SWT_CUDART(f, cudaStreamCreateWithFlags, &f->stream, cudaStreamNonBlocking);
     SWT_CUDART(f, cudaEventCreateWithFlags, &f->ready, cudaEventDisableTiming);
+    SWT_CUDART(f, cudaEventCreateWithFlags, &f->done, cudaEventDisableTiming);
     if (host->rank == 0) {
         const ncclResult_t code = ncclGetUniqueId(&id);
         if (code != ncclSuccess)

@@ -61,9 +61,8 @@ cudaError_t nccl_clock_begin(nccl_clock *clock, cudaStream_t stream) {
     return cudaEventRecord(at(clock, clock->count)->begin, stream);
 }
 
-cudaError_t nccl_clock_end(nccl_clock *clock, cudaStream_t stream, cudaEvent_t *ended) {
-    *ended = at(clock, clock->count)->end;
-    const cudaError_t code = cudaEventRecord(*ended, stream);
+cudaError_t nccl_clock_end(nccl_clock *clock, cudaStream_t stream) {
+    const cudaError_t code = cudaEventRecord(at(clock, clock->count)->end, stream);
     if (code == cudaSuccess)
         clock->count++;
     return code;

@@ -17,8 +17,8 @@ typedef struct nccl_clock {
  * only in the first steps of a run. */
 cudaError_t nccl_clock_begin(nccl_clock *clock, cudaStream_t stream);
 
-/* The call begun last ends here; *ended is the event that says so. */
-cudaError_t nccl_clock_end(nccl_clock *clock, cudaStream_t stream, cudaEvent_t *ended);
+/* The call begun last ends here. */
+cudaError_t nccl_clock_end(nccl_clock *clock, cudaStream_t stream);
 
 /* Milliseconds of the calls that are done and that were not counted before. */
 double nccl_clock_count(nccl_clock *clock);

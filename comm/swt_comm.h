@@ -105,7 +105,7 @@ SWT_MUST_CHECK swt_status swt_comm_all_gather(swt_comm *comm, void *receive, con
 SWT_MUST_CHECK swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root,
                                              swt_stream *stream);
 
-/* Local: wait on the host until the work of the stream is done, with the queued calls of this
+/* Local: wait on the host until the work of the stream is done, with the calls on it of this
  * communicator and of all split from it. Waiting for the stream alone would wait for a lost peer
  * for ever; here that is an error, and what is queued is given up. Nothing to wait for on host
  * memory. Errors: COMM. */

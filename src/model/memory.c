@@ -263,12 +263,15 @@ swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     SWT_TRY(put(m, m->ctx.state, &state, sizeof state));
     if (m->training)
         SWT_TRY(fill_spans(m));
+    SWT_TRY(swt_stream_create(device, &m->upload));
     return swt_event_create(device, &m->uploaded);
 }
 
 void swt_model_fini(swt_model *m) {
     if (m->uploaded != NULL)
         swt_event_destroy(m->ctx.device, m->uploaded);
+    if (m->upload != NULL)
+        swt_stream_destroy(m->ctx.device, m->upload);
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         swt_arena_fini(&m->arenas[i]);
     swt_params_fini(&m->params);

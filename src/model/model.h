@@ -88,7 +88,8 @@ typedef struct swt_model {
     int32_t *host_kept; /* host, (E) */
     int32_t *host_tokens, *host_targets,
         *host_routed;    /* (turns, N), what acts.tokens ... are filled from */
-    swt_event *uploaded; /* of the last copy from them */
+    swt_stream *upload;  /* the copies from them */
+    swt_event *uploaded; /* before and after them */
 } swt_model;
 
 /* One pass. Tokens and the others are backend memory, (B, T). */

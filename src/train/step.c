@@ -24,20 +24,24 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
         routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
 }
 
+/* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
+ * are queued behind them. */
 swt_status swt_step_batch(swt_model *m) {
-    return swt_stream_wait(m->ctx.device, NULL, m->uploaded); /* NULL: the host itself */
+    SWT_TRY(swt_comm_wait(m->dist->world, m->upload));
+    return swt_stream_sync(m->ctx.device, m->upload);
 }
 
 swt_status swt_step_upload(swt_model *m, int64_t turns) {
     const size_t bytes = (size_t)(turns * m->dims.B * m->dims.T) * sizeof(int32_t);
-    const swt_ctx *c = &m->ctx;
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.tokens, m->host_tokens,
-                            bytes));
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.targets, m->host_targets,
-                            bytes));
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.routed, m->host_routed,
-                            bytes));
-    return swt_event_record(c->device, m->uploaded, c->stream);
+    swt_device *device = m->ctx.device;
+    int32_t *const to[] = {m->acts.tokens, m->acts.targets, m->acts.routed};
+    const int32_t *const from[] = {m->host_tokens, m->host_targets, m->host_routed};
+    SWT_TRY(swt_event_record(device, m->uploaded, m->ctx.stream)); /* who reads the last batch */
+    SWT_TRY(swt_stream_wait(device, m->upload, m->uploaded));
+    for (int i = 0; i < 3; i++)
+        SWT_TRY(swt_device_copy(device, m->upload, SWT_TO_DEVICE, to[i], from[i], bytes));
+    SWT_TRY(swt_event_record(device, m->uploaded, m->upload));
+    return swt_stream_wait(device, m->ctx.stream, m->uploaded);
 }
 
 swt_status swt_step_begin(swt_model *m, const swt_update *u) {
