@@ -40,7 +40,7 @@ typedef struct swt_cuda_product {
 /* Queue it on c->stream. rows, cols or batch 0: nothing to do; inner 0: zeros (without bias).
  * Effect: overwrites out and c->workspace. What cuBLASLt needs is made at a shape's first use and
  * kept in the device. Local. Errors: INTERNAL, naming the product. */
-SWT_MUST_CHECK swt_status swt_cuda_product(const swt_ctx *c, const struct swt_cuda_product *p);
+SWT_MUST_CHECK swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p);
 
 #ifdef __cplusplus
 }
