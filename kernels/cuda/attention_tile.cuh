@@ -51,7 +51,8 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
                                         int column) {
     enum { W = WIDEST<T>, ACROSS = COLUMNS / W, STRIDE = COLUMNS + 4 };
     if (from.runs) {
-        for (int i = threadIdx.x; i < TILE * ACROSS; i += THREADS) {
+        UNROLLED for (int n = 0; n < TILE * ACROSS / THREADS; n++) {
+            const int i = n * THREADS + (int)threadIdx.x;
             const int r = i / ACROSS, c = i % ACROSS * W;
             float v[W] = {};
             if (first + r < from.count && column + c < from.D)
