@@ -116,6 +116,13 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
     return swt_dist_connect(&s->dist, s->world);
 }
 
+swt_status swt_session_open_device(swt_session *s) {
+    int threads = 1;
+    s->backend = &swt_cpu_backend;
+    SWT_TRY(count_threads(s, &threads));
+    return swt_comm_agree(s->world, s->backend->open(&s->device, 0, threads));
+}
+
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
     int threads = 1;
     s->backend = &swt_cpu_backend;

@@ -38,6 +38,9 @@ bool swt_needs_moments(const swt_options *o);
  * if given). options.data_path becomes the text's full path. Local, the same on every rank. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
 
+/* Collective. Choose the backend and open this rank's device of it: for what needs no model. */
+SWT_MUST_CHECK swt_status swt_session_open_device(swt_session *s);
+
 /* Collective. Lay out the ranks, plan, open the device, allocate. The text, if needed, is read
  * before. */
 SWT_MUST_CHECK swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training);
