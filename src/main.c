@@ -1,4 +1,5 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
+#include "selftest/selftest.h"
 #include "train/session.h"
 
 #include <stdio.h>
@@ -39,9 +40,12 @@ static bool must_abort(const swt_comm *world, swt_status status) {
 
 static swt_status run(swt_comm *world, swt_options *o) {
     static swt_status (*const commands[])(swt_session *) = {
-        [SWT_COMMAND_TRAIN] = swt_command_train,       [SWT_COMMAND_EVAL] = swt_command_eval,
-        [SWT_COMMAND_GENERATE] = swt_command_generate, [SWT_COMMAND_PLAN] = swt_command_plan,
+        [SWT_COMMAND_TRAIN] = swt_command_train,
+        [SWT_COMMAND_EVAL] = swt_command_eval,
+        [SWT_COMMAND_GENERATE] = swt_command_generate,
+        [SWT_COMMAND_PLAN] = swt_command_plan,
         [SWT_COMMAND_PROBE] = swt_command_probe,
+        [SWT_COMMAND_SELFTEST] = swt_command_selftest,
     };
     if (o->command >= SWT_COMMAND_HELP)
         return print_text(o, world->rank);

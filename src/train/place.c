@@ -2,7 +2,11 @@
  * its GPUs in order. All ranks do the same: one without a GPU would hold up the others. */
 #include "train/session.h"
 
+#include "base/checked.h"
+#include "base/cores.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Local: open the GPU of this rank's number on the node. Errors: USAGE where it has none. */
@@ -52,12 +56,41 @@ static swt_status try_gpus(swt_session *s, int threads) {
     return SWT_OK;
 }
 
-swt_status swt_session_open_device(swt_session *s, int threads) {
+/* run.threads, or the cores this rank may use divided by the ranks that share them. */
+static swt_status count_threads(swt_session *s, int *threads) {
+    swt_cores own;
+    const int allowed = swt_cores_allowed(&own), size = s->world->size;
+    int local_rank = 0, local_size = 1, same = 0;
+    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
+    swt_cores *all = calloc((size_t)size, sizeof *all);
+    if (all == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
+    swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
+    for (int r = 0; r < size; r++)
+        same += memcmp(&all[r], &own, sizeof own) == 0;
+    free(all);
+    const int64_t sharing = swt_ceil_div((int64_t)same * local_size, size);
+    const int64_t fair = swt_max(allowed / swt_max(sharing, 1), 1);
+    *threads = (int)(s->options->run_threads != 0 ? s->options->run_threads : fair);
+    return status;
+}
+
+swt_status swt_session_open_device(swt_session *s) {
     const int choice = s->options->run_device;
+    int threads = 1;
     s->backend = &swt_cpu_backend;
+    s->devices = s->world;
+    SWT_TRY(count_threads(s, &threads));
     if (choice == SWT_DEVICE_CUDA || (choice == SWT_DEVICE_AUTO && swt_cuda_backend.ops != NULL))
         SWT_TRY(try_gpus(s, threads));
-    if (s->backend == &swt_cuda_backend)
+    swt_status status = SWT_OK;
+    if (s->backend == &swt_cpu_backend)
+        status = swt_cpu_backend.open(&s->device, 0, threads);
+    if (status == SWT_OK)
+        status = swt_stream_create(&s->device, &s->stream);
+    SWT_TRY(swt_comm_agree(s->world, status));
+    if (s->backend == &swt_cpu_backend)
         return SWT_OK;
-    return swt_comm_agree(s->world, swt_cpu_backend.open(&s->device, 0, threads));
+    s->devices = &s->gpu_world;
+    return swt_comm_open_nccl(&s->gpu_world, s->world, &s->device);
 }

@@ -2,7 +2,6 @@
 #include "train/files.h"
 
 #include "base/checked.h"
-#include "base/cores.h"
 
 #include <limits.h>
 #include <math.h>
@@ -86,25 +85,6 @@ done:
     return status;
 }
 
-/* run.threads, or the cores this rank may use divided by the ranks that share them. */
-static swt_status count_threads(swt_session *s, int *threads) {
-    swt_cores own;
-    const int allowed = swt_cores_allowed(&own), size = s->world->size;
-    int local_rank = 0, local_size = 1, same = 0;
-    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
-    swt_cores *all = calloc((size_t)size, sizeof *all);
-    if (all == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
-    swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
-    for (int r = 0; r < size; r++)
-        same += memcmp(&all[r], &own, sizeof own) == 0;
-    free(all);
-    const int64_t sharing = swt_ceil_div((int64_t)same * local_size, size);
-    const int64_t fair = swt_max(allowed / swt_max(sharing, 1), 1);
-    *threads = (int)(s->options->run_threads != 0 ? s->options->run_threads : fair);
-    return status;
-}
-
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
     swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
@@ -113,22 +93,15 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
         status =
             swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));
     SWT_TRY(swt_comm_agree(s->world, status));
-    if (s->backend != &swt_cuda_backend)
-        return swt_dist_connect(&s->dist, s->world, s->world);
-    SWT_TRY(swt_comm_open_nccl(&s->gpu_world, s->world, &s->device));
-    return swt_dist_connect(&s->dist, s->world, &s->gpu_world);
+    return swt_dist_connect(&s->dist, s->world, s->devices);
 }
 
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
-    int threads = 1;
-    SWT_TRY(count_threads(s, &threads));
-    SWT_TRY(swt_session_open_device(s, threads));
+    SWT_TRY(swt_session_open_device(s));
     SWT_TRY(plan_and_connect(s, d, training));
-    swt_status status = swt_stream_create(&s->device, &s->stream);
     s->model.ctx.stream = s->stream;
-    if (status == SWT_OK)
-        status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
-    SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_comm_agree(
+        s->world, swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed)));
     s->update = swt_update_from_options(s->options);
     return SWT_OK;
 }

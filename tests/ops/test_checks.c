@@ -1,7 +1,7 @@
 /* What every operation refuses, with SHAPE and before it touches anything: a missing pointer, a
  * dimension that is negative or too large, an output that is one of its inputs where that is not
  * allowed. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <stdio.h>

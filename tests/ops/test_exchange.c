@@ -1,6 +1,6 @@
 /* Dispatch and combine: tokens to their experts' slots and back, forward and backward. Whole layers
  * and fixtures: test_exchange_layer.c. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

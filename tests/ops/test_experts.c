@@ -1,5 +1,5 @@
 /* The experts' feed-forward against the oracle's linear layers, block by block. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>
