@@ -1,7 +1,7 @@
 /* The switch layer with BF16 activations against the oracle on the same rounded inputs: what is
  * rounded to BF16 once is right to half a unit of it, what stays F32 (the router, dot, gradients of
  * parameters) to the bounds of test_router.c and test_experts.c. Backends without BF16 skip. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>
