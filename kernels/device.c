@@ -1,5 +1,7 @@
 #include "kernels/swt_device.h"
 
+#include <string.h>
+
 void swt_device_close(swt_device *d) {
     if (d == NULL || d->table == NULL)
         return;
@@ -13,6 +15,11 @@ static swt_status check_open(const swt_device *d) {
     return SWT_OK;
 }
 
+swt_status swt_device_room(swt_device *d, size_t *free_bytes, size_t *total_bytes) {
+    SWT_TRY(check_open(d));
+    return d->table->room(d, free_bytes, total_bytes);
+}
+
 swt_status swt_device_alloc(swt_device *d, void **out, size_t bytes) {
     SWT_TRY(check_open(d));
     return d->table->alloc(d, out, bytes);
@@ -21,6 +28,16 @@ swt_status swt_device_alloc(swt_device *d, void **out, size_t bytes) {
 void swt_device_release(swt_device *d, void *memory) {
     if (memory != NULL)
         d->table->release(d, memory);
+}
+
+swt_status swt_device_host_alloc(swt_device *d, void **out, size_t bytes) {
+    SWT_TRY(check_open(d));
+    return d->table->host_alloc(d, out, bytes);
+}
+
+void swt_device_host_release(swt_device *d, void *memory) {
+    if (memory != NULL)
+        d->table->host_release(d, memory);
 }
 
 swt_status swt_device_copy(swt_device *d, swt_stream *s, swt_copy_kind kind, void *to,
@@ -98,4 +115,32 @@ swt_memory swt_device_memory(swt_device *d) {
                         .release = memory_release,
                         .fill = memory_fill,
                         .read = memory_read};
+}
+
+static swt_status host_alloc(void *context, void **out, size_t bytes) {
+    return swt_device_host_alloc(context, out, bytes);
+}
+
+static void host_release(void *context, void *memory) {
+    swt_device_host_release(context, memory);
+}
+
+static swt_status host_fill(void *context, void *memory, int byte, size_t bytes) {
+    (void)context;
+    memset(memory, byte, bytes);
+    return SWT_OK;
+}
+
+static swt_status host_read(void *context, void *host, const void *memory, size_t bytes) {
+    (void)context;
+    memcpy(host, memory, bytes);
+    return SWT_OK;
+}
+
+swt_memory swt_device_host_memory(swt_device *d) {
+    return (swt_memory){.context = d,
+                        .alloc = host_alloc,
+                        .release = host_release,
+                        .fill = host_fill,
+                        .read = host_read};
 }

@@ -1,5 +1,7 @@
 /* Checks and dispatch of the switch layer's operations. */
 #include "kernels/check.h"
+#include "kernels/cpu/router.h"
+#include "kernels/cuda/router.h"
 
 enum { IN = SWT_ARG_IN, OUT = SWT_ARG_OUT, MAYBE = SWT_ARG_OPTIONAL, IN_PLACE = SWT_ARG_IN_PLACE };
 
@@ -37,6 +39,11 @@ static swt_status check_first_slot(int64_t first_slot, const char *op) {
         return SWT_FAIL(SHAPE, "%s: first_slot is %lld; it must be >= 0", op,
                         (long long)first_slot);
     return SWT_OK;
+}
+
+/* What either backend needs: the same in every build, so that tests of one hold for all. */
+int64_t swt_router_scratch_bytes(const swt_moe_dims *dims) {
+    return swt_max(swt_cpu_router_scratch_bytes(dims), swt_cuda_router_scratch_bytes(dims));
 }
 
 swt_status swt_router_forward(const swt_ctx *c, float *probs, float *lse, int32_t *expert,
@@ -207,9 +214,10 @@ swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
     const swt_expert_sums at =
         sums != NULL ? *sums : (swt_expert_sums){.first = true, .last = true};
-    /* One call that is the first and the last needs no sums in memory. */
-    const bool held =
-        at.wi != NULL || at.wo != NULL || at.bi != NULL || at.bo != NULL || !at.first || !at.last;
+    /* One call that is the first and the last needs no sums in memory on some backends. */
+    const bool in_memory = sums != NULL && c != NULL && c->ops != NULL && c->ops->expert_sums;
+    const bool held = in_memory || at.wi != NULL || at.wo != NULL || at.bi != NULL ||
+                      at.bo != NULL || !at.first || !at.last;
     if (held && ((at.bi == NULL) != (dbi == NULL) || (at.bo == NULL) != (dbo == NULL)))
         return SWT_FAIL(SHAPE, "experts_backward_weight: the biases' sums or their gradients are "
                                "NULL; both or neither must be given");

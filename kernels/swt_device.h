@@ -1,18 +1,23 @@
 /* The device interface: memory, copies, streams and events of one processor (CPU or GPU).
  *
  * Work is queued on a stream and runs in the stream's order; on the CPU it runs at once, and
- * streams and events are empty. "Backend memory" is what swt_device_alloc gives: only operations,
- * copies and communicators of the same backend may touch it. Local: no call here is collective. */
+ * streams and events are empty. The stream NULL is the host itself: what is called on it comes
+ * after all work queued before on any stream and is done when the call returns (operations are
+ * queued on it, so a swt_stream_sync must follow). On the CPU it is the only stream.
+ *
+ * "Backend memory" is what swt_device_alloc gives: only operations, copies and communicators of the
+ * same backend may touch it. Local: no call here is collective. */
 #ifndef SWT_DEVICE_H
 #define SWT_DEVICE_H
 
 #include "base/arena.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct swt_device swt_device;
-typedef struct swt_stream swt_stream; /* opaque; NULL is the CPU's only stream */
+typedef struct swt_stream swt_stream; /* opaque; NULL: see below */
 typedef struct swt_event swt_event;   /* opaque */
 
 typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_copy_kind;
@@ -20,8 +25,12 @@ typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_cop
 /* One backend. Every slot is mandatory. */
 typedef struct swt_device_table {
     const char *name; /* "cpu", "cuda" */
+    bool queues;      /* work goes on after the call that queued it: waiting for it has a price */
+    swt_status (*room)(swt_device *d, size_t *free_bytes, size_t *total_bytes);
     swt_status (*alloc)(swt_device *d, void **out, size_t bytes);
     void (*release)(swt_device *d, void *memory);
+    swt_status (*host_alloc)(swt_device *d, void **out, size_t bytes);
+    void (*host_release)(swt_device *d, void *memory);
     swt_status (*copy)(swt_device *d, swt_stream *s, swt_copy_kind kind, void *to, const void *from,
                        size_t bytes);
     swt_status (*set)(swt_device *d, swt_stream *s, void *memory, int byte, size_t bytes);
@@ -46,9 +55,17 @@ struct swt_device {
 
 void swt_device_close(swt_device *d);
 
+/* The processor's memory: what is free now, of how much. On the CPU all processes share it. */
+SWT_MUST_CHECK swt_status swt_device_room(swt_device *d, size_t *free_bytes, size_t *total_bytes);
+
 /* Backend memory, aligned to 64 bytes, contents undefined. Errors: MEMORY. */
 SWT_MUST_CHECK swt_status swt_device_alloc(swt_device *d, void **out, size_t bytes);
 void swt_device_release(swt_device *d, void *memory);
+
+/* Host memory, aligned to 64 bytes, whose copies to and from the device need no host meanwhile
+ * (page-locked where that matters). Errors: MEMORY. */
+SWT_MUST_CHECK swt_status swt_device_host_alloc(swt_device *d, void **out, size_t bytes);
+void swt_device_host_release(swt_device *d, void *memory);
 
 /* Copy bytes in stream order. Host memory of an unfinished copy must not be touched before a
  * swt_stream_sync. */
@@ -72,8 +89,9 @@ SWT_MUST_CHECK swt_status swt_event_record(swt_device *d, swt_event *e, swt_stre
 /* Work queued on s after this call waits for what the event recorded. */
 SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e);
 
-/* An arena's view of the device's memory (swt_memory's four calls, on the device's default stream).
- */
+/* An arena's view of the device's memory (swt_memory's four calls, on the stream NULL), and of host
+ * memory from swt_device_host_alloc. */
 swt_memory swt_device_memory(swt_device *d);
+swt_memory swt_device_host_memory(swt_device *d);
 
 #endif

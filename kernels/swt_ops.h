@@ -229,9 +229,10 @@ int64_t swt_router_scratch_bytes(const swt_moe_dims *dims);
 /* Write each kept token to its expert's slot: send[expert[n], slot[n] - first_slot] = h[n] for
  * first_slot <= slot[n] < first_slot + K; and in the same units
  * send_counts[e] = min(max(kept[e] - first_slot, 0), K), the occupied slots.
- * Other slots keep what they hold (nobody reads them). first_slot is 0 but in a dropless
- * evaluation, which exchanges in rounds of K slots. Shapes: send (E, K, C), send_counts (E) I32, h
- * (N, C), expert, slot (N, k), kept (E).          */
+ * Other slots keep what they hold (nobody reads them); a backend whose experts take all K slots
+ * (ops->all_slots) writes zeros into them. first_slot is 0 but in a dropless evaluation, which
+ * exchanges in rounds of K slots. Shapes: send (E, K, C), send_counts (E) I32, h (N, C), expert,
+ * slot (N, k), kept (E).          */
 SWT_MUST_CHECK swt_status swt_dispatch_forward(const swt_ctx *c, void *send, int32_t *send_counts,
                                                const void *h, const int32_t *expert,
                                                const int32_t *slot, const int32_t *kept,
@@ -249,7 +250,10 @@ SWT_MUST_CHECK swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, floa
 /* The experts' feed-forward, for each (local expert j, source rank p) over its counts[j, p]
  * occupied slots: hidden = ReLU(x wi[j]^T + bi[j]);  y = hidden wo[j]^T + bo[j]. Shapes: y, x (El,
  * P, K, C), hidden (El, P, K, F) saved for backward, wi (El, F, C), bi (El, F) or NULL, wo (El, C,
- * F), bo (El, C) or NULL, counts (El, P) I32. Unoccupied slots are neither read nor written. */
+ * F), bo (El, C) or NULL, counts (El, P) I32. Unoccupied slots are neither read nor written. With
+ * ops->all_slots, here and in the two operations that follow, those of x and dy hold zeros, those
+ * of what the experts made hold what they made, and all are read and written: what an output holds
+ * there means nothing. */
 SWT_MUST_CHECK swt_status swt_experts_forward(const swt_ctx *c, void *y, void *hidden,
                                               const void *x, const void *wi, const void *bi,
                                               const void *wo, const void *bo, const int32_t *counts,
@@ -305,7 +309,8 @@ SWT_MUST_CHECK swt_status swt_combine_forward(const swt_ctx *c, void *y, const v
                                               const int32_t *slot, const swt_moe_dims *dims,
                                               int64_t first_slot);
 
-/* drecv[expert[n], slot[n]] = s[n] dy[n] for kept tokens (other slots keep what they hold);
+/* drecv[expert[n], slot[n]] = s[n] dy[n] for kept tokens (other slots keep what they hold, or with
+ * ops->all_slots become zeros);
  * dgate[n] = dy[n] . o[n] (scale) or dy[n] . o[n] / gate[n] (unit), 0 where o[n] is 0 by
  * definition. Written here for tokens that are not kept; for a kept one o[n] is the expert's output
  * and no longer there: with what the expert gets, (s dy) . o = gate dgate in both cases, so the
@@ -391,6 +396,7 @@ struct swt_ops {
     const char *name;
     bool bf16;               /* activations may be BF16 */
     bool expert_sums;        /* experts_backward_weight needs its sums in memory in any case */
+    bool all_slots;          /* the experts read and write unoccupied slots, too: zeros at first */
     int64_t workspace_bytes; /* of swt_ctx.workspace */
     __typeof__(&swt_linear_forward) linear_forward;
     __typeof__(&swt_linear_backward_input) linear_backward_input;

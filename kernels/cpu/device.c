@@ -3,10 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Large blocks ask for pages of 2 MiB: a head's rows are 3 C floats apart, so that with small pages
  * nearly each needs another entry of the address tables. 137 ms a step became 125. */
 enum { ALIGN_BYTES = 64, HUGE_PAGE_BYTES = 2 << 20 };
+
+static swt_status cpu_room(swt_device *d, size_t *free_bytes, size_t *total_bytes) {
+    (void)d;
+    const long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES),
+               unused = sysconf(_SC_AVPHYS_PAGES);
+    if (page <= 0 || all <= 0 || unused < 0)
+        return SWT_FAIL(INTERNAL, "cpu: the system does not say how much memory it has");
+    *free_bytes = (size_t)page * (size_t)unused;
+    *total_bytes = (size_t)page * (size_t)all;
+    return SWT_OK;
+}
 
 static swt_status cpu_alloc(swt_device *d, void **out, size_t bytes) {
     (void)d;
@@ -83,8 +95,11 @@ static void cpu_close(swt_device *d) {
 
 static const swt_device_table cpu_table = {
     .name = "cpu",
+    .room = cpu_room,
     .alloc = cpu_alloc,
     .release = cpu_release,
+    .host_alloc = cpu_alloc,
+    .host_release = cpu_release,
     .copy = cpu_copy,
     .set = cpu_set,
     .stream_create = cpu_stream_create,

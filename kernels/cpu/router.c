@@ -209,7 +209,7 @@ static int64_t pull_bytes(const swt_moe_dims *d) {
     return swt_cpu_scratch_align(d->G * (d->E + 1) * (int64_t)sizeof(float));
 }
 
-int64_t swt_router_scratch_bytes(const swt_moe_dims *dims) {
+int64_t swt_cpu_router_scratch_bytes(const swt_moe_dims *dims) {
     const int64_t jittered = jitters(dims) ? dims->N * dims->C * (int64_t)sizeof(float) : 0;
     return swt_max(dz_bytes(dims) + pull_bytes(dims) + jittered,
                    swt_cpu_assign_scratch_bytes(dims));

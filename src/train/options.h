@@ -20,6 +20,7 @@ typedef enum swt_command {
     SWT_COMMAND_GENERATE,
     SWT_COMMAND_PLAN,
     SWT_COMMAND_PROBE,
+    SWT_COMMAND_SELFTEST,
     SWT_COMMAND_HELP,
     SWT_COMMAND_HELP_CONFIG, /* also --help-config=markdown, which docs/options.md is made of */
     SWT_COMMAND_VERSION

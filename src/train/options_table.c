@@ -182,7 +182,7 @@ const swt_option swt_option_table[] = {
         BOTH("1.0"), .help = "Adafactor: largest RMS of one update."),
     KEY("optim.z_loss", TRAINING, REAL(optim_z_loss, 0, 1e6, NULL), BOTH("0"), .built = "0",
         .help = "Weight of the output z-loss, the mean over targets of logsumexp(logits)^2."),
-    KEY("train.seed", ALL, .flag = "--seed", INT(train_seed, 0, INT64_MAX, NULL), BOTH("1"),
+    KEY("train.seed", EVERY, .flag = "--seed", INT(train_seed, 0, INT64_MAX, NULL), BOTH("1"),
         .help = "Seed of everything random. The same seed gives the same run, bit for bit, on any "
                 "number of ranks and threads."),
     KEY("train.steps", TRAINING, .flag = "--steps", INT(train_steps, 0, 99999999, "steps"),
@@ -219,12 +219,12 @@ const swt_option swt_option_table[] = {
         .required = SWT_TAKES_PROBE,
         .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
                 "directory that already holds a run is refused."),
-    KEY("run.device", ALL, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
-        BOTH("auto"), .built = "auto cpu",
-        .refusal = "this build has no CUDA backend; use --device cpu or auto",
-        .help = "Where the arithmetic runs; auto takes a GPU if it can. That is, if the program "
-                "was built with a GPU backend and the machine has a GPU; else the CPU."),
-    KEY("run.threads", ALL, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
+    KEY("run.device", EVERY, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
+        BOTH("auto"),
+        .help = "Where the arithmetic runs; auto takes GPUs if it can. That is, if the program "
+                "was built with a GPU backend and every rank can have a GPU of its own; else all "
+                "ranks take the CPU."),
+    KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
         .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, divided "
                 "by the ranks on this node, at least 1."),
     KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"), .built = "fp32",
@@ -296,5 +296,7 @@ const swt_command_row swt_command_table[] = {
      "memory, messages and FLOPs per rank; allocates nothing"},
     {"probe", SWT_COMMAND_PROBE, "--weights FILE --batch FILE --out FILE",
      "one step on given numbers; writes every tensor"},
+    {"selftest", SWT_COMMAND_SELFTEST, "[--device auto|cpu|cuda] [--seed N]",
+     "every operation and all ranks against independent answers"},
 };
 const int swt_command_count = (int)(sizeof swt_command_table / sizeof swt_command_table[0]);

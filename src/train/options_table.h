@@ -22,9 +22,11 @@ enum {
     SWT_TAKES_GENERATE = 1 << SWT_COMMAND_GENERATE,
     SWT_TAKES_PLAN = 1 << SWT_COMMAND_PLAN,
     SWT_TAKES_PROBE = 1 << SWT_COMMAND_PROBE,
+    SWT_TAKES_SELFTEST = 1 << SWT_COMMAND_SELFTEST,
     SWT_TAKES_TRAINING = SWT_TAKES_TRAIN | SWT_TAKES_PLAN | SWT_TAKES_PROBE,
     SWT_TAKES_RESTORE = SWT_TAKES_EVAL | SWT_TAKES_GENERATE, /* take a checkpoint */
-    SWT_TAKES_ALL = SWT_TAKES_TRAINING | SWT_TAKES_RESTORE
+    SWT_TAKES_ALL = SWT_TAKES_TRAINING | SWT_TAKES_RESTORE, /* have a model */
+    SWT_TAKES_EVERY = SWT_TAKES_ALL | SWT_TAKES_SELFTEST
 };
 
 typedef struct swt_option {
@@ -41,7 +43,6 @@ typedef struct swt_option {
     const char *unit;           /* of a number, after its range */
     const char *value;          /* text: what the help calls its value, "FILE" */
     const char *built;          /* the values that are built today, "adam sgd"; NULL: all */
-    const char *refusal;        /* the message for the others; NULL: "... is not built yet; ..." */
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
     const char *help;           /* the first sentence alone is the line in --help */

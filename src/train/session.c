@@ -2,7 +2,6 @@
 #include "train/files.h"
 
 #include "base/checked.h"
-#include "base/cores.h"
 
 #include <limits.h>
 #include <math.h>
@@ -86,25 +85,6 @@ done:
     return status;
 }
 
-/* run.threads, or the cores this rank may use divided by the ranks that share them. */
-static swt_status count_threads(swt_session *s, int *threads) {
-    swt_cores own;
-    const int allowed = swt_cores_allowed(&own), size = s->world->size;
-    int local_rank = 0, local_size = 1, same = 0;
-    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
-    swt_cores *all = calloc((size_t)size, sizeof *all);
-    if (all == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
-    swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
-    for (int r = 0; r < size; r++)
-        same += memcmp(&all[r], &own, sizeof own) == 0;
-    free(all);
-    const int64_t sharing = swt_ceil_div((int64_t)same * local_size, size);
-    const int64_t fair = swt_max(allowed / swt_max(sharing, 1), 1);
-    *threads = (int)(s->options->run_threads != 0 ? s->options->run_threads : fair);
-    return status;
-}
-
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
     swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
@@ -113,18 +93,15 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
         status =
             swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));
     SWT_TRY(swt_comm_agree(s->world, status));
-    return swt_dist_connect(&s->dist, s->world);
+    return swt_dist_connect(&s->dist, s->world, s->devices);
 }
 
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
-    int threads = 1;
-    s->backend = &swt_cpu_backend;
-    SWT_TRY(count_threads(s, &threads));
+    SWT_TRY(swt_session_open_device(s));
     SWT_TRY(plan_and_connect(s, d, training));
-    swt_status status = s->backend->open(&s->device, 0, threads);
-    if (status == SWT_OK)
-        status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
-    SWT_TRY(swt_comm_agree(s->world, status));
+    s->model.ctx.stream = s->stream;
+    SWT_TRY(swt_comm_agree(
+        s->world, swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed)));
     s->update = swt_update_from_options(s->options);
     return SWT_OK;
 }
@@ -132,6 +109,7 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
 swt_status swt_session_load_batch(swt_session *s, int64_t step) {
     swt_model *m = &s->model;
     const int64_t B = m->dims.B, T = m->dims.T;
+    SWT_TRY(swt_step_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
         for (int64_t b = 0; b < B && number >= 0; b++) {
@@ -144,8 +122,12 @@ swt_status swt_session_load_batch(swt_session *s, int64_t step) {
 }
 
 void swt_session_close(swt_session *s) {
-    swt_model_fini(&s->model);
+    /* First what other ranks may wait for; memory only when no exchange can use it any more. */
     swt_dist_fini(&s->dist);
+    swt_comm_close(&s->gpu_world);
+    swt_model_fini(&s->model);
+    if (s->stream != NULL)
+        swt_stream_destroy(&s->device, s->stream);
     if (s->device.table != NULL)
         swt_device_close(&s->device);
     swt_data_fini(&s->data);

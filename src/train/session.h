@@ -14,7 +14,7 @@
 
 typedef struct swt_session {
     swt_options *options;
-    swt_comm *world;
+    swt_comm *world;                   /* host memory */
     FILE *out;                         /* where rank 0's answers go */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
     char data_path[SWT_PATH_BYTES];    /* the text that was read */
@@ -22,6 +22,10 @@ typedef struct swt_session {
     swt_data data;
     const swt_backend *backend;
     swt_device device;
+    char no_gpu[256];   /* why all ranks work on the CPU though a GPU was asked for, or "" */
+    swt_comm gpu_world; /* world on the memory of GPUs, where the ranks work on GPUs */
+    swt_comm *devices;  /* for backend memory: gpu_world, or on the CPU world */
+    swt_stream *stream;
     swt_dist dist;
     swt_model model;
     swt_update update;
@@ -37,6 +41,11 @@ bool swt_needs_moments(const swt_options *o);
 /* Find, read and encode the text with the tokenizer of options (or the one of a checkpoint folder,
  * if given). options.data_path becomes the text's full path. Local, the same on every rank. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
+
+/* Collective. Choose the backend, open this rank's processor with a stream, and the communicator
+ * for its memory, as run.device and run.threads say. Errors: USAGE where GPUs are asked for and a
+ * rank has none of its own. */
+SWT_MUST_CHECK swt_status swt_session_open_device(swt_session *s);
 
 /* Collective. Lay out the ranks, plan, open the device, allocate. The text, if needed, is read
  * before. */

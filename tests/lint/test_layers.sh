@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < train < main and bench, and foreign headers stay
+# Includes go down only: base < kernels < comm < model < train < selftest < main, train < bench, and foreign headers stay
 # in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
@@ -16,6 +16,7 @@ check() {
         if (file ~ /^comm\//) return "comm"
         if (file ~ /^src\/model\//) return "model"
         if (file ~ /^src\/train\//) return "train"
+        if (file ~ /^src\/selftest\//) return "selftest"
         if (file ~ /^bench\//) return "bench"
         return "main"
     }
@@ -28,13 +29,14 @@ check() {
         may["comm"] = base "|kernels/swt_device[.]h|comm/"
         may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"
         may["train"] = may["model"] "|train/"
-        may["main"] = may["train"]
+        may["selftest"] = may["train"] "|selftest/"
+        may["main"] = may["selftest"]
         may["bench"] = may["train"] "|bench/"
         # foreign header -> files that may include it
         only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
         only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
         only["omp[.]h"] = "^kernels/cpu/"
-        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl[.]c$"
+        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock)?[.][ch]$"
         only["immintrin[.]h"] = "^kernels/cpu/"
         only["(yaml|cjson/cJSON|xxhash)[.]h"] = "^src/train/"
         only["cmocka[.]h"] = "^$"
@@ -66,9 +68,12 @@ caught kernels/ops.c '#include <immintrin.h>'
 caught src/main.c '#include <cuda_runtime.h>'
 caught src/main.c '#include "comm/comm_mpi.h"'
 caught src/train/loop.c '#include "bench/rows.h"'
+caught src/train/loop.c '#include "selftest/oracle.h"'
+caught src/selftest/trial.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include <mpi.h>'
 accepted bench/bench_step.c $'#include "bench/rows.h"\n#include "train/session.h"'
+accepted src/main.c '#include "selftest/selftest.h"'
 accepted comm/comm_mpi.c $'#include "comm/swt_comm.h"\n#include "kernels/swt_device.h"\n#include <mpi.h>'
 accepted kernels/ops.c $'#include "kernels/cpu/cpu.h"\n#include "base/status.h"'
 accepted src/base/a.c '/* #include "train/data.h" */'

@@ -14,7 +14,7 @@ check() {
     # a template of mkdtemp may name the usual folder
     grep -P '\t.*(?<![\w.})*?$@+-])/(wor[k]|roo[t]|tm[p]|hom[e])(?![\w-])' <<<"$all" |
         grep -v 'XXXXX[X]' | sed 's/\t.*/: path of one machine/'
-    grep -P '\t.*\b(?!127\.0\.0\.1|0\.0\.0\.0)\d{1,3}(\.\d{1,3}){3}\b' <<<"$all" | sed 's/\t.*/: address of one machine/'
+    grep -P '\t.*\b(?<!-)(?!127\.0\.0\.1|0\.0\.0\.0)\d{1,3}(\.\d{1,3}){3}\b' <<<"$all" | sed 's/\t.*/: address of one machine/'
     grep -P "\\t.*https?[:]//(?!($homes)\\b)" <<<"$all" | sed 's/\t.*/: web address of an unknown home/'
 }
 

@@ -1,5 +1,5 @@
 /* Cross-entropy and its gradient against the oracle, and the oracle against finite differences. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Embedding rows and their gradient. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* The switch layer put together from its operations: the fixture on which implementations of the
  * field were compared, what a dropped token gives and gets, and the order of tokens through the
  * exchange. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "ops/router_bed.h"
 #include "support/judge.h"
 

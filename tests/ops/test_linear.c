@@ -1,5 +1,5 @@
 /* Linear layers against the oracle, over shapes, epilogues and aliases. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The router: probabilities, choice, losses and gradients against the oracle, and the oracle
  * against finite differences. Capacity and dropping: test_router_assign.c. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "ops/router_bed.h"
 #include "support/judge.h"
 

@@ -1,5 +1,5 @@
 /* Who gets a slot: 10,000 random cases against a brute force, and the properties of dropping. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "ops/router_bed.h"
 #include "support/judge.h"
 

@@ -1,30 +1,70 @@
 #include "support/bed.h"
-#include "kernels/swt_backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#endif
 
 /* A gap holds bytes 0xFE: whatever reads it as a number gets -1.7e38, and as an index a wild one.
  */
-enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF, SEED = 42 };
+enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF, SEED = 42, BEHIND_BYTES = 4096 };
 #define MEMORY_BYTES ((size_t)96 << 20)
+
+static const swt_backend *backend_under_test(void) {
+    const char *name = getenv("SWT_TEST_DEVICE");
+    if (name == NULL || strcmp(name, "cpu") == 0)
+        return &swt_cpu_backend;
+    if (strcmp(name, "cuda") != 0)
+        fail_msg("SWT_TEST_DEVICE: '%s' is no backend; use cpu or cuda", name);
+    return &swt_cuda_backend;
+}
+
+bool swt_bed_on_gpu(const swt_bed *bed) {
+    return bed->backend == &swt_cuda_backend;
+}
+
+/* Fails the test unless ok. "no usable GPU" is what CTest knows a skipped test by. */
+static void expect(swt_status status, const char *what) {
+    if (status != SWT_OK)
+        fail_msg("%s: %s", what, swt_last_error()->message);
+}
 
 void swt_bed_open(swt_bed *bed, int threads) {
     memset(bed, 0, sizeof *bed);
+    bed->backend = backend_under_test();
+    int count = 0;
+    expect(bed->backend->count(&count), "no usable GPU");
+    expect(bed->backend->open(&bed->device, 0, threads), "open");
     void *memory = NULL;
-    if (swt_cpu_backend.open(&bed->device, 0, threads) != SWT_OK ||
-        swt_device_alloc(&bed->device, &memory, MEMORY_BYTES) != SWT_OK)
-        fail_msg("%s", swt_last_error()->message);
+    if (swt_bed_on_gpu(bed))
+        memory = swt_bed_managed_alloc(MEMORY_BYTES);
+    else
+        expect(swt_device_alloc(&bed->device, &memory, MEMORY_BYTES), "alloc");
+    assert_non_null(memory);
     bed->memory = memory;
     bed->frozen = malloc(MEMORY_BYTES);
     assert_non_null(bed->frozen);
-    bed->ctx = (swt_ctx){.ops = swt_cpu_backend.ops, .device = &bed->device, .dtype = SWT_F32};
+    bed->ctx = (swt_ctx){.ops = bed->backend->ops, .device = &bed->device, .dtype = SWT_F32};
+    expect(swt_stream_create(&bed->device, &bed->ctx.stream), "stream");
+    if (bed->ctx.ops->workspace_bytes > 0)
+        expect(swt_device_alloc(&bed->device, &bed->ctx.workspace,
+                                (size_t)bed->ctx.ops->workspace_bytes),
+               "workspace");
     swt_bed_begin(bed, "no case");
 }
 
 void swt_bed_close(swt_bed *bed) {
-    swt_device_release(&bed->device, bed->memory);
+    swt_device_release(&bed->device, bed->ctx.workspace);
+    swt_stream_destroy(&bed->device, bed->ctx.stream);
+    if (swt_bed_on_gpu(bed))
+        swt_bed_managed_release(bed->memory);
+    else
+        swt_device_release(&bed->device, bed->memory);
     swt_device_close(&bed->device);
     free(bed->frozen);
 }
@@ -138,8 +178,28 @@ void swt_bed_release_state(swt_bed *bed) {
     bed->tensors[0].kind = SWT_BED_OUT;
 }
 
+/* Some memory behind the last tensor belongs to the gap there. */
+static size_t guarded_bytes(const swt_bed *bed) {
+    const size_t end = bed->used_bytes + BEHIND_BYTES;
+    return end < MEMORY_BYTES ? end : MEMORY_BYTES;
+}
+
 void swt_bed_freeze(swt_bed *bed) {
     memcpy(bed->frozen, bed->memory, bed->used_bytes);
+    size_t at = 0;
+    for (int i = 0; i < bed->n_tensors; i++) {
+        const swt_bed_tensor *t = &bed->tensors[i];
+        ASAN_POISON_MEMORY_REGION(bed->memory + at, t->at - at);
+        at = t->at + t->bytes;
+    }
+    ASAN_POISON_MEMORY_REGION(bed->memory + at, guarded_bytes(bed) - at);
+}
+
+/* The call's work is done, and the gaps are memory again. */
+static void finish(swt_bed *bed, const char *call) {
+    const swt_status status = swt_stream_sync(&bed->device, bed->ctx.stream);
+    ASAN_UNPOISON_MEMORY_REGION(bed->memory, guarded_bytes(bed));
+    expect(status, call);
 }
 
 static void expect_unchanged(const swt_bed *bed, size_t from, size_t to, const char *what,
@@ -154,9 +214,11 @@ static void expect_unchanged(const swt_bed *bed, size_t from, size_t to, const c
 }
 
 void swt_bed_settle(swt_bed *bed, swt_status status, swt_status expected, const char *call) {
+    const swt_error error = *swt_last_error(); /* of the call; waiting may have another */
+    finish(bed, call);
     if (status != expected)
         fail_msg("%s: %s gave %s instead of %s (%s)", bed->label, call, swt_status_name(status),
-                 swt_status_name(expected), status == SWT_OK ? "-" : swt_last_error()->message);
+                 swt_status_name(expected), status == SWT_OK ? "-" : error.message);
     size_t at = 0;
     for (int i = 0; i < bed->n_tensors; i++) {
         const swt_bed_tensor *t = &bed->tensors[i];
@@ -175,8 +237,8 @@ static void expect_same_tensors(const swt_bed *a, const swt_bed *b) {
         assert_int_equal(t->bytes, b->tensors[i].bytes);
         if (t->kind != SWT_BED_SCRATCH &&
             memcmp(a->memory + t->at, b->memory + t->at, t->bytes) != 0)
-            fail_msg("%s: tensor %d has other bits with %d threads than with %d", a->label, i,
-                     b->device.threads, a->device.threads);
+            fail_msg("%s: tensor %d has other bits with %d threads than with %d (%s)", a->label, i,
+                     b->device.threads, a->device.threads, a->backend->name);
     }
 }
 

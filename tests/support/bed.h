@@ -7,13 +7,13 @@
  *     float *y = swt_bed_out(bed, N * C, SWT_F32);    outputs, NaN so far
  *     SWT_BED_RUN(bed, swt_linear_forward(&bed->ctx, y, x, ...));
  *
- * The memory is read and written by the host directly: it serves backends whose memory the host
- * sees. */
+ * The environment variable SWT_TEST_DEVICE names the backend: cpu (default) or cuda. The test reads
+ * and writes the memory directly, so a GPU's is managed memory. With AddressSanitizer, memory
+ * between tensors is out of bounds while an operation runs, so reading it is found, too. */
 #ifndef SWT_TESTS_SUPPORT_BED_H
 #define SWT_TESTS_SUPPORT_BED_H
 
-#include "kernels/swt_device.h"
-#include "kernels/swt_ops.h"
+#include "kernels/swt_backend.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,6 +37,7 @@ typedef struct swt_bed_tensor {
 enum { SWT_BED_TENSORS = 96 };
 
 typedef struct swt_bed {
+    const swt_backend *backend;
     swt_device device;
     swt_ctx ctx;
     unsigned char *memory, *frozen;
@@ -48,9 +49,12 @@ typedef struct swt_bed {
     char label[256];
 } swt_bed;
 
-/* Open the CPU backend with so many threads. Fails the test on errors, as everything here does. */
+/* Open the backend with so many threads. Fails the test on errors, as everything here does. */
 void swt_bed_open(swt_bed *bed, int threads);
 void swt_bed_close(swt_bed *bed);
+
+/* The backend is CUDA: for what a backend may decide for itself. */
+bool swt_bed_on_gpu(const swt_bed *bed);
 
 /* A new case: no tensors but the step state (seed 42, step 7, targets 1, clip 1, all else 0), and
  * the random numbers start again. The label is printed where a check fails. */
@@ -110,7 +114,13 @@ void swt_bed_release_state(swt_bed *bed);
 void swt_bed_freeze(swt_bed *bed);
 void swt_bed_settle(swt_bed *bed, swt_status status, swt_status expected, const char *call);
 
-/* Run a case with 1, 2 and 3 threads; inputs and outputs must have the same bits. */
+/* Run a case with 1, 2 and 3 threads; inputs and outputs must have the same bits. On a GPU: the
+ * same three times, on the emulated one with threads, blocks and streams in another order each
+ * time. */
 void swt_bed_same_bits(void (*run)(swt_bed *bed, const void *what), const void *what);
+
+/* Memory that both the host and a GPU read and write; NULL where this build has no CUDA. */
+void *swt_bed_managed_alloc(size_t bytes);
+void swt_bed_managed_release(void *memory);
 
 #endif

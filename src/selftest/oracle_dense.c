@@ -1,4 +1,4 @@
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 
 #include <math.h>
 

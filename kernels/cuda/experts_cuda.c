@@ -1,0 +1,178 @@
+/* The experts: each (local expert, source rank) pair is a product of its own over all its K slots,
+ * with the same sums wherever the expert and the micro-batch live. Unoccupied slots hold zeros,
+ * which add nothing to a sum; what is made in them means nothing.
+ *
+ * Pairs run in batches: the sources of one expert, or one source's experts, whichever makes fewer
+ * batches. A product's bits do not depend on its batch. */
+#include "kernels/cuda/experts.h"
+#include "kernels/cuda/product.h"
+
+/* How the pairs are cut into batches: offsets from call to call and inside a call's batch. */
+typedef struct pairs {
+    int64_t calls, batch;
+    int64_t slots_call, slots_batch;   /* in slots */
+    int64_t weight_call, weight_batch; /* in experts */
+} pairs;
+
+static pairs pairs_of(const swt_moe_dims *d) {
+    const int64_t El = d->El, P = d->P, K = d->K;
+    return El <= P ? (pairs){El, P, P * K, K, 1, 0} : (pairs){P, El, K, P * K, 0, 1};
+}
+
+/* NULL stays NULL. */
+static const void *at(const void *tensor, int64_t elements, swt_dtype type) {
+    return tensor != NULL ? (const char *)tensor + elements * (int64_t)swt_dtype_bytes(type) : NULL;
+}
+
+/* A product of a matrix of slots with its expert's weights. */
+typedef struct slot_product {
+    void *out;      /* (El, P, K, cols) */
+    const void *in; /* (El, P, K, inner) */
+    const void *w;  /* (El, inner, cols), or transposed (El, cols, inner) */
+    bool transposed;
+    const void *bias; /* (El, cols) or NULL */
+    bool relu;
+    int64_t inner, cols;
+} slot_product;
+
+static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const slot_product *s) {
+    const pairs n = pairs_of(d);
+    const swt_dtype type = c->dtype;
+    const int64_t weights = s->inner * s->cols;
+    for (int64_t i = 0; i < n.calls; i++) {
+        const int64_t slots = i * n.slots_call, expert = i * n.weight_call;
+        const swt_cuda_product p = {
+            .rows = d->K,
+            .cols = s->cols,
+            .inner = s->inner,
+            .batch = n.batch,
+            .a = {at(s->in, slots * s->inner, type), type, false, n.slots_batch * s->inner},
+            .b = {at(s->w, expert * weights, type), type, s->transposed, n.weight_batch * weights},
+            .out = (void *)at(s->out, slots * s->cols, type),
+            .out_type = type,
+            .out_stride = n.slots_batch * s->cols,
+            .bias = at(s->bias, expert * s->cols, type),
+            .bias_stride = n.weight_batch * s->cols,
+            .relu = s->relu};
+        SWT_TRY(swt_cuda_multiply(c, &p));
+    }
+    return SWT_OK;
+}
+
+swt_status swt_cuda_experts_forward(const swt_ctx *c, void *y, void *hidden, const void *x,
+                                    const void *wi, const void *bi, const void *wo, const void *bo,
+                                    const int32_t *counts, const swt_moe_dims *dims) {
+    const slot_product in = {.out = hidden,
+                             .in = x,
+                             .w = wi,
+                             .transposed = true,
+                             .bias = bi,
+                             .relu = true,
+                             .inner = dims->C,
+                             .cols = dims->F};
+    const slot_product out = {.out = y,
+                              .in = hidden,
+                              .w = wo,
+                              .transposed = true,
+                              .bias = bo,
+                              .inner = dims->F,
+                              .cols = dims->C};
+    (void)counts;
+    SWT_TRY(multiply_slots(c, dims, &in));
+    return multiply_slots(c, dims, &out);
+}
+
+swt_status swt_cuda_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot,
+                                           const void *dy, const void *hidden, const void *wi,
+                                           const void *wo, const void *bo, const int32_t *counts,
+                                           const swt_moe_dims *dims) {
+    const slot_product out = {.out = dhidden, .in = dy, .w = wo, .inner = dims->C, .cols = dims->F};
+    const slot_product in = {.out = dx, .in = dhidden, .w = wi, .inner = dims->F, .cols = dims->C};
+    (void)counts;
+    SWT_TRY(multiply_slots(c, dims, &out));
+    SWT_TRY(swt_cuda_expert_mask(c, dhidden, dot, dy, hidden, bo, dims));
+    return multiply_slots(c, dims, &in);
+}
+
+/* ------------------------------------------------------------------ weights */
+
+/* The gradients of one layer of the experts: w = dy^T x, bias = sum of dy, and their sums. */
+typedef struct layer_gradient {
+    float *dw, *dbias;       /* (El, out, in), (El, out) or NULL */
+    const void *dy, *x;      /* (El, P, K, out), (El, P, K, in) */
+    int64_t *sum, *bias_sum; /* as dw and dbias, or NULL */
+    int64_t out, in;
+} layer_gradient;
+
+/* Of source p. add: to what they hold. */
+static swt_status source_gradient(const swt_ctx *c, const layer_gradient *g, int64_t p, bool add,
+                                  const int32_t *counts, const swt_moe_dims *d) {
+    const int64_t El = d->El, P = d->P, K = d->K;
+    const swt_cuda_product product = {
+        .rows = g->out,
+        .cols = g->in,
+        .inner = K,
+        .batch = El,
+        .a = {at(g->dy, p * K * g->out, c->dtype), c->dtype, true, P * K * g->out},
+        .b = {at(g->x, p * K * g->in, c->dtype), c->dtype, false, P * K * g->in},
+        .out = g->dw,
+        .out_type = SWT_F32,
+        .out_stride = g->out * g->in,
+        .add = add ? g->dw : NULL};
+    SWT_TRY(swt_cuda_multiply(c, &product));
+    if (g->dbias == NULL)
+        return SWT_OK;
+    const swt_cuda_columns sums = {.batch = El,
+                                   .rows = K,
+                                   .stride = P * K,
+                                   .total = El * P * K - p * K,
+                                   .columns = g->out,
+                                   .type = c->dtype,
+                                   .counts = counts + p,
+                                   .counts_stride = P,
+                                   .add = add};
+    return swt_cuda_column_sums(c, g->dbias, product.a.data, &sums);
+}
+
+static swt_status add_to_sums(const swt_ctx *c, const layer_gradient *g, const swt_moe_dims *d,
+                              double limit, bool first) {
+    const int64_t weights = d->El * g->out * g->in, biases = d->El * g->out;
+    SWT_TRY(swt_cuda_grad_add(c, g->sum, g->dw, weights, limit, first));
+    return g->dbias == NULL ? SWT_OK
+                            : swt_cuda_grad_add(c, g->bias_sum, g->dbias, biases, limit, first);
+}
+
+static swt_status finish_sums(const swt_ctx *c, const layer_gradient *g, const swt_moe_dims *d) {
+    SWT_TRY(swt_cuda_grad_finish(c, g->dw, g->sum, d->El * g->out * g->in));
+    return g->dbias == NULL ? SWT_OK
+                            : swt_cuda_grad_finish(c, g->dbias, g->bias_sum, d->El * g->out);
+}
+
+static swt_status layer_gradients(const swt_ctx *c, const layer_gradient *g, const int32_t *counts,
+                                  const swt_moe_dims *d, const swt_expert_sums *sums) {
+    for (int64_t p = 0; p < d->P; p++) {
+        SWT_TRY(source_gradient(c, g, p, sums == NULL && p > 0, counts, d));
+        if (sums != NULL)
+            SWT_TRY(add_to_sums(c, g, d, sums->limit, sums->first && p == 0));
+    }
+    return sums != NULL && sums->last ? finish_sums(c, g, d) : SWT_OK;
+}
+
+swt_status swt_cuda_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo,
+                                            float *dbo, const void *x, const void *hidden,
+                                            const void *dhidden, const void *dy,
+                                            const int32_t *counts, const swt_moe_dims *dims,
+                                            const swt_expert_sums *sums) {
+    layer_gradient in = {
+        .dw = dwi, .dbias = dbi, .dy = dhidden, .x = x, .out = dims->F, .in = dims->C};
+    layer_gradient out = {
+        .dw = dwo, .dbias = dbo, .dy = dy, .x = hidden, .out = dims->C, .in = dims->F};
+    if (sums != NULL) {
+        in.sum = sums->wi;
+        in.bias_sum = sums->bi;
+        out.sum = sums->wo;
+        out.bias_sum = sums->bo;
+    }
+    SWT_TRY(layer_gradients(c, &in, counts, dims, sums));
+    return layer_gradients(c, &out, counts, dims, sums);
+}

@@ -1,0 +1,159 @@
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/run.cuh"
+
+enum {
+    TILE = 16,     /* rows and columns of a block, plain product */
+    THREADS = 256, /* elementwise */
+    PARTS = 8,     /* of a block of rows, one warp each; their sums are added in order */
+    ROWS = 256,    /* summed at a time, at least */
+    FINISH = 128
+};
+
+template <typename T> struct plain_args {
+    T *y;
+    const T *x, *w, *bias, *residual;
+    int64_t N, in, out;
+    bool relu;
+};
+
+template <typename T> static __global__ void plain(plain_args<T> a) {
+    __shared__ float x[TILE][TILE], w[TILE][TILE + 1];
+    const int row = threadIdx.x / TILE, column = threadIdx.x % TILE;
+    const int64_t tiles = (a.out + TILE - 1) / TILE;
+    const int64_t n = blockIdx.x / tiles * TILE + row, first = blockIdx.x % tiles * TILE;
+    const int64_t o = first + column, loaded = first + row;
+    float sum = 0;
+    for (int64_t k = 0; k < a.in; k += TILE) {
+        const bool inside = k + column < a.in;
+        x[row][column] = inside && n < a.N ? to_float(a.x[n * a.in + k + column]) : 0;
+        w[row][column] = inside && loaded < a.out ? to_float(a.w[loaded * a.in + k + column]) : 0;
+        __syncthreads();
+        for (int i = 0; i < TILE; i++)
+            sum += x[row][i] * w[column][i];
+        __syncthreads();
+    }
+    if (n >= a.N || o >= a.out)
+        return;
+    if (a.bias != NULL)
+        sum += to_float(a.bias[o]);
+    if (a.relu && sum <= 0)
+        sum = 0;
+    if (a.residual != NULL)
+        sum += to_float(a.residual[n * a.out + o]);
+    a.y[n * a.out + o] = from_float<T>(sum);
+}
+
+template <typename T>
+static swt_status launch_plain(const swt_ctx *c, void *y, const void *x, const void *w,
+                               const void *bias, const void *residual, int64_t N, int64_t in,
+                               int64_t out, bool relu) {
+    const plain_args<T> a = {
+        (T *)y, (const T *)x, (const T *)w, (const T *)bias, (const T *)residual, N, in, out, relu};
+    const unsigned blocks = blocks_of(N, TILE) * blocks_of(out, TILE);
+    return SWT_LAUNCH(plain<T>, blocks, TILE * TILE, 0, swt_cuda_stream(c), a);
+}
+
+swt_status swt_cuda_linear_plain(const swt_ctx *c, void *y, const void *x, const void *w,
+                                 const void *bias, const void *residual, int64_t N, int64_t in,
+                                 int64_t out, bool relu) {
+    if (N == 0 || out == 0)
+        return SWT_OK;
+    return SWT_BY_TYPE(c, launch_plain, c, y, x, w, bias, residual, N, in, out, relu);
+}
+
+/* A run of the longest length for each thread; the last may be cut short. */
+template <typename T> static __global__ void mask(T *x, const T *relu_output, int64_t n) {
+    enum { W = WIDEST<T> };
+    const int64_t first = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
+    if (first + W > n) {
+        for (int64_t i = first; i < n; i++)
+            if (to_float(relu_output[i]) <= 0)
+                x[i] = from_float<T>(0);
+        return;
+    }
+    float v[W], r[W];
+    load_run(v, x + first);
+    load_run(r, relu_output + first);
+    for (int j = 0; j < W; j++)
+        v[j] = r[j] <= 0 ? 0 : v[j];
+    store_run(x + first, v);
+}
+
+template <typename T>
+static swt_status launch_mask(const swt_ctx *c, void *x, const void *relu_output, int64_t n) {
+    return SWT_LAUNCH(mask<T>, blocks_of(n, THREADS * WIDEST<T>), THREADS, 0, swt_cuda_stream(c),
+                      (T *)x, (const T *)relu_output, n);
+}
+
+swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const void *relu_output, int64_t n) {
+    if (n == 0)
+        return SWT_OK;
+    return SWT_BY_TYPE(c, launch_mask, c, x, relu_output, n);
+}
+
+/* Block (b, i) of PARTS warps: rows b rows ..., columns i WARP W ...; their sum is row b of sums.
+ */
+template <typename T, int W>
+static __global__ void sum_blocks(float *sums, const T *x, int64_t N, int64_t out, int64_t rows,
+                                  int add) {
+    __shared__ float parts[PARTS][WARP * W];
+    const int lane = threadIdx.x % WARP, part = threadIdx.x / WARP;
+    const int64_t first = (int64_t)blockIdx.y * WARP * W, column = first + lane * W;
+    const int64_t row = blockIdx.x * rows, end = row + rows < N ? row + rows : N;
+    float sum[W] = {}, v[W];
+    for (int64_t n = row + part; n < end && column < out; n += PARTS) {
+        load_run(v, x + n * out + column);
+        for (int j = 0; j < W; j++)
+            sum[j] += v[j];
+    }
+    for (int j = 0; j < W; j++)
+        parts[part][lane * W + j] = sum[j];
+    __syncthreads();
+    for (int i = threadIdx.x; i < WARP * W && first + i < out; i += PARTS * WARP) {
+        float *to = sums + blockIdx.x * out + first + i;
+        float total = 0;
+        for (int p = 0; p < PARTS; p++)
+            total += parts[p][i];
+        *to = add ? *to + total : total;
+    }
+}
+
+static __global__ void sum_finish(float *sum, const float *sums, int64_t blocks, int64_t out,
+                                  int add) {
+    const int64_t i = (int64_t)blockIdx.x * FINISH + threadIdx.x;
+    if (i >= out)
+        return;
+    float total = 0;
+    for (int64_t b = 0; b < blocks; b++)
+        total += sums[b * out + i];
+    sum[i] = add ? sum[i] + total : total;
+}
+
+template <typename T>
+static swt_status column_sum(const swt_ctx *c, float *sum, const void *x, int64_t N, int64_t out,
+                             int add) {
+    const int64_t room = c->ops->workspace_bytes / (int64_t)sizeof(float);
+    int64_t rows = ROWS;
+    while (rows < N && swt_ceil_div(N, rows) * out > room)
+        rows *= 2;
+    const int64_t blocks = swt_ceil_div(N, rows);
+    float *sums = blocks > 1 ? (float *)c->workspace : sum;
+    const auto kernel = has_runs<T>(out) ? sum_blocks<T, WIDEST<T>> : sum_blocks<T, 1>;
+    const dim3 grid((unsigned)blocks,
+                    blocks_of(out, has_runs<T>(out) ? WARP * WIDEST<T> : (int)WARP));
+    SWT_TRY(SWT_LAUNCH(kernel, grid, PARTS * WARP, 0, swt_cuda_stream(c), sums, (const T *)x, N,
+                       out, rows, blocks > 1 ? 0 : add));
+    if (blocks == 1)
+        return SWT_OK;
+    return SWT_LAUNCH(sum_finish, blocks_of(out, FINISH), FINISH, 0, swt_cuda_stream(c), sum, sums,
+                      blocks, out, add);
+}
+
+swt_status swt_cuda_column_sum(const swt_ctx *c, float *sum, const void *x, int64_t N, int64_t out,
+                               int add) {
+    if (out == 0 || (N == 0 && add != 0))
+        return SWT_OK;
+    if (N == 0)
+        return SWT_CUDA(cudaMemsetAsync(sum, 0, (size_t)out * sizeof *sum, swt_cuda_stream(c)));
+    return SWT_BY_TYPE(c, column_sum, c, sum, x, N, out, add);
+}

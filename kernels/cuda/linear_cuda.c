@@ -1,0 +1,54 @@
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/product.h"
+
+swt_status swt_cuda_linear_forward(const swt_ctx *c, void *y, const void *x, const void *w,
+                                   const void *bias, const void *residual, int64_t N, int64_t in,
+                                   int64_t out, swt_epilogue epilogue) {
+    const bool relu = epilogue == SWT_EPILOGUE_RELU;
+    if (in == 0 || (relu && residual != NULL))
+        return swt_cuda_linear_plain(c, y, x, w, bias, residual, N, in, out, relu);
+    const swt_cuda_product p = {.rows = N,
+                                .cols = out,
+                                .inner = in,
+                                .batch = 1,
+                                .a = {.data = x, .type = c->dtype},
+                                .b = {.data = w, .type = c->dtype, .transposed = true},
+                                .out = y,
+                                .out_type = c->dtype,
+                                .add = residual,
+                                .bias = bias,
+                                .relu = relu};
+    return swt_cuda_multiply(c, &p);
+}
+
+swt_status swt_cuda_linear_backward_input(const swt_ctx *c, void *dx, const void *dy, const void *w,
+                                          const void *relu_output, int64_t N, int64_t in,
+                                          int64_t out) {
+    const swt_cuda_product p = {.rows = N,
+                                .cols = in,
+                                .inner = out,
+                                .batch = 1,
+                                .a = {.data = dy, .type = c->dtype},
+                                .b = {.data = w, .type = c->dtype},
+                                .out = dx,
+                                .out_type = c->dtype};
+    SWT_TRY(swt_cuda_multiply(c, &p));
+    return relu_output != NULL ? swt_cuda_relu_mask(c, dx, relu_output, N * in) : SWT_OK;
+}
+
+swt_status swt_cuda_linear_backward_weight(const swt_ctx *c, float *dw, float *dbias,
+                                           const void *dy, const void *x, int64_t N, int64_t in,
+                                           int64_t out, int add) {
+    const swt_cuda_product p = {.rows = out,
+                                .cols = in,
+                                .inner = N,
+                                .batch = 1,
+                                .a = {.data = dy, .type = c->dtype, .transposed = true},
+                                .b = {.data = x, .type = c->dtype},
+                                .out = dw,
+                                .out_type = SWT_F32,
+                                .add = add != 0 ? dw : NULL};
+    if (N > 0 || add == 0)
+        SWT_TRY(swt_cuda_multiply(c, &p));
+    return dbias != NULL ? swt_cuda_column_sum(c, dbias, dy, N, out, add) : SWT_OK;
+}

@@ -1,0 +1,49 @@
+/* Matrix products on the GPU, by cuBLASLt: the one place that calls it. Row-major, rows contiguous.
+ *
+ * Bits: a product's algorithm depends on its own shape and types alone, never on how many products
+ * stand beside it in a batch, so that it does not matter which rank computes it with which others.
+ * F32 operands are multiplied in F32 (no TF32); sums are F32 always. */
+#ifndef SWT_CUDA_PRODUCT_H
+#define SWT_CUDA_PRODUCT_H
+
+#include "kernels/cuda/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One operand of a product or of a batch of them. */
+typedef struct swt_cuda_matrix {
+    const void *data;
+    swt_dtype type;  /* F32 or BF16 */
+    bool transposed; /* memory holds the transpose: for a (cols of a, rows of a) */
+    int64_t stride;  /* elements from one product's to the next one's; 0: all use the same */
+} swt_cuda_matrix;
+
+/* out = f(a b + bias) with f = ReLU or identity, or out = a b + bias + add.
+ * Shapes: out, add (rows, cols), a (rows, inner), b (inner, cols), bias (cols), each `batch` times.
+ * Types: a and b the same; out, add and bias of out_type, which is that of a or F32.
+ * Where batch > 1, out_stride >= rows cols. add may be out itself, which overlaps nothing else. */
+typedef struct swt_cuda_product {
+    int64_t rows, cols, inner;
+    int64_t batch; /* >= 1 */
+    swt_cuda_matrix a, b;
+    void *out;
+    swt_dtype out_type;
+    int64_t out_stride; /* elements; of add, too */
+    const void *add;    /* or NULL; not with relu */
+    const void *bias;   /* or NULL */
+    int64_t bias_stride;
+    bool relu;
+} swt_cuda_product;
+
+/* Queue it on c->stream. rows, cols or batch 0: nothing to do; inner 0: zeros (without bias).
+ * Effect: overwrites out and c->workspace. What cuBLASLt needs is made at a shape's first use and
+ * kept in the device. Local. Errors: INTERNAL, naming the product. */
+SWT_MUST_CHECK swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,285 @@
+#include "kernels/cuda/product.h"
+
+#include <cublasLt.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. */
+enum { PLANS = 256 };
+
+/* Tensors are aligned to so many bytes (swt_ops.h). */
+enum { TENSOR_ALIGN = 64 };
+
+/* A product that stands in batches may use this much of the workspace, so that batches of 64 fit;
+ * one that never does may use all of it. */
+enum { BATCHED_WORKSPACE_BYTES = SWT_CUDA_WORKSPACE_BYTES / 64 };
+
+/* What tells one plan from another: all of a product but its addresses. */
+typedef struct plan_key {
+    int64_t rows, cols, inner, batch;
+    int64_t a_stride, b_stride, out_stride, bias_stride;
+    int32_t type, out_type;
+    int32_t a_transposed, b_transposed, bias, relu;
+} plan_key;
+
+/* cuBLASLt is column-major: what is row-major here is its transpose there, out^T = b^T a^T. So its
+ * first matrix is our b, its second our a, and its m is our cols. */
+typedef struct plan {
+    plan_key key;
+    cublasLtMatmulDescOpaque_t desc;
+    cublasLtMatrixLayoutOpaque_t first, second, out;
+    cublasLtMatmulAlgo_t algorithm;
+} plan;
+
+struct swt_cuda_products {
+    cublasLtHandle_t handle;
+    int count;
+    plan plans[PLANS];
+};
+
+/* Pass on a failure of cuBLASLt: SWT_TRY(SWT_CUBLAS(cublasLtCreate(&handle))); */
+#define SWT_CUBLAS(call) cublas_check((call), #call, __LINE__)
+
+static swt_status cublas_check(cublasStatus_t status, const char *call, int line) {
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return SWT_OK;
+    return swt_fail(SWT_INTERNAL, __FILE__, line,
+                    "cuda: %.*s: %s (%s); look at the driver's and the library's versions",
+                    (int)strcspn(call, "("), call, cublasLtGetStatusName(status),
+                    cublasLtGetStatusString(status));
+}
+
+swt_status swt_cuda_products_open(swt_cuda_products **out) {
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return SWT_FAIL(MEMORY, "cuda: cannot allocate %zu bytes on the host; free some memory",
+                        sizeof **out);
+    const swt_status status = SWT_CUBLAS(cublasLtCreate(&(*out)->handle));
+    if (status != SWT_OK) {
+        free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+void swt_cuda_products_close(swt_cuda_products *products) {
+    if (products == NULL)
+        return;
+    (void)cublasLtDestroy(products->handle); /* nothing to be done about it here */
+    free(products);
+}
+
+static plan_key key_of(const swt_cuda_product *p) {
+    return (plan_key){.rows = p->rows,
+                      .cols = p->cols,
+                      .inner = p->inner,
+                      .batch = p->batch,
+                      .a_stride = p->a.stride,
+                      .b_stride = p->b.stride,
+                      .out_stride = p->out_stride,
+                      .bias_stride = p->bias != NULL ? p->bias_stride : 0,
+                      .type = (int32_t)p->a.type,
+                      .out_type = (int32_t)p->out_type,
+                      .a_transposed = p->a.transposed,
+                      .b_transposed = p->b.transposed,
+                      .bias = p->bias != NULL,
+                      .relu = p->relu};
+}
+
+/* Every product of a layer begins at a tensor's start plus whole matrices of its own size, so this
+ * alignment holds wherever it stands, and a product's algorithm may rely on it. */
+static uint32_t alignment(int64_t elements, swt_dtype type) {
+    const uint64_t bytes = (uint64_t)elements * swt_dtype_bytes(type);
+    const uint64_t power = bytes & (~bytes + 1); /* the largest that divides it */
+    return power < TENSOR_ALIGN ? (uint32_t)power : TENSOR_ALIGN;
+}
+
+static bool aligned(const void *memory, int64_t elements, swt_dtype type) {
+    return (uintptr_t)memory % alignment(elements, type) == 0;
+}
+
+static swt_status check(const swt_ctx *c, const swt_cuda_product *p) {
+    const bool types = p->b.type == p->a.type && (p->a.type == SWT_F32 || p->a.type == SWT_BF16) &&
+                       (p->out_type == p->a.type || p->out_type == SWT_F32);
+    const int64_t size = p->rows * p->cols;
+    if (!types || p->rows > INT32_MAX || p->cols > INT32_MAX || p->inner > INT32_MAX ||
+        p->batch > INT32_MAX || (p->batch > 1 && p->out_stride < size) || (p->relu && p->add))
+        return SWT_FAIL(INTERNAL,
+                        "cuda: product of (%lld, %lld, %lld), %lld times, types %s, %s and %s: "
+                        "not one of those that product.h describes",
+                        (long long)p->rows, (long long)p->cols, (long long)p->inner,
+                        (long long)p->batch, swt_dtype_name(p->a.type), swt_dtype_name(p->b.type),
+                        swt_dtype_name(p->out_type));
+    if (!aligned(p->a.data, p->rows * p->inner, p->a.type) ||
+        !aligned(p->b.data, p->inner * p->cols, p->b.type) || !aligned(p->out, size, p->out_type) ||
+        (p->add != NULL && !aligned(p->add, size, p->out_type)) ||
+        (p->bias != NULL && !aligned(p->bias, p->cols, p->out_type)))
+        return SWT_FAIL(INTERNAL, "cuda: product: a tensor is not aligned to %d bytes",
+                        TENSOR_ALIGN);
+    if (c->workspace == NULL)
+        return SWT_FAIL(INTERNAL, "cuda: product: the context has no workspace; it needs %d bytes",
+                        SWT_CUDA_WORKSPACE_BYTES);
+    return SWT_OK;
+}
+
+static cudaDataType_t cuda_type(swt_dtype type) {
+    return type == SWT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+#define SET(function, object, attribute, type, value)                                              \
+    SWT_TRY(SWT_CUBLAS(function((object), (attribute), &(type){(value)}, sizeof(type))))
+
+#define SET_LAYOUT(...)     SET(cublasLtMatrixLayoutSetAttribute, __VA_ARGS__)
+#define SET_DESC(...)       SET(cublasLtMatmulDescSetAttribute, __VA_ARGS__)
+#define SET_PREFERENCE(...) SET(cublasLtMatmulPreferenceSetAttribute, __VA_ARGS__)
+
+/* A row-major matrix (rows, cols) in memory: column-major (cols, rows). */
+static swt_status make_layout(cublasLtMatrixLayout_t out, swt_dtype type, bool transposed,
+                              int64_t rows, int64_t cols) {
+    const int64_t height = transposed ? rows : cols, width = transposed ? cols : rows;
+    return SWT_CUBLAS(
+        cublasLtMatrixLayoutInit(out, cuda_type(type), (uint64_t)height, (uint64_t)width, height));
+}
+
+static swt_status make_desc(plan *n, const swt_cuda_product *p) {
+    const cublasLtMatmulDesc_t desc = &n->desc;
+    const int32_t first = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t second = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const uint32_t epilogue =
+        p->relu   ? p->bias != NULL ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU
+        : p->bias ? CUBLASLT_EPILOGUE_BIAS
+                  : CUBLASLT_EPILOGUE_DEFAULT;
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, CUBLAS_COMPUTE_32F, CUDA_R_32F)));
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, int32_t, first);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, int32_t, second);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t, epilogue);
+    if (p->bias == NULL)
+        return SWT_OK;
+    /* The heuristic takes the bias's alignment from its address: an example, that it does not
+     * depend on where this one lies. */
+    const uintptr_t example = alignment(p->cols, p->out_type);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, const void *, (const void *)example);
+    return SWT_OK;
+}
+
+static swt_status make_layouts(plan *n, const swt_cuda_product *p) {
+    SWT_TRY(make_layout(&n->first, p->b.type, p->b.transposed, p->inner, p->cols));
+    SWT_TRY(make_layout(&n->second, p->a.type, p->a.transposed, p->rows, p->inner));
+    return make_layout(&n->out, p->out_type, false, p->rows, p->cols);
+}
+
+/* Of one product by itself. One that stands in batches has its sums in one piece: pieces that are
+ * added in the workspace would need more of it the larger the batch. */
+static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
+                                   const swt_cuda_product *p) {
+    const bool batched = p->out_stride != 0;
+    const uint32_t out_align = alignment(p->rows * p->cols, p->out_type);
+    cublasLtMatmulPreferenceOpaque_t wish;
+    cublasLtMatmulHeuristicResult_t found = {0};
+    int count = 0;
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(&wish)));
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t,
+                   batched ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t,
+                   batched ? CUBLASLT_REDUCTION_SCHEME_NONE
+                           : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t,
+                   alignment(p->inner * p->cols, p->b.type));
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t,
+                   alignment(p->rows * p->inner, p->a.type));
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t, out_align);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t, out_align);
+    SWT_TRY(
+        SWT_CUBLAS(cublasLtMatmulAlgoGetHeuristic(products->handle, &n->desc, &n->first, &n->second,
+                                                  &n->out, &n->out, &wish, 1, &found, &count)));
+    if (count == 0 || found.state != CUBLAS_STATUS_SUCCESS)
+        return SWT_FAIL(INTERNAL,
+                        "cuda: cuBLASLt has no algorithm for a product of (%lld, %lld, %lld); use "
+                        "widths that are multiples of 8",
+                        (long long)p->rows, (long long)p->cols, (long long)p->inner);
+    n->algorithm = found.algo;
+    return SWT_OK;
+}
+
+/* The batch comes after the choice, which must not know it. */
+static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cuda_product *p) {
+    const struct {
+        cublasLtMatrixLayout_t layout;
+        int64_t stride;
+    } all[] = {{&n->first, p->b.stride}, {&n->second, p->a.stride}, {&n->out, p->out_stride}};
+    cublasLtMatmulHeuristicResult_t found = {0};
+    if (p->batch == 1)
+        return SWT_OK;
+    for (int i = 0; i < 3; i++) {
+        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t, (int32_t)p->batch);
+        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, int64_t,
+                   all[i].stride);
+    }
+    if (p->bias != NULL)
+        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, int64_t, p->bias_stride);
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmulAlgoCheck(products->handle, &n->desc, &n->first, &n->second,
+                                               &n->out, &n->out, &n->algorithm, &found)));
+    if (found.workspaceSize > SWT_CUDA_WORKSPACE_BYTES)
+        return SWT_FAIL(INTERNAL,
+                        "cuda: %lld products of (%lld, %lld, %lld) need %zu bytes of workspace, "
+                        "%d are there; use more ranks for the experts",
+                        (long long)p->batch, (long long)p->rows, (long long)p->cols,
+                        (long long)p->inner, found.workspaceSize, SWT_CUDA_WORKSPACE_BYTES);
+    return SWT_OK;
+}
+
+/* The plan for this product: a known one, or a new one. */
+static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product *p, plan **out) {
+    const plan_key key = key_of(p);
+    for (int i = 0; i < products->count; i++) {
+        *out = &products->plans[i];
+        if (memcmp(&(*out)->key, &key, sizeof key) == 0)
+            return SWT_OK;
+    }
+    if (products->count == PLANS)
+        return SWT_FAIL(INTERNAL,
+                        "cuda: more than %d different products in one run; a model has "
+                        "a few dozen",
+                        PLANS);
+    plan *n = &products->plans[products->count];
+    *n = (plan){.key = key};
+    SWT_TRY(make_desc(n, p));
+    SWT_TRY(make_layouts(n, p));
+    SWT_TRY(choose_algorithm(products, n, p));
+    SWT_TRY(make_batch(products, n, p));
+    products->count++;
+    *out = n;
+    return SWT_OK;
+}
+
+/* A product over nothing is zero, and is added to what there is. */
+static swt_status product_of_nothing(const swt_ctx *c, const swt_cuda_product *p) {
+    const size_t bytes = (size_t)(p->rows * p->cols) * swt_dtype_bytes(p->out_type);
+    const size_t pitch = (size_t)p->out_stride * swt_dtype_bytes(p->out_type);
+    if (p->bias != NULL || (p->add != NULL && p->add != p->out))
+        return SWT_FAIL(INTERNAL, "cuda: product over nothing with a bias");
+    if (p->add != NULL)
+        return SWT_OK;
+    for (int64_t i = 0; i < p->batch; i++)
+        SWT_TRY(SWT_CUDA(cudaMemsetAsync((unsigned char *)p->out + (size_t)i * pitch, 0, bytes,
+                                         swt_cuda_stream(c))));
+    return SWT_OK;
+}
+
+swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p) {
+    const float one = 1, beta = p->add != NULL ? 1 : 0;
+    swt_cuda_products *products = swt_cuda_device_of(c)->products;
+    plan *n = NULL;
+    if (p->rows == 0 || p->cols == 0 || p->batch == 0)
+        return SWT_OK;
+    if (p->inner == 0)
+        return product_of_nothing(c, p);
+    SWT_TRY(check(c, p));
+    SWT_TRY(find_plan(products, p, &n));
+    if (p->bias != NULL)
+        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, const void *, p->bias);
+    return SWT_CUBLAS(cublasLtMatmul(products->handle, &n->desc, &one, p->b.data, &n->first,
+                                     p->a.data, &n->second, &beta, p->add != NULL ? p->add : p->out,
+                                     &n->out, p->out, &n->out, &n->algorithm, c->workspace,
+                                     SWT_CUDA_WORKSPACE_BYTES, swt_cuda_stream(c)));
+}

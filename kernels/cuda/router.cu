@@ -1,0 +1,335 @@
+/* The router: its products by cuBLASLt in F32 whatever the activations are, the rest here, a warp
+ * for a token. Where the input is jittered or not F32 it is made in scratch, some tokens at a time.
+ */
+#include "kernels/cuda/experts.h"
+#include "kernels/cuda/product.h"
+#include "kernels/cuda/router.h"
+#include "kernels/cuda/run.cuh"
+
+#include "base/rng.h"
+
+enum {
+    WARPS = 4,     /* tokens of a block of threads */
+    THREADS = 256, /* of a block that runs over elements */
+    LOSSES = 512,  /* of a block that sums over tokens, a power of two */
+    ROWS = SWT_CUDA_ROUTER_ROWS
+};
+
+static __device__ inline int64_t token_of_warp() {
+    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+}
+
+static bool jitters(const swt_moe_dims *d) {
+    return d->training && d->jitter > 0.0f;
+}
+
+/* Whether the products read h itself. */
+static bool reads_h(const swt_ctx *c, const swt_moe_dims *d) {
+    return c->dtype == SWT_F32 && !jitters(d);
+}
+
+/* Tokens at a time. */
+static int64_t step_of(const swt_ctx *c, const swt_moe_dims *d) {
+    return reads_h(c, d) ? swt_max(d->N, 1) : (int64_t)SWT_CUDA_ROUTER_INPUTS;
+}
+
+/* The factor of element i of (N, C). */
+static __device__ inline float factor_of(int64_t i, const swt_step_state *state,
+                                         const swt_moe_dims &d) {
+    if (!d.training || !(d.jitter > 0.0f))
+        return 1.0f;
+    const uint32_t bits = swt_rng(state->seed, (uint32_t)i, d.micro_batch, (uint32_t)state->step,
+                                  SWT_RNG_JITTER, d.layer)
+                              .v[0];
+    return 1.0f + d.jitter * (2.0f * swt_rng_uniform(bits) - 1.0f);
+}
+
+/* input[i] = the router's input of elements first ... first + n - 1 of (N, C). Where dh is given,
+ * input holds the gradient of that input before, which is added to dh. */
+template <typename T>
+static __global__ void make_input(float *input, T *dh, const T *h, int64_t first, int64_t n,
+                                  const swt_step_state *state, swt_moe_dims d) {
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n)
+        return;
+    const float factor = factor_of(first + i, state, d);
+    if (dh != NULL)
+        dh[first + i] = from_float<T>(to_float(dh[first + i]) + input[i] * factor);
+    input[i] = to_float(h[first + i]) * factor;
+}
+
+template <typename T>
+static swt_status queue_input(const swt_ctx *c, float *input, void *dh, const void *h,
+                              int64_t first, int64_t tokens, const swt_moe_dims *d) {
+    const int64_t n = tokens * d->C;
+    const auto kernel = make_input<T>;
+    return n == 0 ? SWT_OK
+                  : SWT_LAUNCH(kernel, blocks_of(n, THREADS), THREADS, 0, swt_cuda_stream(c), input,
+                               (T *)dh, (const T *)h, first * d->C, n, c->state, *d);
+}
+
+/* out = a b + bias + add, all F32: shapes (rows, cols), (rows, inner), (inner, cols). */
+static swt_cuda_product product_of(int64_t rows, int64_t cols, int64_t inner, float *out,
+                                   const float *a, const float *b) {
+    swt_cuda_product p = {};
+    p.rows = rows;
+    p.cols = cols;
+    p.inner = inner;
+    p.batch = 1;
+    p.a.data = a;
+    p.b.data = b;
+    p.a.type = p.b.type = p.out_type = SWT_F32;
+    p.out = out;
+    return p;
+}
+
+/* ------------------------------------------------------------------ forward */
+
+/* The index of a warp's largest number, lowest on ties; NaN is no larger than anything. *largest
+ * becomes the number. All lanes get both. */
+static __device__ inline int32_t argmax_of_warp(const float *z, int64_t E, float *largest) {
+    float most = -INFINITY;
+    int32_t at = INT32_MAX;
+    for (int64_t e = threadIdx.x % WARP; e < E; e += WARP)
+        if (z[e] > most) {
+            most = z[e];
+            at = (int32_t)e;
+        }
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, most, step);
+        const int32_t where = __shfl_xor_sync(0xffffffffu, at, step);
+        if (other > most || (other == most && where < at)) {
+            most = other;
+            at = where;
+        }
+    }
+    *largest = most;
+    return at == INT32_MAX ? 0 : at;
+}
+
+/* probs holds the logits. */
+static __global__ void choose_experts(float *probs, float *lse, int32_t *expert, float *gate,
+                                      const int32_t *routed, int64_t N, int64_t E) {
+    const int64_t n = token_of_warp();
+    if (n >= N)
+        return;
+    float *const p = probs + n * E;
+    float largest, sum = 0;
+    const int32_t best = argmax_of_warp(p, E, &largest);
+    for (int64_t e = threadIdx.x % WARP; e < E; e += WARP) {
+        p[e] = expf(p[e] - largest);
+        sum += p[e];
+    }
+    sum = warp_sum(sum);
+    const float scale = 1.0f / sum;
+    for (int64_t e = threadIdx.x % WARP; e < E; e += WARP) {
+        p[e] *= scale;
+        if (e == best)
+            gate[n] = routed[n] ? p[e] : 0.0f;
+    }
+    if (threadIdx.x % WARP == 0) {
+        lse[n] = largest + logf(sum);
+        expert[n] = routed[n] ? best : -1;
+    }
+}
+
+swt_status swt_cuda_router_forward(const swt_ctx *c, float *probs, float *lse, int32_t *expert,
+                                   float *gate, const void *h, const float *w, const float *bias,
+                                   const int32_t *routed, void *scratch, const swt_moe_dims *dims) {
+    const int64_t N = dims->N, C = dims->C, E = dims->E;
+    const int64_t step = step_of(c, dims);
+    float *const input = (float *)((char *)scratch + swt_cuda_router_scratch(dims).input);
+    for (int64_t first = 0; first < N; first += step) {
+        const int64_t tokens = swt_min(step, N - first);
+        const float *a = (const float *)h;
+        if (!reads_h(c, dims)) {
+            SWT_TRY(SWT_BY_TYPE(c, queue_input, c, input, NULL, h, first, tokens, dims));
+            a = input;
+        }
+        swt_cuda_product p = product_of(tokens, E, C, probs + first * E, a, w);
+        p.b.transposed = true;
+        p.bias = bias;
+        SWT_TRY(swt_cuda_multiply(c, &p));
+    }
+    if (N == 0)
+        return SWT_OK;
+    return SWT_LAUNCH(choose_experts, blocks_of(N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c),
+                      probs, lse, expert, gate, routed, N, E);
+}
+
+/* ------------------------------------------------------------------ losses */
+
+typedef struct losses_args {
+    double *stats;
+    const float *probs, *lse;
+    const int32_t *expert, *kept, *counts;
+    int64_t tokens, E, G; /* tokens of a group */
+} losses_args;
+
+/* stats[3 + e] = sum over groups of f[e] P[e]. A block has `width` experts, a power of two; its
+ * threads sum every (LOSSES / width)th token, and those sums are added in pairs. */
+static __global__ void balance_experts(losses_args a, int width) {
+    __shared__ double part[LOSSES];
+    __shared__ int32_t routed_part[WARP];
+    const int column = threadIdx.x % width, row = threadIdx.x / width, rows = LOSSES / width;
+    const int64_t e = (int64_t)blockIdx.x * width + column;
+    double balance = 0;
+    for (int64_t g = 0; g < a.G; g++) {
+        double sum = 0;
+        int32_t routed = 0;
+        for (int64_t n = g * a.tokens + row; n < (g + 1) * a.tokens; n += rows)
+            if (a.expert[n] >= 0) {
+                sum += e < a.E ? (double)a.probs[n * a.E + e] : 0.0;
+                routed += column == 0;
+            }
+        part[threadIdx.x] = sum;
+        const double R = block_sum(routed, routed_part);
+        for (int apart = rows / 2; apart > 0; apart /= 2) {
+            if (row < apart)
+                part[threadIdx.x] += part[threadIdx.x + apart * width];
+            __syncthreads();
+        }
+        if (row == 0 && e < a.E && R > 0)
+            balance += a.counts[g * a.E + e] / R * (part[column] / R);
+        __syncthreads();
+    }
+    if (row == 0 && e < a.E)
+        a.stats[3 + e] = balance;
+}
+
+/* All the rest, in one block. */
+static __global__ void finish_losses(losses_args a) {
+    __shared__ double part[WARP];
+    double balance = 0, dropped = 0, z = 0;
+    for (int64_t e = threadIdx.x; e < a.E; e += blockDim.x) {
+        int64_t load = 0;
+        for (int64_t g = 0; g < a.G; g++)
+            load += a.counts[g * a.E + e];
+        balance += a.stats[3 + e];
+        dropped += (double)(load - a.kept[e]);
+        a.stats[3 + e] = (double)load;
+    }
+    for (int64_t g = 0; g < a.G; g++) {
+        double sum = 0, routed = 0;
+        for (int64_t n = g * a.tokens + threadIdx.x; n < (g + 1) * a.tokens; n += blockDim.x)
+            if (a.expert[n] >= 0) {
+                sum += (double)a.lse[n] * (double)a.lse[n];
+                routed += 1;
+            }
+        sum = block_sum(sum, part);
+        routed = block_sum(routed, part);
+        z += routed > 0 ? sum / routed : 0.0;
+    }
+    balance = block_sum(balance, part);
+    dropped = block_sum(dropped, part);
+    if (threadIdx.x == 0) {
+        a.stats[0] = (double)a.E * balance / (double)a.G;
+        a.stats[1] = z / (double)a.G;
+        a.stats[2] = dropped;
+    }
+}
+
+swt_status swt_cuda_router_losses(const swt_ctx *c, double *stats, const float *probs,
+                                  const float *lse, const int32_t *expert, const int32_t *kept,
+                                  const int32_t *counts, const swt_moe_dims *dims) {
+    const losses_args a = {stats,   probs,  lse, expert, kept, counts, dims->N / dims->G,
+                           dims->E, dims->G};
+    int width = 1;
+    while (width < WARP && width < dims->E)
+        width *= 2;
+    SWT_TRY(SWT_LAUNCH(balance_experts, blocks_of(dims->E, width), LOSSES, 0, swt_cuda_stream(c), a,
+                       width));
+    return SWT_LAUNCH(finish_losses, 1, LOSSES, 0, swt_cuda_stream(c), a);
+}
+
+/* ------------------------------------------------------------------ backward */
+
+typedef struct gradient_args {
+    float *dz;
+    const float *dgate, *probs, *lse;
+    const int32_t *expert;
+    const float *gate;
+    const int32_t *counts;
+    int64_t N, E, group_tokens;
+    double aux_scale, z_scale;
+} gradient_args;
+
+/* aux_scale E f[e] / R, of an expert with so many tokens. */
+static __device__ inline float pull_of(const gradient_args &a, int32_t count, double share) {
+    return (float)(a.aux_scale * (double)a.E * count * share * share);
+}
+
+static __global__ void logit_gradients(gradient_args a) {
+    const int64_t n = token_of_warp(), lane = threadIdx.x % WARP, E = a.E;
+    if (n >= a.N)
+        return;
+    float *const dz = a.dz + n * E;
+    const float *const p = a.probs + n * E;
+    const int32_t *const counts = a.counts + n / a.group_tokens * E;
+    const int32_t expert = a.expert[n];
+    int32_t routed = 0;
+    for (int64_t e = lane; e < E; e += WARP)
+        routed += counts[e];
+    routed = warp_sum(routed);
+    const double share = routed > 0 ? 1.0 / routed : 0.0;
+    float mean = 0;
+    for (int64_t e = lane; e < E; e += WARP)
+        mean += pull_of(a, counts[e], share) * p[e];
+    mean = warp_sum(mean);
+    const float through_gate = expert < 0 ? 0.0f : a.dgate[n] * a.gate[n];
+    const float common = (float)(2.0 * a.z_scale * share) * a.lse[n] - mean - through_gate;
+    for (int64_t e = lane; e < E; e += WARP) {
+        const float straight = e == expert ? through_gate : 0.0f;
+        dz[e] = expert < 0 ? 0.0f : p[e] * (pull_of(a, counts[e], share) + common) + straight;
+    }
+}
+
+/* dh += (dz w) factors and dw = dz^T input, some tokens at a time where the input is made. */
+static swt_status input_and_weight(const swt_ctx *c, void *dh, float *dw, const void *h,
+                                   const float *w, const float *dz, float *made,
+                                   const swt_moe_dims *d) {
+    const int64_t N = d->N, C = d->C, E = d->E, step = step_of(c, d);
+    int64_t first = 0;
+    do { /* once at least: no token gives a dw of zeros */
+        const int64_t tokens = swt_min(step, N - first);
+        const float *input = made;
+        swt_cuda_product p = product_of(tokens, C, E, made, dz + first * E, w);
+        if (reads_h(c, d)) {
+            input = (const float *)h;
+            p.out = dh;
+            p.add = dh;
+        }
+        SWT_TRY(swt_cuda_multiply(c, &p));
+        if (!reads_h(c, d))
+            SWT_TRY(SWT_BY_TYPE(c, queue_input, c, made, dh, h, first, tokens, d));
+        swt_cuda_product q = product_of(E, C, tokens, dw, dz + first * E, input);
+        q.a.transposed = true;
+        q.add = first > 0 ? dw : NULL;
+        SWT_TRY(swt_cuda_multiply(c, &q));
+        first += step;
+    } while (first < N);
+    return SWT_OK;
+}
+
+swt_status swt_cuda_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias,
+                                    const float *dgate, const void *h, const float *w,
+                                    const float *probs, const float *lse, const int32_t *expert,
+                                    const float *gate, const int32_t *counts, void *scratch,
+                                    const swt_moe_dims *dims) {
+    const int64_t N = dims->N, E = dims->E, blocks = swt_ceil_div(N, ROWS);
+    const swt_cuda_router_places places = swt_cuda_router_scratch(dims);
+    char *const memory = (char *)scratch;
+    float *const dz = (float *)(memory + places.dz), *const sums = (float *)(memory + places.sums);
+    const gradient_args a = {dz,     dgate, probs, lse,         expert,          gate,
+                             counts, N,     E,     N / dims->G, dims->aux_scale, dims->z_scale};
+    if (N > 0)
+        SWT_TRY(SWT_LAUNCH(logit_gradients, blocks_of(N, WARPS), WARPS * WARP, 0,
+                           swt_cuda_stream(c), a));
+    SWT_TRY(input_and_weight(c, dh, dw, h, w, dz, (float *)(memory + places.input), dims));
+    if (dbias == NULL)
+        return SWT_OK;
+    const swt_cuda_columns in_blocks = {blocks, ROWS, ROWS, N, E, SWT_F32, NULL, 0, false};
+    const swt_cuda_columns of_blocks = {1, blocks, blocks, blocks, E, SWT_F32, NULL, 0, false};
+    SWT_TRY(swt_cuda_column_sums(c, sums, dz, &in_blocks));
+    return swt_cuda_column_sums(c, dbias, sums, &of_blocks);
+}

@@ -1,0 +1,34 @@
+/* Runs of neighbouring elements, moved in one access and computed with as floats. */
+#ifndef SWT_CUDA_RUN_CUH
+#define SWT_CUDA_RUN_CUH
+
+#include "kernels/cuda/block.cuh"
+
+/* W elements; W sizeof(T) is a power of two. */
+template <typename T, int W> struct alignas(sizeof(T) * W < 16 ? sizeof(T) * W : 16) run {
+    T at[W];
+};
+
+/* The longest run that one access moves: 16 bytes. */
+template <typename T> constexpr int WIDEST = 16 / (int)sizeof(T);
+
+/* Whether rows of C elements can be cut into the longest runs. Tensors are aligned anyway. */
+template <typename T> static inline bool has_runs(int64_t C) {
+    return C % WIDEST<T> == 0;
+}
+
+template <int W, typename T> static __device__ inline void load_run(float (&to)[W], const T *from) {
+    const run<T, W> r = *reinterpret_cast<const run<T, W> *>(from);
+    for (int i = 0; i < W; i++)
+        to[i] = to_float(r.at[i]);
+}
+
+template <int W, typename T>
+static __device__ inline void store_run(T *to, const float (&from)[W]) {
+    run<T, W> r;
+    for (int i = 0; i < W; i++)
+        r.at[i] = from_float<T>(from[i]);
+    *reinterpret_cast<run<T, W> *>(to) = r;
+}
+
+#endif

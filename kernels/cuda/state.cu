@@ -1,0 +1,70 @@
+/* The step's state: tiny, so one thread does what has an order. */
+#include "kernels/cuda/block.cuh"
+
+enum { COUNT_THREADS = 256 };
+
+static __device__ double learning_rate(const swt_schedule &s, double t) {
+    const double pi = 3.14159265358979323846;
+    switch (s.kind) {
+    case SWT_SCHEDULE_NOAM:
+        return s.lr / sqrt(s.width) * fmin(1.0 / sqrt(t), t * pow(s.warmup_steps, -1.5));
+    case SWT_SCHEDULE_RSQRT:
+        return s.lr / sqrt(fmax(t, s.warmup_steps));
+    case SWT_SCHEDULE_CONSTANT:
+        return s.lr;
+    case SWT_SCHEDULE_COSINE:
+        if (t <= s.warmup_steps)
+            return s.lr * t / s.warmup_steps;
+        /* fmin also where total == warmup, a quotient by 0 */
+        return s.lr *
+               (1.0 +
+                cos(pi * fmin((t - s.warmup_steps) / (s.total_steps - s.warmup_steps), 1.0))) /
+               2.0;
+    }
+    return 0.0;
+}
+
+static __global__ void state_advance_kernel(swt_step_state *state, swt_schedule schedule) {
+    const double t = (double)++state->step;
+    state->lr = learning_rate(schedule, t);
+    state->correction1 = 1.0 - pow(schedule.beta1, t);
+    state->correction2 = 1.0 - pow(schedule.beta2, t);
+}
+
+swt_status swt_cuda_state_advance(const swt_ctx *c, const swt_schedule *schedule) {
+    return SWT_LAUNCH(state_advance_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, *schedule);
+}
+
+static __global__ void count_targets_kernel(int64_t *count, const int32_t *targets, int64_t n) {
+    __shared__ int64_t shared[COUNT_THREADS / WARP];
+    int64_t real = 0;
+    for (int64_t i = threadIdx.x; i < n; i += COUNT_THREADS)
+        real += targets[i] >= 0;
+    real = block_sum(real, shared);
+    if (threadIdx.x == 0)
+        count[0] = real;
+}
+
+swt_status swt_cuda_count_targets(const swt_ctx *c, int64_t *count, const int32_t *targets,
+                                  int64_t n) {
+    return SWT_LAUNCH(count_targets_kernel, 1, COUNT_THREADS, 0, swt_cuda_stream(c), count, targets,
+                      n);
+}
+
+static __global__ void state_clip_kernel(swt_step_state *state, const double *squares, int64_t n,
+                                         const int64_t *nonfinite_ranks, double max_norm) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++)
+        sum += squares[i];
+    const double norm = sqrt(sum);
+    state->grad_norm = norm;
+    state->clip = max_norm == 0.0 ? 1.0 : fmin(1.0, max_norm / (norm + 1e-6));
+    if (!isfinite(norm) || nonfinite_ranks[0] != 0)
+        state->nonfinite = 1;
+}
+
+swt_status swt_cuda_state_clip(const swt_ctx *c, const double *squares, int64_t n,
+                               const int64_t *nonfinite_ranks, double max_norm) {
+    return SWT_LAUNCH(state_clip_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, squares, n,
+                      nonfinite_ranks, max_norm);
+}

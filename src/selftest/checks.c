@@ -1,0 +1,28 @@
+/* The table of checks. */
+#include "selftest/checks.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+
+enum { ALONE = false, TOGETHER = true };
+
+#define ROW(name, ranks) {#name, ranks, swt_selftest_##name},
+const swt_check_row swt_check_table[] = {SWT_CHECK_LIST(ROW)};
+const int swt_check_count = (int)(sizeof swt_check_table / sizeof swt_check_table[0]);
+
+swt_status swt_check_run(swt_trial *t, int check) {
+    const double start = swt_now_ms();
+    swt_trial_start(t, check);
+    const swt_status status = swt_check_table[check].run(t);
+    t->found.ms = swt_now_ms() - start;
+    return status;
+}
+
+double swt_sum_tolerance(int64_t n) {
+    return 4 * sqrt(fmax(1, (double)n)) * SWT_ROUNDING;
+}
+
+double swt_sum_size(int64_t n) {
+    return sqrt((double)n) / 3;
+}

@@ -1,0 +1,87 @@
+/* The self-test's checks, in the order of its table. Every slot of swt_ops has the check of its
+ * name, which gives that operation inputs of its own making, so that a wrong operation fails its
+ * own check and none of another operation. Those after them are of several operations together. */
+#ifndef SWT_SELFTEST_CHECKS_H
+#define SWT_SELFTEST_CHECKS_H
+
+#include "selftest/trial.h"
+
+/* X(name, ALONE or TOGETHER): TOGETHER is collective over all ranks. */
+#define SWT_CHECK_LIST(X)                                                                          \
+    X(linear_forward, ALONE)                                                                       \
+    X(linear_backward_input, ALONE)                                                                \
+    X(linear_backward_weight, ALONE)                                                               \
+    X(embedding_forward, ALONE)                                                                    \
+    X(embedding_backward, ALONE)                                                                   \
+    X(norm_forward, ALONE)                                                                         \
+    X(norm_backward, ALONE)                                                                        \
+    X(attention_forward, ALONE)                                                                    \
+    X(attention_backward, ALONE)                                                                   \
+    X(cross_entropy, ALONE)                                                                        \
+    X(router_forward, ALONE)                                                                       \
+    X(router_assign, ALONE)                                                                        \
+    X(router_losses, ALONE)                                                                        \
+    X(router_backward, ALONE)                                                                      \
+    X(dispatch_forward, ALONE)                                                                     \
+    X(dispatch_backward, ALONE)                                                                    \
+    X(experts_forward, ALONE)                                                                      \
+    X(experts_backward_input, ALONE)                                                               \
+    X(experts_backward_weight, ALONE)                                                              \
+    X(combine_forward, ALONE)                                                                      \
+    X(combine_backward, ALONE)                                                                     \
+    X(state_advance, ALONE)                                                                        \
+    X(count_targets, ALONE)                                                                        \
+    X(grad_add, ALONE)                                                                             \
+    X(grad_finish, ALONE)                                                                          \
+    X(grad_squares, ALONE)                                                                         \
+    X(state_clip, ALONE)                                                                           \
+    X(adam, ALONE)                                                                                 \
+    X(sgd, ALONE)                                                                                  \
+    X(route_ties, ALONE)                                                                           \
+    X(route_nan_logits, ALONE)                                                                     \
+    X(route_all_to_one, ALONE)                                                                     \
+    X(route_capacity_one, ALONE)                                                                   \
+    X(route_empty_groups, ALONE)                                                                   \
+    X(drop_by_position, ALONE)                                                                     \
+    X(drop_by_priority, ALONE)                                                                     \
+    X(drop_at_random, ALONE)                                                                       \
+    X(slopes_of_router, ALONE)                                                                     \
+    X(slopes_of_experts, ALONE)                                                                    \
+    X(slopes_of_aux_loss, ALONE)                                                                   \
+    X(slopes_of_z_loss, ALONE)                                                                     \
+    X(comm_all_to_all, TOGETHER)                                                                   \
+    X(comm_all_reduce, TOGETHER)                                                                   \
+    X(comm_all_gather, TOGETHER)                                                                   \
+    X(comm_broadcast, TOGETHER)                                                                    \
+    X(ranks_against_one, TOGETHER)                                                                 \
+    X(ranks_uneven, TOGETHER)                                                                      \
+    X(step_against_cpu, ALONE)
+
+/* Each: what is wrong is noted in the trial; errors are those of the operations. */
+#define SWT_CHECK_DECLARE(name, ranks) SWT_MUST_CHECK swt_status swt_selftest_##name(swt_trial *t);
+SWT_CHECK_LIST(SWT_CHECK_DECLARE)
+#undef SWT_CHECK_DECLARE
+
+typedef struct swt_check_row {
+    const char *name;
+    bool together;
+    swt_status (*run)(swt_trial *t);
+} swt_check_row;
+
+extern const swt_check_row swt_check_table[];
+extern const int swt_check_count;
+
+/* The table's row under this number, on a trial that is open: a new check. */
+SWT_MUST_CHECK swt_status swt_check_run(swt_trial *t, int check);
+
+/* ---- what several checks use (judging sums) */
+
+/* What a sum of n products of numbers uniform in [-1, 1) may be out by, relative to its size: in
+ * plain order it is wrong by about sqrt(n / 3) roundings of it; 4 leaves room for the bias, the
+ * residual and small n. */
+double swt_sum_tolerance(int64_t n);
+
+/* The size of such a sum: a product has a standard deviation of 1/3. */
+double swt_sum_size(int64_t n);
+
+#endif

@@ -1,0 +1,224 @@
+/* A trial's memory and random numbers. */
+#include "selftest/trial.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A gap holds bytes 0xFE: whatever reads it as a number gets -1.7e38, and as an index a wild one.
+ */
+enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF };
+#define MEMORY_BYTES ((size_t)8 << 20)
+#define NUMBERS      ((size_t)2 << 20)
+
+swt_status swt_trial_open(swt_trial *out, const swt_trial_setup *setup) {
+    *out = (swt_trial){.threads = setup->device->threads,
+                       .host = setup->host,
+                       .world = setup->world,
+                       .seed = setup->seed};
+    out->ctx = (swt_ctx){.ops = setup->ops, .device = setup->device, .dtype = SWT_F32};
+    out->memory = malloc(MEMORY_BYTES);
+    out->before = malloc(MEMORY_BYTES);
+    out->numbers = malloc(NUMBERS * sizeof *out->numbers);
+    if (out->memory == NULL || out->before == NULL || out->numbers == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for the self-test's tensors");
+    void *twin = NULL;
+    SWT_TRY(swt_device_alloc(setup->device, &twin, MEMORY_BYTES));
+    out->twin = twin;
+    if (setup->ops->workspace_bytes > 0)
+        SWT_TRY(swt_device_alloc(setup->device, &out->ctx.workspace,
+                                 (size_t)setup->ops->workspace_bytes));
+    SWT_TRY(swt_stream_create(setup->device, &out->ctx.stream));
+    swt_trial_start(out, 0);
+    return SWT_OK;
+}
+
+void swt_trial_close_all(swt_trial *t) {
+    swt_device *d = t->ctx.device;
+    if (t->ctx.stream != NULL)
+        swt_stream_destroy(d, t->ctx.stream);
+    if (t->ctx.workspace != NULL)
+        swt_device_release(d, t->ctx.workspace);
+    if (t->twin != NULL)
+        swt_device_release(d, t->twin);
+    free(t->memory);
+    free(t->before);
+    free(t->numbers);
+    *t = (swt_trial){0};
+}
+
+/* ---- tensors */
+
+void *swt_trial_twin(const swt_trial *t, const void *tensor) {
+    return tensor != NULL ? t->twin + ((const unsigned char *)tensor - t->memory) : NULL;
+}
+
+/* Without room the memory begins again, and the check has failed. */
+static void *take(swt_trial *t, int64_t bytes, swt_trial_kind kind) {
+    size_t next = (t->used_bytes + (size_t)bytes + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    if (next > MEMORY_BYTES || t->n_tensors == SWT_TRIAL_TENSORS) {
+        swt_trial_miss(t, "the self-test has no room for %lld more bytes", (long long)bytes);
+        t->n_tensors = 0;
+        t->used_bytes = 0;
+        next = ((size_t)bytes + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    }
+    unsigned char *tensor = t->memory + t->used_bytes;
+    t->tensors[t->n_tensors++] =
+        (swt_trial_tensor){.at = t->used_bytes, .bytes = (size_t)bytes, .kind = kind};
+    memset(tensor, kind == SWT_TRIAL_IN ? 0 : OUT_BYTE, (size_t)bytes);
+    memset(tensor + bytes, GAP_BYTE, next - t->used_bytes - (size_t)bytes);
+    t->used_bytes = next;
+    return tensor;
+}
+
+void swt_trial_start(swt_trial *t, int check) {
+    t->found = (swt_finding){0};
+    t->check = (uint32_t)check;
+    t->drawn = 0;
+}
+
+void swt_trial_begin(swt_trial *t, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(t->label, sizeof t->label, fmt, args);
+    va_end(args);
+    t->found.cases++;
+    memset(t->memory, GAP_BYTE, ALIGN_BYTES);
+    t->used_bytes = ALIGN_BYTES;
+    t->numbers_used = 0;
+    t->n_tensors = 0;
+    t->state = take(t, sizeof *t->state, SWT_TRIAL_IN);
+    *t->state = (swt_step_state){.seed = t->seed, .step = 7, .targets = 1, .clip = 1};
+    t->ctx.state = TWIN(t->state);
+}
+
+static int64_t bytes_of(int64_t count, swt_dtype dtype) {
+    return count * (int64_t)swt_dtype_bytes(dtype);
+}
+
+void *swt_trial_in(swt_trial *t, int64_t count, swt_dtype dtype) {
+    return take(t, bytes_of(count, dtype), SWT_TRIAL_IN);
+}
+
+void *swt_trial_out(swt_trial *t, int64_t count, swt_dtype dtype) {
+    return take(t, bytes_of(count, dtype), SWT_TRIAL_OUT);
+}
+
+void *swt_trial_scratch(swt_trial *t, int64_t bytes) {
+    return take(t, bytes, SWT_TRIAL_SCRATCH);
+}
+
+void *swt_trial_copy(swt_trial *t, const void *from, int64_t count, swt_dtype dtype) {
+    void *to = swt_trial_out(t, count, dtype);
+    memcpy(to, from, (size_t)bytes_of(count, dtype));
+    return to;
+}
+
+double *swt_trial_doubles(swt_trial *t, int64_t count) {
+    if (t->numbers_used + (size_t)count > NUMBERS) {
+        swt_trial_miss(t, "the self-test has no room for %lld more numbers", (long long)count);
+        t->numbers_used = 0;
+    }
+    double *numbers = t->numbers + t->numbers_used;
+    t->numbers_used += (size_t)count;
+    memset(numbers, 0, (size_t)count * sizeof *numbers);
+    return numbers;
+}
+
+double *swt_trial_widen(swt_trial *t, const float *from, int64_t count) {
+    if (from == NULL)
+        return NULL;
+    double *to = swt_trial_doubles(t, count);
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (double)from[i];
+    return to;
+}
+
+void swt_trial_keep(swt_trial *t) {
+    for (int i = 1; i < t->n_tensors; i++)
+        if (t->tensors[i].kind == SWT_TRIAL_OUT)
+            t->tensors[i].kind = SWT_TRIAL_IN;
+}
+
+void swt_trial_release_state(swt_trial *t) {
+    t->tensors[0].kind = SWT_TRIAL_OUT;
+}
+
+/* ---- random numbers */
+
+double swt_trial_draw(swt_trial *t) {
+    const swt_rng_u32x4 r = swt_rng(t->seed, t->drawn++, t->check, 0, SWT_RNG_SAMPLE, 0);
+    return (double)r.v[0] * 0x1p-32;
+}
+
+int swt_trial_choose(swt_trial *t, int low, int high) {
+    return low + (int)(swt_trial_draw(t) * (high - low + 1));
+}
+
+int64_t swt_trial_size(swt_trial *t, int64_t most) {
+    static const int64_t sizes[] = {1, 2, 5, 7, 16, 17, 31, 32, 33, 40, 63, 64, 65, 100, 128, 130};
+    int n = sizeof sizes / sizeof sizes[0];
+    while (n > 1 && sizes[n - 1] > most)
+        n--;
+    return sizes[swt_trial_choose(t, 0, n - 1)];
+}
+
+float *swt_trial_uniform(swt_trial *t, int64_t count, double low, double high) {
+    float *x = swt_trial_in(t, count, SWT_F32);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (float)(low + (high - low) * swt_trial_draw(t));
+    return x;
+}
+
+float *swt_trial_whole(swt_trial *t, int64_t count, int low, int high) {
+    float *x = swt_trial_in(t, count, SWT_F32);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (float)swt_trial_choose(t, low, high);
+    return x;
+}
+
+int32_t *swt_trial_integers(swt_trial *t, int64_t count, int low, int high) {
+    int32_t *x = swt_trial_in(t, count, SWT_I32);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (int32_t)swt_trial_choose(t, low, high);
+    return x;
+}
+
+/* ---- around a call */
+
+swt_status swt_trial_upload(swt_trial *t) {
+    const swt_ctx *c = &t->ctx;
+    memcpy(t->before, t->memory, t->used_bytes);
+    return swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, t->twin, t->before, t->used_bytes);
+}
+
+/* The operation's name, from the text of its call. */
+static int name_of(const char *call, const char **name) {
+    *name = strncmp(call, "swt_", 4) == 0 ? call + 4 : call;
+    return (int)strcspn(*name, "(");
+}
+
+static void expect_unchanged(swt_trial *t, size_t from, size_t to, const char *what, int tensor,
+                             const char *call) {
+    const char *name = NULL;
+    const int n = name_of(call, &name);
+    if (memcmp(t->memory + from, t->before + from, to - from) != 0)
+        swt_trial_miss(t, "%.*s wrote %s tensor %d (0 is the step state)", n, name, what, tensor);
+}
+
+swt_status swt_trial_download(swt_trial *t, const char *call) {
+    const swt_ctx *c = &t->ctx;
+    size_t at = 0;
+    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, t->memory, t->twin, t->used_bytes));
+    SWT_TRY(swt_stream_sync(c->device, c->stream));
+    for (int i = 0; i < t->n_tensors; i++) {
+        const swt_trial_tensor *tensor = &t->tensors[i];
+        expect_unchanged(t, at, tensor->at, "before", i, call);
+        at = tensor->at + tensor->bytes;
+        if (tensor->kind == SWT_TRIAL_IN)
+            expect_unchanged(t, tensor->at, at, "into input", i, call);
+    }
+    expect_unchanged(t, at, t->used_bytes, "behind", t->n_tensors, call);
+    return SWT_OK;
+}

@@ -1,0 +1,48 @@
+/* The arithmetic of the emulated cuBLASLt: a product of two matrices in column-major order. */
+#ifndef SWT_EMU_GEMM_H
+#define SWT_EMU_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A matrix in memory; op(matrix) is its transpose where transposed. */
+typedef struct swt_emu_matrix {
+    const void *data;
+    int64_t ld;
+    bool bf16; /* else float */
+    bool transposed;
+} swt_emu_matrix;
+
+/* How many columns of sums swt_emu_gemm makes at a time, and the floats it needs beside them. */
+enum { SWT_EMU_GEMM_COLUMNS = 96, SWT_EMU_GEMM_SCRATCH = 98304 };
+
+static inline float swt_emu_from_bf16(uint16_t bits) {
+    union {
+        uint32_t bits;
+        float value;
+    } wide = {.bits = (uint32_t)bits << 16};
+    return wide.value;
+}
+
+/* Rounded to nearest, ties to even; a NaN stays one. */
+static inline uint16_t swt_emu_to_bf16(float x) {
+    union {
+        float value;
+        uint32_t bits;
+    } from = {.value = x};
+    if (x != x)
+        return 0x7fff;
+    return (uint16_t)((from.bits + 0x7fff + ((from.bits >> 16) & 1)) >> 16);
+}
+
+static inline float swt_emu_element(const void *data, bool bf16, int64_t i) {
+    return bf16 ? swt_emu_from_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
+/* sums(m, n), column-major with ld m, = op(a) op(b), with n <= SWT_EMU_GEMM_COLUMNS: columns
+ * first ... first + n - 1 of the whole product. Each sum is a chain over k in blocks of fixed
+ * length, the blocks added in order: it depends on k alone. */
+void swt_emu_gemm(float *sums, float *scratch, const swt_emu_matrix *a, const swt_emu_matrix *b,
+                  int64_t m, int64_t first, int64_t n, int64_t k);
+
+#endif
