@@ -65,16 +65,18 @@ static swt_status to_host(const swt_model *m, void *host, const void *from, size
     return swt_stream_sync(m->ctx.device, m->ctx.stream);
 }
 
-/* Lay out, plan, allocate and fill a model on the trial's ranks, or on this one alone. */
-static swt_status open_run(run *r, const swt_trial *t, bool alone, const swt_dims *d) {
+/* Lay out, plan, allocate and fill a model on the trial's ranks, or on this one alone, by the
+ * operations, device and stream of c. */
+static swt_status open_run(run *r, const swt_trial *t, const swt_ctx *c, bool alone,
+                           const swt_dims *d) {
     *r = (run){0};
     swt_comm_open_self(&r->self);
     swt_comm *host = alone ? &r->self : t->host, *world = alone ? &r->self : t->world;
     SWT_TRY(swt_dist_init(&r->dist, world->size, world->rank, d->E, 0));
-    SWT_TRY(swt_model_plan(&r->m, d, &r->dist, t->ctx.ops, true, false));
+    SWT_TRY(swt_model_plan(&r->m, d, &r->dist, c->ops, true, false));
     SWT_TRY(swt_dist_connect(&r->dist, host, world));
-    r->m.ctx.stream = t->ctx.stream;
-    SWT_TRY(swt_model_commit(&r->m, t->ctx.device, t->seed));
+    r->m.ctx.stream = c->stream;
+    SWT_TRY(swt_model_commit(&r->m, c->device, t->seed));
     SWT_TRY(swt_model_init_values(&r->m, SWT_INIT_PYTORCH, 0, t->seed));
     r->logits = calloc((size_t)(r->m.turns * d->B * d->T * d->V), sizeof *r->logits);
     r->grad = calloc((size_t)r->m.params.end, sizeof *r->grad);
@@ -133,9 +135,9 @@ static void expect_same(swt_trial *t, const run *shared, const run *alone) {
 
 static swt_status ranks_case(swt_trial *t, const swt_dims *d) {
     run shared, alone = {0};
-    swt_status status = open_run(&shared, t, false, d);
+    swt_status status = open_run(&shared, t, &t->ctx, false, d);
     if (status == SWT_OK)
-        status = open_run(&alone, t, true, d);
+        status = open_run(&alone, t, &t->ctx, true, d);
     if (status == SWT_OK)
         status = step(&shared, t->seed);
     if (status == SWT_OK)
@@ -203,9 +205,10 @@ swt_status swt_selftest_step_against_cpu(swt_trial *t) {
     run got, want = {0};
     swt_trial_begin(t, "E=%lld M=%lld", (long long)d.E, (long long)d.M);
     SWT_TRY(swt_cpu_backend.open(&cpu, 0, 1));
-    swt_status status = open_run(&got, NULL, t->ctx.ops, t->ctx.device, &d, t->seed);
+    swt_status status = open_run(&got, t, &t->ctx, true, &d);
     if (status == SWT_OK)
-        status = open_run(&want, NULL, swt_cpu_backend.ops, &cpu, &d, t->seed);
+        status =
+            open_run(&want, t, &(swt_ctx){.ops = swt_cpu_backend.ops, .device = &cpu}, true, &d);
     if (status == SWT_OK)
         status = step(&got, t->seed);
     if (status == SWT_OK)
