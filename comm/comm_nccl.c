@@ -2,7 +2,8 @@
  *
  * Communicators are non-blocking (config.blocking = 0): a call of NCCL may return before it has
  * queued its work, so settle() asks until it has, and hears of lost peers meanwhile. Nothing else
- * waits but nccl_wait, which asks, too: a stream alone would wait for a lost peer for ever. */
+ * waits but nccl_wait, which asks, too: a stream alone would wait for a lost peer for ever. A rank
+ * alone, or alone in its part, needs no NCCL: it copies. */
 #include "base/clock.h"
 #include "comm/comm_nccl_clock.h"
 #include "comm/exchange.h"
@@ -28,8 +29,8 @@ typedef struct nccl_family {
 } nccl_family;
 
 struct nccl_own {
-    swt_comm *comm; /* whose own this is */
-    ncclComm_t nccl;
+    swt_comm *comm;     /* whose own this is */
+    ncclComm_t nccl;    /* NULL for a rank alone, which sends nothing */
     swt_comm *host;     /* the same ranks on host memory */
     swt_comm host_part; /* of a part: the host's part */
     nccl_family *family;
@@ -49,19 +50,16 @@ static void let_others_run(void) {
 
 /* ------------------------------------------------------------------ errors */
 
-static swt_status cuda_failed(const nccl_family *f, cudaError_t code, const char *call, int line) {
+static swt_status cuda_check(const nccl_family *f, cudaError_t code, const char *call, int line) {
+    if (code == cudaSuccess)
+        return SWT_OK;
     (void)cudaGetLastError(); /* or the next launch would report it once more */
     return swt_fail(SWT_COMM, __FILE__, line,
-                    "%s on rank %d: %s; look at the GPU and its driver's log", call, f->rank,
-                    cudaGetErrorString(code));
+                    "%.*s on rank %d: %s; look at the GPU and its driver's log",
+                    (int)strcspn(call, "("), call, f->rank, cudaGetErrorString(code));
 }
 
-#define SWT_CUDART(family, function, ...)                                                          \
-    do {                                                                                           \
-        const cudaError_t swt_cuda_code_ = function(__VA_ARGS__);                                  \
-        if (swt_cuda_code_ != cudaSuccess)                                                         \
-            return cuda_failed((family), swt_cuda_code_, #function, __LINE__);                     \
-    } while (0)
+#define SWT_CUDART(family, call) SWT_TRY(cuda_check((family), (call), #call, __LINE__))
 
 /* End what is queued on the GPU, here and so on the peers. */
 static void give_up(nccl_family *f) {
@@ -112,15 +110,10 @@ static swt_status settle(nccl_own *own, ncclResult_t code, const char *call) {
 
 /* ------------------------------------------------------------------ order and time */
 
-static swt_status sync_device(const nccl_family *f) {
-    const cudaError_t code = cudaDeviceSynchronize();
-    return code == cudaSuccess ? SWT_OK : cuda_failed(f, code, "cudaDeviceSynchronize", __LINE__);
-}
-
 /* Calls of a captured stream become parts of a graph: they have no time of their own. */
 static swt_status is_timed(const nccl_family *f, cudaStream_t caller, bool *timed) {
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    SWT_CUDART(f, cudaStreamIsCapturing, caller, &status);
+    SWT_CUDART(f, cudaStreamIsCapturing(caller, &status));
     *timed = status == cudaStreamCaptureStatusNone;
     return SWT_OK;
 }
@@ -133,16 +126,16 @@ static swt_status begin(nccl_own *own, swt_stream *stream) {
     SWT_TRY(check_alive(f));
     if (stream == NULL) {
         own->timed = true;
-        SWT_TRY(sync_device(f));
+        SWT_CUDART(f, cudaDeviceSynchronize());
     } else {
         SWT_TRY(is_timed(f, caller, &own->timed));
-        SWT_CUDART(f, cudaEventRecord, f->ready, caller);
-        SWT_CUDART(f, cudaStreamWaitEvent, f->stream, f->ready, 0);
+        SWT_CUDART(f, cudaEventRecord(f->ready, caller));
+        SWT_CUDART(f, cudaStreamWaitEvent(f->stream, f->ready, 0));
     }
     if (!own->timed)
         return SWT_OK;
     own->comm->busy_ms += nccl_clock_count(&own->clock);
-    SWT_CUDART(f, nccl_clock_begin, &own->clock, f->stream);
+    SWT_CUDART(f, nccl_clock_begin(&own->clock, f->stream));
     return SWT_OK;
 }
 
@@ -155,11 +148,11 @@ static swt_status end(nccl_own *own, swt_stream *stream, ncclResult_t code, cons
     own->call = call;
     SWT_TRY(settle(own, code, call));
     if (own->timed)
-        SWT_CUDART(f, nccl_clock_end, &own->clock, f->stream);
+        SWT_CUDART(f, nccl_clock_end(&own->clock, f->stream));
     if (stream == NULL)
         return nccl_wait(own->comm, NULL);
-    SWT_CUDART(f, cudaEventRecord, f->done, f->stream);
-    SWT_CUDART(f, cudaStreamWaitEvent, (cudaStream_t)(void *)stream, f->done, 0);
+    SWT_CUDART(f, cudaEventRecord(f->done, f->stream));
+    SWT_CUDART(f, cudaStreamWaitEvent((cudaStream_t)(void *)stream, f->done, 0));
     return SWT_OK;
 }
 
@@ -174,7 +167,7 @@ static swt_status drain(nccl_family *f, cudaStream_t stream) {
         }
         let_others_run();
     }
-    return code == cudaSuccess ? SWT_OK : cuda_failed(f, code, "cudaStreamQuery", __LINE__);
+    return cuda_check(f, code, "cudaStreamQuery", __LINE__);
 }
 
 /* The caller's stream waits for the calls that it was given to: it is enough to ask for it. */
@@ -195,9 +188,9 @@ static swt_status copy_own_blocks(const swt_exchange *x, unsigned char *receive,
     const swt_blocks from = swt_blocks_sent(x, x->comm->rank);
     const swt_blocks to = swt_blocks_received(x, x->comm->rank);
     for (int64_t i = 0; i < from.count; i++)
-        SWT_CUDART(f, cudaMemcpyAsync, receive + swt_block_place(x, to, i),
-                   send + swt_block_place(x, from, i), x->block_bytes, cudaMemcpyDeviceToDevice,
-                   f->stream);
+        SWT_CUDART(f, cudaMemcpyAsync(receive + swt_block_place(x, to, i),
+                                      send + swt_block_place(x, from, i), x->block_bytes,
+                                      cudaMemcpyDeviceToDevice, f->stream));
     return SWT_OK;
 }
 
@@ -214,8 +207,8 @@ static ncclResult_t exchange_group(const swt_exchange *x, unsigned char *receive
                                    const unsigned char *send) {
     const nccl_own *own = own_of(x->comm);
     const cudaStream_t stream = own->family->stream;
-    ncclResult_t first = ncclGroupStart();
-    if (first != ncclSuccess)
+    ncclResult_t first = own->nccl != NULL ? ncclGroupStart() : ncclSuccess;
+    if (first != ncclSuccess || own->nccl == NULL)
         return first;
     for (int peer = 0; peer < x->comm->size; peer++) {
         if (peer == x->comm->rank)
@@ -247,7 +240,7 @@ static swt_status nccl_all_to_all(swt_comm *comm, swt_direction direction, void 
 static swt_status all_reduce(swt_comm *comm, void *data, int64_t count, ncclDataType_t type,
                              swt_stream *stream) {
     nccl_own *own = own_of(comm);
-    if (count == 0)
+    if (count == 0 || comm->size == 1)
         return SWT_OK;
     SWT_TRY(begin(own, stream));
     return end(
@@ -271,16 +264,20 @@ static swt_status nccl_all_gather(swt_comm *comm, void *receive, const void *sen
     nccl_own *own = own_of(comm);
     if (bytes == 0)
         return SWT_OK;
+    ncclResult_t code = ncclSuccess;
     SWT_TRY(begin(own, stream));
-    return end(own, stream,
-               ncclAllGather(send, receive, bytes, ncclUint8, own->nccl, own->family->stream),
-               "ncclAllGather");
+    if (own->nccl != NULL)
+        code = ncclAllGather(send, receive, bytes, ncclUint8, own->nccl, own->family->stream);
+    else
+        SWT_CUDART(own->family, cudaMemcpyAsync(receive, send, bytes, cudaMemcpyDeviceToDevice,
+                                                own->family->stream));
+    return end(own, stream, code, "ncclAllGather");
 }
 
 static swt_status nccl_broadcast(swt_comm *comm, void *data, size_t bytes, int root,
                                  swt_stream *stream) {
     nccl_own *own = own_of(comm);
-    if (bytes == 0)
+    if (bytes == 0 || comm->size == 1)
         return SWT_OK;
     SWT_TRY(begin(own, stream));
     return end(own, stream,
@@ -389,10 +386,15 @@ static swt_status split_into(swt_comm *out, nccl_own *parent, int color, int key
     nccl_own *own = own_of(out);
     SWT_TRY(swt_comm_split(parent->host, color, key, &own->host_part));
     take_ranks(out, &own->host_part);
+    const bool alone = out->size == 1;
+    if (parent->nccl == NULL)
+        return SWT_OK;
     /* The parent is busy first; the part's handle may appear only when it is done. */
-    SWT_TRY(
-        settle(parent, ncclCommSplit(parent->nccl, color, key, &own->nccl, NULL), "ncclCommSplit"));
-    while (*(ncclComm_t volatile *)&own->nccl == NULL)
+    SWT_TRY(settle(
+        parent,
+        ncclCommSplit(parent->nccl, alone ? NCCL_SPLIT_NOCOLOR : color, key, &own->nccl, NULL),
+        "ncclCommSplit"));
+    while (!alone && *(ncclComm_t volatile *)&own->nccl == NULL)
         let_others_run();
     return settle(own, state_of(own), "ncclCommSplit");
 }
@@ -410,9 +412,11 @@ static swt_status init(nccl_own *own, swt_comm *host) {
     ncclUniqueId id = {{0}};
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    SWT_CUDART(f, cudaStreamCreateWithFlags, &f->stream, cudaStreamNonBlocking);
-    SWT_CUDART(f, cudaEventCreateWithFlags, &f->ready, cudaEventDisableTiming);
-    SWT_CUDART(f, cudaEventCreateWithFlags, &f->done, cudaEventDisableTiming);
+    SWT_CUDART(f, cudaStreamCreateWithFlags(&f->stream, cudaStreamNonBlocking));
+    SWT_CUDART(f, cudaEventCreateWithFlags(&f->ready, cudaEventDisableTiming));
+    SWT_CUDART(f, cudaEventCreateWithFlags(&f->done, cudaEventDisableTiming));
+    if (host->size == 1)
+        return SWT_OK;
     if (host->rank == 0) {
         const ncclResult_t code = ncclGetUniqueId(&id);
         if (code != ncclSuccess)

@@ -223,7 +223,7 @@ static void time_is_counted_when_it_is_over(void **state) {
     drain();
     check(comm, comm->sent_bytes == (comm->size > 1 ? CALLS * 8 : 0));
     check(comm, comm->rank == 0 || comm->busy_ms > LATE_MS / 2.0);
-    check(comm, comm->busy_ms > 0);
+    check(comm, comm->size == 1 || comm->busy_ms > 0);
     const double counted = comm->busy_ms;
     drain();
     check(comm, comm->busy_ms == counted);
