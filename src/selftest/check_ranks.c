@@ -108,7 +108,7 @@ static swt_status step(run *r, uint64_t seed) {
     }
     SWT_TRY(swt_step_reduce(m, &update));
     SWT_TRY(to_host(m, r->grad, m->grad, (size_t)m->params.end * sizeof *r->grad));
-    return swt_step_state_read(m, &r->state);
+    return to_host(m, &r->state, m->ctx.state, sizeof r->state);
 }
 
 /* This rank's logits and gradients are those of the model alone, to the bit. */
@@ -127,6 +127,8 @@ static void expect_same(swt_trial *t, const run *shared, const run *alone) {
             swt_trial_same(t, p->name, shared->grad + p->offset, alone->grad + q->offset, p->count,
                            SWT_F32);
     }
+    swt_trial_number(t, "nonfinite", (double)shared->state.nonfinite,
+                     (double)alone->state.nonfinite, 0);
     swt_trial_number(t, "targets", (double)shared->state.targets, (double)alone->state.targets, 0);
     swt_trial_number(t, "grad_norm", shared->state.grad_norm, alone->state.grad_norm, 0);
     swt_trial_number(t, "clip", shared->state.clip, alone->state.clip, 0);
