@@ -10,7 +10,8 @@
 
 /* The end of every timed call. */
 static swt_status finish(swt_comm *comm, double start_ms, int64_t sent_bytes, swt_status status) {
-    comm->busy_ms += swt_now_ms() - start_ms;
+    if (!comm->table->queues)
+        comm->busy_ms += swt_now_ms() - start_ms;
     if (status == SWT_OK)
         comm->sent_bytes += sent_bytes;
     return status;
@@ -160,6 +161,11 @@ swt_status swt_comm_barrier(swt_comm *comm) {
     SWT_TRY(check_comm(comm, __func__));
     const double start_ms = swt_now_ms();
     return finish(comm, start_ms, 0, comm->table->barrier(comm));
+}
+
+swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream) {
+    SWT_TRY(check_comm(comm, __func__));
+    return comm->table->wait(comm, stream);
 }
 
 swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {

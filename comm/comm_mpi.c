@@ -1,5 +1,5 @@
 /* Host memory over Open MPI. Only this file knows mpi.h. */
-#include "comm/swt_comm.h"
+#include "comm/exchange.h"
 
 #include "base/checked.h"
 
@@ -96,79 +96,50 @@ static swt_status reserve_requests(mpi_own *own, int rank, int64_t count) {
     return SWT_OK;
 }
 
-/* The blocks that one rank exchanges with one peer: block start + i step of a buffer, in order. */
-typedef struct blocks {
-    int64_t start, step, count;
-} blocks;
-
-/* In the sources' layout (total, block): the blocks that `peer` owns. */
-static blocks at_source(const swt_split *split, int peer) {
-    return (blocks){split->first[peer], 1, split->first[peer + 1] - split->first[peer]};
-}
-
-/* In the owners' layout (own, size, block): the blocks that came from `peer`. */
-static blocks at_owner(const swt_comm *comm, const swt_split *split, int peer) {
-    return (blocks){peer, comm->size, split->first[comm->rank + 1] - split->first[comm->rank]};
-}
-
 typedef struct exchange {
-    swt_comm *comm;
-    const swt_split *split;
-    swt_direction direction;
-    size_t block_bytes;
+    swt_exchange at;
     bytes_type block;
     int posted;
 } exchange;
 
-static blocks sent_to(const exchange *x, int peer) {
-    return x->direction == SWT_TO_OWNERS ? at_source(x->split, peer)
-                                         : at_owner(x->comm, x->split, peer);
-}
-
-static blocks received_from(const exchange *x, int peer) {
-    return x->direction == SWT_TO_OWNERS ? at_owner(x->comm, x->split, peer)
-                                         : at_source(x->split, peer);
-}
-
-static size_t place(const exchange *x, blocks b, int64_t i) {
-    return (size_t)(b.start + i * b.step) * x->block_bytes;
-}
-
-static void copy_own_blocks(const exchange *x, unsigned char *receive, const unsigned char *send) {
-    const blocks from = sent_to(x, x->comm->rank), to = received_from(x, x->comm->rank);
+static void copy_own_blocks(const swt_exchange *x, unsigned char *receive,
+                            const unsigned char *send) {
+    const swt_blocks from = swt_blocks_sent(x, x->comm->rank);
+    const swt_blocks to = swt_blocks_received(x, x->comm->rank);
     for (int64_t i = 0; i < from.count; i++)
-        memcpy(receive + place(x, to, i), send + place(x, from, i), x->block_bytes);
+        memcpy(receive + swt_block_place(x, to, i), send + swt_block_place(x, from, i),
+               x->block_bytes);
 }
 
 /* Between two ranks messages arrive in the order they were sent, and both sides walk the blocks in
  * the same order, so one tag serves them all. */
 static swt_status post_receives(exchange *x, int peer, unsigned char *receive) {
-    const blocks b = received_from(x, peer);
-    mpi_own *own = own_of(x->comm);
+    const swt_blocks b = swt_blocks_received(&x->at, peer);
+    mpi_own *own = own_of(x->at.comm);
     for (int64_t i = 0; i < b.count; i++)
-        SWT_MPI(x->comm->rank, MPI_Irecv, receive + place(x, b, i), x->block.count, x->block.type,
-                peer, 0, own->comm, &own->requests[x->posted++]);
+        SWT_MPI(x->at.comm->rank, MPI_Irecv, receive + swt_block_place(&x->at, b, i),
+                x->block.count, x->block.type, peer, 0, own->comm, &own->requests[x->posted++]);
     return SWT_OK;
 }
 
 static swt_status post_sends(exchange *x, int peer, const unsigned char *send) {
-    const blocks b = sent_to(x, peer);
-    mpi_own *own = own_of(x->comm);
+    const swt_blocks b = swt_blocks_sent(&x->at, peer);
+    mpi_own *own = own_of(x->at.comm);
     for (int64_t i = 0; i < b.count; i++)
-        SWT_MPI(x->comm->rank, MPI_Isend, send + place(x, b, i), x->block.count, x->block.type,
-                peer, 0, own->comm, &own->requests[x->posted++]);
+        SWT_MPI(x->at.comm->rank, MPI_Isend, send + swt_block_place(&x->at, b, i), x->block.count,
+                x->block.type, peer, 0, own->comm, &own->requests[x->posted++]);
     return SWT_OK;
 }
 
 /* Every rank begins with another peer, so that they do not all send to the same one. */
 static swt_status run_exchange(exchange *x, unsigned char *receive, const unsigned char *send) {
-    const int rank = x->comm->rank, size = x->comm->size;
+    const int rank = x->at.comm->rank, size = x->at.comm->size;
     for (int k = 1; k < size; k++)
         SWT_TRY(post_receives(x, (rank + size - k) % size, receive));
     for (int k = 1; k < size; k++)
         SWT_TRY(post_sends(x, (rank + k) % size, send));
-    copy_own_blocks(x, receive, send);
-    SWT_MPI(rank, MPI_Waitall, x->posted, own_of(x->comm)->requests, MPI_STATUSES_IGNORE);
+    copy_own_blocks(&x->at, receive, send);
+    SWT_MPI(rank, MPI_Waitall, x->posted, own_of(x->at.comm)->requests, MPI_STATUSES_IGNORE);
     return SWT_OK;
 }
 
@@ -178,10 +149,10 @@ static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *
     (void)stream;
     if (block_bytes == 0)
         return SWT_OK;
-    exchange x = {.comm = comm, .split = split, .direction = direction, .block_bytes = block_bytes};
+    exchange x = {.at = {comm, split, direction, block_bytes}};
     /* comm.c has checked that own * size and total do not wrap. */
     const int64_t total = split->first[comm->size];
-    const int64_t own = at_owner(comm, split, comm->rank).count;
+    const int64_t own = swt_blocks_at_owner(comm, split, comm->rank).count;
     int64_t messages = 0;
     if (!swt_checked_add(total - own, own * (comm->size - 1), &messages))
         messages = INT64_MAX;
@@ -246,6 +217,11 @@ static swt_status mpi_barrier(swt_comm *comm) {
     return SWT_OK;
 }
 
+static swt_status mpi_wait(swt_comm *comm, swt_stream *stream) {
+    (void)comm, (void)stream;
+    return SWT_OK;
+}
+
 static swt_status mpi_node(swt_comm *comm, int *local_rank, int *local_size) {
     MPI_Comm node = MPI_COMM_NULL;
     SWT_MPI(comm->rank, MPI_Comm_split_type, own_of(comm)->comm, MPI_COMM_TYPE_SHARED, comm->rank,
@@ -281,6 +257,7 @@ static const swt_comm_table mpi_table = {
     .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,
     .barrier = mpi_barrier,
+    .wait = mpi_wait,
     .split = mpi_split,
     .node = mpi_node,
     .abort = mpi_abort,

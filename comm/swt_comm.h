@@ -2,9 +2,10 @@
  *
  * Every call but swt_comm_abort is collective over the communicator's ranks: all call it, in the
  * same order, with the same counts. Buffers are backend memory of the communicator's backend (for
- * comm_self and comm_mpi: host memory). Device communicators order the call on the stream; the
- * others ignore it. Errors: COMM, naming the call and the rank, where a peer or the transport
- * fails. SHAPE where an argument is impossible (checked in comm.c for all implementations). */
+ * comm_self and comm_mpi: host memory). A device communicator queues the call on the stream and
+ * returns; the others ignore the stream and return when the call is done. Errors: COMM, naming the
+ * call and the rank, where a peer or the transport fails; of a queued call by swt_comm_wait. SHAPE
+ * where an argument is impossible (checked in comm.c for all implementations). */
 #ifndef SWT_COMM_H
 #define SWT_COMM_H
 
@@ -29,6 +30,7 @@ typedef enum swt_direction {
 /* One implementation. Every slot is mandatory. */
 typedef struct swt_comm_table {
     const char *name; /* "self", "mpi", "nccl" */
+    bool queues;      /* the calls return before they are done; busy_ms is counted by the table */
     swt_status (*all_to_all)(swt_comm *comm, swt_direction direction, void *receive,
                              const void *send, const swt_split *split, size_t block_bytes,
                              swt_stream *stream);
@@ -38,6 +40,7 @@ typedef struct swt_comm_table {
                              swt_stream *stream);
     swt_status (*broadcast)(swt_comm *comm, void *data, size_t bytes, int root, swt_stream *stream);
     swt_status (*barrier)(swt_comm *comm);
+    swt_status (*wait)(swt_comm *comm, swt_stream *stream);
     swt_status (*split)(swt_comm *comm, int color, int key, swt_comm *out);
     swt_status (*node)(swt_comm *comm, int *local_rank, int *local_size);
     void (*abort)(swt_comm *comm, int exit_code);
@@ -48,7 +51,9 @@ struct swt_comm {
     const swt_comm_table *table;
     int rank, size;
     void *own;      /* the implementation's */
-    double busy_ms; /* time spent in the calls below: the caller may reset it */
+    double busy_ms; /* time spent in the calls below, of a device communicator on the device and
+                       counted when it is seen to be done, at the latest by swt_comm_wait: the
+                       caller may reset it */
     /* Payload given to other ranks; an all-reduce counts its data once. The caller may reset it. */
     int64_t sent_bytes;
 };
@@ -61,8 +66,9 @@ void swt_comm_open_self(swt_comm *out);
 SWT_MUST_CHECK swt_status swt_comm_open_mpi(swt_comm *out);
 
 /* Collective over host: the same ranks with an NCCL communicator for the memory of their GPUs, one
- * GPU a rank. Its calls run on a stream of its own, joined by events with the stream that they are
- * given. `host` and `device` must outlive it. Errors: USAGE in builds without CUDA; COMM. */
+ * GPU a rank. Its calls, and those of the parts split from it, run on a stream of their own, joined
+ * by events with the stream that they are given. `host` and `device` must outlive it; *out must
+ * stay where it is, a part's, too. Errors: USAGE in builds without CUDA; COMM. */
 SWT_MUST_CHECK swt_status swt_comm_open_nccl(swt_comm *out, swt_comm *host, swt_device *device);
 
 /* True if this process was started by an MPI launcher (mpirun, srun --mpi). */
@@ -99,6 +105,13 @@ SWT_MUST_CHECK swt_status swt_comm_all_gather(swt_comm *comm, void *receive, con
 SWT_MUST_CHECK swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root,
                                              swt_stream *stream);
 
+/* Local: wait on the host until the work of the stream is done, with the calls on it of this
+ * communicator and of all split from it. Waiting for the stream alone would wait for a lost peer
+ * for ever; here that is an error, and what is queued is given up. Nothing to wait for on host
+ * memory. Errors: COMM. */
+SWT_MUST_CHECK swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream);
+
+/* All have come here, with nothing left in their queues. */
 SWT_MUST_CHECK swt_status swt_comm_barrier(swt_comm *comm);
 
 /* Ranks with the same color form a new communicator, ordered by key. Close it before its parent. */

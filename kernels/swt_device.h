@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct swt_device swt_device;
@@ -24,6 +25,7 @@ typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_cop
 /* One backend. Every slot is mandatory. */
 typedef struct swt_device_table {
     const char *name; /* "cpu", "cuda" */
+    bool queues;      /* work goes on after the call that queued it: waiting for it has a price */
     swt_status (*room)(swt_device *d, size_t *free_bytes, size_t *total_bytes);
     swt_status (*alloc)(swt_device *d, void **out, size_t bytes);
     void (*release)(swt_device *d, void *memory);

@@ -32,6 +32,12 @@ static swt_status print_text(const swt_options *o, int rank) {
     return SWT_OK;
 }
 
+/* An error that the other ranks do not know of ends them by force. Nothing can be closed in order
+ * then: they may wait for this rank in the middle of an exchange. */
+static bool must_abort(const swt_comm *world, swt_status status) {
+    return status != SWT_OK && !swt_last_error()->agreed && world->size > 1;
+}
+
 static swt_status run(swt_comm *world, swt_options *o) {
     static swt_status (*const commands[])(swt_session *) = {
         [SWT_COMMAND_TRAIN] = swt_command_train,
@@ -46,11 +52,12 @@ static swt_status run(swt_comm *world, swt_options *o) {
     catch_signals();
     swt_session session = {.options = o, .world = world, .out = stdout, .stop = &stop};
     const swt_status status = commands[o->command](&session);
-    swt_session_close(&session);
+    if (!must_abort(world, status))
+        swt_session_close(&session);
     return status;
 }
 
-/* One line from one rank. An error that the other ranks do not know of ends them by force. */
+/* One line from one rank. */
 static int finish(swt_comm *world, swt_status status) {
     const swt_error *error = swt_last_error();
     const int code = swt_exit_code(status);
@@ -58,7 +65,7 @@ static int finish(swt_comm *world, swt_status status) {
         fprintf(stderr, "swt-dist: error: %s\n", error->message);
         fflush(stderr);
     }
-    if (status != SWT_OK && !error->agreed && world->size > 1)
+    if (must_abort(world, status))
         swt_comm_abort(world, code);
     swt_comm_close(world);
     return code;

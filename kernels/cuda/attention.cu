@@ -112,7 +112,8 @@ static __device__ inline void load_queries(tiles *t, const head<T> &h, int first
         const bool inside = row < h.y.count;
         const T *dy = h.dy.at + row * h.dy.stride, *y = h.y.at + row * h.y.stride;
         float sum = 0;
-        ROLLED for (int c = tile_column(); inside && c < h.y.D; c += SIDE) {
+#pragma unroll 1
+        for (int c = tile_column(); inside && c < h.y.D; c += SIDE) {
             sum += to_float(dy[c]) * to_float(y[c]);
         }
         sum = row_sum(sum);

@@ -51,7 +51,9 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
                                         int column) {
     enum { W = WIDEST<T>, ACROSS = COLUMNS / W, STRIDE = COLUMNS + 4 };
     if (from.runs) {
-        for (int i = threadIdx.x; i < TILE * ACROSS; i += THREADS) {
+#pragma unroll
+        for (int n = 0; n < TILE * ACROSS / THREADS; n++) {
+            const int i = n * THREADS + (int)threadIdx.x;
             const int r = i / ACROSS, c = i % ACROSS * W;
             float v[W] = {};
             if (first + r < from.count && column + c < from.D)
@@ -60,7 +62,8 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
         }
         return;
     }
-    ROLLED for (int i = threadIdx.x; i < TILE * COLUMNS; i += THREADS) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < TILE * COLUMNS; i += THREADS) {
         const int r = i / COLUMNS, c = i % COLUMNS;
         const bool inside = first + r < from.count && column + c < from.D;
         to[r * STRIDE + c] =
@@ -77,11 +80,13 @@ static __device__ inline void score_tile(float (&s)[PER][PER], tiles *t, const h
     for (int i = 0; i < PER; i++)
         for (int j = 0; j < PER; j++)
             s[i][j] = 0;
-    ROLLED for (int column = 0; column < a.D; column += SHORT) {
+#pragma unroll 1
+    for (int column = 0; column < a.D; column += SHORT) {
         load_tile<SHORT>(t->factors[0], a, a_first, column);
         load_tile<SHORT>(t->factors[1], b, b_first, column);
         __syncthreads();
-        ROLLED for (int k = 0; k < SHORT; k += 4) {
+#pragma unroll 1
+        for (int k = 0; k < SHORT; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
                 load_run(u[i], x + i * SHORT_STRIDE + k);
@@ -110,12 +115,14 @@ template <int GROUPS, typename T>
 static __device__ inline void add_rows(float (&out)[PER][4 * GROUPS], tiles *t,
                                        const head_rows<T> &rows, int first, int column) {
     const float *x = t->scores + tile_row() * TILE_STRIDE, *y = t->rows + tile_column() * 4;
-    UNROLLED for (int g = 0; g < GROUPS; g++) {
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
         if (column + g * TILE >= rows.D) /* the same for all threads */
             continue;
         load_tile<TILE>(t->rows, rows, first, column + g * TILE);
         __syncthreads();
-        ROLLED for (int k = 0; k < TILE; k += 4) {
+#pragma unroll 1
+        for (int k = 0; k < TILE; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
                 load_run(u[i], x + i * TILE_STRIDE + k);

@@ -144,6 +144,7 @@ static void cuda_close(swt_device *d) {
 
 static const swt_device_table cuda_table = {
     .name = "cuda",
+    .queues = true,
     .room = cuda_room,
     .alloc = cuda_alloc,
     .release = cuda_release,

@@ -72,13 +72,13 @@ static __global__ void backward_rows(float *dtable, const T *dx, const int32_t *
                                      int64_t C, int64_t columns, int add) {
     __shared__ int list[TOKENS], found[2][WARPS];
     const int64_t first = blockIdx.y * columns + threadIdx.x;
-    const int64_t end = (blockIdx.y + 1) * columns < C ? (blockIdx.y + 1) * columns : C;
+    const int64_t end = swt_min((blockIdx.y + 1) * columns, C);
     float *row = dtable + (int64_t)blockIdx.x * C;
     bool written = add != 0;
     /* found has two halves, so that one barrier a turn is enough: a warp that is ahead writes the
      * half that the others no longer read. */
     for (int64_t n = 0, turn = 0; n < N; n += TOKENS, turn++) {
-        const int64_t left = N - n < TOKENS ? N - n : TOKENS;
+        const int64_t left = swt_min(N - n, TOKENS);
         const int count = find(list, found[turn % 2], tokens + n, left, (int32_t)blockIdx.x);
         if (count == 0)
             continue;
@@ -99,7 +99,7 @@ template <typename T>
 static swt_status backward(const swt_ctx *c, float *dtable, const void *dx, const int32_t *tokens,
                            int64_t N, int64_t C, int64_t V, int add) {
     /* Few rows: several blocks share one, so that there are enough. No sum depends on that. */
-    const int64_t columns = V >= 512 ? C : WARP * 2;
+    const int64_t columns = V >= 512 ? C : int64_t(2 * WARP);
     const dim3 grid((unsigned)V, blocks_of(C, (int)columns));
     return SWT_LAUNCH(backward_rows<T>, grid, WARPS * WARP, 0, swt_cuda_stream(c), dtable,
                       (const T *)dx, tokens, N, C, columns, add);

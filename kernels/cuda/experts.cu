@@ -23,9 +23,9 @@ static __global__ void sum_rows(float *out, const T *x, swt_cuda_columns s, int 
             sum += to_float(x[n * s.columns + column]);
     part[threadIdx.x] = sum;
     __syncthreads();
-    for (int half = rows / 2; half > 0; half /= 2) {
-        if (row < half)
-            part[threadIdx.x] += part[threadIdx.x + half * width];
+    for (int apart = rows / 2; apart > 0; apart /= 2) {
+        if (row < apart)
+            part[threadIdx.x] += part[threadIdx.x + apart * width];
         __syncthreads();
     }
     if (row == 0 && column < s.columns) {

@@ -18,7 +18,7 @@ swt_status swt_cuda_linear_forward(const swt_ctx *c, void *y, const void *x, con
                                 .add = residual,
                                 .bias = bias,
                                 .relu = relu};
-    return swt_cuda_product(c, &p);
+    return swt_cuda_multiply(c, &p);
 }
 
 swt_status swt_cuda_linear_backward_input(const swt_ctx *c, void *dx, const void *dy, const void *w,
@@ -32,7 +32,7 @@ swt_status swt_cuda_linear_backward_input(const swt_ctx *c, void *dx, const void
                                 .b = {.data = w, .type = c->dtype},
                                 .out = dx,
                                 .out_type = c->dtype};
-    SWT_TRY(swt_cuda_product(c, &p));
+    SWT_TRY(swt_cuda_multiply(c, &p));
     return relu_output != NULL ? swt_cuda_relu_mask(c, dx, relu_output, N * in) : SWT_OK;
 }
 
@@ -49,6 +49,6 @@ swt_status swt_cuda_linear_backward_weight(const swt_ctx *c, float *dw, float *d
                                 .out_type = SWT_F32,
                                 .add = add != 0 ? dw : NULL};
     if (N > 0 || add == 0)
-        SWT_TRY(swt_cuda_product(c, &p));
+        SWT_TRY(swt_cuda_multiply(c, &p));
     return dbias != NULL ? swt_cuda_column_sum(c, dbias, dy, N, out, add) : SWT_OK;
 }

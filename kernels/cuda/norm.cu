@@ -75,7 +75,7 @@ swt_status swt_cuda_norm_forward(const swt_ctx *c, void *y, float *mean, float *
     return SWT_BY_TYPE(c, forward, c, y, mean, rstd, x, weight, bias, N, C, eps);
 }
 
-typedef struct backward_args {
+typedef struct norm_gradients {
     void *dx; /* may be dresidual */
     float *dweight, *dbias;
     float *partial; /* (blocks, 2, C): sums for dweight, dbias */
@@ -83,9 +83,9 @@ typedef struct backward_args {
     const float *mean, *rstd, *weight;
     int64_t N, C;
     bool add;
-} backward_args;
+} norm_gradients;
 
-template <typename T, int W> static __global__ void backward_rows(backward_args a) {
+template <typename T, int W> static __global__ void backward_rows(norm_gradients a) {
     const int64_t n = row_of_warp(), first = threadIdx.x % WARP * W, step = WARP * W;
     if (n >= a.N)
         return;
@@ -118,7 +118,7 @@ template <typename T, int W> static __global__ void backward_rows(backward_args 
 }
 
 /* Block (b, i) of PARTS warps: rows b ROWS ..., columns i WARP W ... */
-template <typename T, int W> static __global__ void backward_blocks(backward_args a) {
+template <typename T, int W> static __global__ void backward_blocks(norm_gradients a) {
     __shared__ float parts[2][PARTS][WARP * W];
     const int lane = threadIdx.x % WARP, part = threadIdx.x / WARP;
     const int64_t first = (int64_t)blockIdx.y * WARP * W, column = first + lane * W;
@@ -150,7 +150,7 @@ template <typename T, int W> static __global__ void backward_blocks(backward_arg
 }
 
 /* A thread for each of dweight's and dbias's elements: the blocks' sums in order. */
-static __global__ void backward_finish(backward_args a) {
+static __global__ void backward_finish(norm_gradients a) {
     const int64_t i = (int64_t)blockIdx.x * FINISH + threadIdx.x, blocks = (a.N + ROWS - 1) / ROWS;
     if (i >= 2 * a.C)
         return;
@@ -162,14 +162,14 @@ static __global__ void backward_finish(backward_args a) {
 }
 
 template <typename T, int W>
-static swt_status backward_wide(const swt_ctx *c, const backward_args *a) {
+static swt_status backward_wide(const swt_ctx *c, const norm_gradients *a) {
     const auto rows = backward_rows<T, W>, blocks = backward_blocks<T, W>;
     SWT_TRY(SWT_LAUNCH(rows, blocks_of(a->N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a));
     const dim3 grid(blocks_of(a->N, ROWS), blocks_of(a->C, WARP * W));
     return SWT_LAUNCH(blocks, grid, PARTS * WARP, 0, swt_cuda_stream(c), *a);
 }
 
-template <typename T> static swt_status backward(const swt_ctx *c, const backward_args *a) {
+template <typename T> static swt_status backward(const swt_ctx *c, const norm_gradients *a) {
     return has_runs<T>(a->C) ? backward_wide<T, WIDEST<T>>(c, a) : backward_wide<T, 1>(c, a);
 }
 
@@ -177,8 +177,8 @@ swt_status swt_cuda_norm_backward(const swt_ctx *c, void *dx, float *dweight, fl
                                   const void *dy, const void *dresidual, const void *x,
                                   const float *mean, const float *rstd, const float *weight,
                                   void *scratch, int64_t N, int64_t C, int add) {
-    const backward_args a = {dx,     dweight, dbias, (float *)scratch, dy, dresidual, x, mean, rstd,
-                             weight, N,       C,     add != 0};
+    const norm_gradients a = {
+        dx, dweight, dbias, (float *)scratch, dy, dresidual, x, mean, rstd, weight, N, C, add != 0};
     if (C == 0)
         return SWT_OK;
     if (N > 0)

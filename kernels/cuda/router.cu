@@ -12,7 +12,6 @@ enum {
     WARPS = 4,     /* tokens of a block of threads */
     THREADS = 256, /* of a block that runs over elements */
     LOSSES = 512,  /* of a block that sums over tokens, a power of two */
-    INPUTS = SWT_CUDA_ROUTER_INPUTS,
     ROWS = SWT_CUDA_ROUTER_ROWS
 };
 
@@ -27,6 +26,11 @@ static bool jitters(const swt_moe_dims *d) {
 /* Whether the products read h itself. */
 static bool reads_h(const swt_ctx *c, const swt_moe_dims *d) {
     return c->dtype == SWT_F32 && !jitters(d);
+}
+
+/* Tokens at a time. */
+static int64_t step_of(const swt_ctx *c, const swt_moe_dims *d) {
+    return reads_h(c, d) ? swt_max(d->N, 1) : (int64_t)SWT_CUDA_ROUTER_INPUTS;
 }
 
 /* The factor of element i of (N, C). */
@@ -133,7 +137,7 @@ swt_status swt_cuda_router_forward(const swt_ctx *c, float *probs, float *lse, i
                                    float *gate, const void *h, const float *w, const float *bias,
                                    const int32_t *routed, void *scratch, const swt_moe_dims *dims) {
     const int64_t N = dims->N, C = dims->C, E = dims->E;
-    const int64_t step = reads_h(c, dims) ? N : INPUTS;
+    const int64_t step = step_of(c, dims);
     float *const input = (float *)((char *)scratch + swt_cuda_router_scratch(dims).input);
     for (int64_t first = 0; first < N; first += step) {
         const int64_t tokens = swt_min(step, N - first);
@@ -180,9 +184,9 @@ static __global__ void balance_experts(losses_args a, int width) {
             }
         part[threadIdx.x] = sum;
         const double R = block_sum(routed, routed_part);
-        for (int half = rows / 2; half > 0; half /= 2) {
-            if (row < half)
-                part[threadIdx.x] += part[threadIdx.x + half * width];
+        for (int apart = rows / 2; apart > 0; apart /= 2) {
+            if (row < apart)
+                part[threadIdx.x] += part[threadIdx.x + apart * width];
             __syncthreads();
         }
         if (row == 0 && e < a.E && R > 0)
@@ -284,7 +288,7 @@ static __global__ void logit_gradients(gradient_args a) {
 static swt_status input_and_weight(const swt_ctx *c, void *dh, float *dw, const void *h,
                                    const float *w, const float *dz, float *made,
                                    const swt_moe_dims *d) {
-    const int64_t N = d->N, C = d->C, E = d->E, step = reads_h(c, d) ? swt_max(N, 1) : INPUTS;
+    const int64_t N = d->N, C = d->C, E = d->E, step = step_of(c, d);
     int64_t first = 0;
     do { /* once at least: no token gives a dw of zeros */
         const int64_t tokens = swt_min(step, N - first);

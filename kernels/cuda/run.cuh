@@ -4,15 +4,6 @@
 
 #include "kernels/cuda/block.cuh"
 
-/* Before a loop: unrolled whole, so that arrays indexed by it stay in registers; or not at all. */
-#ifdef __NVCC__
-#define UNROLLED _Pragma("unroll")
-#define ROLLED   _Pragma("unroll 1")
-#else
-#define UNROLLED
-#define ROLLED
-#endif
-
 /* W elements; W sizeof(T) is a power of two. */
 template <typename T, int W> struct alignas(sizeof(T) * W < 16 ? sizeof(T) * W : 16) run {
     T at[W];

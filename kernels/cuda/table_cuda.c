@@ -4,6 +4,7 @@ static const swt_ops cuda_ops = {
     .name = "cuda",
     .bf16 = true,
     .expert_sums = true,
+    .all_slots = true,
     .workspace_bytes = SWT_CUDA_WORKSPACE_BYTES,
     .linear_forward = swt_cuda_linear_forward,
     .linear_backward_input = swt_cuda_linear_backward_input,

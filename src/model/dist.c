@@ -51,18 +51,17 @@ swt_status swt_dist_init(swt_dist *out, int size, int rank, int64_t E, int64_t e
     return SWT_OK;
 }
 
-swt_status swt_dist_connect(swt_dist *d, swt_comm *world) {
+swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *world) {
     SWT_TRY(swt_comm_split(world, d->replica, d->position, &d->experts));
     SWT_TRY(swt_comm_split(world, d->position, d->replica, &d->replicas));
+    d->host = host;
     d->world = world;
     return SWT_OK;
 }
 
 void swt_dist_fini(swt_dist *d) {
-    if (d->world != NULL) {
-        swt_comm_close(&d->replicas);
-        swt_comm_close(&d->experts);
-    }
+    swt_comm_close(&d->replicas);
+    swt_comm_close(&d->experts);
     free(d->first);
     *d = (swt_dist){0};
 }

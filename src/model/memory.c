@@ -130,6 +130,9 @@ static void take_acts(walk *w) {
     }
     if (m->training)
         take_backward(w);
+    /* First in its arena, so aligned as the device's own allocations are (256 bytes on a GPU). */
+    if (m->ctx.ops->workspace_bytes > 0)
+        m->ctx.workspace = take(w, SWT_ARENA_SCRATCH, SWT_U8, m->ctx.ops->workspace_bytes);
     a->scratch = take(w, SWT_ARENA_SCRATCH, SWT_U8, scratch_bytes(m));
 }
 
@@ -178,17 +181,26 @@ static bool in_norm(const swt_dist *dist, const swt_param *p) {
     return dist->replica == 0 && (p->expert >= 0 ? p->offset >= 0 : dist->rank == 0);
 }
 
+/* Copy to the device, and be done with the host's memory. */
+static swt_status put(swt_model *m, void *to, const void *host, size_t bytes) {
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, to, host, bytes));
+    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
 static swt_status fill_spans(swt_model *m) {
+    swt_span *spans = calloc((size_t)m->n_spans + 1, sizeof *spans);
     int64_t n = 0;
+    if (spans == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %lld tensors",
+                        (long long)m->n_spans);
     for (int64_t i = 0; i < m->params.count; i++) {
         const swt_param *p = &m->params.table[i];
-        if (!in_norm(m->dist, p))
-            continue;
-        const swt_span span = {.offset = p->offset, .count = p->count, .index = i};
-        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, &m->spans[n++], &span,
-                                sizeof span));
+        if (in_norm(m->dist, p))
+            spans[n++] = (swt_span){.offset = p->offset, .count = p->count, .index = i};
     }
-    return SWT_OK;
+    const swt_status status = put(m, m->spans, spans, (size_t)n * sizeof *spans);
+    free(spans);
+    return status;
 }
 
 /* On the CPU an expert's sums never reach memory where one call sees all its micro-batches. */
@@ -229,9 +241,10 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
 
 swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
+    m->host_memory = swt_device_host_memory(device);
     m->ctx.device = device;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        m->arenas[i].memory = i == SWT_ARENA_HOST ? &swt_host_memory : &m->device_memory;
+        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
         SWT_TRY(swt_arena_commit(&m->arenas[i]));
     }
     SWT_TRY(walk_memory(m));
@@ -247,14 +260,18 @@ swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
         SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
     const swt_step_state state = {.seed = seed, .clip = 1.0};
-    SWT_TRY(
-        swt_device_copy(device, m->ctx.stream, SWT_TO_DEVICE, m->ctx.state, &state, sizeof state));
+    SWT_TRY(put(m, m->ctx.state, &state, sizeof state));
     if (m->training)
         SWT_TRY(fill_spans(m));
-    return swt_stream_sync(device, m->ctx.stream);
+    SWT_TRY(swt_stream_create(device, &m->upload));
+    return swt_event_create(device, &m->uploaded);
 }
 
 void swt_model_fini(swt_model *m) {
+    if (m->uploaded != NULL)
+        swt_event_destroy(m->ctx.device, m->uploaded);
+    if (m->upload != NULL)
+        swt_stream_destroy(m->ctx.device, m->upload);
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         swt_arena_fini(&m->arenas[i]);
     swt_params_fini(&m->params);
@@ -268,9 +285,7 @@ swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
         if (p->offset < 0)
             continue;
         swt_param_values(m->staging, p, init, init_scale, seed);
-        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, m->param + p->offset,
-                                m->staging, (size_t)p->count * sizeof(float)));
-        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+        SWT_TRY(put(m, m->param + p->offset, m->staging, (size_t)p->count * sizeof(float)));
     }
     return SWT_OK;
 }

@@ -2,6 +2,11 @@
  * back. */
 #include "model/model.h"
 
+swt_status swt_model_wait(swt_model *m) {
+    SWT_TRY(swt_comm_wait(m->dist->world, m->ctx.stream));
+    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
 swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x, int64_t N) {
     swt_shared_acts *s = &m->acts;
     return swt_norm_forward(&m->ctx, s->norm, s->norm_mean, s->norm_rstd, x,

@@ -69,7 +69,7 @@ typedef struct swt_model {
     bool moments;  /* the optimiser needs m and v */
     int64_t turns; /* micro-batches of this rank in a step, empty ones included */
     int64_t K;     /* slots per expert in the message buffers */
-    swt_memory device_memory;
+    swt_memory device_memory, host_memory;
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
     size_t kept_bytes[2]; /* of ACT: what a dense, a sparse block keeps for its backward pass */
@@ -87,7 +87,9 @@ typedef struct swt_model {
     float *staging;     /* host, room for the largest tensor */
     int32_t *host_kept; /* host, (E) */
     int32_t *host_tokens, *host_targets,
-        *host_routed; /* (turns, N), what acts.tokens ... are filled from */
+        *host_routed;    /* (turns, N), what acts.tokens ... are filled from */
+    swt_stream *upload;  /* the copies from them */
+    swt_event *uploaded; /* before and after them */
 } swt_model;
 
 /* One pass. Tokens and the others are backend memory, (B, T). */
@@ -110,6 +112,9 @@ SWT_MUST_CHECK swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_
 SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed);
 
 void swt_model_fini(swt_model *m);
+
+/* Wait on the host until all queued work is done. Errors: COMM where an exchange has failed. */
+SWT_MUST_CHECK swt_status swt_model_wait(swt_model *m);
 
 /* Give every parameter its initial value. Local. */
 SWT_MUST_CHECK swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,

@@ -81,17 +81,17 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
                                dims, first_slot);
 }
 
-/* The rounds that the fullest expert of any rank in the group needs. Waits for the device:
- * evaluation only. */
+/* The rounds that the fullest expert of any rank needs: in groups that need fewer the last ones
+ * carry nothing. Waits for the device: evaluation only. */
 static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_moe_acts *moe,
                                int64_t *rounds) {
     int64_t most = 0;
     SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->host_kept, moe->kept,
                             (size_t)dims->E * sizeof *m->host_kept));
-    SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+    SWT_TRY(swt_model_wait(m));
     for (int64_t e = 0; e < dims->E; e++)
         most = swt_max(most, m->host_kept[e]);
-    return swt_comm_max(&m->dist->experts, swt_ceil_div(most, dims->K), rounds);
+    return swt_comm_max(m->dist->host, swt_ceil_div(most, dims->K), rounds);
 }
 
 swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *y) {

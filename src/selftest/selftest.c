@@ -148,17 +148,22 @@ swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
     }
     if (status == SWT_OK)
         status = verdict(&c, start);
-    swt_trial_close_all(&c.trial);
     free(c.reports);
+    /* After an error that others do not know of they may wait in the middle of an exchange, and
+     * the end of all ranks is near. */
+    if (status == SWT_OK || swt_last_error()->agreed || setup->host->size == 1)
+        swt_trial_close_all(&c.trial);
     return status;
 }
 
 swt_status swt_command_selftest(swt_session *s) {
-    SWT_TRY(swt_session_open_device(s));
+    swt_comm *world = NULL;
+    SWT_TRY(swt_session_open_ranks(s, &world));
     const swt_trial_setup setup = {.ops = s->backend->ops,
                                    .device = &s->device,
+                                   .stream = s->stream,
                                    .host = s->world,
-                                   .world = s->world,
+                                   .world = world,
                                    .seed = (uint64_t)s->options->train_seed};
     return swt_selftest_all(&setup, s->out, s->stop);
 }

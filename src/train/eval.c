@@ -37,7 +37,7 @@ static swt_status read_stats(swt_model *m, double *stats) {
     const swt_ctx *c = &m->ctx;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, stats, m->acts.stats,
                             (size_t)swt_stats_count(&m->dims) * sizeof *stats));
-    return swt_stream_sync(c->device, c->stream);
+    return swt_model_wait(m);
 }
 
 /* One micro-batch of the split, empty where `number` is beyond it (its experts still serve). */
@@ -46,6 +46,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     swt_model *m = &s->model;
     const swt_dims *d = &m->dims;
     const bool own = number * d->B < s->data.valid_windows;
+    SWT_TRY(swt_step_batch(m));
     const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
     const swt_pass pass = {.B = own ? d->B : 0,
                            .T = d->T,

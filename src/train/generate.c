@@ -19,6 +19,7 @@ static swt_status next_logits(swt_session *s, writer *w) {
     swt_model *m = &s->model;
     const int64_t length = swt_min(w->count, m->dims.T);
     const bool own = s->world->rank == 0;
+    SWT_TRY(swt_step_batch(m));
     for (int64_t t = 0; t < length; t++) {
         m->host_tokens[t] = w->ids[w->count - length + t];
         m->host_targets[t] = -1;
@@ -36,9 +37,9 @@ static swt_status next_logits(swt_session *s, writer *w) {
     if (own) {
         const float *last = (const float *)m->acts.logits + (length - 1) * m->dims.V;
         SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, w->logits, last, bytes));
-        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+        SWT_TRY(swt_model_wait(m));
     }
-    return swt_comm_broadcast(s->world, w->logits, bytes, 0, m->ctx.stream);
+    return swt_comm_broadcast(s->world, w->logits, bytes, 0, NULL);
 }
 
 static int descending(const void *a, const void *b) {

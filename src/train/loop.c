@@ -30,8 +30,21 @@ typedef struct loop {
 } loop;
 
 static swt_comm *comm_of(swt_session *s, int i) {
-    swt_comm *comms[] = {s->world, &s->dist.experts, &s->dist.replicas};
+    swt_comm *comms[] = {s->dist.world, &s->dist.experts, &s->dist.replicas};
     return comms[i];
+}
+
+static bool every(int64_t interval, int64_t step) {
+    return interval > 0 && step % interval == 0;
+}
+
+/* Whether the host looks at what step `step` did: after every step where that costs nothing; else
+ * only before something is made of it, so that steps queue up on the device meanwhile. */
+static bool looks_at(const swt_session *s, int64_t step) {
+    const swt_options *o = s->options;
+    return !s->device.table->queues || step == o->train_steps || every(o->train_log_every, step) ||
+           every(o->train_eval_every, step) || every(o->train_sample_every, step) ||
+           every(o->train_checkpoint_every, step);
 }
 
 static swt_status run_step(loop *r) {
@@ -44,8 +57,9 @@ static swt_status run_step(loop *r) {
     SWT_TRY(swt_step_gradients(&s->model));
     SWT_TRY(swt_step_reduce(&s->model, &s->update));
     SWT_TRY(swt_step_update(&s->model, &s->update));
-    SWT_TRY(swt_step_state_read(&s->model, &r->state));
     r->step++;
+    if (looks_at(s, r->step))
+        SWT_TRY(swt_step_state_read(&s->model, &r->state));
     const double ms = swt_now_ms() - start_ms;
     r->steps_ms += ms;
     r->total_steps_ms += ms;
@@ -159,16 +173,14 @@ static swt_status sample(loop *r) {
     return SWT_OK;
 }
 
-static bool every(int64_t interval, int64_t step) {
-    return interval > 0 && step % interval == 0;
-}
-
 /* What comes between steps. Failures of rank 0's files and a signal to any rank stop all ranks
  * here. */
 static swt_status between_steps(loop *r, swt_status io) {
     swt_session *s = r->s;
     const swt_options *o = s->options;
     const bool last = r->step == o->train_steps;
+    if (!looks_at(s, r->step))
+        return SWT_OK;
     if (io == SWT_OK && *s->stop && !last)
         io = SWT_FAIL(INTERRUPTED,
                       "step %lld of %lld: interrupted, weights written; start again with "
@@ -235,6 +247,8 @@ static void introduce(loop *r) {
                 SWT_VERSION, s->world->size, s->world->size == 1 ? "" : "s", s->device.threads,
                 s->device.threads == 1 ? "" : "s", s->device.table->name, s->world->table->name,
                 r->run.path);
+    if (s->no_gpu[0] != '\0')
+        swt_run_say(&r->run, "no GPU: %s", s->no_gpu);
     swt_run_say(&r->run,
                 "text %s: %lld training and %lld validation windows of %lld, vocabulary %lld",
                 s->data_path, (long long)s->data.train_windows, (long long)s->data.valid_windows,

@@ -1,6 +1,7 @@
 /* What can be said about the options as a whole, before there is any data: what is not built yet,
  * and what does not fit together. */
 #include "base/checked.h"
+#include "kernels/swt_backend.h"
 #include "train/options_table.h"
 
 #include <inttypes.h>
@@ -9,8 +10,6 @@
 static swt_status check_built(const swt_options *o, const swt_option *row) {
     if (swt_option_is_built(o, row))
         return SWT_OK;
-    if (row->refusal != NULL)
-        return SWT_FAIL(USAGE, "%s: %s", row->key, row->refusal);
     char value[SWT_OPTION_NAME_BYTES], use[SWT_OPTION_NAME_BYTES];
     swt_option_format(o, row, value, sizeof value);
     swt_option_alternatives(row, " or ", use, sizeof use);
@@ -96,6 +95,9 @@ swt_status swt_options_check(const swt_options *o) {
         SWT_TRY(check_range(o, row));
         SWT_TRY(check_built(o, row));
     }
+    if (o->run_device == SWT_DEVICE_CUDA && swt_cuda_backend.ops == NULL)
+        return SWT_FAIL(USAGE,
+                        "run.device: this build has no CUDA backend; use --device cpu or auto");
     if (o->model_head_width == 0 && o->model_width % o->model_heads != 0)
         return SWT_FAIL(USAGE,
                         "model.width: %" PRId64 " does not divide by model.heads %" PRId64

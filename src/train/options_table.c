@@ -220,10 +220,10 @@ const swt_option swt_option_table[] = {
         .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
                 "directory that already holds a run is refused."),
     KEY("run.device", EVERY, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
-        BOTH("auto"), .built = "auto cpu",
-        .refusal = "this build has no CUDA backend; use --device cpu or auto",
-        .help = "Where the arithmetic runs; auto takes a GPU if it can. That is, if the program "
-                "was built with a GPU backend and the machine has a GPU; else the CPU."),
+        BOTH("auto"),
+        .help = "Where the arithmetic runs; auto takes GPUs if it can. That is, if the program "
+                "was built with a GPU backend and every rank can have a GPU of its own; else all "
+                "ranks take the CPU."),
     KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
         .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, divided "
                 "by the ranks on this node, at least 1."),

@@ -43,7 +43,6 @@ typedef struct swt_option {
     const char *unit;           /* of a number, after its range */
     const char *value;          /* text: what the help calls its value, "FILE" */
     const char *built;          /* the values that are built today, "adam sgd"; NULL: all */
-    const char *refusal;        /* the message for the others; NULL: "... is not built yet; ..." */
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
     const char *help;           /* the first sentence alone is the line in --help */

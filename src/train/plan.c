@@ -169,8 +169,9 @@ static swt_status plan_rank(swt_session *s, const swt_dims *d, int rank) {
     swt_model m;
     SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
                           swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
-    swt_status status =
-        swt_model_plan(&m, d, &dist, swt_cpu_backend.ops, true, swt_needs_moments(o));
+    const swt_ops *ops =
+        o->run_device == SWT_DEVICE_CUDA ? swt_cuda_backend.ops : swt_cpu_backend.ops;
+    swt_status status = swt_model_plan(&m, d, &dist, ops, true, swt_needs_moments(o));
     if (status == SWT_OK) {
         if (rank == 0)
             print_above_ranks(s->out, &m, &s->data);

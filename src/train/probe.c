@@ -86,6 +86,7 @@ static swt_status capture_alloc(capture *k, const swt_model *m) {
 /* This rank's part of the batch, the same in every step. */
 static swt_status upload(swt_model *m, const capture *k) {
     const int64_t N = m->dims.B * m->dims.T;
+    SWT_TRY(swt_step_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
         if (number < 0)
@@ -102,7 +103,7 @@ static swt_status upload(swt_model *m, const capture *k) {
 
 static swt_status to_host(swt_model *m, void *host, const void *from, size_t bytes) {
     SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, host, from, bytes));
-    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+    return swt_model_wait(m);
 }
 
 /* Copy what the forward pass of micro-batch `number` left on this rank. */
@@ -128,16 +129,16 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
 static swt_status capture_share(swt_model *m, capture *k) {
     const swt_dims *d = &m->dims;
     const int64_t N = d->B * d->T;
-    swt_comm *world = m->dist->world;
+    swt_comm *host = m->dist->host;
     for (int64_t number = 0; number < d->M; number++) {
         const int owner = (int)(number % m->dist->size);
-        SWT_TRY(swt_comm_broadcast(world, k->logits + number * N * d->V, (size_t)(N * d->V) * 4,
+        SWT_TRY(swt_comm_broadcast(host, k->logits + number * N * d->V, (size_t)(N * d->V) * 4,
                                    owner, NULL));
         for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
             const int64_t at = (i * d->M + number) * N;
-            SWT_TRY(swt_comm_broadcast(world, k->expert + at, (size_t)N * 4, owner, NULL));
-            SWT_TRY(swt_comm_broadcast(world, k->gate + at, (size_t)N * 4, owner, NULL));
-            SWT_TRY(swt_comm_broadcast(world, k->kept + at, (size_t)N * 4, owner, NULL));
+            SWT_TRY(swt_comm_broadcast(host, k->expert + at, (size_t)N * 4, owner, NULL));
+            SWT_TRY(swt_comm_broadcast(host, k->gate + at, (size_t)N * 4, owner, NULL));
+            SWT_TRY(swt_comm_broadcast(host, k->kept + at, (size_t)N * 4, owner, NULL));
         }
     }
     return SWT_OK;

@@ -23,8 +23,8 @@ static swt_status gather_rows(swt_model *m, double *rows) {
             SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, rows + number * S,
                                     m->acts.stats + turn * S, (size_t)S * sizeof *rows));
     }
-    SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
-    return swt_comm_share_f64(m->dist->world, rows, M * S, m->ctx.stream);
+    SWT_TRY(swt_model_wait(m));
+    return swt_comm_share_f64(m->dist->host, rows, M * S, NULL);
 }
 
 /* Load of one layer over the global batch: (E) counts summed over micro-batches. */

@@ -105,6 +105,15 @@ static swt_status count_threads(swt_session *s, int *threads) {
     return status;
 }
 
+/* All ranks on the memory of their processors. */
+static swt_status open_world(swt_session *s, swt_comm **out) {
+    *out = s->world;
+    if (s->backend != &swt_cuda_backend)
+        return SWT_OK;
+    *out = &s->gpu_world;
+    return swt_comm_open_nccl(&s->gpu_world, s->world, &s->device);
+}
+
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
     swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
@@ -113,22 +122,26 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
         status =
             swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));
     SWT_TRY(swt_comm_agree(s->world, status));
-    return swt_dist_connect(&s->dist, s->world);
+    swt_comm *world = NULL;
+    SWT_TRY(open_world(s, &world));
+    return swt_dist_connect(&s->dist, s->world, world);
 }
 
-swt_status swt_session_open_device(swt_session *s) {
+swt_status swt_session_open_ranks(swt_session *s, swt_comm **world) {
     int threads = 1;
-    s->backend = &swt_cpu_backend;
     SWT_TRY(count_threads(s, &threads));
-    return swt_comm_agree(s->world, s->backend->open(&s->device, 0, threads));
+    SWT_TRY(swt_session_open_device(s, threads));
+    SWT_TRY(open_world(s, world));
+    return swt_comm_agree(s->world, swt_stream_create(&s->device, &s->stream));
 }
 
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
     int threads = 1;
-    s->backend = &swt_cpu_backend;
     SWT_TRY(count_threads(s, &threads));
+    SWT_TRY(swt_session_open_device(s, threads));
     SWT_TRY(plan_and_connect(s, d, training));
-    swt_status status = s->backend->open(&s->device, 0, threads);
+    swt_status status = swt_stream_create(&s->device, &s->stream);
+    s->model.ctx.stream = s->stream;
     if (status == SWT_OK)
         status = swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed);
     SWT_TRY(swt_comm_agree(s->world, status));
@@ -139,6 +152,7 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
 swt_status swt_session_load_batch(swt_session *s, int64_t step) {
     swt_model *m = &s->model;
     const int64_t B = m->dims.B, T = m->dims.T;
+    SWT_TRY(swt_step_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
         for (int64_t b = 0; b < B && number >= 0; b++) {
@@ -151,8 +165,12 @@ swt_status swt_session_load_batch(swt_session *s, int64_t step) {
 }
 
 void swt_session_close(swt_session *s) {
-    swt_model_fini(&s->model);
+    /* First what other ranks may wait for; memory only when no exchange can use it any more. */
     swt_dist_fini(&s->dist);
+    swt_comm_close(&s->gpu_world);
+    swt_model_fini(&s->model);
+    if (s->stream != NULL)
+        swt_stream_destroy(&s->device, s->stream);
     if (s->device.table != NULL)
         swt_device_close(&s->device);
     swt_data_fini(&s->data);

@@ -14,7 +14,7 @@
 
 typedef struct swt_session {
     swt_options *options;
-    swt_comm *world;
+    swt_comm *world;                   /* host memory */
     FILE *out;                         /* where rank 0's answers go */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
     char data_path[SWT_PATH_BYTES];    /* the text that was read */
@@ -22,6 +22,9 @@ typedef struct swt_session {
     swt_data data;
     const swt_backend *backend;
     swt_device device;
+    char no_gpu[256];   /* why all ranks work on the CPU though a GPU was asked for, or "" */
+    swt_comm gpu_world; /* world on the memory of GPUs, where the ranks work on GPUs */
+    swt_stream *stream;
     swt_dist dist;
     swt_model model;
     swt_update update;
@@ -38,8 +41,13 @@ bool swt_needs_moments(const swt_options *o);
  * if given). options.data_path becomes the text's full path. Local, the same on every rank. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
 
-/* Collective. Choose the backend and open this rank's device of it: for what needs no model. */
-SWT_MUST_CHECK swt_status swt_session_open_device(swt_session *s);
+/* Collective. Choose the backend and open this rank's processor, as run.device says. Errors: USAGE
+ * where GPUs are asked for and a rank has none of its own. */
+SWT_MUST_CHECK swt_status swt_session_open_device(swt_session *s, int threads);
+
+/* Collective. The same with a stream, for what needs no model; *world is all ranks on the memory of
+ * their processors. */
+SWT_MUST_CHECK swt_status swt_session_open_ranks(swt_session *s, swt_comm **world);
 
 /* Collective. Lay out the ranks, plan, open the device, allocate. The text, if needed, is read
  * before. */

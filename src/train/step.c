@@ -24,15 +24,24 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
         routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
 }
 
+/* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
+ * are queued behind them. */
+swt_status swt_step_batch(swt_model *m) {
+    SWT_TRY(swt_comm_wait(m->dist->world, m->upload));
+    return swt_stream_sync(m->ctx.device, m->upload);
+}
+
 swt_status swt_step_upload(swt_model *m, int64_t turns) {
     const size_t bytes = (size_t)(turns * m->dims.B * m->dims.T) * sizeof(int32_t);
-    const swt_ctx *c = &m->ctx;
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.tokens, m->host_tokens,
-                            bytes));
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.targets, m->host_targets,
-                            bytes));
-    return swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, m->acts.routed, m->host_routed,
-                           bytes);
+    swt_device *device = m->ctx.device;
+    int32_t *const to[] = {m->acts.tokens, m->acts.targets, m->acts.routed};
+    const int32_t *const from[] = {m->host_tokens, m->host_targets, m->host_routed};
+    SWT_TRY(swt_event_record(device, m->uploaded, m->ctx.stream)); /* who reads the last batch */
+    SWT_TRY(swt_stream_wait(device, m->upload, m->uploaded));
+    for (int i = 0; i < 3; i++)
+        SWT_TRY(swt_device_copy(device, m->upload, SWT_TO_DEVICE, to[i], from[i], bytes));
+    SWT_TRY(swt_event_record(device, m->uploaded, m->upload));
+    return swt_stream_wait(device, m->ctx.stream, m->uploaded);
 }
 
 swt_status swt_step_begin(swt_model *m, const swt_update *u) {
@@ -114,7 +123,7 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
 swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
     const swt_ctx *c = &m->ctx;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, out, c->state, sizeof *out));
-    SWT_TRY(swt_stream_sync(c->device, c->stream));
+    SWT_TRY(swt_model_wait(m));
     if (out->nonfinite == 0)
         return SWT_OK;
     const swt_status status =
@@ -122,5 +131,5 @@ swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
                  "step %lld: a gradient is not finite or too large; lower optim.lr, clip with "
                  "optim.clip_norm, or look at the data",
                  (long long)out->step);
-    return swt_comm_agree(m->dist->world, status);
+    return swt_comm_agree(m->dist->host, status);
 }

@@ -24,8 +24,11 @@ swt_update swt_update_from_options(const swt_options *o);
  * token, which may have the padding's id). Shapes: routed, tokens (T). */
 void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens);
 
-/* Copy the first `turns` micro-batches of the host's batch (model.host_tokens, ...) to the device.
- * Local. */
+/* Wait until the host's batch (model.host_tokens, ...) may be written: the copies of the last
+ * swt_step_upload are done. The work that was queued behind them goes on. Local. */
+SWT_MUST_CHECK swt_status swt_step_batch(swt_model *m);
+
+/* Copy the first `turns` micro-batches of the host's batch to the device. Local. */
 SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
 
 /* Begin update t: schedule, bias corrections, and the number of real targets of the global batch.

@@ -12,9 +12,9 @@ swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
     if (m->dist->rank == owner) {
         SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->staging,
                                 flat + p->offset, bytes));
-        SWT_TRY(swt_stream_sync(m->ctx.device, m->ctx.stream));
+        SWT_TRY(swt_model_wait(m));
     }
-    return swt_comm_broadcast(m->dist->world, m->staging, bytes, owner, m->ctx.stream);
+    return swt_comm_broadcast(m->dist->host, m->staging, bytes, owner, NULL);
 }
 
 static bool in_table(const swt_params *params, const char *name) {

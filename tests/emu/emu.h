@@ -41,6 +41,9 @@ bool swt_emu_poll(void);
  * cudaMallocManaged's, with `pinned` also cudaHostAlloc's. */
 bool swt_emu_on_gpu(const void *memory, size_t bytes, bool pinned);
 
+/* For tests: what SWT_EMU_ORDER says, from here on. */
+void swt_emu_set_order(uint64_t seed);
+
 /* Between these calls every allocation, every wait of the host and every copy to the host stops the
  * program: no host in the loop of a step. */
 void swt_emu_step_begin(void);

@@ -3,9 +3,9 @@
  * the alignment that was promised, the workspace is large enough, aligned, and loses what it held.
  *
  * Compiled against the real header, so that no signature can drift. */
-#include "emu/emu.h"
-#include "emu/emu_gemm.h"
-#include "emu/emu_lt.h"
+#include "tests/emu/emu.h"
+#include "tests/emu/emu_gemm.h"
+#include "tests/emu/emu_lt.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-#include "emu/emu_gemm.h"
+#include "tests/emu/emu_gemm.h"
 
 #include <string.h>
 

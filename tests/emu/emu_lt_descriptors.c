@@ -1,5 +1,5 @@
 /* cuBLASLt's descriptors and attributes, emulated. */
-#include "emu/emu_lt.h"
+#include "tests/emu/emu_lt.h"
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* The emulated cuBLASLt against the formula in double precision, and what it must refuse. */
-#include "emu/emu.h"
+#include "tests/emu/emu.h"
 
 #include <cublasLt.h>
 #include <math.h>

@@ -36,7 +36,7 @@ check() {
         only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
         only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
         only["omp[.]h"] = "^kernels/cpu/"
-        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl[.]c$"
+        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock)?[.][ch]$"
         only["immintrin[.]h"] = "^kernels/cpu/"
         only["(yaml|cjson/cJSON|xxhash)[.]h"] = "^src/train/"
         only["cmocka[.]h"] = "^$"

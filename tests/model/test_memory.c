@@ -73,7 +73,7 @@ static void open_rig(rig *r, const swt_dims *d) {
     assert_int_equal(swt_dist_init(&r->dist, 1, 0, d->E, 0), SWT_OK);
     assert_int_equal(swt_model_plan(&r->model, d, &r->dist, swt_cpu_backend.ops, true, true),
                      SWT_OK);
-    assert_int_equal(swt_dist_connect(&r->dist, &r->world), SWT_OK);
+    assert_int_equal(swt_dist_connect(&r->dist, &r->world, &r->world), SWT_OK);
     assert_int_equal(swt_cpu_backend.open(&r->device, 0, 2), SWT_OK);
 }
 

@@ -58,7 +58,7 @@ static void exchanges_are_as_planned(void **state) {
         const int64_t K =
             swt_pass_moe_dims(&m, &(swt_pass){.B = d.B, .T = d.T, .training = true}, 0).K;
         const double planned = swt_all_to_all_bytes(&d, &dist, K);
-        succeeds(world, swt_dist_connect(&dist, world));
+        succeeds(world, swt_dist_connect(&dist, world, world));
         succeeds(world, swt_cpu_backend.open(&device, 0, 1));
         succeeds(world, swt_model_commit(&m, &device, 1));
         succeeds(world, swt_model_init_values(&m, SWT_INIT_PYTORCH, 0.0, 1));

@@ -1,4 +1,5 @@
 /* Values from text and back, refusals, and what must fit together. */
+#include "kernels/swt_backend.h"
 #include "train/options_table.h"
 
 #include <math.h>
@@ -175,8 +176,9 @@ static void not_built(void **state) {
     refused("run.resume", "auto", "run.resume: auto is not built yet; use off");
     refused("run.nonfinite", "skip", "run.nonfinite: skip is not built yet; use stop");
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
-    refused("run.device", "cuda",
-            "run.device: this build has no CUDA backend; use --device cpu or auto");
+    if (swt_cuda_backend.ops == NULL)
+        refused("run.device", "cuda",
+                "run.device: this build has no CUDA backend; use --device cpu or auto");
 }
 
 /* What is built, and keys of other models at any value. */

@@ -1,0 +1,63 @@
+/* Which processor a rank works on: the CPU, or a GPU that it has for itself. Ranks of a node take
+ * its GPUs in order. All ranks do the same: one without a GPU would hold up the others. */
+#include "train/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Local: open the GPU of this rank's number on the node. Errors: USAGE where it has none. */
+static swt_status open_own_gpu(swt_session *s, int local_rank, int local_size, int threads) {
+    int gpus = 0;
+    SWT_TRY(swt_cuda_backend.count(&gpus));
+    if (local_size > gpus)
+        return SWT_FAIL(USAGE,
+                        "--device cuda: %d ranks on a node with %d GPU%s; start at most one rank "
+                        "for each GPU of a node, or use --device cpu",
+                        local_size, gpus, gpus == 1 ? "" : "s");
+    return swt_cuda_backend.open(&s->device, local_rank, threads);
+}
+
+/* s->no_gpu of all ranks = why the lowest rank without a GPU has none; "" if all have one. */
+static swt_status share_reason(swt_session *s, swt_status own) {
+    const int size = s->world->size, rank = s->world->rank;
+    int64_t distance = 0; /* of that rank from the end */
+    SWT_TRY(swt_comm_max(s->world, own == SWT_OK ? 0 : size - rank, &distance));
+    if (distance == 0)
+        return SWT_OK;
+    const int root = size - (int)distance;
+    if (rank == root) {
+        const char *why = swt_last_error()->message; /* up to its advice */
+        char prefix[32] = "";
+        if (rank > 0)
+            snprintf(prefix, sizeof prefix, "rank %d: ", rank);
+        snprintf(s->no_gpu, sizeof s->no_gpu, "%s%.*s", prefix, (int)strcspn(why, ";"), why);
+    }
+    return swt_comm_broadcast(s->world, s->no_gpu, sizeof s->no_gpu, root, NULL);
+}
+
+/* Collective: every rank has opened a GPU and s->backend says so, or none has and s->no_gpu says
+ * why. Errors: of --device cuda, USAGE and MEMORY. */
+static swt_status try_gpus(swt_session *s, int threads) {
+    int local_rank = 0, local_size = 1;
+    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
+    const swt_status own = open_own_gpu(s, local_rank, local_size, threads);
+    if (s->options->run_device == SWT_DEVICE_CUDA)
+        SWT_TRY(swt_comm_agree(s->world, own));
+    else
+        SWT_TRY(share_reason(s, own));
+    if (s->no_gpu[0] != '\0')
+        swt_device_close(&s->device);
+    else
+        s->backend = &swt_cuda_backend;
+    return SWT_OK;
+}
+
+swt_status swt_session_open_device(swt_session *s, int threads) {
+    const int choice = s->options->run_device;
+    s->backend = &swt_cpu_backend;
+    if (choice == SWT_DEVICE_CUDA || (choice == SWT_DEVICE_AUTO && swt_cuda_backend.ops != NULL))
+        SWT_TRY(try_gpus(s, threads));
+    if (s->backend == &swt_cuda_backend)
+        return SWT_OK;
+    return swt_comm_agree(s->world, swt_cpu_backend.open(&s->device, 0, threads));
+}

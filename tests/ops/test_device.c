@@ -1,0 +1,218 @@
+/* A processor's memory, copies, streams and events, and what opening it refuses. */
+#include "support/bed.h"
+
+#include <string.h>
+
+enum { BYTES = 5000 };
+
+typedef struct open_device {
+    swt_device device;
+    bool gpu;
+} open_device;
+
+/* The bed chooses the backend; its own tensors are not needed. */
+static open_device opened(void) {
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    open_device o = {.gpu = swt_bed_on_gpu(&bed)};
+    assert_int_equal(bed.backend->open(&o.device, 0, 2), SWT_OK);
+    assert_int_equal(o.device.threads, 2);
+    swt_bed_close(&bed);
+    return o;
+}
+
+static void *allocated(swt_device *d, size_t bytes) {
+    void *memory = NULL;
+    assert_int_equal(swt_device_alloc(d, &memory, bytes), SWT_OK);
+    assert_true(memory != NULL && (uintptr_t)memory % 64 == 0);
+    return memory;
+}
+
+/* Host memory with numbers of its own. */
+static unsigned char *host_bytes(swt_device *d, unsigned first) {
+    void *memory = NULL;
+    assert_int_equal(swt_device_host_alloc(d, &memory, BYTES), SWT_OK);
+    assert_true(memory != NULL && (uintptr_t)memory % 64 == 0);
+    unsigned char *bytes = memory;
+    for (unsigned i = 0; i < BYTES; i++)
+        bytes[i] = (unsigned char)(first + i * 7);
+    return bytes;
+}
+
+static void expect_bytes(const unsigned char *bytes, int byte) {
+    for (int i = 0; i < BYTES; i++)
+        assert_int_equal(bytes[i], byte);
+}
+
+static void test_room(void **state) {
+    (void)state;
+    enum { TAKEN = 8 << 20 };
+    open_device o = opened();
+    size_t before = 0, after = 0, total = 0;
+    assert_int_equal(swt_device_room(&o.device, &before, &total), SWT_OK);
+    assert_true(before > 0 && before <= total);
+    void *memory = allocated(&o.device, TAKEN);
+    assert_int_equal(swt_device_room(&o.device, &after, &total), SWT_OK);
+    if (o.gpu) /* a CPU's memory is everybody's */
+        assert_true(after + TAKEN <= before);
+    swt_device_release(&o.device, memory);
+    swt_device_close(&o.device);
+}
+
+static void test_copies(void **state) {
+    (void)state;
+    open_device o = opened();
+    swt_device *d = &o.device;
+    swt_stream *s = NULL;
+    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
+    unsigned char *from = host_bytes(d, 1), *to = host_bytes(d, 2);
+    unsigned char *a = allocated(d, BYTES), *b = allocated(d, BYTES);
+    assert_int_equal(swt_device_copy(d, s, SWT_TO_DEVICE, a, from, BYTES), SWT_OK);
+    assert_int_equal(swt_device_copy(d, s, SWT_ON_DEVICE, b, a, BYTES), SWT_OK);
+    assert_int_equal(swt_device_set(d, s, b + 100, 0x5A, 10), SWT_OK);
+    assert_int_equal(swt_device_copy(d, s, SWT_TO_HOST, to, b, BYTES), SWT_OK);
+    assert_int_equal(swt_stream_sync(d, s), SWT_OK);
+    memset(from + 100, 0x5A, 10);
+    assert_memory_equal(to, from, BYTES);
+    /* Nothing to do is no mistake. */
+    assert_int_equal(swt_device_copy(d, s, SWT_TO_HOST, NULL, NULL, 0), SWT_OK);
+    assert_int_equal(swt_device_set(d, s, NULL, 0, 0), SWT_OK);
+    swt_device_release(d, allocated(d, 0));
+    swt_device_release(d, NULL);
+    swt_device_host_release(d, NULL);
+    swt_device_host_release(d, from);
+    swt_device_host_release(d, to);
+    swt_device_release(d, a);
+    swt_device_release(d, b);
+    swt_stream_destroy(d, s);
+    swt_device_close(d);
+}
+
+/* A call on NULL comes after what any stream has to do, and is done when it returns. */
+static void test_null_stream(void **state) {
+    (void)state;
+    open_device o = opened();
+    swt_device *d = &o.device;
+    swt_stream *s = NULL;
+    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
+    unsigned char *a = allocated(d, BYTES), *b = allocated(d, BYTES), *host = host_bytes(d, 1);
+    const swt_memory memory = swt_device_memory(d);
+    for (int round = 0; round < 3; round++) {
+        const int byte = 0x10 + round;
+        assert_int_equal(swt_device_set(d, s, a, byte, BYTES), SWT_OK);
+        assert_int_equal(swt_device_copy(d, NULL, SWT_ON_DEVICE, b, a, BYTES), SWT_OK);
+        assert_int_equal(swt_device_set(d, s, a, byte + 1, BYTES), SWT_OK);
+        assert_int_equal(swt_device_copy(d, s, SWT_ON_DEVICE, a, b, BYTES), SWT_OK);
+        assert_int_equal(memory.read(memory.context, host, a, BYTES), SWT_OK);
+        expect_bytes(host, byte);
+        assert_int_equal(memory.fill(memory.context, b, byte + 2, BYTES), SWT_OK);
+        assert_int_equal(swt_device_copy(d, s, SWT_TO_HOST, host, b, BYTES), SWT_OK);
+        assert_int_equal(swt_stream_sync(d, NULL), SWT_OK);
+        expect_bytes(host, byte + 2);
+    }
+    swt_device_host_release(d, host);
+    swt_device_release(d, a);
+    swt_device_release(d, b);
+    swt_stream_destroy(d, s);
+    swt_device_close(d);
+}
+
+/* An event hands memory from one stream to the other, and from a stream to the host. */
+static void test_events(void **state) {
+    (void)state;
+    enum { ROUNDS = 8 };
+    open_device o = opened();
+    swt_device *d = &o.device;
+    swt_stream *first = NULL, *second = NULL;
+    swt_event *filled = NULL, *used = NULL;
+    assert_int_equal(swt_stream_create(d, &first), SWT_OK);
+    assert_int_equal(swt_stream_create(d, &second), SWT_OK);
+    assert_int_equal(swt_event_create(d, &filled), SWT_OK);
+    assert_int_equal(swt_event_create(d, &used), SWT_OK);
+    unsigned char *a = allocated(d, BYTES), *hosts[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        hosts[i] = host_bytes(d, 0);
+        assert_int_equal(swt_device_set(d, first, a, i, BYTES), SWT_OK);
+        assert_int_equal(swt_event_record(d, filled, first), SWT_OK);
+        assert_int_equal(swt_stream_wait(d, second, filled), SWT_OK);
+        assert_int_equal(swt_device_copy(d, second, SWT_TO_HOST, hosts[i], a, BYTES), SWT_OK);
+        assert_int_equal(swt_event_record(d, used, second), SWT_OK);
+        assert_int_equal(swt_stream_wait(d, first, used), SWT_OK);
+    }
+    assert_int_equal(swt_stream_wait(d, NULL, used), SWT_OK);
+    for (int i = 0; i < ROUNDS; i++) {
+        expect_bytes(hosts[i], i);
+        swt_device_host_release(d, hosts[i]);
+    }
+    assert_int_equal(swt_event_record(d, filled, NULL), SWT_OK);
+    assert_int_equal(swt_stream_wait(d, first, filled), SWT_OK);
+    assert_int_equal(swt_stream_sync(d, first), SWT_OK);
+    swt_device_release(d, a);
+    swt_event_destroy(d, filled);
+    swt_event_destroy(d, used);
+    swt_stream_destroy(d, first);
+    swt_stream_destroy(d, second);
+    swt_device_close(d);
+}
+
+/* An arena in host memory of the device. */
+static void test_host_memory(void **state) {
+    (void)state;
+    open_device o = opened();
+    const swt_memory memory = swt_device_host_memory(&o.device);
+    swt_arena arena;
+    void *tensor = NULL;
+    swt_arena_init(&arena, "host", &memory);
+    assert_int_equal(swt_arena_take(&arena, &tensor, BYTES, SWT_U8), SWT_OK);
+    assert_int_equal(swt_arena_commit(&arena), SWT_OK);
+    assert_int_equal(swt_arena_take(&arena, &tensor, BYTES, SWT_U8), SWT_OK);
+    memset(tensor, 1, BYTES);
+    assert_int_equal(swt_arena_check(&arena), SWT_OK);
+    swt_arena_fini(&arena);
+    swt_device_close(&o.device);
+}
+
+static void expect_error(swt_status status, swt_status expected, const char *part) {
+    assert_int_equal(status, expected);
+    if (strstr(swt_last_error()->message, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, swt_last_error()->message);
+    assert_null(strchr(swt_last_error()->message, '\n'));
+}
+
+static void test_errors(void **state) {
+    (void)state;
+    open_device o = opened();
+    swt_device *d = &o.device, closed = {0};
+    void *memory = NULL;
+    expect_error(swt_device_alloc(d, &memory, SIZE_MAX), SWT_MEMORY, "cannot allocate");
+    if (o.gpu) {
+        expect_error(swt_device_alloc(d, &memory, (size_t)1 << 60), SWT_MEMORY,
+                     "1152921504606846976 bytes");
+        expect_error(swt_device_alloc(d, &memory, (size_t)1 << 60), SWT_MEMORY, "GPU 0, which has");
+        expect_error(swt_cuda_backend.open(&closed, -1, 1), SWT_USAGE, "no GPU -1");
+        expect_error(swt_cuda_backend.open(&closed, 1000, 1), SWT_USAGE, "no GPU 1000");
+        expect_error(swt_cuda_backend.open(&closed, 0, 0), SWT_USAGE, "0 threads");
+    }
+    unsigned char *after = allocated(d, BYTES), byte = 0; /* it works on */
+    assert_int_equal(swt_device_set(d, NULL, after, 9, BYTES), SWT_OK);
+    assert_int_equal(swt_device_copy(d, NULL, SWT_TO_HOST, &byte, after + 17, 1), SWT_OK);
+    assert_int_equal(byte, 9);
+    expect_error(swt_device_copy(d, NULL, SWT_TO_HOST, NULL, after, 1), SWT_SHAPE, "NULL");
+    expect_error(swt_device_set(d, NULL, NULL, 0, 1), SWT_SHAPE, "NULL");
+    swt_device_release(d, after);
+    swt_device_close(d);
+    swt_device_close(d); /* twice is once */
+    expect_error(swt_device_alloc(d, &memory, 1), SWT_INTERNAL, "not open");
+    expect_error(swt_device_room(d, NULL, NULL), SWT_INTERNAL, "not open");
+    expect_error(swt_device_host_alloc(d, &memory, 1), SWT_INTERNAL, "not open");
+    expect_error(swt_stream_sync(&closed, NULL), SWT_INTERNAL, "not open");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_room),        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_null_stream), cmocka_unit_test(test_events),
+        cmocka_unit_test(test_host_memory), cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
