@@ -177,12 +177,12 @@ swt_status swt_selftest_ranks_against_one(swt_trial *t) {
     return ranks_case(t, &d);
 }
 
-/* Ranks that have nothing to do in the last turn, fewer experts than ranks, groups by sequence,
- * tokens dropped at random and by priority, jitter. */
+/* Ranks that have nothing to do in the last turn, with fewer experts than ranks (several groups of
+ * them) and with more; groups by sequence, tokens dropped at random and by priority, jitter. */
 swt_status swt_selftest_ranks_uneven(swt_trial *t) {
     const int size = t->world->size;
     for (int i = 0; i < 2; i++) {
-        swt_dims d = model_dims(size > 2 ? size - 1 : size + 1, size + 1);
+        swt_dims d = model_dims(i == 0 && size > 1 ? size - 1 : size + 1, size + 1);
         d.drop = i == 0 ? SWT_DROP_RANDOM : SWT_DROP_PRIORITY;
         d.gate = i == 0 ? SWT_GATE_SCALE : SWT_GATE_UNIT;
         d.group = i == 0 ? SWT_GROUP_SEQUENCE : SWT_GROUP_MICRO_BATCH;
