@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. */
+/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. Text
+ * that is generated has others for each length. */
 enum { PLANS = 256 };
 
 /* Tensors are aligned to so many bytes (swt_ops.h). */
@@ -33,7 +34,8 @@ typedef struct plan {
 
 struct swt_cuda_products {
     cublasLtHandle_t handle;
-    int count;
+    int count;  /* of plans */
+    int oldest; /* of them, once all places are taken */
     plan plans[PLANS];
 };
 
@@ -228,7 +230,18 @@ static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cud
     return SWT_OK;
 }
 
-/* The plan for this product: a known one, or a new one. */
+/* A place for a new plan: that of the oldest one where there is no other. A stream takes what it
+ * needs of a plan when it takes the product. */
+static plan *new_place(swt_cuda_products *products) {
+    if (products->count < PLANS)
+        return &products->plans[products->count++];
+    plan *const oldest = &products->plans[products->oldest];
+    products->oldest = (products->oldest + 1) % PLANS;
+    return oldest;
+}
+
+/* The plan for this product: a known one, or a new one. A plan that could not be made has the key
+ * of no product. */
 static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product *p, plan **out) {
     const plan_key key = key_of(p);
     for (int i = 0; i < products->count; i++) {
@@ -236,18 +249,13 @@ static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product 
         if (memcmp(&(*out)->key, &key, sizeof key) == 0)
             return SWT_OK;
     }
-    if (products->count == PLANS)
-        return SWT_FAIL(INTERNAL,
-                        "cuda: more than %d different products in one run; a model has "
-                        "a few dozen",
-                        PLANS);
-    plan *n = &products->plans[products->count];
-    *n = (plan){.key = key};
+    plan *const n = new_place(products);
+    memset(n, 0, sizeof *n);
     SWT_TRY(make_desc(n, p));
     SWT_TRY(make_layouts(n, p));
     SWT_TRY(choose_algorithm(products, n, p));
     SWT_TRY(make_batch(products, n, p));
-    products->count++;
+    n->key = key;
     *out = n;
     return SWT_OK;
 }
