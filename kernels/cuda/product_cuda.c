@@ -145,10 +145,9 @@ static swt_status make_desc(plan *n, const swt_cuda_product *p) {
     const cublasLtMatmulDesc_t desc = &n->desc;
     const int32_t first = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const int32_t second = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const uint32_t epilogue =
-        p->relu   ? p->bias != NULL ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU
-        : p->bias ? CUBLASLT_EPILOGUE_BIAS
-                  : CUBLASLT_EPILOGUE_DEFAULT;
+    uint32_t epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
+    if (p->bias != NULL)
+        epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
     SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, CUBLAS_COMPUTE_32F, CUDA_R_32F)));
     SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, int32_t, first);
     SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, int32_t, second);
@@ -173,16 +172,16 @@ static swt_status make_layouts(plan *n, const swt_cuda_product *p) {
 static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
                                    const swt_cuda_product *p) {
     const bool batched = p->out_stride != 0;
+    const uint64_t workspace_bytes = batched ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
+    const uint32_t reduction =
+        batched ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t out_align = alignment(p->rows * p->cols, p->out_type);
     cublasLtMatmulPreferenceOpaque_t wish;
     cublasLtMatmulHeuristicResult_t found = {0};
     int count = 0;
     SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(&wish)));
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t,
-                   batched ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t,
-                   batched ? CUBLASLT_REDUCTION_SCHEME_NONE
-                           : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t, workspace_bytes);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t, reduction);
     SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t,
                    alignment(p->inner * p->cols, p->b.type));
     SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t,

@@ -148,8 +148,11 @@ swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
     }
     if (status == SWT_OK)
         status = verdict(&c, start);
-    swt_trial_close_all(&c.trial);
     free(c.reports);
+    /* After an error that others do not know of they may wait in the middle of an exchange, and
+     * the end of all ranks is near. */
+    if (status == SWT_OK || swt_last_error()->agreed || setup->host->size == 1)
+        swt_trial_close_all(&c.trial);
     return status;
 }
 
@@ -157,6 +160,7 @@ swt_status swt_command_selftest(swt_session *s) {
     SWT_TRY(swt_session_open_device(s));
     const swt_trial_setup setup = {.ops = s->backend->ops,
                                    .device = &s->device,
+                                   .stream = s->stream,
                                    .host = s->world,
                                    .world = s->devices,
                                    .seed = (uint64_t)s->options->train_seed};

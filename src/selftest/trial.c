@@ -17,33 +17,38 @@ swt_status swt_trial_open(swt_trial *out, const swt_trial_setup *setup) {
                        .host = setup->host,
                        .world = setup->world,
                        .seed = setup->seed};
-    out->ctx = (swt_ctx){.ops = setup->ops, .device = setup->device, .dtype = SWT_F32};
-    out->memory = malloc(MEMORY_BYTES);
-    out->before = malloc(MEMORY_BYTES);
+    out->ctx = (swt_ctx){
+        .ops = setup->ops, .device = setup->device, .stream = setup->stream, .dtype = SWT_F32};
     out->numbers = malloc(NUMBERS * sizeof *out->numbers);
-    if (out->memory == NULL || out->before == NULL || out->numbers == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for the self-test's tensors");
-    void *twin = NULL;
-    SWT_TRY(swt_device_alloc(setup->device, &twin, MEMORY_BYTES));
-    out->twin = twin;
+    if (out->numbers == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for the self-test's numbers");
+    void *at[3] = {NULL};
+    swt_status status = swt_device_host_alloc(setup->device, &at[0], MEMORY_BYTES);
+    if (status == SWT_OK)
+        status = swt_device_host_alloc(setup->device, &at[1], MEMORY_BYTES);
+    if (status == SWT_OK)
+        status = swt_device_alloc(setup->device, &at[2], MEMORY_BYTES);
+    out->memory = at[0];
+    out->before = at[1];
+    out->twin = at[2];
+    SWT_TRY(status);
     if (setup->ops->workspace_bytes > 0)
         SWT_TRY(swt_device_alloc(setup->device, &out->ctx.workspace,
                                  (size_t)setup->ops->workspace_bytes));
-    SWT_TRY(swt_stream_create(setup->device, &out->ctx.stream));
     swt_trial_start(out, 0);
     return SWT_OK;
 }
 
 void swt_trial_close_all(swt_trial *t) {
     swt_device *d = t->ctx.device;
-    if (t->ctx.stream != NULL)
-        swt_stream_destroy(d, t->ctx.stream);
     if (t->ctx.workspace != NULL)
         swt_device_release(d, t->ctx.workspace);
     if (t->twin != NULL)
         swt_device_release(d, t->twin);
-    free(t->memory);
-    free(t->before);
+    if (t->before != NULL)
+        swt_device_host_release(d, t->before);
+    if (t->memory != NULL)
+        swt_device_host_release(d, t->memory);
     free(t->numbers);
     *t = (swt_trial){0};
 }
@@ -211,6 +216,7 @@ swt_status swt_trial_download(swt_trial *t, const char *call) {
     const swt_ctx *c = &t->ctx;
     size_t at = 0;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, t->memory, t->twin, t->used_bytes));
+    SWT_TRY(swt_comm_wait(t->world, c->stream)); /* where a lost peer is an error */
     SWT_TRY(swt_stream_sync(c->device, c->stream));
     for (int i = 0; i < t->n_tensors; i++) {
         const swt_trial_tensor *tensor = &t->tensors[i];

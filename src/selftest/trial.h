@@ -71,6 +71,7 @@ typedef struct swt_trial {
 typedef struct swt_trial_setup {
     const swt_ops *ops;
     swt_device *device;
+    swt_stream *stream;
     swt_comm *host, *world;
     uint64_t seed;
 } swt_trial_setup;

@@ -74,25 +74,24 @@ static thread *self(void) {
 
 /* -- which fiber runs ------------------------------------------------------------------------- */
 
-#ifndef SWT_EMU_TSAN
-static emu_fiber *idle[THREADS_MAX];
-static unsigned idle_count;
-#endif
-
 static void work(void);
 
-static emu_fiber *take_fiber(const thread *t) {
 #ifdef SWT_EMU_TSAN
+static emu_fiber *take_fiber(const thread *t) {
     static emu_fiber *pools[EMU_POOLS][2][THREADS_MAX];
-    emu_fiber **f = &pools[emu_pool][now.block_number % 2][t->number];
+    emu_fiber **const f = &pools[emu_pool][now.block_number % 2][t->number];
     if (*f == NULL)
         *f = emu_fiber_create(STACK_BYTES, work);
     return *f;
-#else
-    (void)t;
-    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work);
-#endif
 }
+#else
+static emu_fiber *idle[THREADS_MAX];
+static unsigned idle_count;
+
+static emu_fiber *take_fiber(void) {
+    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work);
+}
+#endif
 
 /* No thread can go on. */
 static void diverged(void) {
@@ -121,7 +120,10 @@ static emu_fiber *next(void) {
         return now.threads[now.ready[--now.ready_count]].fiber;
     if (now.begun < now.count) {
         now.begins = &now.threads[now.order[now.begun++]];
-        return now.begins->fiber = take_fiber(now.begins);
+#ifndef SWT_EMU_TSAN
+        now.begins->fiber = take_fiber();
+#endif
+        return now.begins->fiber;
     }
     if (now.returned < now.count)
         diverged();
@@ -282,6 +284,10 @@ static void set_up_threads(dim3 dim) {
                               .lane = (int)(i % LANES)},
                      .number = i};
         now.order[i] = i;
+#ifdef SWT_EMU_TSAN
+        /* Here, not when it begins: the fiber that creates one comes before it. */
+        now.threads[i].fiber = take_fiber(&now.threads[i]);
+#endif
     }
     for (unsigned i = now.count; emu_seed() != 0 && i > 1; i--) {
         const unsigned other = emu_random(i), number = now.order[i - 1];

@@ -51,7 +51,6 @@ static void pinned_memory_is_read_late(void **) {
     *pinned = 1;
     OK(cudaMemcpyAsync(gpu, pinned, sizeof *pinned, cudaMemcpyHostToDevice, s));
     *pinned = 2; /* a mistake that pinned memory shows */
-    OK(cudaMemcpy(&back, gpu, sizeof back, cudaMemcpyDeviceToHost)); /* s does not block it */
     OK(cudaStreamSynchronize(s));
     OK(cudaMemcpy(&back, gpu, sizeof back, cudaMemcpyDeviceToHost));
     assert_int_equal(back, 2);
@@ -162,7 +161,6 @@ static void work_may_wait(void **) {
     swt_emu_on_wait([] { progressed++; });
     OK(swt_emu_enqueue(s, "wait", wait_for_others, &times, sizeof times));
     (void)swt_emu_poll();
-    assert_int_equal(asked, 1);
     OK(cudaStreamSynchronize(s));
     assert_int_equal(asked, 5);
     assert_true(progressed > 0);

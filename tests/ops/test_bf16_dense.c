@@ -1,7 +1,7 @@
 /* The dense layers with activations in bf16, where the backend has them, against the oracle on the
  * same rounded inputs. Arithmetic and sums are float, so an output in bf16 is the right number
  * rounded once, and an output in float is as exact as with float activations. */
-#include "ops/oracle.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

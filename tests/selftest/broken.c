@@ -1,0 +1,183 @@
+#include "selftest/broken.h"
+#include "kernels/swt_backend.h"
+
+#include <math.h>
+
+static void bump(void *at, double by) {
+    float *x = at;
+    *x += (float)by;
+}
+
+/* The first number of every row. */
+static void bump_rows(void *at, int64_t rows, int64_t width) {
+    for (int64_t i = 0; i < rows && width > 0; i++)
+        bump((float *)at + i * width, 0.05);
+}
+
+/* BROKEN(slot, parameters after the context, arguments, what goes wrong) */
+#define PARAMS(...) __VA_ARGS__
+#define BROKEN(slot, parameters, arguments, damage)                                                \
+    static swt_status broken_##slot(const swt_ctx *c, parameters) {                                \
+        SWT_TRY(swt_cpu_backend.ops->slot(c, arguments));                                          \
+        damage;                                                                                    \
+        return SWT_OK;                                                                             \
+    }
+
+BROKEN(linear_forward,
+       PARAMS(void *y, const void *x, const void *w, const void *bias, const void *residual,
+              int64_t N, int64_t in, int64_t out, swt_epilogue epilogue),
+       PARAMS(y, x, w, bias, residual, N, in, out, epilogue), bump(y, 0.01))
+BROKEN(linear_backward_input,
+       PARAMS(void *dx, const void *dy, const void *w, const void *relu_output, int64_t N,
+              int64_t in, int64_t out),
+       PARAMS(dx, dy, w, relu_output, N, in, out), bump(dx, 0.01))
+BROKEN(linear_backward_weight,
+       PARAMS(float *dw, float *dbias, const void *dy, const void *x, int64_t N, int64_t in,
+              int64_t out, int add),
+       PARAMS(dw, dbias, dy, x, N, in, out, add), bump(dbias != NULL ? dbias : dw, 0.01))
+BROKEN(embedding_forward,
+       PARAMS(void *x, const void *table, const int32_t *tokens, int64_t N, int64_t C, int64_t V),
+       PARAMS(x, table, tokens, N, C, V), bump(x, 1e-6))
+BROKEN(embedding_backward,
+       PARAMS(float *dtable, const void *dx, const int32_t *tokens, int64_t N, int64_t C, int64_t V,
+              int add),
+       PARAMS(dtable, dx, tokens, N, C, V, add), bump(dtable, 1e-3))
+BROKEN(norm_forward,
+       PARAMS(void *y, float *mean, float *rstd, const void *x, const float *weight,
+              const float *bias, int64_t N, int64_t C, double eps),
+       PARAMS(y, mean, rstd, x, weight, bias, N, C, eps), bump(y, 1e-3))
+BROKEN(norm_backward,
+       PARAMS(void *dx, float *dweight, float *dbias, const void *dy, const void *dresidual,
+              const void *x, const float *mean, const float *rstd, const float *weight,
+              void *scratch, int64_t N, int64_t C, int add),
+       PARAMS(dx, dweight, dbias, dy, dresidual, x, mean, rstd, weight, scratch, N, C, add),
+       bump(dx, 1e-2))
+BROKEN(attention_forward,
+       PARAMS(void *y, float *lse, const void *qkv, const swt_attention_dims *dims),
+       PARAMS(y, lse, qkv, dims), bump(lse, 1e-3))
+BROKEN(attention_backward,
+       PARAMS(void *dqkv, const void *dy, const void *y, const float *lse, const void *qkv,
+              const swt_attention_dims *dims),
+       PARAMS(dqkv, dy, y, lse, qkv, dims), bump(dqkv, 1e-2))
+BROKEN(cross_entropy,
+       PARAMS(void *dlogits, double *stats, const void *logits, const int32_t *targets,
+              void *scratch, int64_t N, int64_t V),
+       PARAMS(dlogits, stats, logits, targets, scratch, N, V), stats[0] += 1e-2)
+BROKEN(router_forward,
+       PARAMS(float *probs, float *lse, int32_t *expert, float *gate, const void *h, const float *w,
+              const float *bias, const int32_t *routed, void *scratch, const swt_moe_dims *dims),
+       PARAMS(probs, lse, expert, gate, h, w, bias, routed, scratch, dims),
+       if (dims->N > 0) bump(lse, 1e-2))
+BROKEN(router_assign,
+       PARAMS(int32_t *slot, int32_t *kept, int32_t *counts, const int32_t *expert,
+              const float *gate, void *scratch, const swt_moe_dims *dims),
+       PARAMS(slot, kept, counts, expert, gate, scratch, dims), counts[0]++)
+BROKEN(router_losses,
+       PARAMS(double *stats, const float *probs, const float *lse, const int32_t *expert,
+              const int32_t *kept, const int32_t *counts, const swt_moe_dims *dims),
+       PARAMS(stats, probs, lse, expert, kept, counts, dims), stats[0] *= 1 + 1e-9)
+BROKEN(router_backward,
+       PARAMS(void *dh, float *dw, float *dbias, const float *dgate, const void *h, const float *w,
+              const float *probs, const float *lse, const int32_t *expert, const float *gate,
+              const int32_t *counts, void *scratch, const swt_moe_dims *dims),
+       PARAMS(dh, dw, dbias, dgate, h, w, probs, lse, expert, gate, counts, scratch, dims),
+       bump(dw, 0.05))
+BROKEN(dispatch_forward,
+       PARAMS(void *send, int32_t *send_counts, const void *h, const int32_t *expert,
+              const int32_t *slot, const int32_t *kept, const swt_moe_dims *dims,
+              int64_t first_slot),
+       PARAMS(send, send_counts, h, expert, slot, kept, dims, first_slot),
+       bump_rows(send, dims->E * dims->K, dims->C))
+BROKEN(dispatch_backward,
+       PARAMS(void *dh, float *dgate, const void *dsend, const float *dot, const int32_t *expert,
+              const float *gate, const int32_t *slot, const swt_moe_dims *dims),
+       PARAMS(dh, dgate, dsend, dot, expert, gate, slot, dims), bump(dgate, 1e-5))
+BROKEN(experts_forward,
+       PARAMS(void *y, void *hidden, const void *x, const void *wi, const void *bi, const void *wo,
+              const void *bo, const int32_t *counts, const swt_moe_dims *dims),
+       PARAMS(y, hidden, x, wi, bi, wo, bo, counts, dims),
+       bump_rows(y, dims->El * dims->P * dims->K, dims->C))
+BROKEN(experts_backward_input,
+       PARAMS(void *dx, void *dhidden, float *dot, const void *dy, const void *hidden,
+              const void *wi, const void *wo, const void *bo, const int32_t *counts,
+              const swt_moe_dims *dims),
+       PARAMS(dx, dhidden, dot, dy, hidden, wi, wo, bo, counts, dims),
+       bump_rows(dot, dims->El * dims->P * dims->K, 1))
+BROKEN(experts_backward_weight,
+       PARAMS(float *dwi, float *dbi, float *dwo, float *dbo, const void *x, const void *hidden,
+              const void *dhidden, const void *dy, const int32_t *counts, const swt_moe_dims *dims,
+              const swt_expert_sums *sums),
+       PARAMS(dwi, dbi, dwo, dbo, x, hidden, dhidden, dy, counts, dims, sums), bump(dwo, 0.05))
+BROKEN(combine_forward,
+       PARAMS(void *y, const void *residual, const void *recv, const void *h, const int32_t *expert,
+              const float *gate, const int32_t *slot, const swt_moe_dims *dims, int64_t first_slot),
+       PARAMS(y, residual, recv, h, expert, gate, slot, dims, first_slot), bump(y, 1e-5))
+BROKEN(combine_backward,
+       PARAMS(void *drecv, float *dgate, void *dh, const void *dy, const void *h,
+              const int32_t *expert, const float *gate, const int32_t *slot,
+              const swt_moe_dims *dims),
+       PARAMS(drecv, dgate, dh, dy, h, expert, gate, slot, dims), bump(dh, 1e-4))
+BROKEN(state_advance, PARAMS(const swt_schedule *schedule), PARAMS(schedule),
+       c->state->correction2 += 1e-12)
+BROKEN(count_targets, PARAMS(int64_t *count, const int32_t *targets, int64_t n),
+       PARAMS(count, targets, n), count[0]++)
+BROKEN(grad_add, PARAMS(int64_t *sum, const float *grad, int64_t n, double limit, bool first),
+       PARAMS(sum, grad, n, limit, first), sum[n - 1]++)
+BROKEN(grad_finish, PARAMS(float *grad, const int64_t *sum, int64_t n), PARAMS(grad, sum, n),
+       grad[n - 1] = nextafterf(grad[n - 1], 1e9f))
+BROKEN(grad_squares,
+       PARAMS(double *squares, const float *grad, const swt_span *spans, int64_t n_spans),
+       PARAMS(squares, grad, spans, n_spans), squares[n_spans - 1] *= 1 + 1e-9)
+BROKEN(state_clip,
+       PARAMS(const double *squares, int64_t n, const int64_t *nonfinite_ranks, double max_norm),
+       PARAMS(squares, n, nonfinite_ranks, max_norm), c->state->clip *= 1 + 1e-9)
+BROKEN(adam,
+       PARAMS(float *param, float *m, float *v, const float *grad, int64_t n,
+              const swt_adam_hyper *hyper),
+       PARAMS(param, m, v, grad, n, hyper), bump(&v[n - 1], 1e-4))
+BROKEN(sgd, PARAMS(float *param, const float *grad, int64_t n), PARAMS(param, grad, n),
+       bump(&param[n - 1], 1e-4))
+
+#define SLOTS(X)                                                                                   \
+    X(linear_forward)                                                                              \
+    X(linear_backward_input)                                                                       \
+    X(linear_backward_weight)                                                                      \
+    X(embedding_forward)                                                                           \
+    X(embedding_backward)                                                                          \
+    X(norm_forward)                                                                                \
+    X(norm_backward)                                                                               \
+    X(attention_forward)                                                                           \
+    X(attention_backward)                                                                          \
+    X(cross_entropy)                                                                               \
+    X(router_forward)                                                                              \
+    X(router_assign)                                                                               \
+    X(router_losses)                                                                               \
+    X(router_backward)                                                                             \
+    X(dispatch_forward)                                                                            \
+    X(dispatch_backward)                                                                           \
+    X(experts_forward)                                                                             \
+    X(experts_backward_input)                                                                      \
+    X(experts_backward_weight)                                                                     \
+    X(combine_forward)                                                                             \
+    X(combine_backward)                                                                            \
+    X(state_advance)                                                                               \
+    X(count_targets)                                                                               \
+    X(grad_add)                                                                                    \
+    X(grad_finish)                                                                                 \
+    X(grad_squares)                                                                                \
+    X(state_clip)                                                                                  \
+    X(adam)                                                                                        \
+    X(sgd)
+
+const swt_broken *swt_broken_tables(int *count) {
+#define ROW(name) {.slot = #name},
+    static swt_broken tables[] = {SLOTS(ROW)};
+    int i = 0;
+/* Each table is the CPU's with one slot replaced. */
+#define FILL(slot_name)                                                                            \
+    tables[i].ops = *swt_cpu_backend.ops;                                                          \
+    tables[i++].ops.slot_name = broken_##slot_name;
+    SLOTS(FILL)
+    *count = i;
+    return tables;
+}

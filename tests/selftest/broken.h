@@ -1,0 +1,16 @@
+/* Operations of the CPU that are wrong in one number: for every slot a table in which that slot
+ * alone is broken. What the self-test must find. */
+#ifndef SWT_TESTS_SELFTEST_BROKEN_H
+#define SWT_TESTS_SELFTEST_BROKEN_H
+
+#include "kernels/swt_ops.h"
+
+typedef struct swt_broken {
+    const char *slot;
+    swt_ops ops;
+} swt_broken;
+
+/* One for every slot, in the order of swt_ops; *count is their number. */
+const swt_broken *swt_broken_tables(int *count);
+
+#endif

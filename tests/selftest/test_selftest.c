@@ -1,0 +1,211 @@
+/* The self-test finds what is wrong: each operation in turn, the communicator, numbers out of
+ * bounds. All ranks together: test_mpi_selftest.c; the command: tests/e2e/test_selftest.py. */
+#include "selftest/broken.h"
+#include "selftest/checks.h"
+#include "selftest/selftest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+typedef struct place {
+    swt_device device;
+    swt_comm world;
+    swt_trial trial;
+} place;
+
+static void open_place(place *p, const swt_ops *ops) {
+    swt_comm_open_self(&p->world);
+    assert_int_equal(swt_cpu_backend.open(&p->device, 0, 1), SWT_OK);
+    const swt_trial_setup setup = {
+        .ops = ops, .device = &p->device, .host = &p->world, .world = &p->world, .seed = 1};
+    assert_int_equal(swt_trial_open(&p->trial, &setup), SWT_OK);
+}
+
+static void close_place(place *p) {
+    swt_trial_close_all(&p->trial);
+    swt_device_close(&p->device);
+}
+
+static int check_of_name(const char *name) {
+    for (int i = 0; i < swt_check_count; i++)
+        if (strcmp(swt_check_table[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+/* Every slot of swt_ops.h has the check of its name, and a broken table below. */
+static void every_slot_is_covered(void **state) {
+    (void)state;
+    FILE *f = fopen(SWT_SOURCE_DIR "/kernels/swt_ops.h", "r");
+    assert_non_null(f);
+    char line[256], slot[64];
+    int count = 0, slots = 0;
+    const swt_broken *broken = swt_broken_tables(&count);
+    while (fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, " __typeof__(&swt_%63[a-z_])", slot) != 1)
+            continue;
+        if (check_of_name(slot) != slots || slots >= count || strcmp(broken[slots].slot, slot) != 0)
+            fail_msg("slot %s has no check or no broken table in its place", slot);
+        slots++;
+    }
+    fclose(f);
+    assert_int_equal(slots, count);
+    assert_true(slots > 20);
+}
+
+/* Of the checks of single operations the broken one's fails, and no other. */
+static void expect_only(place *p, int broken, int slots, const char *name) {
+    for (int i = 0; i < slots; i++) {
+        assert_int_equal(swt_check_run(&p->trial, i), SWT_OK);
+        if (p->trial.found.failed != (i == broken))
+            fail_msg("with a broken %s the check %s %s %s", name, swt_check_table[i].name,
+                     i == broken ? "passes" : "fails: ", p->trial.found.message);
+        assert_true(p->trial.found.cases > 0);
+    }
+}
+
+static void each_broken_operation_is_found(void **state) {
+    (void)state;
+    int count = 0;
+    const swt_broken *broken = swt_broken_tables(&count);
+    for (int i = 0; i < count; i++) {
+        place p;
+        open_place(&p, &broken[i].ops);
+        expect_only(&p, i, count, broken[i].slot);
+        close_place(&p);
+    }
+}
+
+/* Checks of several operations see the ones that they are made of. */
+static void broken_parts_are_found(void **state) {
+    (void)state;
+    static const char *const found[][2] = {
+        {"router_assign", "route_ties"},
+        {"router_assign", "route_nan_logits"},
+        {"router_assign", "route_all_to_one"},
+        {"router_assign", "route_capacity_one"},
+        {"router_losses", "route_empty_groups"},
+        {"router_assign", "drop_by_position"},
+        {"router_assign", "drop_by_priority"},
+        {"router_assign", "drop_at_random"},
+        {"router_backward", "slopes_of_router"},
+        {"combine_backward", "slopes_of_router"},
+        {"experts_forward", "slopes_of_experts"},
+        {"experts_backward_weight", "slopes_of_experts"},
+        {"router_backward", "slopes_of_aux_loss"},
+        {"router_backward", "slopes_of_z_loss"},
+        {"norm_forward", "step_against_cpu"},
+        {"attention_backward", "step_against_cpu"},
+        {"experts_backward_input", "step_against_cpu"},
+    };
+    int count = 0;
+    const swt_broken *broken = swt_broken_tables(&count);
+    for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
+        place p;
+        open_place(&p, &broken[check_of_name(found[i][0])].ops);
+        assert_int_equal(swt_check_run(&p.trial, check_of_name(found[i][1])), SWT_OK);
+        if (!p.trial.found.failed)
+            fail_msg("with a broken %s the check %s passes", found[i][0], found[i][1]);
+        close_place(&p);
+    }
+}
+
+/* An operation that writes where it must not. */
+static swt_status careless_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n) {
+    SWT_TRY(swt_cpu_backend.ops->sgd(c, param, grad, n));
+    param[n] = 0;
+    return SWT_OK;
+}
+
+static void writing_out_of_bounds_is_found(void **state) {
+    (void)state;
+    swt_ops ops = *swt_cpu_backend.ops;
+    ops.sgd = careless_sgd;
+    place p;
+    open_place(&p, &ops);
+    assert_int_equal(swt_check_run(&p.trial, check_of_name("sgd")), SWT_OK);
+    assert_true(p.trial.found.failed);
+    assert_non_null(strstr(p.trial.found.message, "sgd wrote"));
+    close_place(&p);
+}
+
+/* NaN, errors of one element and of all, and what is allowed. */
+static void verdicts(void **state) {
+    (void)state;
+    place p;
+    open_place(&p, swt_cpu_backend.ops);
+    const double want[4] = {1, -1, 1, -1};
+    const struct {
+        float got[4];
+        bool fails;
+    } cases[] = {{{1, -1, 1, -1}, false},
+                 {{1, NAN, 1, -1}, true},
+                 {{1, -INFINITY, 1, -1}, true},
+                 {{1.0009f, -1, 1, -1}, false},
+                 {{1.0015f, -1.0015f, 1.0015f, -1.0015f}, true},
+                 {{1.0025f, -1, 1, -1}, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        swt_trial_start(&p.trial, 0);
+        swt_trial_begin(&p.trial, "case %zu", i);
+        swt_trial_close(&p.trial, "x", cases[i].got, want, 4, 1e-3, 0);
+        assert_int_equal(p.trial.found.failed, cases[i].fails);
+        assert_int_equal(p.trial.found.worst > 1, cases[i].fails);
+    }
+    swt_trial_start(&p.trial, 0);
+    swt_trial_number(&p.trial, "x", NAN, 1, 1e9);
+    assert_true(p.trial.found.failed);
+    swt_trial_start(&p.trial, 0);
+    swt_trial_number(&p.trial, "x", NAN, 1, 0);
+    assert_true(p.trial.found.failed);
+    close_place(&p);
+}
+
+/* The whole test: the table's end, the code and the one line. */
+static void the_first_failure_is_named(void **state) {
+    (void)state;
+    int count = 0;
+    const swt_broken *broken = swt_broken_tables(&count);
+    swt_device device;
+    swt_comm world;
+    swt_comm_open_self(&world);
+    assert_int_equal(swt_cpu_backend.open(&device, 0, 1), SWT_OK);
+    for (int i = 0; i < 2; i++) {
+        FILE *out = tmpfile();
+        char text[16384];
+        assert_non_null(out);
+        const swt_trial_setup setup = {.ops = i == 0 ? swt_cpu_backend.ops
+                                                     : &broken[check_of_name("adam")].ops,
+                                       .device = &device,
+                                       .host = &world,
+                                       .world = &world,
+                                       .seed = 5};
+        assert_int_equal(swt_selftest_all(&setup, out, NULL), i == 0 ? SWT_OK : SWT_NUMBERS);
+        rewind(out);
+        text[fread(text, 1, sizeof text - 1, out)] = '\0';
+        fclose(out);
+        assert_non_null(strstr(text, i == 0 ? " 0 failed" : " 1 failed"));
+        assert_true((strstr(text, "FAILED on rank 0") == NULL) == (i == 0));
+        if (i == 1)
+            assert_non_null(
+                strstr(swt_last_error()->message, "selftest: adam failed on rank 0: n="));
+    }
+    swt_device_close(&device);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_slot_is_covered),
+        cmocka_unit_test(each_broken_operation_is_found),
+        cmocka_unit_test(broken_parts_are_found),
+        cmocka_unit_test(writing_out_of_bounds_is_found),
+        cmocka_unit_test(verdicts),
+        cmocka_unit_test(the_first_failure_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
