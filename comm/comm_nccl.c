@@ -25,8 +25,7 @@ typedef struct nccl_family {
     cudaEvent_t ready; /* the caller's stream has come to the call */
     cudaEvent_t done;  /* the communication stream has done it */
     nccl_own *members;
-    bool connected; /* there are peers that can be lost */
-    bool failed;    /* given up: nothing works any more */
+    bool connected, failed; /* there are peers that can be lost; given up */
 } nccl_family;
 
 struct nccl_own {
