@@ -92,6 +92,7 @@ static bool map(allocation *a) {
     if (m == MAP_FAILED)
         return false;
     a->begin = m + page;
+    (void)madvise(a->begin, a->mapped, MADV_HUGEPAGE); /* so that large ones open and close fast */
     return mprotect(a->begin, a->mapped, PROT_READ | PROT_WRITE) == 0;
 }
 
