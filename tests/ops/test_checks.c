@@ -353,7 +353,7 @@ static void test_missing_dims(void **state) {
     (void)state;
     swt_bed bed;
     swt_bed_open(&bed, 1);
-    const operation none = {.name = "dims", .kinds = "oooiii"};
+    const operation none = {.name = "dims", .kinds = "oooiis"};
     const arguments a = valid(&bed, &none, "missing or not dividing");
     void *const *p = a.p;
     SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, p[0], p[1], p[3], NULL));
