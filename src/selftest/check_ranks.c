@@ -20,7 +20,7 @@ typedef struct run {
     swt_step_state state;
 } run;
 
-/* Random experts, capacity that drops tokens, a dense and two sparse blocks. */
+/* Random experts, capacity that drops tokens, a dense and a sparse block. */
 static swt_dims model_dims(int64_t E, int64_t M) {
     return (swt_dims){.B = 2,
                       .T = 9,
@@ -29,7 +29,7 @@ static swt_dims model_dims(int64_t E, int64_t M) {
                       .D = 6,
                       .F = 20,
                       .V = 13,
-                      .L = 4,
+                      .L = 2,
                       .E = E,
                       .M = M,
                       .every = 2,
