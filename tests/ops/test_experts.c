@@ -387,8 +387,7 @@ static void test_threads(void **state) {
 
 /* A block's bits depend on its rows alone: not on how many experts and ranks there are, nor (where
  * unoccupied slots are left alone) on the number of slots. Each block of a 3 x 3 layout must be
- * what one expert makes of one rank's rows.
- */
+ * what one expert makes of one rank's rows. */
 static void test_layouts(void **state) {
     (void)state;
     swt_bed bed, one;
