@@ -325,25 +325,15 @@ static void over_shapes(void (*check)(swt_bed *bed, const experts_case *c)) {
     swt_bed_close(&bed);
 }
 
-static void test_forward(void **state) {
-    (void)state;
-    over_shapes(forward_check);
-}
-
-static void test_backward_input(void **state) {
-    (void)state;
-    over_shapes(backward_input_check);
-}
-
-static void test_backward_weight(void **state) {
-    (void)state;
-    over_shapes(backward_weight_check);
-}
-
-static void test_sums(void **state) {
-    (void)state;
-    over_shapes(sums_check);
-}
+#define TEST_OVER_SHAPES(name)                                                                     \
+    static void test_##name(void **state) {                                                        \
+        (void)state;                                                                               \
+        over_shapes(name##_check);                                                                 \
+    }
+TEST_OVER_SHAPES(forward)
+TEST_OVER_SHAPES(backward_input)
+TEST_OVER_SHAPES(backward_weight)
+TEST_OVER_SHAPES(sums)
 
 /* A gradient that is not finite or too large for the limit is left out and says so. */
 static void test_sums_left_out(void **state) {
@@ -384,8 +374,7 @@ static void test_threads(void **state) {
 
 /* A block's bits depend on its rows alone: not on how many experts and ranks there are, nor (where
  * unoccupied slots are left alone) on the number of slots. Each block of a 3 x 3 layout must be
- * what one expert makes of one rank's rows.
- */
+ * what one expert makes of one rank's rows. */
 static void test_layouts(void **state) {
     (void)state;
     swt_bed bed, one;
