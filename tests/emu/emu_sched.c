@@ -45,13 +45,14 @@ typedef struct gathering {
 
 /* Addresses that ThreadSanitizer orders by: new ones for every block. */
 typedef struct marks {
-    uint64_t block[2], warp[WARPS_MAX][2], end;
+    uint64_t block[2], warp[WARPS_MAX][2];
 } marks;
 
 static struct {
     const swt_emu_kernel *kernel;
     const void *arguments;
-    uint64_t *start;
+    uint64_t *start, *end;
+    bool starts, ends; /* the first two blocks, the last two: all fibers take part in them */
     marks *orders;
     emu_fiber *home;
     thread threads[THREADS_MAX];
@@ -135,9 +136,11 @@ static void work(void) {
     for (;;) {
         thread *const t = now.begins;
         swt_emu_self = &t->seen;
-        tsan_acquire(now.start);
+        if (now.starts)
+            tsan_acquire(now.start);
         now.kernel->call(now.arguments);
-        tsan_release(&now.orders->end);
+        if (now.ends)
+            tsan_release(now.end);
         t->returned = true;
         now.returned++;
 #ifndef SWT_EMU_TSAN
@@ -314,7 +317,6 @@ static void run_block(bool first) {
         now.warps[w].arrived = now.warps[w].phase = 0;
     now.begun = now.ready_count = now.returned = 0;
     emu_fiber_switch(next());
-    tsan_acquire(&fresh->end);
     if (first)
         find_used_shared();
     tsan_ignore_begin();
@@ -326,7 +328,7 @@ static void run_block(bool first) {
 
 typedef struct launch {
     swt_emu_kernel kernel;
-    uint64_t start; /* for ThreadSanitizer */
+    uint64_t start, end; /* for ThreadSanitizer */
     uint64_t arguments[];
 } launch;
 
@@ -349,6 +351,7 @@ static bool run_kernel(void *data) {
     now.kernel = &l->kernel;
     now.arguments = l->arguments;
     now.start = &l->start;
+    now.end = &l->end;
     now.count = l->kernel.block.x * l->kernel.block.y * l->kernel.block.z;
     swt_emu_block_dim = l->kernel.block;
     swt_emu_grid_dim = grid;
@@ -357,8 +360,11 @@ static bool run_kernel(void *data) {
         const uint64_t i = (b * (stride % blocks) + first) % blocks;
         swt_emu_block = (uint3){(unsigned)(i % grid.x), (unsigned)(i / grid.x % grid.y),
                                 (unsigned)(i / grid.x / grid.y)};
+        now.starts = b < 2;
+        now.ends = b + 2 >= blocks;
         run_block(b == 0);
     }
+    tsan_acquire(&l->end);
     return true;
 }
 
