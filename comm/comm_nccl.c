@@ -406,8 +406,7 @@ static swt_status nccl_split(swt_comm *comm, int color, int key, swt_comm *out) 
     return status;
 }
 
-static swt_status init(nccl_own *own, swt_comm *host) {
-    nccl_family *f = own->family;
+static swt_status init(nccl_family *f, nccl_own *own, swt_comm *host) {
     ncclUniqueId id = {{0}};
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
@@ -442,7 +441,7 @@ swt_status swt_comm_open_nccl(swt_comm *out, swt_comm *host, swt_device *device)
         return status;
     }
     take_ranks(out, host);
-    status = init(own_of(out), host);
+    status = init(f, own_of(out), host);
     if (status != SWT_OK)
         swt_comm_close(out);
     return status;
