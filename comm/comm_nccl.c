@@ -9,9 +9,9 @@
 #include "comm/exchange.h"
 
 #include <nccl.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { CLOSING_MS = 10000 };
 
@@ -25,7 +25,7 @@ typedef struct nccl_family {
     cudaEvent_t ready; /* the caller's stream has come to the call */
     cudaEvent_t done;  /* the communication stream has done it */
     nccl_own *members;
-    bool failed; /* given up: nothing works any more */
+    bool connected, failed; /* there are peers that can be lost; given up */
 } nccl_family;
 
 struct nccl_own {
@@ -45,7 +45,7 @@ static nccl_own *own_of(const swt_comm *comm) {
 }
 
 static void let_others_run(void) {
-    (void)sched_yield();
+    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
 }
 
 /* ------------------------------------------------------------------ errors */
@@ -72,8 +72,7 @@ static void give_up(nccl_family *f) {
 }
 
 static swt_status nccl_failed(nccl_own *own, ncclResult_t code, const char *call, int line) {
-    const char *more = own->nccl != NULL ? ncclGetLastError(own->nccl) : NULL;
-    const char *detail = more != NULL ? more : "";
+    const char *detail = own->nccl != NULL ? ncclGetLastError(own->nccl) : "";
     const swt_status status =
         swt_fail(SWT_COMM, __FILE__, line,
                  "%s on rank %d: %s%s%.*s; every rank must be alive and make the same calls", call,
@@ -101,9 +100,8 @@ static ncclResult_t state_of(const nccl_own *own) {
 /* Wait until NCCL has queued what it was told by a call that returned `code`. */
 static swt_status settle(nccl_own *own, ncclResult_t code, const char *call) {
     while (code == ncclInProgress) {
+        let_others_run();
         code = state_of(own);
-        if (code == ncclInProgress)
-            let_others_run();
     }
     return code == ncclSuccess ? SWT_OK : nccl_failed(own, code, call, __LINE__);
 }
@@ -157,8 +155,11 @@ static swt_status end(nccl_own *own, swt_stream *stream, ncclResult_t code, cons
 }
 
 static swt_status drain(nccl_family *f, cudaStream_t stream) {
-    cudaError_t code = cudaErrorNotReady;
-    while ((code = cudaStreamQuery(stream)) == cudaErrorNotReady) {
+    for (;;) {
+        const cudaError_t code =
+            f->connected ? cudaStreamQuery(stream) : cudaStreamSynchronize(stream);
+        if (code != cudaErrorNotReady)
+            return cuda_check(f, code, "waiting for the GPU", __LINE__);
         (void)cudaGetLastError();
         for (nccl_own *m = f->members; m != NULL; m = m->next) {
             const ncclResult_t state = state_of(m);
@@ -167,7 +168,6 @@ static swt_status drain(nccl_family *f, cudaStream_t stream) {
         }
         let_others_run();
     }
-    return cuda_check(f, code, "cudaStreamQuery", __LINE__);
 }
 
 /* The caller's stream waits for the calls that it was given to: it is enough to ask for it. */
@@ -332,10 +332,9 @@ static void nccl_close(swt_comm *comm) {
     nccl_family *f = own->family;
     end_nccl(own);
     nccl_own **at = &f->members;
-    while (*at != NULL && *at != own)
+    while (*at != own)
         at = &(*at)->next;
-    if (*at == own)
-        *at = own->next;
+    *at = own->next;
     if (f->members == NULL)
         free_family(f);
     swt_comm_close(&own->host_part);
@@ -415,7 +414,8 @@ static swt_status init(nccl_own *own, swt_comm *host) {
     SWT_CUDART(f, cudaStreamCreateWithFlags(&f->stream, cudaStreamNonBlocking));
     SWT_CUDART(f, cudaEventCreateWithFlags(&f->ready, cudaEventDisableTiming));
     SWT_CUDART(f, cudaEventCreateWithFlags(&f->done, cudaEventDisableTiming));
-    if (host->size == 1)
+    f->connected = host->size > 1;
+    if (!f->connected)
         return SWT_OK;
     if (host->rank == 0) {
         const ncclResult_t code = ncclGetUniqueId(&id);

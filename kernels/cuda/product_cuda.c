@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. */
+/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. Text
+ * that is generated has others for each length. */
 enum { PLANS = 256 };
 
 /* Tensors are aligned to so many bytes (swt_ops.h). */
@@ -33,7 +34,8 @@ typedef struct plan {
 
 struct swt_cuda_products {
     cublasLtHandle_t handle;
-    int count;
+    int count;  /* of plans */
+    int oldest; /* of them, once all places are taken */
     plan plans[PLANS];
 };
 
@@ -126,8 +128,9 @@ static cudaDataType_t cuda_type(swt_dtype type) {
     return type == SWT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-#define SET(function, object, attribute, type, value)                                              \
-    SWT_TRY(SWT_CUBLAS(function((object), (attribute), &(type){(value)}, sizeof(type))))
+/* Set an attribute of a descriptor to what a variable of the attribute's type holds. */
+#define SET(function, object, attribute, variable)                                                 \
+    SWT_TRY(SWT_CUBLAS(function((object), (attribute), &(variable), sizeof(variable))))
 
 #define SET_LAYOUT(...)     SET(cublasLtMatrixLayoutSetAttribute, __VA_ARGS__)
 #define SET_DESC(...)       SET(cublasLtMatmulDescSetAttribute, __VA_ARGS__)
@@ -149,15 +152,15 @@ static swt_status make_desc(plan *n, const swt_cuda_product *p) {
     if (p->bias != NULL)
         epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
     SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, CUBLAS_COMPUTE_32F, CUDA_R_32F)));
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, int32_t, first);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, int32_t, second);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t, epilogue);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, first);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, second);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
     if (p->bias == NULL)
         return SWT_OK;
     /* The heuristic takes the bias's alignment from its address: an example, that it does not
      * depend on where this one lies. */
-    const uintptr_t example = alignment(p->cols, p->out_type);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, const void *, (const void *)example);
+    const void *const example = (const void *)(uintptr_t)alignment(p->cols, p->out_type);
+    SET_DESC(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, example);
     return SWT_OK;
 }
 
@@ -175,19 +178,19 @@ static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
     const uint64_t workspace_bytes = batched ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
     const uint32_t reduction =
         batched ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t first_align = alignment(p->inner * p->cols, p->b.type);
+    const uint32_t second_align = alignment(p->rows * p->inner, p->a.type);
     const uint32_t out_align = alignment(p->rows * p->cols, p->out_type);
     cublasLtMatmulPreferenceOpaque_t wish;
     cublasLtMatmulHeuristicResult_t found = {0};
     int count = 0;
     SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(&wish)));
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t, workspace_bytes);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t, reduction);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t,
-                   alignment(p->inner * p->cols, p->b.type));
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t,
-                   alignment(p->rows * p->inner, p->a.type));
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t, out_align);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t, out_align);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, first_align);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, second_align);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out_align);
+    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out_align);
     SWT_TRY(
         SWT_CUBLAS(cublasLtMatmulAlgoGetHeuristic(products->handle, &n->desc, &n->first, &n->second,
                                                   &n->out, &n->out, &wish, 1, &found, &count)));
@@ -209,13 +212,13 @@ static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cud
     cublasLtMatmulHeuristicResult_t found = {0};
     if (p->batch == 1)
         return SWT_OK;
+    const int32_t batch = (int32_t)p->batch;
     for (int i = 0; i < 3; i++) {
-        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t, (int32_t)p->batch);
-        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, int64_t,
-                   all[i].stride);
+        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, batch);
+        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, all[i].stride);
     }
     if (p->bias != NULL)
-        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, int64_t, p->bias_stride);
+        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, p->bias_stride);
     SWT_TRY(SWT_CUBLAS(cublasLtMatmulAlgoCheck(products->handle, &n->desc, &n->first, &n->second,
                                                &n->out, &n->out, &n->algorithm, &found)));
     if (found.workspaceSize > SWT_CUDA_WORKSPACE_BYTES)
@@ -227,7 +230,18 @@ static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cud
     return SWT_OK;
 }
 
-/* The plan for this product: a known one, or a new one. */
+/* A place for a new plan: that of the oldest one where there is no other. A stream takes what it
+ * needs of a plan when it takes the product. */
+static plan *new_place(swt_cuda_products *products) {
+    if (products->count < PLANS)
+        return &products->plans[products->count++];
+    plan *const oldest = &products->plans[products->oldest];
+    products->oldest = (products->oldest + 1) % PLANS;
+    return oldest;
+}
+
+/* The plan for this product: a known one, or a new one. A plan that could not be made has the key
+ * of no product. */
 static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product *p, plan **out) {
     const plan_key key = key_of(p);
     for (int i = 0; i < products->count; i++) {
@@ -235,18 +249,13 @@ static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product 
         if (memcmp(&(*out)->key, &key, sizeof key) == 0)
             return SWT_OK;
     }
-    if (products->count == PLANS)
-        return SWT_FAIL(INTERNAL,
-                        "cuda: more than %d different products in one run; a model has "
-                        "a few dozen",
-                        PLANS);
-    plan *n = &products->plans[products->count];
-    *n = (plan){.key = key};
+    plan *const n = new_place(products);
+    memset(n, 0, sizeof *n);
     SWT_TRY(make_desc(n, p));
     SWT_TRY(make_layouts(n, p));
     SWT_TRY(choose_algorithm(products, n, p));
     SWT_TRY(make_batch(products, n, p));
-    products->count++;
+    n->key = key;
     *out = n;
     return SWT_OK;
 }
@@ -276,7 +285,7 @@ swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p) {
     SWT_TRY(check(c, p));
     SWT_TRY(find_plan(products, p, &n));
     if (p->bias != NULL)
-        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, const void *, p->bias);
+        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
     return SWT_CUBLAS(cublasLtMatmul(products->handle, &n->desc, &one, p->b.data, &n->first,
                                      p->a.data, &n->second, &beta, p->add != NULL ? p->add : p->out,
                                      &n->out, p->out, &n->out, &n->algorithm, c->workspace,

@@ -64,7 +64,7 @@ swt_status swt_selftest_comm_all_to_all(swt_trial *t) {
 /* Integers beyond 2^53, whole numbers as floats, and numbers that one rank alone has. */
 swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
     static const int64_t counts[] = {1, 7, 1000, 0, 4096};
-    const int size = t->world->size, rank = t->world->rank;
+    const int64_t size = t->world->size, rank = t->world->rank, pairs = size * (size - 1) / 2;
     for (int i = 0; i < 5; i++) {
         const int64_t n = counts[i];
         swt_trial_begin(t, "%lld numbers", (long long)n);
@@ -73,7 +73,7 @@ swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
         double *shared = swt_trial_out(t, n, SWT_F64);
         for (int64_t k = 0; k < n; k++) {
             sum[k] = (INT64_C(1) << 54) + rank + k;
-            want[k] = size * ((INT64_C(1) << 54) + k) + size * (size - 1) / 2;
+            want[k] = size * ((INT64_C(1) << 54) + k) + pairs;
             whole[k] = (float)(rank * 3 + k);
             shared[k] = k % size == rank ? 0.1 * (double)k - 3 : 0;
         }
@@ -82,8 +82,8 @@ swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
         TOGETHER_RUN(t, swt_comm_share_f64(t->world, TWIN(shared), n, t->ctx.stream));
         swt_trial_same(t, "sum of integers", sum, want, n, SWT_I64);
         for (int64_t k = 0; k < n; k++) {
-            swt_trial_number(t, "sum of floats", (double)whole[k],
-                             (double)(size * k + 3 * size * (size - 1) / 2), 0);
+            swt_trial_number(t, "sum of floats", (double)whole[k], (double)(size * k + 3 * pairs),
+                             0);
             swt_trial_number(t, "shared number", shared[k], 0.1 * (double)k - 3, 0);
         }
     }

@@ -7,12 +7,14 @@
 #include <math.h>
 
 enum { N = 18, C = 6, E = 3, F = 8, GROUPS = 2, CAPACITY = 3, SLOTS = E * GROUPS * CAPACITY };
+enum { NC = N * C, NE = N * E, EC = E * C, EF = E * F, EFC = E * F * C };
+enum { SLOTS_C = SLOTS * C, SLOTS_F = SLOTS * F };
 
 /* The parameters and the input of the layer. */
 enum { H, ROUTER_W, ROUTER_BIAS, WI, BI, WO, BO, TENSORS };
 
 static const char *const names[TENSORS] = {"dh", "dw", "dbias", "dwi", "dbi", "dwo", "dbo"};
-static const int64_t sizes[TENSORS] = {N * C, E *C, E, E *F *C, E *F, E *C *F, E *C};
+static const int64_t sizes[TENSORS] = {NC, EC, E, EFC, EF, EFC, EC};
 
 typedef struct layer {
     swt_routing r;
@@ -99,7 +101,7 @@ static layer draw_layer(swt_trial *t, int number) {
     d->F = F;
     d->G = GROUPS;
     d->group_capacity = CAPACITY;
-    d->K = GROUPS * CAPACITY;
+    d->K = SLOTS / E;
     d->dropped_output = number & 1 ? SWT_DROPPED_GATED_INPUT : SWT_DROPPED_ZERO;
     d->gate = number & 2 ? SWT_GATE_UNIT : SWT_GATE_SCALE;
     y.x[H] = y.r.h;
@@ -121,11 +123,11 @@ static layer begin(swt_trial *t, int number, bool weighted, double aux_scale, do
     } while (near_bend(&y));
     y.r.dims.aux_scale = aux_scale;
     y.r.dims.z_scale = z_scale;
-    y.weight = weighted ? swt_trial_uniform(t, N * C, -1, 1) : swt_trial_in(t, N * C, SWT_F32);
-    y.weight64 = swt_trial_widen(t, y.weight, N * C);
-    y.factor = swt_trial_doubles(t, N * C);
-    y.z = swt_trial_doubles(t, N * E);
-    y.probs = swt_trial_doubles(t, N * E);
+    y.weight = weighted ? swt_trial_uniform(t, NC, -1, 1) : swt_trial_in(t, NC, SWT_F32);
+    y.weight64 = swt_trial_widen(t, y.weight, NC);
+    y.factor = swt_trial_doubles(t, NC);
+    y.z = swt_trial_doubles(t, NE);
+    y.probs = swt_trial_doubles(t, NE);
     y.lse = swt_trial_doubles(t, N);
     y.first_gate = swt_trial_doubles(t, N);
     swt_oracle_jitter(y.factor, &y.r.dims, t->state->seed, t->state->step);
@@ -135,8 +137,8 @@ static layer begin(swt_trial *t, int number, bool weighted, double aux_scale, do
 /* Dispatch, experts and combine; hidden and x are kept for the way back. */
 static swt_status forward(swt_trial *t, layer *y, float *x, float *hidden, int32_t *counts) {
     const swt_routing *r = &y->r;
-    float *answers = swt_trial_out(t, SLOTS * C, SWT_F32), *out = swt_trial_out(t, N * C, SWT_F32);
-    const float *residual = swt_trial_in(t, N * C, SWT_F32);
+    float *answers = swt_trial_out(t, SLOTS_C, SWT_F32), *out = swt_trial_out(t, NC, SWT_F32);
+    const float *residual = swt_trial_in(t, NC, SWT_F32);
     SWT_TRIAL_RUN(t,
                   swt_dispatch_forward(&t->ctx, TWIN(x), TWIN(counts), TWIN(r->h), TWIN(r->expert),
                                        TWIN(r->slot), TWIN(r->kept), &r->dims, 0));
@@ -147,18 +149,18 @@ static swt_status forward(swt_trial *t, layer *y, float *x, float *hidden, int32
                   swt_combine_forward(&t->ctx, TWIN(out), TWIN(residual), TWIN(answers), TWIN(r->h),
                                       TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), &r->dims, 0));
     double loss = 0;
-    for (int64_t i = 0; i < N * C; i++)
+    for (int64_t i = 0; i < NC; i++)
         loss += (double)y->weight[i] * (double)out[i];
     if (r->dims.aux_scale == 0 && r->dims.z_scale == 0) /* N C outputs of size F, 30 roundings */
-        swt_trial_number(t, "the loss", loss, loss_of(y), 30 * sqrt(N * C * F) * SWT_ROUNDING);
+        swt_trial_number(t, "the loss", loss, loss_of(y), 30 * sqrt(NC * F) * SWT_ROUNDING);
     return SWT_OK;
 }
 
 static swt_status backward(swt_trial *t, layer *y, const float *x, const float *hidden,
                            const int32_t *counts) {
     const swt_routing *r = &y->r;
-    float *dy = swt_trial_out(t, SLOTS * C, SWT_F32), *dx = swt_trial_out(t, SLOTS * C, SWT_F32),
-          *dhidden = swt_trial_out(t, SLOTS * F, SWT_F32), *dot = swt_trial_out(t, SLOTS, SWT_F32),
+    float *dy = swt_trial_out(t, SLOTS_C, SWT_F32), *dx = swt_trial_out(t, SLOTS_C, SWT_F32),
+          *dhidden = swt_trial_out(t, SLOTS_F, SWT_F32), *dot = swt_trial_out(t, SLOTS, SWT_F32),
           *dgate = swt_trial_out(t, N, SWT_F32), *const *g = y->grad;
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(&r->dims));
     SWT_TRIAL_RUN(t, swt_combine_backward(&t->ctx, TWIN(dy), TWIN(dgate), TWIN(g[H]),
@@ -191,8 +193,8 @@ static swt_status slopes(swt_trial *t, bool weighted, double aux_scale, double z
             y.first_gate[n] = (double)y.r.gate[n];
         for (int k = 0; k < TENSORS; k++)
             y.grad[k] = swt_trial_out(t, sizes[k], SWT_F32);
-        float *x = swt_trial_out(t, SLOTS * C, SWT_F32);
-        float *hidden = swt_trial_out(t, SLOTS * F, SWT_F32);
+        float *x = swt_trial_out(t, SLOTS_C, SWT_F32);
+        float *hidden = swt_trial_out(t, SLOTS_F, SWT_F32);
         int32_t *counts = swt_trial_out(t, E, SWT_I32);
         SWT_TRY(forward(t, &y, x, hidden, counts));
         SWT_TRY(backward(t, &y, x, hidden, counts));

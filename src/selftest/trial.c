@@ -59,14 +59,19 @@ void *swt_trial_twin(const swt_trial *t, const void *tensor) {
     return tensor != NULL ? t->twin + ((const unsigned char *)tensor - t->memory) : NULL;
 }
 
+/* The first aligned place behind a gap after `end`. */
+static size_t next_place(size_t end) {
+    return (end + (size_t)2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+}
+
 /* Without room the memory begins again, and the check has failed. */
 static void *take(swt_trial *t, int64_t bytes, swt_trial_kind kind) {
-    size_t next = (t->used_bytes + (size_t)bytes + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+    size_t next = next_place(t->used_bytes + (size_t)bytes);
     if (next > MEMORY_BYTES || t->n_tensors == SWT_TRIAL_TENSORS) {
         swt_trial_miss(t, "the self-test has no room for %lld more bytes", (long long)bytes);
         t->n_tensors = 0;
         t->used_bytes = 0;
-        next = ((size_t)bytes + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+        next = next_place((size_t)bytes);
     }
     unsigned char *tensor = t->memory + t->used_bytes;
     t->tensors[t->n_tensors++] =

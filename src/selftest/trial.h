@@ -115,7 +115,11 @@ void swt_trial_keep(swt_trial *t);
 void swt_trial_release_state(swt_trial *t);
 
 /* The device's twin of a tensor, with its type; NULL of NULL. The trial is called t. */
+#ifdef __cppcheck__ /* cannot read the type */
+#define TWIN(tensor) swt_trial_twin(t, tensor)
+#else
 #define TWIN(tensor) ((__typeof__(tensor))swt_trial_twin(t, tensor))
+#endif
 void *swt_trial_twin(const swt_trial *t, const void *tensor);
 
 /* Call an operation; returns its error, after which the check is over. The tensors are taken

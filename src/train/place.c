@@ -30,7 +30,10 @@ static swt_status share_reason(swt_session *s, swt_status own) {
         return SWT_OK;
     const int root = size - (int)distance;
     if (rank == root) {
-        const char *why = swt_last_error()->message; /* up to its advice */
+        static const char asked[] = "--device cuda: ";
+        const char *why = swt_last_error()->message; /* without its beginning and its advice */
+        if (strncmp(why, asked, sizeof asked - 1) == 0)
+            why += sizeof asked - 1;
         char prefix[32] = "";
         if (rank > 0)
             snprintf(prefix, sizeof prefix, "rank %d: ", rank);

@@ -22,7 +22,8 @@ extern "C" {
 #define OK(call) assert_int_equal((call), cudaSuccess)
 
 /* The backend's own is not linked here. */
-extern "C" swt_status swt_cuda_launched(const char *kernel, const char *file, int line) {
+extern "C" SWT_MUST_CHECK swt_status swt_cuda_launched(const char *kernel, const char *file,
+                                                       int line) {
     (void)file, (void)line;
     const cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess)

@@ -128,7 +128,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
         tsan_acquire(event);
         return cudaSuccess;
     }
-    emu_run_one();
+    emu_run_some(1);
     return emu_error(cudaErrorNotReady);
 }
 

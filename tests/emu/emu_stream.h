@@ -69,8 +69,8 @@ void emu_push_wait(struct CUstream_st *s, struct CUstream_st *t, uint64_t ticket
 /* Run queues until reached(what); the lazy order runs what `wanted` needs. */
 void emu_run_until(bool (*reached)(const void *what), const void *what, struct CUstream_st *wanted);
 
-/* Run one piece of work, if any can run. */
-void emu_run_one(void);
+/* Run so many pieces of work, or as many as can run. */
+void emu_run_some(int most);
 
 /* A call that real capture forbids to this stream or event of a capture, or, unless the capture is
  * relaxed, while any goes on (NULL). Such a call ends the capture. */

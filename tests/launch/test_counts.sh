@@ -36,7 +36,7 @@ END
 expect() {
     local code=$1 line=$2 out status
     shift 2
-    out=$("$tree/launch/test" "$@" 2>&1 </dev/null)
+    out=$("$tree/launch/test" --build cpu --build cpu-asan "$@" 2>&1 </dev/null)
     status=$?
     if [ "$status" != "$code" ] || [ "$(tail -n 1 <<<"$out")" != "$line" ]; then
         printf 'launch/test %s: gave %s, not %s and "%s":\n%s\n' "$*" "$status" "$code" "$line" "$out"
@@ -54,11 +54,11 @@ expect 1 "0 passed, 2 failed, 0 skipped" -R '^bad\.missing$'
 expect 1 "0 passed, 1 failed, 0 skipped" -R '^nothing$'
 expect 1 "7 passed, 8 failed, 2 skipped" --long
 expect 2 "test: error: -R: a regular expression is missing" -R
-expect 2 "test: error: --short: unknown argument; --long and -R REGEX are known" --short
+expect 2 "test: error: --short: unknown argument; --long, -R REGEX and --build PRESET are known" --short
 
 # a build that fails is a failure, and shows why
 echo 'message(FATAL_ERROR "broken here")' >>"$tree/CMakeLists.txt"
-out=$("$tree/launch/test" 2>&1 </dev/null)
+out=$("$tree/launch/test" --build cpu 2>&1 </dev/null)
 status=$?
 if [ "$status" = 0 ] || ! grep -q 'broken here' <<<"$out"; then
     printf 'a build that fails gave %s:\n%s\n' "$status" "$out"

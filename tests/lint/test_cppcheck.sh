@@ -13,7 +13,7 @@ check() {
     "$cppcheck" --quiet -j2 --language=c --std=c11 --enable=warning,performance,portability \
         --error-exitcode=1 --inline-suppr --suppress=missingIncludeSystem \
         '--suppress=uninitvar:kernels/cpu/vec/*' '--suppress=legacyUninitvar:kernels/cpu/vec/*' -I. -Isrc \
-        -D_POSIX_C_SOURCE=200809L -DSWT_X86 '-DSWT_VERSION=""' \
+        -D__cppcheck__ -D_POSIX_C_SOURCE=200809L -DSWT_X86 '-DSWT_VERSION=""' \
         --template='{file}:{line}: {id}: {message}' "${folders[@]}" 2>&1
 }
 

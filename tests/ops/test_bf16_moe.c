@@ -232,15 +232,6 @@ static experts run_experts(swt_bed *bed, const int64_t *s, bool bias) {
     return t;
 }
 
-/* Sums of n products: in F32, which is nothing beside a rounding to BF16. Their size. */
-static double f32(int64_t n) {
-    return 4 * sqrt(1 + (double)n) * SWT_UNIT;
-}
-
-static double size_of(int64_t n) {
-    return 1 + sqrt((double)n) / 3;
-}
-
 /* Each result from the rounded ones that it is made of, so that one rounding is all there is. */
 static void block_check(swt_bed *bed, const experts *t, int64_t j, int64_t p) {
     const int64_t C = t->dims.C, F = t->dims.F, at = (j * t->dims.P + p) * t->dims.K;
@@ -254,21 +245,26 @@ static void block_check(swt_bed *bed, const experts *t, int64_t j, int64_t p) {
     double *want_f = swt_bed_doubles(bed, n * F), *want_c = swt_bed_doubles(bed, n * C),
            *dot = swt_bed_doubles(bed, n), *out = swt_bed_doubles(bed, n);
     swt_oracle_linear_forward(want_f, x, wi, bi, NULL, n, C, F, true);
-    expect_rounded(bed, "hidden", t->hidden + at * F, want_f, n * F, f32(C), size_of(C));
+    expect_rounded(bed, "hidden", t->hidden + at * F, want_f, n * F, swt_sum_error(C),
+                   swt_sum_size(C));
     swt_oracle_linear_forward(want_c, hidden, wo, bo, NULL, n, F, C, false);
-    expect_rounded(bed, "y", t->y + at * C, want_c, n * C, f32(F), size_of(C) * size_of(F));
+    expect_rounded(bed, "y", t->y + at * C, want_c, n * C, swt_sum_error(F),
+                   swt_sum_size(C) * swt_sum_size(F));
     for (int64_t i = 0; i < n; i++) {
         out[i] = swt_inner(dy + i * C, want_c + i * C, C);
         dot[i] = swt_inner(dhidden + i * F, hidden + i * F, F) +
                  (bo != NULL ? swt_inner(dy + i * C, bo, C) : 0);
     }
-    const double dot_size = size_of(C) * size_of(C) * size_of(F);
-    swt_expect_close(bed, "dot", t->dot + at, dot, n, f32(F) + f32(C), dot_size);
+    const double dot_size = swt_sum_size(C) * swt_sum_size(C) * swt_sum_size(F);
+    swt_expect_close(bed, "dot", t->dot + at, dot, n, swt_sum_error(F) + swt_sum_error(C),
+                     dot_size);
     swt_expect_close(bed, "dot as dy . y", t->dot + at, out, n, BF16_UNIT, dot_size);
     swt_oracle_linear_backward_input(want_f, dy, wo, hidden, n, F, C);
-    expect_rounded(bed, "dhidden", t->dhidden + at * F, want_f, n * F, f32(C), size_of(C));
+    expect_rounded(bed, "dhidden", t->dhidden + at * F, want_f, n * F, swt_sum_error(C),
+                   swt_sum_size(C));
     swt_oracle_linear_backward_input(want_c, dhidden, wi, NULL, n, C, F);
-    expect_rounded(bed, "dx", t->dx + at * C, want_c, n * C, f32(F), size_of(C) * size_of(F));
+    expect_rounded(bed, "dx", t->dx + at * C, want_c, n * C, swt_sum_error(F),
+                   swt_sum_size(C) * swt_sum_size(F));
 }
 
 /* The sums over the sources stay F32. */
@@ -287,12 +283,12 @@ static void weights_check(swt_bed *bed, const experts *t, int64_t j) {
         swt_oracle_linear_backward_weight(dwo, dbo, dy, hidden, n, F, C);
         rows += n;
     }
-    const double size = size_of(C) * size_of(rows);
-    swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, f32(rows), size);
-    swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, f32(rows), size);
+    const double size = swt_sum_size(C) * swt_sum_size(rows);
+    swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, swt_sum_error(rows), size);
+    swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, swt_sum_error(rows), size);
     if (t->dbi != NULL) {
-        swt_expect_close(bed, "dbi", t->dbi + j * F, dbi, F, f32(rows), size);
-        swt_expect_close(bed, "dbo", t->dbo + j * C, dbo, C, f32(rows), size);
+        swt_expect_close(bed, "dbi", t->dbi + j * F, dbi, F, swt_sum_error(rows), size);
+        swt_expect_close(bed, "dbo", t->dbo + j * C, dbo, C, swt_sum_error(rows), size);
     }
 }
 

@@ -10,8 +10,8 @@
 enum { POINTERS = 16, DIMS = 5, BYTES = 8192, SIZE = 4 };
 
 /* An operation with its pointers and dimensions as arrays. kinds has a letter for each pointer: o
- * an output, i an input, s scratch; O and I may be NULL. alias: the output and the input that may
- * be one. */
+ * an output, i an input, n one of -1s, p one of spans, s scratch; O and I may be NULL. alias: the
+ * output and the input that may be one. */
 typedef struct operation {
     const char *name;
     const char *kinds;
@@ -220,19 +220,19 @@ static const operation operations[] = {
     {"router_assign", "oooiis", 3, router_assign, {0}},
     {"router_losses", "oiiiii", 3, router_losses, {0}},
     {"router_backward", "ooOiiiiiiiis", 4, router_backward, {0}},
-    {"dispatch_forward", "ooiiii", 4, dispatch_forward, {0}},
-    {"dispatch_backward", "ooiiiii", 4, dispatch_backward, {0}},
+    {"dispatch_forward", "ooiini", 4, dispatch_forward, {0}},
+    {"dispatch_backward", "ooiiiin", 4, dispatch_backward, {0}},
     {"experts_forward", "ooiiIiIi", 5, experts_forward, {0}},
     {"experts_backward_input", "oooiiiiIi", 5, experts_backward_input, {0}},
     {"experts_backward_weight", "oOoOiiiii", 5, experts_backward_weight, {0}},
     {"experts_backward_weight with sums", "ooooiiiiioooo", 5, experts_backward_weight_sums, {0}},
-    {"combine_forward", "oiiiiii", 4, combine_forward, {0, 1}},
-    {"combine_backward", "oooiiiii", 4, combine_backward, {0}},
+    {"combine_forward", "oiiiiin", 4, combine_forward, {0, 1}},
+    {"combine_backward", "oooiiiin", 4, combine_backward, {0}},
     {"state_advance", "h", 0, state_advance, {0}},
     {"count_targets", "oi", 1, count_targets, {0}},
     {"grad_add", "oi", 1, grad_add, {0}},
     {"grad_finish", "oi", 1, grad_finish, {0}},
-    {"grad_squares", "oii", 1, grad_squares, {0}},
+    {"grad_squares", "oip", 1, grad_squares, {0}},
     {"state_clip", "ii", 1, state_clip, {0}},
     {"adam", "oooih", 1, adam, {0}},
     {"sgd", "oi", 1, sgd, {0}},
@@ -240,7 +240,7 @@ static const operation operations[] = {
 enum { OPERATIONS = sizeof operations / sizeof operations[0] };
 
 /* Valid arguments: every tensor is large enough, all dimensions are SIZE but the groups' number,
- * which divides it. Numbers are zeros, which are valid tokens, experts and slots. */
+ * which divides it. Numbers are zeros, which are valid tokens and experts; no token is kept. */
 typedef struct arguments {
     void *p[POINTERS];
     int64_t d[DIMS];
@@ -255,6 +255,10 @@ static arguments valid(swt_bed *bed, const operation *op, const char *what) {
         a.p[i] = op->kinds[i] == 's' ? swt_bed_scratch(bed, BYTES)
                  : output            ? swt_bed_out(bed, BYTES, SWT_U8)
                                      : swt_bed_in(bed, BYTES, SWT_U8);
+        if (op->kinds[i] == 'n')
+            memset(a.p[i], 0xFF, BYTES);
+        for (int64_t n = 0; op->kinds[i] == 'p' && n < SIZE; n++)
+            ((swt_span *)a.p[i])[n] = (swt_span){.offset = n, .count = 1, .index = n};
     }
     return a;
 }
@@ -335,7 +339,7 @@ static void test_aliases(void **state) {
         for (int out = 0; op->kinds[out] != '\0'; out++)
             for (int in = 0; op->kinds[in] != '\0'; in++) {
                 const bool pair =
-                    strchr("oO", op->kinds[out]) != NULL && strchr("iI", op->kinds[in]) != NULL;
+                    strchr("oO", op->kinds[out]) != NULL && strchr("iInp", op->kinds[in]) != NULL;
                 if (!pair || (out == op->alias[0] && in == op->alias[1]))
                     continue;
                 char what[64];
@@ -353,7 +357,7 @@ static void test_missing_dims(void **state) {
     (void)state;
     swt_bed bed;
     swt_bed_open(&bed, 1);
-    const operation none = {.name = "dims", .kinds = "oooiii"};
+    const operation none = {.name = "dims", .kinds = "oooiis"};
     const arguments a = valid(&bed, &none, "missing or not dividing");
     void *const *p = a.p;
     SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, p[0], p[1], p[3], NULL));

@@ -37,9 +37,8 @@ static void empty(const swt_bed *bed, float *x, const int32_t *counts, const exp
 static void expect_unwritten(const swt_bed *bed, const char *what, const float *x,
                              const int32_t *counts, const experts_case *c, int64_t width) {
     const uint32_t untouched = UINT32_MAX;
-    if (bed->ctx.ops->all_slots)
-        return;
-    for (int64_t i = 0; i < c->El * c->P * c->K; i++)
+    const int64_t slots = bed->ctx.ops->all_slots ? 0 : c->El * c->P * c->K;
+    for (int64_t i = 0; i < slots; i++)
         for (int64_t j = 0; i % c->K >= counts[i / c->K] && j < width; j++)
             swt_expect_bytes(bed, what, &x[i * width + j], &untouched, 1, SWT_F32);
 }
@@ -121,16 +120,6 @@ static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors
                                                  t->hidden, dhidden, dy, counts, &t->dims, NULL));
 }
 
-/* A sum of n products of numbers below 1 (weights uniform: variance 1 / 3), on top of a bias. */
-static double tolerance(int64_t n) {
-    return 4 * sqrt(1 + (double)n) * SWT_UNIT;
-}
-
-/* hidden is at most the size of such a sum over C, and y that of one over F of them. */
-static double size_of(int64_t n) {
-    return 1 + sqrt((double)n) / 3;
-}
-
 static void forward_check(swt_bed *bed, const experts_case *c) {
     const experts_tensors t = forward(bed, c);
     for (int64_t j = 0; j < c->El; j++)
@@ -145,10 +134,11 @@ static void forward_check(swt_bed *bed, const experts_case *c) {
             swt_oracle_linear_forward(hidden, swt_bed_widen(bed, t.x + at * c->C, n * c->C), wi, bi,
                                       NULL, n, c->C, c->F, true);
             swt_oracle_linear_forward(y, hidden, wo, bo, NULL, n, c->F, c->C, false);
-            swt_expect_close(bed, "hidden", t.hidden + at * c->F, hidden, n * c->F, tolerance(c->C),
-                             size_of(c->C));
+            swt_expect_close(bed, "hidden", t.hidden + at * c->F, hidden, n * c->F,
+                             swt_sum_error(c->C), swt_sum_size(c->C));
             swt_expect_close(bed, "y", t.y + at * c->C, y, n * c->C,
-                             tolerance(c->C) + tolerance(c->F), size_of(c->C) * size_of(c->F));
+                             swt_sum_error(c->C) + swt_sum_error(c->F),
+                             swt_sum_size(c->C) * swt_sum_size(c->F));
             swt_bed_back_to(bed, mark);
         }
     expect_unwritten(bed, "y", t.y, t.counts, c, c->C);
@@ -156,7 +146,7 @@ static void forward_check(swt_bed *bed, const experts_case *c) {
 }
 
 /* dot is dy . y, with y as the oracle makes it from x. It is made of dhidden and hidden, F pairs of
- * sums over C, each of size_of(C), and of dy . bo, a sum over C. */
+ * sums over C, each of swt_sum_size(C), and of dy . bo, a sum over C. */
 static void expect_dot(swt_bed *bed, const experts_case *c, const experts_tensors *t, int64_t j,
                        int64_t p) {
     const int64_t at = (j * c->P + p) * c->K, n = t->counts[j * c->P + p], FC = c->F * c->C;
@@ -172,8 +162,8 @@ static void expect_dot(swt_bed *bed, const experts_case *c, const experts_tensor
                               c->F, c->C, false);
     for (int64_t i = 0; i < n; i++)
         dot[i] = swt_inner(dy + i * c->C, y + i * c->C, c->C);
-    swt_expect_close(bed, "dot", t->dot + at, dot, n, 2 * tolerance(c->C) + tolerance(c->F),
-                     size_of(c->C) * size_of(c->C) * size_of(c->F));
+    swt_expect_close(bed, "dot", t->dot + at, dot, n, 2 * swt_sum_error(c->C) + swt_sum_error(c->F),
+                     swt_sum_size(c->C) * swt_sum_size(c->C) * swt_sum_size(c->F));
 }
 
 static void backward_input_check(swt_bed *bed, const experts_case *c) {
@@ -191,9 +181,10 @@ static void backward_input_check(swt_bed *bed, const experts_case *c) {
                 dx, dhidden, swt_bed_widen(bed, t.wi + j * c->F * c->C, c->F * c->C), NULL, n, c->C,
                 c->F);
             swt_expect_close(bed, "dhidden", t.dhidden + at * c->F, dhidden, n * c->F,
-                             tolerance(c->C), size_of(c->C));
+                             swt_sum_error(c->C), swt_sum_size(c->C));
             swt_expect_close(bed, "dx", t.dx + at * c->C, dx, n * c->C,
-                             tolerance(c->C) + tolerance(c->F), size_of(c->C) * size_of(c->F));
+                             swt_sum_error(c->C) + swt_sum_error(c->F),
+                             swt_sum_size(c->C) * swt_sum_size(c->F));
             expect_dot(bed, c, &t, j, p);
             swt_bed_back_to(bed, mark);
         }
@@ -219,7 +210,7 @@ static void expect_weights(swt_bed *bed, const experts_case *c, const experts_te
         swt_oracle_linear_backward_weight(dwo, dbo, dy, hidden, n, c->F, c->C);
         rows += n;
     }
-    const double size = size_of(c->C) * size_of(rows), most = tolerance(rows);
+    const double size = swt_sum_size(c->C) * swt_sum_size(rows), most = swt_sum_error(rows);
     swt_expect_close(bed, "dwi", t->dwi + j * FC, dwi, FC, most, size);
     swt_expect_close(bed, "dwo", t->dwo + j * FC, dwo, FC, most, size);
     if (c->bias) {
@@ -327,36 +318,22 @@ static void over_shapes(void (*check)(swt_bed *bed, const experts_case *c)) {
     swt_bed_open(&bed, 2);
     for (int s = 0; s < SHAPES; s++)
         for (int bias = 0; bias < 2; bias++) {
-            const experts_case c = {.El = shapes[s][0],
-                                    .P = shapes[s][1],
-                                    .K = shapes[s][2],
-                                    .C = shapes[s][3],
-                                    .F = shapes[s][4],
-                                    .bias = bias};
+            const int64_t *d = shapes[s];
+            const experts_case c = {d[0], d[1], d[2], d[3], d[4], bias};
             check(&bed, &c);
         }
     swt_bed_close(&bed);
 }
 
-static void test_forward(void **state) {
-    (void)state;
-    over_shapes(forward_check);
-}
-
-static void test_backward_input(void **state) {
-    (void)state;
-    over_shapes(backward_input_check);
-}
-
-static void test_backward_weight(void **state) {
-    (void)state;
-    over_shapes(backward_weight_check);
-}
-
-static void test_sums(void **state) {
-    (void)state;
-    over_shapes(sums_check);
-}
+#define TEST_OVER_SHAPES(name)                                                                     \
+    static void test_##name(void **state) {                                                        \
+        (void)state;                                                                               \
+        over_shapes(name##_check);                                                                 \
+    }
+TEST_OVER_SHAPES(forward)
+TEST_OVER_SHAPES(backward_input)
+TEST_OVER_SHAPES(backward_weight)
+TEST_OVER_SHAPES(sums)
 
 /* A gradient that is not finite or too large for the limit is left out and says so. */
 static void test_sums_left_out(void **state) {
@@ -397,8 +374,7 @@ static void test_threads(void **state) {
 
 /* A block's bits depend on its rows alone: not on how many experts and ranks there are, nor (where
  * unoccupied slots are left alone) on the number of slots. Each block of a 3 x 3 layout must be
- * what one expert makes of one rank's rows.
- */
+ * what one expert makes of one rank's rows. */
 static void test_layouts(void **state) {
     (void)state;
     swt_bed bed, one;
@@ -412,10 +388,9 @@ static void test_layouts(void **state) {
         backward_weight(&bed, &c, &t, p);
         for (int64_t j = 0; j < c.El; j++) {
             const int64_t at = (j * c.P + p) * c.K, n = t.counts[j * c.P + p];
-            experts_case single = c;
-            single.El = single.P = 1;
             /* Where products take all slots, K is part of their shape, which may decide on bits. */
-            single.K = one.ctx.ops->all_slots ? c.K : n + 1;
+            const int64_t K = one.ctx.ops->all_slots ? c.K : n + 1;
+            const experts_case single = {1, 1, K, c.C, c.F, true};
             experts_tensors s = backward_input(&one, &single);
             s.counts[0] = (int32_t)n;
             empty(&one, s.x, s.counts, &single, c.C);

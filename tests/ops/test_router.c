@@ -1,7 +1,7 @@
 /* The router: probabilities, choice, losses and gradients against the oracle, and the oracle
  * against finite differences. Capacity and dropping: test_router_assign.c. */
-#include "selftest/oracle.h"
 #include "ops/router_bed.h"
+#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -219,6 +219,25 @@ static void test_grad_limit(void **state) {
     swt_bed_close(&bed);
 }
 
+/* Every number is bad: all threads raise the flag at once. */
+static void test_grad_all_bad(void **state) {
+    (void)state;
+    enum { N = 40000 };
+    swt_bed bed;
+    swt_bed_open(&bed, 2);
+    swt_bed_begin(&bed, "grad_add of bad numbers alone");
+    swt_bed_release_state(&bed);
+    float *grad = swt_bed_in(&bed, N, SWT_F32);
+    for (int i = 0; i < N; i++)
+        grad[i] = i % 2 ? NAN : 3e38F;
+    int64_t *sum = swt_bed_out(&bed, N, SWT_I64);
+    SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, grad, N, limit_of_one, true));
+    assert_true(bed.ctx.state->nonfinite != 0);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(sum[i], 0);
+    swt_bed_close(&bed);
+}
+
 /* ------------------------------------------------------------------ norm and clipping */
 
 static void test_grad_squares(void **state) {
@@ -353,7 +372,7 @@ int main(void) {
         cmocka_unit_test(test_grad_rounding), cmocka_unit_test(test_grad_order),
         cmocka_unit_test(test_grad_limit),    cmocka_unit_test(test_grad_squares),
         cmocka_unit_test(test_state_clip),    cmocka_unit_test(test_grad_squares_place),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_grad_all_bad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,14 @@ void swt_expect_close(const swt_bed *bed, const char *what, const float *got, co
                  at >= 0 ? (double)got[at] : 0, at >= 0 ? want[at] : 0);
 }
 
+double swt_sum_error(int64_t n) {
+    return 4 * sqrt(1 + (double)n) * SWT_UNIT;
+}
+
+double swt_sum_size(int64_t n) {
+    return 1 + sqrt((double)n) / 3;
+}
+
 void swt_expect_number(const swt_bed *bed, const char *what, double got, double want,
                        double limit) {
     if (!(fabs(got - want) <= limit))

@@ -18,6 +18,11 @@
 void swt_expect_close(const swt_bed *bed, const char *what, const float *got, const double *want,
                       int64_t n, double tolerance, double scale);
 
+/* A sum in F32 of n products of numbers below 1 (uniform ones: variance 1 / 3), on top of a bias:
+ * its tolerance, and its size at most. */
+double swt_sum_error(int64_t n);
+double swt_sum_size(int64_t n);
+
 /* |got - want| <= limit. */
 void swt_expect_number(const swt_bed *bed, const char *what, double got, double want, double limit);
 

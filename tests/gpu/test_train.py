@@ -1,0 +1,189 @@
+#!/usr/bin/python3
+"""Training on GPUs: the CPU's losses, the same bits on any number of GPUs, and what is said where it cannot be.
+
+In builds with an emulated GPU always; in builds with CUDA as far as the machine has GPUs (else skipped).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import support as e2e  # noqa: E402
+
+TINY = {
+    "model.layers": 2,
+    "model.width": 16,
+    "model.heads": 2,
+    "model.hidden": 24,
+    "moe.experts": 5,
+    "moe.every": 2,
+    "moe.jitter": 0.01,
+    "batch.seq_len": 16,
+    "batch.micro_batches": 3,
+    "train.steps": 5,
+    "train.log_every": 2,
+    "data.valid_fraction": 0.03,
+}
+# Losses of CPU and GPU are sums of the same numbers in another order; five updates of Adam, whose first ones divide by
+# what is nearly the gradient itself, make some ulps more of it: 1e-5 of the loss is what the project promises.
+CLOSE = 1e-5
+
+
+def cached(name):
+    with open(os.path.join(e2e.BUILD, "CMakeCache.txt"), encoding="utf-8") as f:
+        return next((line.rstrip("\n").split("=", 1)[1] for line in f if line.startswith(name + ":")), "OFF")
+
+
+def gpus_here():
+    if EMULATED:
+        return 8
+    try:
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
+    except OSError:
+        return 0
+    return said.count("GPU ")
+
+
+EMULATED = cached("SWT_CUDA") == "EMU"
+GPUS = gpus_here() if cached("SWT_CUDA") != "OFF" else 0
+
+
+def options(**changes):
+    return e2e.small(**{**{k.replace(".", "_", 1): v for k, v in TINY.items()}, **changes})
+
+
+def on_gpu(ranks, folder, name, opts, data):
+    e2e.want(ranks <= GPUS, f"needs {ranks} GPUs")
+    return e2e.train(ranks, folder, name, opts, data, ["--device", "cuda"], timeout=600)
+
+
+def close(got, wanted, what):
+    for a, b in zip(got, wanted, strict=True):
+        for key in ("loss", "ce", "aux", "grad_norm", "valid_loss", "valid_loss_dropless"):
+            if key in b:
+                e2e.want(abs(a[key] - b[key]) <= CLOSE * abs(b[key]), f"{what}: {key} {a[key]}, on the CPU {b[key]}")
+
+
+def layouts(ranks_list, **changes):
+    """The rows of the CPU within CLOSE; between numbers of GPUs not a bit."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(**changes)
+        wanted = e2e.metrics(e2e.train(1, folder, "cpu", opts, data, ["--device", "cpu"]))
+        digests = {}
+        for ranks in ranks_list:
+            out = on_gpu(ranks, folder, f"gpu{ranks}", opts, data)
+            for got, want in zip(e2e.metrics(out), wanted, strict=True):
+                close(got, want, f"{ranks} GPUs")
+            digests[ranks] = e2e.weights_digest(out)
+        e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
+
+
+def reload():
+    """eval and generate on a GPU say what they say on the CPU of the same weights."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        out = e2e.train(1, folder, "cpu", options(), data, ["--device", "cpu"])
+        said = {}
+        for device in ("cpu", "cuda"):
+            args = ["--checkpoint", out, "--device", device]
+            numbers = e2e.succeed(1, ["eval", *args], timeout=300).out.split()
+            text = e2e.succeed(1, ["generate", *args, "--prompt", "the ", "--tokens", 4], timeout=300).out
+            said[device] = ([float(n) for n in numbers if n.replace(".", "", 1).isdigit()], text)
+        e2e.want(said["cpu"][1] == said["cuda"][1], f"generate: {said}")
+        for a, b in zip(said["cuda"][0], said["cpu"][0], strict=True):
+            e2e.want(abs(a - b) <= CLOSE * abs(b) + 1e-6, f"eval: {said}")
+
+
+def too_few_gpus():
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        one = {"SWT_EMU_GPUS": "1"}
+        refused = e2e.run(2, [*args, "--device", "cuda"], env=one)
+        e2e.want(refused.code == 2 and "2 ranks on a node with 1 GPU;" in refused.err, refused.told())
+        e2e.want(refused.err.count("error:") == 1, refused.told())
+        taken = e2e.succeed(2, [*args, "--device", "auto"], env=one)
+        e2e.want("no GPU: 2 ranks on a node with 1 GPU\n" in taken.out and "(cpu, mpi)" in taken.out, taken.told())
+
+
+def auto_takes_gpus():
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        said = e2e.succeed(1, [*args, "--device", "auto"], timeout=300).out
+        e2e.want("(cuda, " in said and "no GPU" not in said, said)
+
+
+def bad_numbers():
+    """A gradient that is too large ends the run at the next row, one line, exit code 5."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(optim_lr=1e6, optim_name="sgd", train_steps=40, train_log_every=4)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(opts), "--device", "cuda"]
+        result = e2e.run(1, args, timeout=600)
+        e2e.want(result.code == 5 and result.err.count("error:") == 1, result.told())
+
+
+def interrupted():
+    """A signal ends the run at the next row, weights written."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        out = os.path.join(folder, "out")
+        args = ["--data", data, "--out", out, *e2e.flags(options(train_steps=100000)), "--device", "cuda"]
+        process = e2e.start(1, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not (os.path.exists(f"{out}/metrics.jsonl") and e2e.metrics(out)[0]):
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        result = e2e.finish(process, "interrupted", 300)
+        e2e.want(result.code == 130 and len(os.listdir(f"{out}/checkpoints")) == 1, result.told())
+
+
+def lost_peer():
+    """A rank that stands still is lost to the others: one line with the call and the rank, exit code 6."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        out = os.path.join(folder, "out")
+        args = ["--data", data, "--out", out, *e2e.flags(options(train_steps=100000)), "--device", "cuda"]
+        process = e2e.start(
+            2, args, env={"SWT_EMU_NCCL_TIMEOUT": "5"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        until, ranks = time.monotonic() + 120, []
+        while time.monotonic() < until and not (os.path.exists(f"{out}/metrics.jsonl") and e2e.metrics(out)[0]):
+            time.sleep(0.2)
+        for pid in e2e.session_members(process.pid):
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                ranks += [pid] if f.read().strip() == "swt-dist" else []
+        e2e.want(len(ranks) == 2, f"ranks: {ranks}")
+        os.kill(ranks[0], signal.SIGSTOP)
+        result = e2e.finish(process, "a rank stands still", 120)
+        lines = [line for line in result.err.splitlines() if "swt-dist: error:" in line]
+        e2e.want(result.code == 6 and len(lines) == 1, result.told())
+        e2e.want(" on rank " in lines[0] and "nccl" in lines[0], lines[0])
+
+
+def main():
+    if GPUS == 0:
+        print("skipped: no GPU to train on")
+        sys.exit(77)
+    suite = e2e.Suite()
+    some = [n for n in (1, 2, 3) if n <= GPUS]
+    suite.case("losses of the CPU, bits of one GPU", layouts, some)
+    one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
+    suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
+    suite.case("more GPUs than experts", lambda: layouts(some[1:] or some, moe_experts=1), heavy=True)
+    suite.case("eval and generate", reload)
+    suite.case("auto takes GPUs", auto_takes_gpus)
+    suite.case("bad numbers", bad_numbers)
+    suite.case("interrupted", interrupted)
+    if EMULATED:
+        suite.case("too few GPUs", too_few_gpus)
+        suite.case("a lost peer", lost_peer, heavy=True)
+    suite.finish()
+
+
+main()
