@@ -4,7 +4,10 @@
  * Work that is queued on a stream does not run: it runs when somebody waits for it, in an order
  * that the environment variable SWT_EMU_ORDER (a number, 0: the laziest order) shuffles within what
  * streams and events allow. The memory of a GPU is closed to the host except while work runs. One
- * host thread speaks to the platform. */
+ * host thread speaks to the platform.
+ *
+ * Environment: SWT_EMU_ORDER; SWT_EMU_GPUS, how many GPUs there are (8); SWT_EMU_GPU_BYTES, the
+ * memory of each (16 GiB); SWT_EMU_DRIVER=old, a driver that is too old. */
 #ifndef SWT_EMU_H
 #define SWT_EMU_H
 

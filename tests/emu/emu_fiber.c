@@ -24,6 +24,14 @@ struct emu_fiber {
     void *tsan;       /* ThreadSanitizer's */
 };
 
+#ifdef SWT_EMU_TSAN
+/* Hundreds of fibers with long histories would take gigabytes; nobody waits for threads at exit. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "history_size=0:atexit_sleep_ms=0";
+}
+#endif
+
 static emu_fiber host;
 static emu_fiber *running = &host;
 static emu_fiber *left; /* the fiber that the last switch came from */

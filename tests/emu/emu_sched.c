@@ -250,34 +250,28 @@ static void forget_static_shared(unsigned char *begin, size_t bytes) {
 }
 #endif
 
-/* What the launch's first block wrote of it: that is filled anew, not what other kernels have. */
-static unsigned char *used_begin, *used_end;
-
-/* In loops of their own: memset would be checked by AddressSanitizer, which has closed what is
- * between the variables. */
-#define UNCHECKED                                                                                  \
-    __attribute__((no_sanitize("address", "undefined"),                                            \
-                   optimize("no-tree-loop-distribute-patterns")))
-
-UNCHECKED static void fill_static_shared(bool first) {
-    unsigned char *const begin = first ? swt_emu_shared_begin : used_begin;
-    unsigned char *const end = first ? swt_emu_shared_end : used_end;
-    for (unsigned char *byte = begin; byte < end; byte++)
-        *byte = 0xff;
+/* In loops of its own: memset and memcmp would be checked by AddressSanitizer, which has closed
+ * what is between the variables. Most of it is another kernel's and as it was: it is not written
+ * again. */
+__attribute__((no_sanitize("address", "undefined"),
+               optimize("no-tree-loop-distribute-patterns"))) static void
+fill_static_shared(void) {
+    typedef struct line {
+        uint64_t at[8];
+    } line;
+    line *first = (line *)(void *)swt_emu_shared_begin, *end = (line *)(void *)swt_emu_shared_end;
+    for (; first < end; first++) {
+        uint64_t all = UINT64_MAX;
+        for (int i = 0; i < 8; i++)
+            all &= first->at[i];
+        for (int i = 0; all != UINT64_MAX && i < 8; i++)
+            first->at[i] = UINT64_MAX;
+    }
 #ifdef SWT_EMU_TSAN
-    if (begin < end)
+    if (swt_emu_shared_begin != (unsigned char *)end)
         forget_static_shared(swt_emu_shared_begin,
                              (size_t)(swt_emu_shared_end - swt_emu_shared_begin));
 #endif
-}
-
-UNCHECKED static void find_used_shared(void) {
-    used_begin = swt_emu_shared_begin;
-    used_end = swt_emu_shared_end;
-    while (used_begin < used_end && *used_begin == 0xff)
-        used_begin++;
-    while (used_begin < used_end && used_end[-1] == 0xff)
-        used_end--;
 }
 
 static void set_up_threads(dim3 dim) {
@@ -299,7 +293,7 @@ static void set_up_threads(dim3 dim) {
     }
 }
 
-static void run_block(bool first) {
+static void run_block(void) {
     const size_t bytes = now.kernel->shared_bytes;
     tsan_ignore_begin();
     marks *const fresh = malloc(sizeof *fresh);
@@ -308,7 +302,7 @@ static void run_block(bool first) {
         swt_emu_stop("no memory for a block");
     memset(swt_emu_dynamic_shared, 0xff, bytes);
     tsan_ignore_end();
-    fill_static_shared(first);
+    fill_static_shared();
     now.orders = fresh;
     now.home = emu_fiber_self();
     set_up_threads(now.kernel->block);
@@ -317,8 +311,6 @@ static void run_block(bool first) {
         now.warps[w].arrived = now.warps[w].phase = 0;
     now.begun = now.ready_count = now.returned = 0;
     emu_fiber_switch(next());
-    if (first)
-        find_used_shared();
     tsan_ignore_begin();
     free(swt_emu_dynamic_shared);
     free(fresh);
@@ -362,7 +354,7 @@ static bool run_kernel(void *data) {
                                 (unsigned)(i / grid.x / grid.y)};
         now.starts = b < 2;
         now.ends = b + 2 >= blocks;
-        run_block(b == 0);
+        run_block();
     }
     tsan_acquire(&l->end);
     return true;

@@ -38,7 +38,7 @@ static bool step(struct CUstream_st *s) {
     if (s->fiber == NULL)
         s->fiber = emu_fiber_create(STACK_BYTES, serve);
     serving = s;
-    emu_pool = (int)(s->number % EMU_POOLS);
+    emu_pool = s->pool;
     emu_fiber_switch(s->fiber);
     if (!s->moved)
         return false;
@@ -162,13 +162,24 @@ bool emu_stream_legacy(const struct CUstream_st *s) {
     return s == legacy[s->device];
 }
 
+/* Fibers are dear to ThreadSanitizer, but two streams that share them look ordered. */
+static int free_pool(void) {
+    bool taken[EMU_POOLS] = {false};
+    for (const struct CUstream_st *s = streams; s != NULL; s = s->next)
+        if (!s->destroyed)
+            taken[s->pool] = true;
+    for (int i = 0; i < EMU_POOLS; i++)
+        if (!taken[i])
+            return i;
+    return (int)(stream_count % EMU_POOLS);
+}
+
 struct CUstream_st *emu_stream_new(unsigned flags) {
-    static unsigned number;
     struct CUstream_st *const s = calloc(1, sizeof *s);
     if (s == NULL)
         swt_emu_stop("no memory for a stream");
     s->flags = flags;
-    s->number = number++;
+    s->pool = free_pool();
     s->device = emu_device();
     s->next = streams;
     streams = s;

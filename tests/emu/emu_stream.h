@@ -30,8 +30,8 @@ typedef struct emu_node {
 
 struct CUstream_st {
     struct CUstream_st *next;
-    unsigned flags, number;
-    int device;
+    unsigned flags;
+    int device, pool; /* pool: emu_pool's */
     bool destroyed, moved;
     emu_op *head, *tail;
     uint64_t queued, finished; /* pieces of work, ever */
