@@ -1,7 +1,5 @@
 #include "kernels/swt_device.h"
 
-#include <string.h>
-
 void swt_device_close(swt_device *d) {
     if (d == NULL || d->table == NULL)
         return;
@@ -125,22 +123,10 @@ static void host_release(void *context, void *memory) {
     swt_device_host_release(context, memory);
 }
 
-static swt_status host_fill(void *context, void *memory, int byte, size_t bytes) {
-    (void)context;
-    memset(memory, byte, bytes);
-    return SWT_OK;
-}
-
-static swt_status host_read(void *context, void *host, const void *memory, size_t bytes) {
-    (void)context;
-    memcpy(host, memory, bytes);
-    return SWT_OK;
-}
-
 swt_memory swt_device_host_memory(swt_device *d) {
     return (swt_memory){.context = d,
                         .alloc = host_alloc,
                         .release = host_release,
-                        .fill = host_fill,
-                        .read = host_read};
+                        .fill = swt_host_memory.fill,
+                        .read = swt_host_memory.read};
 }
