@@ -97,6 +97,8 @@ swt_status swt_cuda_grad_squares(const swt_ctx *c, double *squares, const float 
                                  const swt_span *spans, int64_t n_spans) {
     enum { SPANS = 32768 }; /* below the largest grid in y; 8 MiB */
     double *const parts = (double *)c->workspace;
+    if (parts == NULL)
+        return SWT_FAIL(INTERNAL, "grad_squares: no workspace; the context must have one");
     for (int64_t i = 0; i < n_spans; i += SPANS) {
         const unsigned n = (unsigned)swt_min(SPANS, n_spans - i);
         SWT_TRY(SWT_LAUNCH(square_parts_kernel, dim3(PARTS, n), THREADS, 0, swt_cuda_stream(c),
