@@ -142,6 +142,7 @@ swt_status op_cases(op_bed *b, swt_model *m, const swt_update *update, op_case o
     SWT_TRY(swt_model_backward(m, &b->pass));
     SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->host_kept,
                             m->blocks[0].moe.kept, (size_t)d->E * sizeof *m->host_kept));
+    SWT_TRY(swt_model_wait(m));
     for (int64_t e = 0; e < d->E; e++)
         b->slots += m->host_kept[e];
     list t = {.b = b, .cases = out};

@@ -1,14 +1,13 @@
 /* The op table of a timed step: each slot tells the clock and passes on to the product's. */
 #include "bench/step_clock.h"
-#include "kernels/swt_backend.h"
 
 #define TIMED(op, phase_, parameters, arguments)                                                   \
     static swt_status timed_##op parameters {                                                      \
         step_clock *clock = step_clock_of(c);                                                      \
-        const step_call k = step_clock_begin(clock);                                               \
-        const swt_status status = swt_cpu_backend.ops->op arguments;                               \
-        step_clock_end(&k, #op, phase_);                                                           \
-        return status;                                                                             \
+        step_call k;                                                                               \
+        SWT_TRY(step_clock_begin(clock, &k));                                                      \
+        SWT_TRY(clock->inner->op arguments);                                                       \
+        return step_clock_end(&k, #op, phase_);                                                    \
     }
 
 TIMED(linear_forward, clock->phase,
@@ -146,9 +145,13 @@ static swt_status skip_grad_finish(const swt_ctx *c, float *grad, const int64_t 
     return SWT_OK;
 }
 
-void step_ops_fill(swt_ops *out, bool no_sums) {
+void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
     *out = (swt_ops){
         .name = "timed",
+        .bf16 = inner->bf16,
+        .expert_sums = inner->expert_sums,
+        .all_slots = inner->all_slots,
+        .workspace_bytes = inner->workspace_bytes,
         .linear_forward = timed_linear_forward,
         .linear_backward_input = timed_linear_backward_input,
         .linear_backward_weight = timed_linear_backward_weight,
