@@ -82,6 +82,25 @@ def layouts(ranks_list, **changes):
         e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
 
 
+def watched():
+    """Training without the host in a step, and with every step the launch of one CUDA graph, gives the same bits."""
+    program = os.path.join(e2e.BUILD, "tests", "gpu_watch")
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(train_sample_every=1, data_prompt="the", train_eval_every=2)
+        args = ["--data", data, "--device", "cuda", *e2e.flags(opts)]
+        for ranks in (n for n in (1, 2) if n <= GPUS):
+            digests = {}
+            for how in ("no", "host", "graph") if EMULATED else ("no", "graph"):
+                out = os.path.join(folder, f"{how}{ranks}")
+                env = {"SWT_WATCH": how}
+                said = e2e.succeed(ranks, [*args, "--out", out], env=env, program=program, timeout=600).err
+                digests[how] = e2e.weights_digest(out)
+                steps = {"host": "5 steps without the host", "graph": "5 launches of a graph of "}.get(how)
+                e2e.want(steps is None or said.count("watched: " + steps) == ranks, f"{ranks} ranks, {how}: {said}")
+            e2e.want(len(set(digests.values())) == 1, f"{ranks} ranks: weights differ: {digests}")
+
+
 def reload():
     """eval and generate on a GPU say what they say on the CPU of the same weights."""
     with e2e.scratch() as folder:
@@ -176,6 +195,7 @@ def main():
     one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
     suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
     suite.case("more GPUs than experts", lambda: layouts(some[1:] or some, moe_experts=1), heavy=True)
+    suite.case("no host in a step", watched)
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
     suite.case("bad numbers", bad_numbers)
