@@ -239,6 +239,20 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     return status;
 }
 
+swt_status swt_model_clear(swt_model *m, uint64_t seed) {
+    /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
+    const size_t bytes = (size_t)m->params.end * sizeof(float);
+    float *const flat[] = {m->param, m->grad, m->m, m->v};
+    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
+        if (flat[i] != NULL)
+            SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, flat[i], 0, bytes));
+    if (m->sum != NULL)
+        SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
+                               (size_t)m->sum_count * sizeof *m->sum));
+    const swt_step_state state = {.seed = seed, .clip = 1.0};
+    return put(m, m->ctx.state, &state, sizeof state);
+}
+
 swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
     m->host_memory = swt_device_host_memory(device);
@@ -250,17 +264,7 @@ swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     SWT_TRY(walk_memory(m));
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         SWT_TRY(swt_arena_check(&m->arenas[i]));
-    /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
-    const size_t bytes = (size_t)m->params.end * sizeof(float);
-    float *const flat[] = {m->param, m->grad, m->m, m->v};
-    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
-        if (flat[i] != NULL)
-            SWT_TRY(swt_device_set(device, m->ctx.stream, flat[i], 0, bytes));
-    if (m->sum != NULL)
-        SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0,
-                               (size_t)m->sum_count * sizeof *m->sum));
-    const swt_step_state state = {.seed = seed, .clip = 1.0};
-    SWT_TRY(put(m, m->ctx.state, &state, sizeof state));
+    SWT_TRY(swt_model_clear(m, seed));
     if (m->training)
         SWT_TRY(fill_spans(m));
     SWT_TRY(swt_stream_create(device, &m->upload));
