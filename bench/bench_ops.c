@@ -1,11 +1,11 @@
 /* Every operation at the shapes of a real step: time, GFLOP/s, GB/s, and the shares of what the
  * machine can do that these are.
  *
- *     bench_ops [--device auto|cpu|cuda] [--threads N] [--preset labml|layer] [--only TEXT] [--ms
- * N]
- *               [--json]
+ *     bench_ops [--device auto|cpu|cuda] [--dtype f32|bf16] [--threads N]
+ *               [--preset labml|layer|large] [--only TEXT] [--ms N] [--json]
  *
- * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer. A case is
+ * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer; large:
+ * 8,192 tokens of width 1,024, enough to fill a GPU. A case is
  * called again and again for some --ms milliseconds, so what fits the caches is found there; shares
  * of the copy speed of main memory can pass 1. On a GPU calls are queued in batches, and a time is
  * a batch's by the number of its calls. Before every case is timed, the model has run a whole
@@ -19,13 +19,14 @@
 
 #include <string.h>
 
-static const char usage[] = "bench_ops [--device auto|cpu|cuda] [--threads N] "
-                            "[--preset labml|layer] [--only TEXT] [--ms N] [--json]";
+static const char usage[] = "bench_ops [--device auto|cpu|cuda] [--dtype f32|bf16] [--threads N] "
+                            "[--preset labml|layer|large] [--only TEXT] [--ms N] [--json]";
 
 typedef struct bench {
     swt_session s;
     int64_t threads, ms;
-    const char *device, *preset, *only;
+    const char *device, *dtype, *preset, *only;
+    bool bf16;
     bool json;
 } bench;
 
@@ -38,17 +39,22 @@ static swt_status set_options(bench *b) {
     o->run_threads = b->threads;
     o->batch_sequences = 32;
     o->batch_micro_batches = 2; /* with integer sums; one of the two is run */
+    b->bf16 = strcmp(b->dtype, "bf16") == 0;
+    if (!b->bf16 && strcmp(b->dtype, "f32") != 0)
+        return SWT_FAIL(USAGE, "--dtype: is %s; it must be f32 or bf16", b->dtype);
     if (strcmp(b->preset, "labml") == 0)
         return SWT_OK;
-    if (strcmp(b->preset, "layer") != 0)
-        return SWT_FAIL(USAGE, "--preset: is %s; it must be labml or layer", b->preset);
+    const bool large = strcmp(b->preset, "large") == 0;
+    if (!large && strcmp(b->preset, "layer") != 0)
+        return SWT_FAIL(USAGE, "--preset: is %s; it must be labml, layer or large", b->preset);
     o->model_layers = 1;
-    o->model_width = 256;
-    o->model_heads = 8;
-    o->model_hidden = 1024;
-    o->moe_experts = 8;
+    o->model_width = large ? 1024 : 256;
+    o->model_heads = large ? 16 : 8;
+    o->model_hidden = large ? 4096 : 1024;
+    o->moe_experts = large ? 16 : 8;
     o->moe_capacity_factor = 1.25;
     o->batch_sequences = 16;
+    o->batch_seq_len = large ? 512 : o->batch_seq_len;
     return SWT_OK;
 }
 
@@ -109,21 +115,24 @@ static swt_status measure(bench *b) {
 
 static swt_status run(bench *b, int argc, char **argv) {
     const flag flags[] = {{.name = "--device", .text = &b->device},
+                          {.name = "--dtype", .text = &b->dtype},
                           {.name = "--threads", .count = &b->threads, .least = 1},
                           {.name = "--ms", .count = &b->ms, .least = 1},
                           {.name = "--preset", .text = &b->preset},
                           {.name = "--only", .text = &b->only},
                           {.name = "--json", .on = &b->json}};
-    SWT_TRY(program_flags(flags, 6, &argc, argv));
+    SWT_TRY(program_flags(flags, 7, &argc, argv));
     SWT_TRY(program_no_more(argc, argv, usage));
     SWT_TRY(set_options(b));
     SWT_TRY(bed_open(&b->s, VOCABULARY));
+    if (b->bf16)
+        SWT_TRY(bed_take_bf16(&b->s));
     return measure(b);
 }
 
 int main(int argc, char **argv) {
     static swt_options options;
-    bench b = {.device = "auto", .preset = "labml", .ms = 200};
+    bench b = {.device = "auto", .dtype = "f32", .preset = "labml", .ms = 200};
     swt_comm world;
     swt_comm_open_self(&world);
     b.s.options = &options;
