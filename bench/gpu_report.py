@@ -44,9 +44,7 @@ def tables(rows):
 
 
 def part_row(result):
-    note = result.get("why") or result.get("summary") or ""
-    if result.get("rows"):
-        note = f"{len(result['rows'])} rows, below"
+    note = result.get("why") or result.get("summary") or ("below" if result.get("rows") else "")
     log = result.get("log")
     return [result["part"], result["status"], result["seconds"], note, f"[{log}]({log})" if log else ""]
 
@@ -84,6 +82,6 @@ def write(folder, facts, results):
                 lines += [f"    {line}" for line in told] if len(told) > 1 else []
             lines.append("```")
         if r.get("rows"):
-            lines += ["", f"## {r['part']}", *tables(r["rows"])]
+            lines += ["", f"## {r['part']}", *(["", r["summary"] + "."] if r.get("summary") else []), *tables(r["rows"])]
     with open(os.path.join(folder, "report.md"), "w", encoding="utf-8") as f:
         f.write("\n".join(lines) + "\n")
