@@ -110,6 +110,21 @@ def too_few_gpus():
         e2e.want("no GPU: 2 ranks on a node with 1 GPU\n" in taken.out and "(cpu, mpi)" in taken.out, taken.told())
 
 
+def too_little_memory():
+    """The plan's figures stand beside what is free; plan shows both beforehand."""
+    small = {"SWT_EMU_GPU_BYTES": str(20 << 20)}
+    said = e2e.succeed(1, ["plan", "--model.vocab", 65, "--device", "cuda"], env=small).out
+    e2e.want("GPU 0 here has 20.0 MiB of 20.0 free" in said, said)
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        for ranks in (1, 2):
+            refused = e2e.run(ranks, [*args, "--device", "cuda"], env=small)
+            e2e.want(refused.code == 1 and refused.err.count("error:") == 1, refused.told())
+            e2e.want("MiB on its GPU (PARAM " in refused.err, refused.told())
+            e2e.want("which has 20.0 MiB of 20.0 free; use smaller batches" in refused.err, refused.told())
+
+
 def auto_takes_gpus():
     with e2e.scratch() as folder:
         data = e2e.write_text(folder, 4000)
@@ -185,6 +200,7 @@ def main():
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
+        suite.case("too little memory", too_little_memory)
         suite.case("a lost peer", lost_peer, heavy=True)
     suite.finish()
 
