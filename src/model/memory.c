@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "model/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The walk. Errors stop it: the first failing take is remembered, later ones do nothing. */
@@ -21,6 +22,7 @@ static void take_params(walk *w) {
     swt_model *m = w->m;
     const int64_t n = m->params.end;
     m->param = take(w, SWT_ARENA_PARAM, SWT_F32, n);
+    m->weights = m->ctx.dtype == SWT_F32 ? m->param : take(w, SWT_ARENA_PARAM, m->ctx.dtype, n);
     if (!m->training)
         return;
     m->grad = take(w, SWT_ARENA_GRAD, SWT_F32, n);
@@ -215,9 +217,12 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
                           bool training, bool moments) {
     *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
     out->ctx.ops = ops;
-    out->ctx.dtype = SWT_F32;
+    out->ctx.dtype = d->dtype;
     out->turns = swt_dist_turns(dist, d->M);
     out->K = slots(d);
+    if (d->dtype == SWT_BF16 && !ops->bf16)
+        return SWT_FAIL(USAGE, "run.dtype: bf16 needs GPUs, and the ranks work on CPUs; use "
+                               "--device cuda, or run.dtype fp32");
     SWT_TRY(check_sizes(out));
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
@@ -250,17 +255,50 @@ swt_status swt_model_clear(swt_model *m, uint64_t seed) {
         SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
     const swt_step_state state = {.seed = seed, .clip = 1.0};
+    SWT_TRY(swt_model_round_weights(m));
     return put(m, m->ctx.state, &state, sizeof state);
+}
+
+/* The plan's figures beside what was free before the first arena. */
+static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t free_bytes,
+                               size_t total_bytes) {
+    char parts[256] = "";
+    size_t sum = 0, n = 0;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        if (i == SWT_ARENA_HOST || planned[i] == 0)
+            continue;
+        sum += planned[i];
+        n += (size_t)snprintf(parts + n, sizeof parts - n, "%s%s %.1f", n > 0 ? ", " : "",
+                              m->arenas[i].name, (double)planned[i] / 1048576.0);
+    }
+    return SWT_FAIL(MEMORY,
+                    "memory: rank %d plans %.1f MiB on its %s (%s), which has %.1f MiB of %.1f "
+                    "free; use smaller batches or more ranks, swt-dist plan shows what they need",
+                    m->dist->rank, (double)sum / 1048576.0,
+                    m->ctx.device->table->queues ? "GPU" : "host", parts,
+                    (double)free_bytes / 1048576.0, (double)total_bytes / 1048576.0);
+}
+
+static swt_status commit_arenas(swt_model *m) {
+    size_t planned[SWT_ARENA_COUNT], free_bytes = 0, total_bytes = 0;
+    SWT_TRY(swt_device_room(m->ctx.device, &free_bytes, &total_bytes));
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        planned[i] = m->arenas[i].used_bytes;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
+        const swt_status status = swt_arena_commit(&m->arenas[i]);
+        if (status == SWT_MEMORY && i != SWT_ARENA_HOST)
+            return does_not_fit(m, planned, free_bytes, total_bytes);
+        SWT_TRY(status);
+    }
+    return SWT_OK;
 }
 
 swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     m->device_memory = swt_device_memory(device);
     m->host_memory = swt_device_host_memory(device);
     m->ctx.device = device;
-    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
-        SWT_TRY(swt_arena_commit(&m->arenas[i]));
-    }
+    SWT_TRY(commit_arenas(m));
     SWT_TRY(walk_memory(m));
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         SWT_TRY(swt_arena_check(&m->arenas[i]));
@@ -291,5 +329,5 @@ swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
         swt_param_values(m->staging, p, init, init_scale, seed);
         SWT_TRY(put(m, m->param + p->offset, m->staging, (size_t)p->count * sizeof(float)));
     }
-    return SWT_OK;
+    return swt_model_round_weights(m);
 }

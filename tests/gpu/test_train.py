@@ -63,6 +63,38 @@ def layouts(ranks_list, **changes):
         e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
 
 
+def bf16():
+    """The same bits on any number of GPUs; the numbers of fp32 but for rounding to 8 bits.
+
+    Each activation, weight and gradient is wrong by up to 2^-9 of itself, by chance: after the dozen roundings in a row
+    of two blocks a tensor's error is some 2^-7 of its norm, and the bound 2^-5. A single tensor can be wrong by more:
+    numbers near 0 pass another side of a ReLU, and what is left where large numbers cancel (the bias of k, whose gradient
+    is 0) is as wrong as those. An operation that took the wrong type, or a term that is missing, would be wrong by 1.
+    """
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts, digests = options(run_dtype="bf16"), {}
+        wanted = e2e.metrics(e2e.train(1, folder, "cpu", options(), data, ["--device", "cpu"]))[0]
+        for ranks in (n for n in (1, 2, 3) if n <= e2e.GPUS):
+            out = on_gpu(ranks, folder, f"gpu{ranks}", opts, data)
+            digests[ranks] = e2e.weights_digest(out)
+        e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
+        for got, want in zip(e2e.metrics(out)[0], wanted, strict=True):
+            e2e.want(abs(got["loss"] - want["loss"]) < 2**-7 * want["loss"], f"{got}, in fp32 {want}")
+    with e2e.scratch() as folder:
+        case = e2e.Probe(folder, model_layers=2, moe_experts=4, batch_micro_batches=2)
+        full, half = case.run(extra=["--device", "cuda"]), case.run(extra=["--device", "cuda"], run_dtype="bf16")
+        grads = [name for name in full if name.startswith("grad.")]
+        errors = {name: half[name].astype("f8") - full[name] for name in [*grads, "logits"]}
+        whole = e2e.norm([full[name] for name in grads])
+        e2e.want(e2e.norm([errors["logits"]]) < 2**-5 * e2e.norm([full["logits"]]), "logits")
+        e2e.want(e2e.norm([errors[name] for name in grads]) < 2**-5 * whole, "gradients")
+        for name in grads:
+            error, bound = e2e.norm([errors[name]]), 2**-3 * e2e.norm([full[name]]) + 2**-10 * whole
+            e2e.want(error < bound, f"{name}: wrong by {error}, bound {bound}")
+        e2e.want(e2e.norm([half["logits"] - full["logits"]]) > 0, "bf16 changed nothing")
+
+
 def watched():
     """Training without the host in a step, and with every step the launch of one CUDA graph, gives the same bits."""
     program = os.path.join(e2e.BUILD, "tests", "gpu_watch")
@@ -108,6 +140,21 @@ def too_few_gpus():
         e2e.want(refused.err.count("error:") == 1, refused.told())
         taken = e2e.succeed(2, [*args, "--device", "auto"], env=one)
         e2e.want("no GPU: 2 ranks on a node with 1 GPU\n" in taken.out and "(cpu, mpi)" in taken.out, taken.told())
+
+
+def too_little_memory():
+    """The plan's figures stand beside what is free; plan shows both beforehand."""
+    small = {"SWT_EMU_GPU_BYTES": str(20 << 20)}
+    said = e2e.succeed(1, ["plan", "--model.vocab", 65, "--device", "cuda"], env=small).out
+    e2e.want("GPU 0 here has 20.0 MiB of 20.0 free" in said, said)
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        for ranks in (1, 2):
+            refused = e2e.run(ranks, [*args, "--device", "cuda"], env=small)
+            e2e.want(refused.code == 1 and refused.err.count("error:") == 1, refused.told())
+            e2e.want("MiB on its GPU (PARAM " in refused.err, refused.told())
+            e2e.want("which has 20.0 MiB of 20.0 free; use smaller batches" in refused.err, refused.told())
 
 
 def auto_takes_gpus():
@@ -178,6 +225,7 @@ def main():
     one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
     suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
     suite.case("more GPUs than experts", lambda: layouts(some[1:3] or some, moe_experts=1), heavy=True)
+    suite.case("bf16", bf16)
     suite.case("no host in a step", watched)
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
@@ -185,6 +233,7 @@ def main():
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
+        suite.case("too little memory", too_little_memory)
         suite.case("a lost peer", lost_peer, heavy=True)
     suite.finish()
 
