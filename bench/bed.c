@@ -39,22 +39,3 @@ swt_status bed_open(swt_session *s, int64_t V) {
     SWT_TRY(swt_step_upload(m, m->turns));
     return swt_step_begin(m, &s->update);
 }
-
-swt_status bed_take_bf16(swt_session *s) {
-    swt_model *m = &s->model;
-    if (!m->ctx.ops->bf16)
-        return SWT_FAIL(USAGE, "--dtype bf16: %s has no bf16; use f32, or --device cuda",
-                        m->ctx.ops->name);
-    const size_t bytes = (size_t)m->params.end * sizeof(uint32_t);
-    uint32_t *words = malloc(bytes);
-    if (words == NULL)
-        return SWT_FAIL(MEMORY, "--dtype bf16: no room for %zu bytes", bytes);
-    swt_status status = swt_device_copy(&s->device, NULL, SWT_TO_HOST, words, m->param, bytes);
-    for (int64_t i = 0; i < m->params.end && status == SWT_OK; i++)
-        words[i] = (words[i] & 0xFFFF0000u) | words[i] >> 16;
-    if (status == SWT_OK)
-        status = swt_device_copy(&s->device, NULL, SWT_TO_DEVICE, m->param, words, bytes);
-    free(words);
-    m->ctx.dtype = SWT_BF16;
-    return status;
-}

@@ -12,9 +12,4 @@ SWT_MUST_CHECK swt_status bed_open(swt_session *s, int64_t V);
 SWT_MUST_CHECK swt_status bed_random(swt_session *s, void *out, int64_t count, double scale,
                                      uint64_t seed);
 
-/* Activations and the weights that products read become BF16. Their memory stays that of F32; both
- * halves of each word of the parameters hold the same number, so that those who read F32 find it,
- * too. */
-SWT_MUST_CHECK swt_status bed_take_bf16(swt_session *s);
-
 #endif

@@ -1,15 +1,15 @@
 /* Every operation at the shapes of a real step: time, GFLOP/s, GB/s, and the shares of what the
  * machine can do that these are.
  *
- *     bench_ops [--device auto|cpu|cuda] [--dtype f32|bf16] [--threads N]
+ *     bench_ops [--device auto|cpu|cuda] [--dtype fp32|bf16] [--threads N]
  *               [--preset labml|layer|large] [--only TEXT] [--ms N] [--json]
  *
  * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer; large:
- * 8,192 tokens of width 1,024, enough to fill a GPU. A case is
- * called again and again for some --ms milliseconds, so what fits the caches is found there; shares
- * of the copy speed of main memory can pass 1. On a GPU calls are queued in batches, and a time is
- * a batch's by the number of its calls. Before every case is timed, the model has run a whole
- * micro-batch: routes, slots and statistics are those of a step. */
+ * 8,192 tokens of width 1,024, enough to fill a GPU. A case is called again and again for some --ms
+ * milliseconds, so what fits the caches is found there; shares of the copy speed of main memory can
+ * pass 1. On a GPU calls are queued in batches, and a time is a batch's by the number of its calls.
+ * Before every case is timed, the model has run a whole micro-batch: routes, slots and statistics
+ * are those of a step. */
 #include "base/clock.h"
 #include "bench/bed.h"
 #include "bench/machine.h"
@@ -19,14 +19,13 @@
 
 #include <string.h>
 
-static const char usage[] = "bench_ops [--device auto|cpu|cuda] [--dtype f32|bf16] [--threads N] "
+static const char usage[] = "bench_ops [--device auto|cpu|cuda] [--dtype fp32|bf16] [--threads N] "
                             "[--preset labml|layer|large] [--only TEXT] [--ms N] [--json]";
 
 typedef struct bench {
     swt_session s;
     int64_t threads, ms;
     const char *device, *dtype, *preset, *only;
-    bool bf16;
     bool json;
 } bench;
 
@@ -39,9 +38,9 @@ static swt_status set_options(bench *b) {
     o->run_threads = b->threads;
     o->batch_sequences = 32;
     o->batch_micro_batches = 2; /* with integer sums; one of the two is run */
-    b->bf16 = strcmp(b->dtype, "bf16") == 0;
-    if (!b->bf16 && strcmp(b->dtype, "f32") != 0)
-        return SWT_FAIL(USAGE, "--dtype: is %s; it must be f32 or bf16", b->dtype);
+    o->run_dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_RUN_BF16 : SWT_RUN_FP32;
+    if (o->run_dtype == SWT_RUN_FP32 && strcmp(b->dtype, "fp32") != 0)
+        return SWT_FAIL(USAGE, "--dtype: is %s; it must be fp32 or bf16", b->dtype);
     if (strcmp(b->preset, "labml") == 0)
         return SWT_OK;
     const bool large = strcmp(b->preset, "large") == 0;
@@ -125,14 +124,12 @@ static swt_status run(bench *b, int argc, char **argv) {
     SWT_TRY(program_no_more(argc, argv, usage));
     SWT_TRY(set_options(b));
     SWT_TRY(bed_open(&b->s, VOCABULARY));
-    if (b->bf16)
-        SWT_TRY(bed_take_bf16(&b->s));
     return measure(b);
 }
 
 int main(int argc, char **argv) {
     static swt_options options;
-    bench b = {.device = "auto", .dtype = "f32", .preset = "labml", .ms = 200};
+    bench b = {.device = "auto", .dtype = "fp32", .preset = "labml", .ms = 200};
     swt_comm world;
     swt_comm_open_self(&world);
     b.s.options = &options;

@@ -128,6 +128,7 @@ static void add_update(list *t) {
     add(t, "grad_squares", op_call_grad_squares, shape, 0.0, 0.0, n);
     add(t, "adam", op_call_adam, shape, 0.0, 0.0, 4.0 * n);
     add(t, "sgd", op_call_sgd, shape, 0.0, 0.0, 2.0 * n);
+    add(t, "cast", op_call_cast, shape, 0.0, n, n);
     add(t, "grad_add", op_call_grad_add, shape, 0.0, 0.0, 3.0 * n);
     add(t, "grad_finish", op_call_grad_finish, shape, 0.0, 0.0, 3.0 * n);
 }

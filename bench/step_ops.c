@@ -116,6 +116,8 @@ TIMED(adam, clock->phase,
       (c, param, m, v, grad, n, hyper))
 TIMED(sgd, clock->phase, (const swt_ctx *c, float *param, const float *grad, int64_t n),
       (c, param, grad, n))
+TIMED(cast, clock->phase, (const swt_ctx *c, void *to, const float *from, int64_t n),
+      (c, to, from, n))
 TIMED(grad_add, PHASE_REDUCTION,
       (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit, bool first),
       (c, sum, grad, n, limit, first))
@@ -180,6 +182,7 @@ void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
         .state_clip = timed_state_clip,
         .adam = timed_adam,
         .sgd = timed_sgd,
+        .cast = timed_cast,
         .grad_add = no_sums ? skip_grad_add : timed_grad_add,
         .grad_finish = no_sums ? skip_grad_finish : timed_grad_finish,
     };

@@ -162,12 +162,28 @@ def full_folder():
         want(code == 2 and "is not empty" in err and said == "", f"exit {code}: {said}{err}")
 
 
+def layer_of_bench_layer():
+    """It is not part of the report: the same tokens are dropped on GPUs as on the CPU, alone and on two ranks."""
+    size = ["--tokens", 64, "--width", 32, "--hidden", 48, "--experts", 4, "--repeats", 2, "--json"]
+    program = os.path.join(e2e.BUILD, "bench", "bench_layer")
+    for ranks in (1, 2):
+        for extra in ([], ["--dense"]):
+            rows = []
+            for device in ("cpu", "cuda"):
+                result = e2e.succeed(ranks, [*map(str, size), *extra, "--device", device], program=program)
+                rows.append(json.loads(result.out))
+            want(all(row["ms"] > 0 and row["ranks"] == ranks for row in rows), f"{rows}")
+            want(rows[0]["dropped"] == rows[1]["dropped"] and (extra or rows[0]["dropped"] > 0), f"{rows}")
+    result = e2e.run(1, ["--device", "gpu"], program=program)
+    want(result.code == 2 and "--device: is gpu;" in result.err, result.told())
+
+
 def main():
     if not e2e.EMULATED:
         print("skipped: it is for a build with an emulated GPU")
         sys.exit(77)
     suite = e2e.Suite()
-    for case in (nothing_to_check, full_folder, missing_build, failing_parts, whole_report):
+    for case in (nothing_to_check, full_folder, missing_build, layer_of_bench_layer, failing_parts, whole_report):
         suite.case(case.__name__, case)
     suite.finish()
 
