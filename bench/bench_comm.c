@@ -192,7 +192,7 @@ static swt_status run_calls(bench *b) {
         {"call", 14, TEXT_COLUMN}, {"ranks", 5, 0},     {"bytes", 9, 0},         {"ms", 9, 4},
         {"algbw_gbs", 9, 3},       {"busbw_gbs", 9, 3}, {b->other.column, 9, 4}, {"ratio", 6, 3}};
     const rows r = ROWS(b->s.world->rank == 0 ? stdout : NULL, b->json, columns);
-    const int size = b->s.world->size;
+    const int size = b->s.world->size > 0 ? b->s.world->size : 1;
     rows_head(&r);
     for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
         for (int64_t most = LEAST_BYTES; most <= MOST_BYTES; most *= STEP) {

@@ -56,6 +56,10 @@ static swt_status cpu_set(swt_device *d, swt_stream *s, void *memory, int byte, 
 }
 
 /* Work runs at once: the only stream is NULL, and an event is the time when it was recorded. */
+struct swt_event {
+    double recorded_ms;
+};
+
 static swt_status cpu_stream_create(swt_device *d, swt_stream **out) {
     (void)d;
     *out = NULL;
@@ -73,7 +77,7 @@ static swt_status cpu_stream_sync(swt_device *d, swt_stream *s) {
 
 static swt_status cpu_event_create(swt_device *d, swt_event **out) {
     (void)d;
-    *out = calloc(1, sizeof(double));
+    *out = calloc(1, sizeof **out);
     return *out != NULL ? SWT_OK : SWT_FAIL(MEMORY, "cpu: no room for an event");
 }
 
@@ -84,13 +88,13 @@ static void cpu_event_destroy(swt_device *d, swt_event *e) {
 
 static swt_status cpu_event_record(swt_device *d, swt_event *e, swt_stream *s) {
     (void)d, (void)s;
-    *(double *)(void *)e = swt_now_ms();
+    e->recorded_ms = swt_now_ms();
     return SWT_OK;
 }
 
 static swt_status cpu_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms) {
     (void)d;
-    *ms = *(const double *)(void *)to - *(const double *)(void *)from;
+    *ms = to->recorded_ms - from->recorded_ms;
     return SWT_OK;
 }
 

@@ -45,6 +45,11 @@ def wheel(files, record):
     return out.getvalue()
 
 
+def address(port):
+    """Of the index, on this machine."""
+    return "http:" + f"//127.0.0.1:{port}/simple"
+
+
 class Index(http.server.BaseHTTPRequestHandler):
     """/simple/NAME/ lists a package's files, which are served in parts."""
 
@@ -82,7 +87,7 @@ class Bench:
     """A folder with the script, an index that serves, and what went wrong so far."""
 
     def __init__(self, folder, port):
-        self.folder, self.url, self.failed = folder, f"http://127.0.0.1:{port}/simple", 0
+        self.folder, self.url, self.failed = folder, address(port), 0
         self.script = os.path.join(folder, "cuda-headers")
         with open(os.path.join(ROOT, "launch", "cuda-headers"), encoding="utf-8") as f:
             text = f.read()
@@ -140,7 +145,7 @@ class Bench:
         self.expect("none for this machine", 1, f"the package index has no {one} for {os.uname().machine}")
         self.serve(ranges=False)
         self.expect("an index that serves whole files only", 1, "does not serve parts of a file")
-        url, self.url = self.url, "http://127.0.0.1:1/simple"
+        url, self.url = self.url, address(1)
         self.expect("nobody there", 1, "error: ")
         self.url = url
         self.serve()
