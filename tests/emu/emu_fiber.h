@@ -43,7 +43,7 @@ static inline void tsan_release(void *address) {
 typedef struct emu_fiber emu_fiber;
 
 /* A fiber that calls body() when it is first switched to; body never returns. */
-emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void));
+emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void), const emu_fiber *mate);
 
 void emu_fiber_destroy(emu_fiber *fiber);
 

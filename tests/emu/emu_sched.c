@@ -15,6 +15,8 @@
 
 enum { LANES = 32, THREADS_MAX = 1024, WARPS_MAX = THREADS_MAX / LANES, SHARED_MAX = 48 * 1024 };
 
+enum { MATES = 4 };
+
 #if defined(__SANITIZE_ADDRESS__) || defined(SWT_EMU_TSAN)
 enum { STACK_BYTES = 512 * 1024 };
 #else
@@ -80,17 +82,23 @@ static void work(void);
 #ifdef SWT_EMU_TSAN
 static emu_fiber *take_fiber(const thread *t) {
     static emu_fiber *pools[EMU_POOLS][2][THREADS_MAX];
-    emu_fiber **const f = &pools[emu_pool][now.block_number % 2][t->number];
-    if (*f == NULL)
-        *f = emu_fiber_create(STACK_BYTES, work);
-    return *f;
+    emu_fiber **const pool = pools[emu_pool][now.block_number % 2];
+    /* Lanes change places in every block: lane -> factor lane + shift, modulo the lanes. */
+    const uint64_t hash = now.block_number * 0x9e3779b97f4a7c15u;
+    const unsigned factor = (unsigned)(hash >> 59) | 1, shift = (unsigned)(hash >> 54) % LANES;
+    const unsigned lane = (factor * (t->number % LANES) + shift) % LANES;
+    const unsigned at = t->number - t->number % LANES + lane, first = at - at % MATES;
+    for (unsigned i = first; i < first + MATES; i++)
+        if (pool[i] == NULL)
+            pool[i] = emu_fiber_create(STACK_BYTES, work, i > first ? pool[first] : NULL);
+    return pool[at];
 }
 #else
 static emu_fiber *idle[THREADS_MAX];
 static unsigned idle_count;
 
 static emu_fiber *take_fiber(void) {
-    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work);
+    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work, NULL);
 }
 #endif
 
