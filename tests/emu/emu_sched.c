@@ -29,7 +29,7 @@ typedef struct place {
 } place;
 
 typedef struct thread {
-    swt_emu_thread seen; /* first: what the kernel sees */
+    swt_emu_thread seen; /* what the kernel sees */
     emu_fiber *fiber;
     unsigned number;
     bool returned;
@@ -61,23 +61,25 @@ static struct {
     gathering all, warps[WARPS_MAX];
     unsigned order[THREADS_MAX], ready[THREADS_MAX]; /* ready: a stack */
     unsigned count, begun, ready_count, returned;
-    thread *begins; /* the thread that the next fiber takes up */
+    thread *runs, *begins; /* begins: the thread that the next fiber takes up */
     uint64_t block_number;
 } now;
 
-const swt_emu_thread *swt_emu_self;
+swt_emu_thread swt_emu_self;
 uint3 swt_emu_block;
 dim3 swt_emu_block_dim, swt_emu_grid_dim;
 void *swt_emu_dynamic_shared;
 int emu_pool;
 
-static thread *self(void) {
-    return (thread *)(uintptr_t)swt_emu_self;
-}
 
 /* -- which fiber runs ------------------------------------------------------------------------- */
 
 static void work(void);
+
+static void run(thread *t) {
+    now.runs = t;
+    swt_emu_self = t->seen;
+}
 
 #ifdef SWT_EMU_TSAN
 static emu_fiber *take_fiber(const thread *t) {
@@ -143,7 +145,7 @@ static emu_fiber *next(void) {
 static void work(void) {
     for (;;) {
         thread *const t = now.begins;
-        swt_emu_self = &t->seen;
+        run(t);
         if (now.starts)
             tsan_acquire(now.start);
         now.kernel->call(now.arguments);
@@ -159,9 +161,9 @@ static void work(void) {
 }
 
 static void wait_for_others(void) {
-    thread *const me = self();
+    thread *const me = now.runs;
     emu_fiber_switch(next());
-    swt_emu_self = &me->seen;
+    run(me);
     me->waits.operation = NULL;
 }
 
@@ -171,7 +173,7 @@ static void wake(unsigned first, unsigned n) {
     const bool backwards = emu_seed() != 0 && emu_random(2) == 1;
     for (unsigned i = 0; i < n; i++) {
         const unsigned at = (n - 1 - i + turn) % n, which = first + (backwards ? n - 1 - at : at);
-        if (&now.threads[which] != self())
+        if (&now.threads[which] != now.runs)
             now.ready[now.ready_count++] = which;
     }
 }
@@ -180,20 +182,20 @@ static void wake(unsigned first, unsigned n) {
 
 /* One more thread of n is here: true for the last. */
 static bool gather(gathering *g, unsigned n, place here) {
-    self()->waits = here;
+    now.runs->waits = here;
     if (g->arrived == 0)
         g->where = here;
     else if (g->where.line != here.line || g->where.operation != here.operation)
         swt_emu_stop("kernel %s, block (%u,%u,%u): divergent barrier: thread %u is at %s (%s:%d), "
                      "others at %s (%s:%d)",
                      now.kernel->name, swt_emu_block.x, swt_emu_block.y, swt_emu_block.z,
-                     self()->number, here.operation, here.file, here.line, g->where.operation,
+                     now.runs->number, here.operation, here.file, here.line, g->where.operation,
                      g->where.file, g->where.line);
     if (++g->arrived < (int)n)
         return false;
     g->arrived = 0;
     g->phase++;
-    self()->waits.operation = NULL;
+    now.runs->waits.operation = NULL;
     return true;
 }
 
@@ -215,7 +217,7 @@ int swt_emu_sync_block(int predicate, const char *file, int line) {
 
 const uint64_t *swt_emu_sync_warp(const char *operation, unsigned mask, uint64_t value, bool orders,
                                   const char *file, int line) {
-    const thread *const me = self();
+    const thread *const me = now.runs;
     const unsigned warp = me->number / LANES;
     gathering *const g = &now.warps[warp];
     const int p = g->phase % 2;
