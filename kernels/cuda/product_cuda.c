@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* Products in a model of any depth: a dozen shapes for training and as many for evaluation. Text
- * that is generated has others for each length. */
-enum { PLANS = 256 };
+ * that is generated between steps has others for each of its 25 lengths; the plans of a step must
+ * outlive them. */
+enum { PLANS = 1024 };
 
 /* Tensors are aligned to so many bytes (swt_ops.h). */
 enum { TENSOR_ALIGN = 64 };

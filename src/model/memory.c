@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "model/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The walk. Errors stop it: the first failing take is remembered, later ones do nothing. */
@@ -239,28 +240,64 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     return status;
 }
 
-swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
-    m->device_memory = swt_device_memory(device);
-    m->host_memory = swt_device_host_memory(device);
-    m->ctx.device = device;
-    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
-        SWT_TRY(swt_arena_commit(&m->arenas[i]));
-    }
-    SWT_TRY(walk_memory(m));
-    for (int i = 0; i < SWT_ARENA_COUNT; i++)
-        SWT_TRY(swt_arena_check(&m->arenas[i]));
+swt_status swt_model_clear(swt_model *m, uint64_t seed) {
     /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
     const size_t bytes = (size_t)m->params.end * sizeof(float);
     float *const flat[] = {m->param, m->grad, m->m, m->v};
     for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
         if (flat[i] != NULL)
-            SWT_TRY(swt_device_set(device, m->ctx.stream, flat[i], 0, bytes));
+            SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, flat[i], 0, bytes));
     if (m->sum != NULL)
-        SWT_TRY(swt_device_set(device, m->ctx.stream, m->sum, 0,
+        SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
     const swt_step_state state = {.seed = seed, .clip = 1.0};
-    SWT_TRY(put(m, m->ctx.state, &state, sizeof state));
+    return put(m, m->ctx.state, &state, sizeof state);
+}
+
+/* The plan's figures beside what was free before the first arena. */
+static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t free_bytes,
+                               size_t total_bytes) {
+    char parts[256] = "";
+    size_t sum = 0, n = 0;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        if (i == SWT_ARENA_HOST || planned[i] == 0)
+            continue;
+        sum += planned[i];
+        n += (size_t)snprintf(parts + n, sizeof parts - n, "%s%s %.1f", n > 0 ? ", " : "",
+                              m->arenas[i].name, (double)planned[i] / 1048576.0);
+    }
+    return SWT_FAIL(MEMORY,
+                    "memory: rank %d plans %.1f MiB on its %s (%s), which has %.1f MiB of %.1f "
+                    "free; use smaller batches or more ranks, swt-dist plan shows what they need",
+                    m->dist->rank, (double)sum / 1048576.0,
+                    m->ctx.device->table->queues ? "GPU" : "host", parts,
+                    (double)free_bytes / 1048576.0, (double)total_bytes / 1048576.0);
+}
+
+static swt_status commit_arenas(swt_model *m) {
+    size_t planned[SWT_ARENA_COUNT], free_bytes = 0, total_bytes = 0;
+    SWT_TRY(swt_device_room(m->ctx.device, &free_bytes, &total_bytes));
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        planned[i] = m->arenas[i].used_bytes;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
+        const swt_status status = swt_arena_commit(&m->arenas[i]);
+        if (status == SWT_MEMORY && i != SWT_ARENA_HOST)
+            return does_not_fit(m, planned, free_bytes, total_bytes);
+        SWT_TRY(status);
+    }
+    return SWT_OK;
+}
+
+swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
+    m->device_memory = swt_device_memory(device);
+    m->host_memory = swt_device_host_memory(device);
+    m->ctx.device = device;
+    SWT_TRY(commit_arenas(m));
+    SWT_TRY(walk_memory(m));
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        SWT_TRY(swt_arena_check(&m->arenas[i]));
+    SWT_TRY(swt_model_clear(m, seed));
     if (m->training)
         SWT_TRY(fill_spans(m));
     SWT_TRY(swt_stream_create(device, &m->upload));

@@ -107,9 +107,13 @@ typedef struct swt_pass {
 SWT_MUST_CHECK swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist,
                                          const swt_ops *ops, bool training, bool moments);
 
-/* Allocate exactly the plan on the device, zero what must be zero, start the step state. dist must
- * be connected. Local. Errors: MEMORY. */
+/* Allocate exactly the plan on the device, and clear it. dist must be connected. Local. Errors:
+ * MEMORY. */
 SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed);
+
+/* Parameters, gradients, moments and sums become zeros, the step state that before step 1. Local.
+ */
+SWT_MUST_CHECK swt_status swt_model_clear(swt_model *m, uint64_t seed);
 
 void swt_model_fini(swt_model *m);
 

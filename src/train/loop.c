@@ -53,10 +53,7 @@ static swt_status run_step(loop *r) {
     for (int i = 0; i < 3; i++)
         comm_of(s, i)->busy_ms = 0.0;
     SWT_TRY(swt_session_load_batch(s, r->step + 1));
-    SWT_TRY(swt_step_begin(&s->model, &s->update));
-    SWT_TRY(swt_step_gradients(&s->model));
-    SWT_TRY(swt_step_reduce(&s->model, &s->update));
-    SWT_TRY(swt_step_update(&s->model, &s->update));
+    SWT_TRY(swt_step(&s->model, &s->update));
     r->step++;
     if (looks_at(s, r->step))
         SWT_TRY(swt_step_state_read(&s->model, &r->state));

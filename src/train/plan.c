@@ -153,9 +153,35 @@ static void print_rank(FILE *out, const swt_model *m) {
     fprintf(out, " %14.3f %14.3f\n", swt_all_to_all_bytes(d, dist, K) / 1048576.0, mib(reduced));
 }
 
-static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *data) {
+/* What a GPU's plan has to fit into, where this machine has one. */
+static void print_gpu(FILE *out) {
+    swt_device gpu = {0};
+    size_t free_bytes = 0, total_bytes = 0;
+    if (swt_cuda_backend.open(&gpu, 0, 1) != SWT_OK) {
+        fprintf(out, "memory      that of a GPU; this machine has none that can be used\n");
+        return;
+    }
+    if (swt_device_room(&gpu, &free_bytes, &total_bytes) == SWT_OK)
+        fprintf(out, "memory      that of a GPU; GPU 0 here has %.1f MiB of %.1f free\n",
+                mib(free_bytes), mib(total_bytes));
+    swt_device_close(&gpu);
+}
+
+/* Asked for, or to be had. */
+static const swt_backend *backend_of(const swt_options *o) {
+    int gpus = 0;
+    if (o->run_device == SWT_DEVICE_AUTO &&
+        (swt_cuda_backend.ops == NULL || swt_cuda_backend.count(&gpus) != SWT_OK || gpus == 0))
+        return &swt_cpu_backend;
+    return o->run_device == SWT_DEVICE_CPU ? &swt_cpu_backend : &swt_cuda_backend;
+}
+
+static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *data,
+                              const swt_backend *backend) {
     print_model(out, m);
     print_text(out, data);
+    if (backend == &swt_cuda_backend)
+        print_gpu(out);
     print_layers(out, m);
     print_heading(out, "rank", "experts");
     fprintf(out, " %14s %14s", "all-to-all", "all-reduce");
@@ -163,18 +189,17 @@ static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *dat
     fprintf(out, " %14s %14s\n", "MiB/step", "MiB/step");
 }
 
-static swt_status plan_rank(swt_session *s, const swt_dims *d, int rank) {
+static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend *backend,
+                            int rank) {
     const swt_options *o = s->options;
     swt_dist dist;
     swt_model m;
     SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
                           swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
-    const swt_ops *ops =
-        o->run_device == SWT_DEVICE_CUDA ? swt_cuda_backend.ops : swt_cpu_backend.ops;
-    swt_status status = swt_model_plan(&m, d, &dist, ops, true, swt_needs_moments(o));
+    swt_status status = swt_model_plan(&m, d, &dist, backend->ops, true, swt_needs_moments(o));
     if (status == SWT_OK) {
         if (rank == 0)
-            print_above_ranks(s->out, &m, &s->data);
+            print_above_ranks(s->out, &m, &s->data, backend);
         print_rank(s->out, &m);
         swt_model_fini(&m);
     }
@@ -190,7 +215,8 @@ swt_status swt_command_plan(swt_session *s) {
     if (o->model_vocab == 0)
         SWT_TRY(swt_session_read_text(s, NULL));
     SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
+    const swt_backend *backend = backend_of(o);
     for (int rank = 0; rank < o->plan_ranks; rank++)
-        SWT_TRY(plan_rank(s, &d, rank));
+        SWT_TRY(plan_rank(s, &d, backend, rank));
     return SWT_OK;
 }

@@ -225,12 +225,7 @@ static swt_status run_steps(swt_session *s, capture *k, swt_tensor_writer *w, sw
         *io = write_forward(s, w, k, &report);
     SWT_TRY(write_flat(s, w, m->grad, io));
     for (int64_t t = 1; t <= s->options->optim_steps; t++) {
-        if (t > 1) {
-            SWT_TRY(swt_step_begin(m, &s->update));
-            SWT_TRY(swt_step_gradients(m));
-            SWT_TRY(swt_step_reduce(m, &s->update));
-        }
-        SWT_TRY(swt_step_update(m, &s->update));
+        SWT_TRY(t == 1 ? swt_step_update(m, &s->update) : swt_step(m, &s->update));
         SWT_TRY(swt_step_state_read(m, &state));
     }
     return s->options->optim_steps > 0 ? write_flat(s, w, m->param, io) : SWT_OK;

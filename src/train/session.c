@@ -96,6 +96,21 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
     return swt_dist_connect(&s->dist, s->world, s->devices);
 }
 
+/* Two steps of a model of zeros, so that all that is made at its first use is there before step 1:
+ * the GPU's code, the products' plans, connections between ranks, events of clocks (of two steps,
+ * as many as are queued at a time). Nothing of them is left. */
+static swt_status warm_up(swt_session *s) {
+    swt_model *m = &s->model;
+    int32_t *const batch[] = {m->host_tokens, m->host_targets, m->host_routed};
+    for (int i = 0; i < 3; i++)
+        memset(batch[i], 0, (size_t)(m->turns * m->dims.B * m->dims.T) * sizeof *batch[i]);
+    SWT_TRY(swt_step_upload(m, m->turns));
+    for (int i = 0; i < 2; i++)
+        SWT_TRY(swt_step(m, &s->update));
+    SWT_TRY(swt_model_wait(m));
+    return swt_model_clear(m, (uint64_t)s->options->train_seed);
+}
+
 swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool training) {
     SWT_TRY(swt_session_open_device(s));
     SWT_TRY(plan_and_connect(s, d, training));
@@ -103,7 +118,7 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
     SWT_TRY(swt_comm_agree(
         s->world, swt_model_commit(&s->model, &s->device, (uint64_t)s->options->train_seed)));
     s->update = swt_update_from_options(s->options);
-    return SWT_OK;
+    return training && s->device.table->queues ? warm_up(s) : SWT_OK;
 }
 
 swt_status swt_session_load_batch(swt_session *s, int64_t step) {

@@ -120,6 +120,13 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
     return swt_sgd(&m->ctx, m->param, m->grad, m->params.end);
 }
 
+swt_status swt_step(swt_model *m, const swt_update *u) {
+    SWT_TRY(swt_step_begin(m, u));
+    SWT_TRY(swt_step_gradients(m));
+    SWT_TRY(swt_step_reduce(m, u));
+    return swt_step_update(m, u);
+}
+
 swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
     const swt_ctx *c = &m->ctx;
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, out, c->state, sizeof *out));

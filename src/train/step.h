@@ -1,9 +1,11 @@
 /* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
  *
- *     swt_step_begin; for each turn { swt_turn; forward; loss; backward }; swt_step_reduce;
- * swt_step_update
+ *     swt_step = swt_step_begin; swt_step_gradients: for each turn { swt_turn; forward; loss;
+ *                backward }; swt_step_reduce; swt_step_update
  *
- * All are collective over all ranks. */
+ * All are collective over all ranks. None needs the host: they queue work and return, and what
+ * changes from step to step is in the step state and the batch. So a device can be given a step as
+ * one graph, again and again. */
 #ifndef SWT_TRAIN_STEP_H
 #define SWT_TRAIN_STEP_H
 
@@ -50,6 +52,9 @@ SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m, const swt_update *u);
 /* The optimiser, with the clip factor. Local. Once a gradient was not finite nothing changes any
  * more. */
 SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update *u);
+
+/* The batch on the device makes one step. */
+SWT_MUST_CHECK swt_status swt_step(swt_model *m, const swt_update *u);
 
 /* Read the step state back after a reduction (waits for the device). Errors: NUMBERS, on every rank
  * alike, if a gradient was not finite. */

@@ -27,6 +27,30 @@ LAUNCH = os.path.join(ROOT, "launch", "run")
 LONG = os.environ.get("SWT_LONG", "") not in ("", "0")
 SLOW = "asan" in os.path.basename(BUILD)
 
+
+def cached(name):
+    """What CMake has noted under a name."""
+    try:
+        with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as f:
+            return next((line.rstrip("\n").split("=", 1)[1] for line in f if line.startswith(name + ":")), "OFF")
+    except OSError:
+        return "OFF"
+
+
+def gpus_here():
+    if CUDA != "ON":
+        return 8 if EMULATED else 0
+    try:
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
+    except OSError:
+        return 0
+    return said.count("GPU ")
+
+
+CUDA = cached("SWT_CUDA")  # OFF, ON or EMU
+EMULATED = CUDA == "EMU"
+GPUS = gpus_here()  # that this build can use
+
 try:
     import numpy as np
 except ImportError:

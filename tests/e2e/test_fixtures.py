@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Every fixture of the oracle passes its checker on 1 to 4 ranks with 1 and 2 threads, with the same bytes."""
+"""Every fixture of the oracle passes its checker, with the same bytes in every layout: on 1 to 4 ranks with 1 and 2
+threads, in builds with CUDA on 1, 2 and 4 GPUs."""
 
 import os
 import subprocess
 import sys
 
-from support import FIXTURES, LONG, ORACLE, SLOW, Suite, digest, scratch, succeed, want
+from support import CUDA, FIXTURES, GPUS, LONG, ORACLE, SLOW, Suite, digest, scratch, succeed, want
 
 
 def probe(fixture, folder, ranks, threads):
@@ -27,6 +28,8 @@ def probe(fixture, folder, ranks, threads):
             3,
             "--threads",
             threads,
+            "--device",
+            "cpu" if CUDA == "OFF" else "cuda",
         ],
     )
     return out
@@ -35,7 +38,9 @@ def probe(fixture, folder, ranks, threads):
 def check(fixture):
     # The layouts' files are the same byte for byte, so that one of them stands for all before the oracle.
     layouts = [(ranks, threads) for ranks in (1, 2, 3, 4) for threads in (1, 2)]
-    if SLOW and not LONG:
+    if CUDA != "OFF":
+        layouts = [(ranks, 1) for ranks in (1, 2, 4) if ranks <= GPUS]
+    elif SLOW and not LONG:
         layouts = [(1, 2), (3, 1)]
     with scratch() as folder:
         outs = {layout: probe(fixture, folder, *layout) for layout in layouts}
@@ -53,6 +58,9 @@ def check(fixture):
 
 
 def main():
+    if CUDA != "OFF" and GPUS == 0:
+        print("skipped: no GPU")
+        sys.exit(77)
     suite = Suite()
     for fixture in sorted(os.listdir(FIXTURES)):
         suite.case(fixture, check, fixture)

@@ -8,7 +8,7 @@
  *   SWT_WATCH_FIRST  the step whose start begins the watch
  *   SWT_WATCH_STEPS  its length, at most MAX_STEPS
  *
- * Linked with --wrap=swt_step_begin, which is what marks a step. For glibc: its __libc_* functions
+ * Linked with --wrap=swt_step, which is what marks a step. For glibc: its __libc_* functions
  * do the work, and free stays its own. */
 #define _GNU_SOURCE
 #include "train/step.h"
@@ -55,8 +55,8 @@ extern void *__libc_memalign(size_t align, size_t bytes);
 /* The linker's marks of this program's own code. */
 extern const char __executable_start[], etext[];
 
-extern swt_status __real_swt_step_begin(swt_model *m, const swt_update *u);
-swt_status __wrap_swt_step_begin(swt_model *m, const swt_update *u);
+extern swt_status __real_swt_step(swt_model *m, const swt_update *u);
+swt_status __wrap_swt_step(swt_model *m, const swt_update *u);
 
 static void count(const void *caller, size_t bytes) {
     if (!atomic_load(&watch.on))
@@ -125,14 +125,14 @@ static void take_sample(void) {
         (sample){.heap_bytes = (long long)(info.uordblks + info.hblkhd), .anon_kib = anon_kib()};
 }
 
-swt_status __wrap_swt_step_begin(swt_model *m, const swt_update *u) {
+swt_status __wrap_swt_step(swt_model *m, const swt_update *u) {
     const long long last = watch.first + watch.steps;
     watch.begun++;
     if (watch.steps > 0 && watch.begun >= watch.first && watch.begun <= last) {
         take_sample();
         atomic_store(&watch.on, watch.begun < last);
     }
-    return __real_swt_step_begin(m, u);
+    return __real_swt_step(m, u);
 }
 
 static long long number(const char *name) {

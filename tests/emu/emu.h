@@ -47,12 +47,12 @@ bool swt_emu_on_gpu(const void *memory, size_t bytes, bool pinned);
 /* For tests: what SWT_EMU_ORDER says, from here on. */
 void swt_emu_set_order(uint64_t seed);
 
-/* Between these calls every allocation, every wait of the host and every copy to the host stops the
- * program: no host in the loop of a step. */
+/* Between these calls every allocation, every wait of the host, every copy to the host and every
+ * search for a product's algorithm stops the program: no host in the loop of a step. */
 void swt_emu_step_begin(void);
 void swt_emu_step_end(void);
 
-/* For a call that allocates, waits or copies to the host: stops the program inside a step. */
+/* For such a call: stops the program inside a step. */
 void swt_emu_host_call(const char *call);
 
 /* Print "swt-emu: ..." on standard error and abort. */

@@ -210,6 +210,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               int *returned) {
     product p = {0};
     lt_preference wish = {0};
+    swt_emu_host_call("cublasLtMatmulAlgoGetHeuristic"); /* a search, once for each shape */
     if (requested < 1 || results == NULL || returned == NULL)
         return REFUSE(INVALID_VALUE, "heuristic: %d algorithms requested", requested);
     *returned = 0;

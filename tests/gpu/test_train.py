@@ -27,28 +27,9 @@ TINY = {
     "train.log_every": 2,
     "data.valid_fraction": 0.03,
 }
-# Losses of CPU and GPU are sums of the same numbers in another order; five updates of Adam, whose first ones divide by
+# Losses of CPU and GPU are sums of the same numbers in another order; twenty updates of Adam, whose first ones divide by
 # what is nearly the gradient itself, make some ulps more of it: 1e-5 of the loss is what the project promises.
 CLOSE = 1e-5
-
-
-def cached(name):
-    with open(os.path.join(e2e.BUILD, "CMakeCache.txt"), encoding="utf-8") as f:
-        return next((line.rstrip("\n").split("=", 1)[1] for line in f if line.startswith(name + ":")), "OFF")
-
-
-def gpus_here():
-    if EMULATED:
-        return 8
-    try:
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60).stdout
-    except OSError:
-        return 0
-    return said.count("GPU ")
-
-
-EMULATED = cached("SWT_CUDA") == "EMU"
-GPUS = gpus_here() if cached("SWT_CUDA") != "OFF" else 0
 
 
 def options(**changes):
@@ -56,7 +37,7 @@ def options(**changes):
 
 
 def on_gpu(ranks, folder, name, opts, data):
-    e2e.want(ranks <= GPUS, f"needs {ranks} GPUs")
+    e2e.want(ranks <= e2e.GPUS, f"needs {ranks} GPUs")
     return e2e.train(ranks, folder, name, opts, data, ["--device", "cuda"], timeout=600)
 
 
@@ -80,6 +61,25 @@ def layouts(ranks_list, **changes):
                 close(got, want, f"{ranks} GPUs")
             digests[ranks] = e2e.weights_digest(out)
         e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
+
+
+def watched():
+    """Training without the host in a step, and with every step the launch of one CUDA graph, gives the same bits."""
+    program = os.path.join(e2e.BUILD, "tests", "gpu_watch")
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(train_sample_every=1, data_prompt="the", train_eval_every=2)
+        args = ["--data", data, "--device", "cuda", *e2e.flags(opts)]
+        for ranks in (n for n in (1, 2) if n <= e2e.GPUS):
+            digests = {}
+            for how in ("no", "host", "graph") if e2e.EMULATED else ("no", "graph"):
+                out = os.path.join(folder, f"{how}{ranks}")
+                env = {"SWT_WATCH": how}
+                said = e2e.succeed(ranks, [*args, "--out", out], env=env, program=program, timeout=600).err
+                digests[how] = e2e.weights_digest(out)
+                steps = {"host": "5 steps without the host", "graph": "5 launches of a graph of "}.get(how)
+                e2e.want(steps is None or said.count("watched: " + steps) == ranks, f"{ranks} ranks, {how}: {said}")
+            e2e.want(len(set(digests.values())) == 1, f"{ranks} ranks: weights differ: {digests}")
 
 
 def reload():
@@ -108,6 +108,21 @@ def too_few_gpus():
         e2e.want(refused.err.count("error:") == 1, refused.told())
         taken = e2e.succeed(2, [*args, "--device", "auto"], env=one)
         e2e.want("no GPU: 2 ranks on a node with 1 GPU\n" in taken.out and "(cpu, mpi)" in taken.out, taken.told())
+
+
+def too_little_memory():
+    """The plan's figures stand beside what is free; plan shows both beforehand."""
+    small = {"SWT_EMU_GPU_BYTES": str(20 << 20)}
+    said = e2e.succeed(1, ["plan", "--model.vocab", 65, "--device", "cuda"], env=small).out
+    e2e.want("GPU 0 here has 20.0 MiB of 20.0 free" in said, said)
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        for ranks in (1, 2):
+            refused = e2e.run(ranks, [*args, "--device", "cuda"], env=small)
+            e2e.want(refused.code == 1 and refused.err.count("error:") == 1, refused.told())
+            e2e.want("MiB on its GPU (PARAM " in refused.err, refused.told())
+            e2e.want("which has 20.0 MiB of 20.0 free; use smaller batches" in refused.err, refused.told())
 
 
 def auto_takes_gpus():
@@ -167,21 +182,25 @@ def lost_peer():
 
 
 def main():
-    if GPUS == 0:
+    if e2e.GPUS == 0:
         print("skipped: no GPU to train on")
         sys.exit(77)
     suite = e2e.Suite()
-    some = [n for n in (1, 2, 3) if n <= GPUS]
-    suite.case("losses of the CPU, bits of one GPU", layouts, some)
+    some = [n for n in (1, 2, 3, 4) if n <= e2e.GPUS]
+    # 5 experts and 3 micro-batches: uneven on 2, 3 and 4 GPUs, and on 4 more ranks than micro-batches.
+    twenty = {"train_steps": 20, "train_log_every": 1}
+    suite.case("20 steps: losses of the CPU, bits of one GPU", lambda: layouts(some, **twenty))
     one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
     suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
-    suite.case("more GPUs than experts", lambda: layouts(some[1:] or some, moe_experts=1), heavy=True)
+    suite.case("more GPUs than experts", lambda: layouts(some[1:3] or some, moe_experts=1), heavy=True)
+    suite.case("no host in a step", watched)
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
     suite.case("bad numbers", bad_numbers)
     suite.case("interrupted", interrupted)
-    if EMULATED:
+    if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
+        suite.case("too little memory", too_little_memory)
         suite.case("a lost peer", lost_peer, heavy=True)
     suite.finish()
 

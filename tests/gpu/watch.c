@@ -1,0 +1,89 @@
+/* The program whose training steps are watched: src/main.c and the libraries as they are, linked
+ * with --wrap=swt_step and this file. At its end each rank says on standard error what it saw.
+ *
+ *   SWT_WATCH=host   (emulated GPUs) whatever takes the host into a step - an allocation, a wait, a
+ *                    copy to the host, a choice of a product's algorithm - stops the program
+ *   SWT_WATCH=graph  step 1 is captured as a CUDA graph, and every step is a launch of that graph:
+ *                    nothing that changes from step to step may come from the host but the batch */
+#include "train/step.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef SWT_TEST_EMULATED
+#include "tests/emu/emu.h"
+#else
+static void swt_emu_step_begin(void) {
+}
+static void swt_emu_step_end(void) {
+}
+#endif
+
+enum { WARM_UP_STEPS = 2 }; /* of swt_session_open_model */
+
+static struct {
+    int calls;    /* of swt_step */
+    int shown;    /* steps of the run that were watched */
+    size_t nodes; /* of the graph */
+    cudaGraphExec_t graph;
+} watch;
+
+swt_status __real_swt_step(swt_model *m, const swt_update *u);
+swt_status __wrap_swt_step(swt_model *m, const swt_update *u);
+
+static bool asked(const char *what) {
+    const char *text = getenv("SWT_WATCH");
+    return text != NULL && strcmp(text, what) == 0;
+}
+
+static swt_status check(cudaError_t code, const char *call) {
+    if (code == cudaSuccess)
+        return SWT_OK;
+    return SWT_FAIL(INTERNAL, "%s: %s", call, cudaGetErrorString(code));
+}
+
+#define CHECK(call) SWT_TRY(check((call), #call))
+
+static swt_status without_host(swt_model *m, const swt_update *u) {
+    swt_emu_step_begin();
+    const swt_status status = __real_swt_step(m, u);
+    swt_emu_step_end();
+    return status;
+}
+
+static swt_status capture(swt_model *m, const swt_update *u, cudaStream_t stream) {
+    cudaGraph_t graph = NULL;
+    CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    const swt_status status = __real_swt_step(m, u);
+    CHECK(cudaStreamEndCapture(stream, &graph));
+    SWT_TRY(status);
+    CHECK(cudaGraphGetNodes(graph, NULL, &watch.nodes));
+    CHECK(cudaGraphInstantiate(&watch.graph, graph, 0));
+    CHECK(cudaGraphDestroy(graph));
+    return SWT_OK;
+}
+
+static swt_status as_graph(swt_model *m, const swt_update *u) {
+    const cudaStream_t stream = (cudaStream_t)(void *)m->ctx.stream;
+    if (watch.graph == NULL)
+        SWT_TRY(capture(m, u, stream));
+    CHECK(cudaGraphLaunch(watch.graph, stream));
+    return SWT_OK;
+}
+
+swt_status __wrap_swt_step(swt_model *m, const swt_update *u) {
+    watch.calls++;
+    if (watch.calls <= WARM_UP_STEPS || (!asked("host") && !asked("graph")))
+        return __real_swt_step(m, u);
+    watch.shown++;
+    return asked("graph") ? as_graph(m, u) : without_host(m, u);
+}
+
+__attribute__((destructor)) static void say(void) {
+    if (asked("host"))
+        fprintf(stderr, "watched: %d steps without the host\n", watch.shown);
+    if (asked("graph"))
+        fprintf(stderr, "watched: %d launches of a graph of %zu nodes\n", watch.shown, watch.nodes);
+}
