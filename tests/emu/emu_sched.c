@@ -3,7 +3,12 @@
  * A thread that never waits runs through on a fiber that the next one takes over, so that kernels
  * without barriers cost a function call a thread. Under ThreadSanitizer every thread has a fiber of
  * its own, from one of two pools in turn, so that two blocks that run one after the other share
- * none: what a fiber has seen in one block would count as order in the next. */
+ * none: what a fiber has seen in one block would count as order in the next.
+ *
+ * MATES lanes of a warp, other ones in every block, are one thread to ThreadSanitizer: a barrier
+ * costs it time with the square of its threads, a thread costs it a megabyte. Mates order nothing
+ * else, as they meet the same barriers. What they hide is a race of two lanes that are mates, which
+ * the next warp or block shows. */
 #include "tests/emu/emu_sched.h"
 
 #include "tests/emu/emu_core.h"
@@ -13,9 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 32, THREADS_MAX = 1024, WARPS_MAX = THREADS_MAX / LANES, SHARED_MAX = 48 * 1024 };
-
-enum { MATES = 4 };
+enum {
+    LANES = 32,
+    MATES = 4,
+    THREADS_MAX = 1024,
+    WARPS_MAX = THREADS_MAX / LANES,
+    SHARED_MAX = 48 * 1024
+};
 
 #if defined(__SANITIZE_ADDRESS__) || defined(SWT_EMU_TSAN)
 enum { STACK_BYTES = 512 * 1024 };
@@ -70,7 +79,6 @@ uint3 swt_emu_block;
 dim3 swt_emu_block_dim, swt_emu_grid_dim;
 void *swt_emu_dynamic_shared;
 int emu_pool;
-
 
 /* -- which fiber runs ------------------------------------------------------------------------- */
 
