@@ -86,3 +86,12 @@ swt_status swt_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n)
     SWT_TRY(swt_check_state(c, "sgd"));
     return c->ops->sgd(c, param, grad, n);
 }
+
+swt_status swt_cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
+    const swt_arg args[] = {
+        {"to", to, OUT, SWT_ACT, SWT_COUNT(n)},
+        {"from", from, IN, SWT_F32, SWT_COUNT(n)},
+    };
+    SWT_CHECK("cast", args);
+    return c->ops->cast(c, to, from, n);
+}

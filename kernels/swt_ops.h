@@ -389,6 +389,10 @@ SWT_MUST_CHECK swt_status swt_adam(const swt_ctx *c, float *param, float *m, flo
 /* param -= lr clip grad. Nothing changes once state.nonfinite is set. */
 SWT_MUST_CHECK swt_status swt_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n);
 
+/* to = from in the activation type, to nearest, halves to even: what products read of the F32
+ * parameters. Shapes: to, from (n). */
+SWT_MUST_CHECK swt_status swt_cast(const swt_ctx *c, void *to, const float *from, int64_t n);
+
 /* ------------------------------------------------------------------ the table */
 
 /* One backend. Every slot is mandatory; each has the signature of the function of its name. */
@@ -427,6 +431,7 @@ struct swt_ops {
     __typeof__(&swt_state_clip) state_clip;
     __typeof__(&swt_adam) adam;
     __typeof__(&swt_sgd) sgd;
+    __typeof__(&swt_cast) cast;
 };
 
 #endif

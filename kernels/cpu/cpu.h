@@ -60,5 +60,6 @@ __typeof__(swt_grad_squares) swt_cpu_grad_squares;
 __typeof__(swt_state_clip) swt_cpu_state_clip;
 __typeof__(swt_adam) swt_cpu_adam;
 __typeof__(swt_sgd) swt_cpu_sgd;
+__typeof__(swt_cast) swt_cpu_cast;
 
 #endif

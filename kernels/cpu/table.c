@@ -32,6 +32,7 @@ static const swt_ops cpu_ops = {
     .state_clip = swt_cpu_state_clip,
     .adam = swt_cpu_adam,
     .sgd = swt_cpu_sgd,
+    .cast = swt_cpu_cast,
 };
 
 static swt_status cpu_count(int *count) {

@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Elements of a part, and of a block of a sum of squares: a few arrays' worth fits a core's cache.
  */
@@ -125,5 +126,12 @@ swt_status swt_cpu_sgd(const swt_ctx *c, float *param, const float *grad, int64_
                            .n = n,
                            .step = (float)(-c->state->lr * c->state->clip)};
     swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), sgd_part, &a);
+    return SWT_OK;
+}
+
+/* Activations are F32 here: a copy, which the model does not ask for. */
+swt_status swt_cpu_cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
+    (void)c;
+    memcpy(to, from, (size_t)n * sizeof *from);
     return SWT_OK;
 }

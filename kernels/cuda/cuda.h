@@ -74,6 +74,7 @@ __typeof__(swt_grad_squares) swt_cuda_grad_squares;
 __typeof__(swt_state_clip) swt_cuda_state_clip;
 __typeof__(swt_adam) swt_cuda_adam;
 __typeof__(swt_sgd) swt_cuda_sgd;
+__typeof__(swt_cast) swt_cuda_cast;
 
 #ifdef __cplusplus
 }

@@ -1,55 +1,8 @@
-/* What the experts do beside their products, and sums over rows. */
+/* The gradient of the experts' hidden activations. */
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/run.cuh"
 
-enum { WARPS = 4 /* slots of a block of threads */, THREADS = 256 /* of a block that sums rows */ };
-
-/* ------------------------------------------------------------------ sums over rows */
-
-/* One block for `width` columns of one sum, width a power of two: a thread sums every (THREADS /
- * width)th row of its column, and then those sums are added in pairs. */
-template <typename T>
-static __global__ void sum_rows(float *out, const T *x, swt_cuda_columns s, int width) {
-    __shared__ float part[THREADS];
-    const int64_t tiles = swt_ceil_div(s.columns, width);
-    const int64_t b = blockIdx.x / tiles, column = blockIdx.x % tiles * width + threadIdx.x % width;
-    const int row = threadIdx.x / width, rows = THREADS / width;
-    const int64_t start = b * s.stride;
-    const int64_t end = swt_min(
-        start + (s.counts != NULL ? (int64_t)s.counts[b * s.counts_stride] : s.rows), s.total);
-    float sum = 0;
-    if (column < s.columns)
-        for (int64_t n = start + row; n < end; n += rows)
-            sum += to_float(x[n * s.columns + column]);
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    for (int apart = rows / 2; apart > 0; apart /= 2) {
-        if (row < apart)
-            part[threadIdx.x] += part[threadIdx.x + apart * width];
-        __syncthreads();
-    }
-    if (row == 0 && column < s.columns) {
-        float *const to = out + b * s.columns + column;
-        *to = s.add ? *to + part[threadIdx.x] : part[threadIdx.x];
-    }
-}
-
-swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
-                                const swt_cuda_columns *s) {
-    int width = 1;
-    while (width < WARP && width < s->columns)
-        width *= 2;
-    const int64_t blocks = s->batch * swt_ceil_div(s->columns, width);
-    if (blocks == 0)
-        return SWT_OK;
-    if (s->type == SWT_BF16)
-        return SWT_LAUNCH(sum_rows<__nv_bfloat16>, (unsigned)blocks, THREADS, 0, swt_cuda_stream(c),
-                          out, (const __nv_bfloat16 *)x, *s, width);
-    return SWT_LAUNCH(sum_rows<float>, (unsigned)blocks, THREADS, 0, swt_cuda_stream(c), out,
-                      (const float *)x, *s, width);
-}
-
-/* ------------------------------------------------------------------ the gradient of hidden */
+enum { WARPS = 4 /* slots of a block of threads */ };
 
 typedef struct mask_args {
     void *dhidden;

@@ -5,6 +5,7 @@
  * Pairs run in batches: the sources of one expert, or one source's experts, whichever makes fewer
  * batches. A product's bits do not depend on its batch. */
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/product.h"
 
 /* How the pairs are cut into batches: offsets from call to call and inside a call's batch. */
@@ -125,7 +126,6 @@ static swt_status source_gradient(const swt_ctx *c, const layer_gradient *g, int
     const swt_cuda_columns sums = {.batch = El,
                                    .rows = K,
                                    .stride = P * K,
-                                   .total = El * P * K - p * K,
                                    .columns = g->out,
                                    .type = c->dtype,
                                    .counts = counts + p,

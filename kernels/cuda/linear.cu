@@ -6,7 +6,8 @@ enum {
     THREADS = 256, /* elementwise */
     PARTS = 8,     /* of a block of rows, one warp each; their sums are added in order */
     ROWS = 256,    /* summed at a time, at least */
-    FINISH = 128
+    FINISH = 128,
+    GRID_Z = 65535
 };
 
 template <typename T> struct plain_args {
@@ -91,69 +92,95 @@ swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const void *relu_output
     return SWT_BY_TYPE(c, launch_mask, c, x, relu_output, n);
 }
 
-/* Block (b, i) of PARTS warps: rows b rows ..., columns i WARP W ...; their sum is row b of sums.
- */
+/* ------------------------------------------------------------------ sums over rows */
+
+/* Block (r, i, b) of PARTS warps: rows r `rows` ... of sum b, columns i WARP W ...; their sum is
+ * row r of sums[b], or the whole sum where there is one such block. */
 template <typename T, int W>
-static __global__ void sum_blocks(float *sums, const T *x, int64_t N, int64_t out, int64_t rows,
-                                  int add) {
+static __global__ void sum_blocks(float *sums, const T *x, swt_cuda_columns s, int64_t rows) {
     __shared__ float parts[PARTS][WARP * W];
     const int lane = threadIdx.x % WARP, part = threadIdx.x / WARP;
-    const int64_t first = (int64_t)blockIdx.y * WARP * W, column = first + lane * W;
-    const int64_t row = blockIdx.x * rows, end = row + rows < N ? row + rows : N;
+    const int64_t b = blockIdx.z, first = (int64_t)blockIdx.y * WARP * W, column = first + lane * W;
+    const int64_t count = s.counts != NULL ? (int64_t)s.counts[b * s.counts_stride] : s.rows;
+    const int64_t row = blockIdx.x * rows, end = row + rows < count ? row + rows : count;
+    const T *const from = x + b * s.stride * s.columns + column;
     float sum[W] = {}, v[W];
-    for (int64_t n = row + part; n < end && column < out; n += PARTS) {
-        load_run(v, x + n * out + column);
+    for (int64_t n = row + part; n < end && column < s.columns; n += PARTS) {
+        load_run(v, from + n * s.columns);
         for (int j = 0; j < W; j++)
             sum[j] += v[j];
     }
     for (int j = 0; j < W; j++)
         parts[part][lane * W + j] = sum[j];
     __syncthreads();
-    for (int i = threadIdx.x; i < WARP * W && first + i < out; i += PARTS * WARP) {
-        float *to = sums + blockIdx.x * out + first + i;
+    for (int i = threadIdx.x; i < WARP * W && first + i < s.columns; i += PARTS * WARP) {
+        float *to = sums + (b * gridDim.x + blockIdx.x) * s.columns + first + i;
         float total = 0;
         for (int p = 0; p < PARTS; p++)
             total += parts[p][i];
-        *to = add ? *to + total : total;
+        *to = s.add ? *to + total : total;
     }
 }
 
-static __global__ void sum_finish(float *sum, const float *sums, int64_t blocks, int64_t out,
-                                  int add) {
+/* A thread for each column of each sum: the blocks in order. */
+static __global__ void sum_finish(float *out, const float *sums, swt_cuda_columns s,
+                                  int64_t blocks) {
     const int64_t i = (int64_t)blockIdx.x * FINISH + threadIdx.x;
-    if (i >= out)
+    if (i >= s.batch * s.columns)
         return;
+    const float *const from = sums + (i / s.columns * blocks) * s.columns + i % s.columns;
     float total = 0;
     for (int64_t b = 0; b < blocks; b++)
-        total += sums[b * out + i];
-    sum[i] = add ? sum[i] + total : total;
+        total += from[b * s.columns];
+    out[i] = s.add ? out[i] + total : total;
 }
 
+/* Some of the sums, whose blocks' sums fit the workspace. */
 template <typename T>
-static swt_status column_sum(const swt_ctx *c, float *sum, const void *x, int64_t N, int64_t out,
-                             int add) {
-    const int64_t room = c->ops->workspace_bytes / (int64_t)sizeof(float);
-    int64_t rows = ROWS;
-    while (rows < N && swt_ceil_div(N, rows) * out > room)
-        rows *= 2;
-    const int64_t blocks = swt_ceil_div(N, rows);
-    float *sums = blocks > 1 ? (float *)c->workspace : sum;
-    const auto kernel = has_runs<T>(out) ? sum_blocks<T, WIDEST<T>> : sum_blocks<T, 1>;
-    const dim3 grid((unsigned)blocks,
-                    blocks_of(out, has_runs<T>(out) ? WARP * WIDEST<T> : (int)WARP));
-    SWT_TRY(SWT_LAUNCH(kernel, grid, PARTS * WARP, 0, swt_cuda_stream(c), sums, (const T *)x, N,
-                       out, rows, blocks > 1 ? 0 : add));
+static swt_status sum_some(const swt_ctx *c, float *out, const T *x, const swt_cuda_columns *s,
+                           int64_t rows) {
+    const int64_t blocks = swt_ceil_div(s->rows, rows);
+    const bool runs = has_runs<T>(s->columns);
+    const auto kernel = runs ? sum_blocks<T, WIDEST<T>> : sum_blocks<T, 1>;
+    const dim3 grid((unsigned)blocks, blocks_of(s->columns, runs ? WARP * WIDEST<T> : (int)WARP),
+                    (unsigned)s->batch);
+    swt_cuda_columns parts = *s;
+    parts.add = s->add && blocks == 1;
+    SWT_TRY(SWT_LAUNCH(kernel, grid, PARTS * WARP, 0, swt_cuda_stream(c),
+                       blocks > 1 ? (float *)c->workspace : out, x, parts, rows));
     if (blocks == 1)
         return SWT_OK;
-    return SWT_LAUNCH(sum_finish, blocks_of(out, FINISH), FINISH, 0, swt_cuda_stream(c), sum, sums,
-                      blocks, out, add);
+    return SWT_LAUNCH(sum_finish, blocks_of(s->batch * s->columns, FINISH), FINISH, 0,
+                      swt_cuda_stream(c), out, (const float *)c->workspace, *s, blocks);
 }
 
-swt_status swt_cuda_column_sum(const swt_ctx *c, float *sum, const void *x, int64_t N, int64_t out,
-                               int add) {
-    if (out == 0 || (N == 0 && add != 0))
+/* How a sum is cut into blocks of rows depends on its own shape alone, never on the batch. */
+template <typename T>
+static swt_status column_sums(const swt_ctx *c, float *out, const void *x,
+                              const swt_cuda_columns *s) {
+    const int64_t room = c->ops->workspace_bytes / (int64_t)sizeof(float);
+    int64_t rows = ROWS;
+    while (rows < s->rows && swt_ceil_div(s->rows, rows) * s->columns > room)
+        rows *= 2;
+    const int64_t at_once =
+        swt_min(swt_max(room / (swt_ceil_div(s->rows, rows) * s->columns), 1), GRID_Z);
+    for (int64_t b = 0; b < s->batch; b += at_once) {
+        swt_cuda_columns some = *s;
+        some.batch = swt_min(at_once, s->batch - b);
+        some.counts = s->counts != NULL ? s->counts + b * s->counts_stride : NULL;
+        SWT_TRY(sum_some<T>(c, out + b * s->columns, (const T *)x + b * s->stride * s->columns,
+                            &some, rows));
+    }
+    return SWT_OK;
+}
+
+swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
+                                const swt_cuda_columns *s) {
+    const int64_t outputs = s->batch * s->columns;
+    if (outputs == 0 || (s->rows == 0 && s->add))
         return SWT_OK;
-    if (N == 0)
-        return SWT_CUDA(cudaMemsetAsync(sum, 0, (size_t)out * sizeof *sum, swt_cuda_stream(c)));
-    return SWT_BY_TYPE(c, column_sum, c, sum, x, N, out, add);
+    if (s->rows == 0)
+        return SWT_CUDA(cudaMemsetAsync(out, 0, (size_t)outputs * sizeof *out, swt_cuda_stream(c)));
+    return s->type == SWT_BF16 ? column_sums<__nv_bfloat16>(c, out, x, s)
+                               : column_sums<float>(c, out, x, s);
 }

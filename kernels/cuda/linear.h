@@ -1,4 +1,5 @@
-/* The parts of linear layers that are no plain product (linear.cu). */
+/* The parts of linear layers that are no plain product (linear.cu), and sums over rows, which
+ * others need, too. */
 #ifndef SWT_CUDA_LINEAR_H
 #define SWT_CUDA_LINEAR_H
 
@@ -19,10 +20,20 @@ SWT_MUST_CHECK swt_status swt_cuda_linear_plain(const swt_ctx *c, void *y, const
 SWT_MUST_CHECK swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const void *relu_output,
                                              int64_t n);
 
-/* sum[o] = sum_n x[n, o], added to what it holds if add != 0. Blocks of rows are summed first, then
- * the blocks in order. Shapes: sum (out) F32, x (N, out) activations. Overwrites c->workspace. */
-SWT_MUST_CHECK swt_status swt_cuda_column_sum(const swt_ctx *c, float *sum, const void *x,
-                                              int64_t N, int64_t out, int add);
+/* Sums over rows of matrices of the same width: sum b is over the rows b stride ... of x, `rows` of
+ * them, or counts[b counts_stride] where counts is given (rows at most). */
+typedef struct swt_cuda_columns {
+    int64_t batch, rows, stride, columns;
+    swt_dtype type;        /* of x: F32 or BF16 */
+    const int32_t *counts; /* backend memory, or NULL */
+    int64_t counts_stride;
+    bool add; /* to what out holds */
+} swt_cuda_columns;
+
+/* out[b] = the sums.  Shapes: out (batch, columns) F32, x (.., columns).  Blocks of rows are summed
+ * first, then the blocks in order, which rows and columns alone decide. Overwrites c->workspace. */
+SWT_MUST_CHECK swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
+                                               const swt_cuda_columns *sums);
 
 #ifdef __cplusplus
 }

@@ -50,5 +50,7 @@ swt_status swt_cuda_linear_backward_weight(const swt_ctx *c, float *dw, float *d
                                 .add = add != 0 ? dw : NULL};
     if (N > 0 || add == 0)
         SWT_TRY(swt_cuda_multiply(c, &p));
-    return dbias != NULL ? swt_cuda_column_sum(c, dbias, dy, N, out, add) : SWT_OK;
+    const swt_cuda_columns sum = {
+        .batch = 1, .rows = N, .columns = out, .type = c->dtype, .add = add != 0};
+    return dbias != NULL ? swt_cuda_column_sums(c, dbias, dy, &sum) : SWT_OK;
 }

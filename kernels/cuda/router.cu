@@ -1,7 +1,7 @@
 /* The router: its products by cuBLASLt in F32 whatever the activations are, the rest here, a warp
  * for a token. Where the input is jittered or not F32 it is made in scratch, some tokens at a time.
  */
-#include "kernels/cuda/experts.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/router.h"
 #include "kernels/cuda/run.cuh"
@@ -11,8 +11,7 @@
 enum {
     WARPS = 4,     /* tokens of a block of threads */
     THREADS = 256, /* of a block that runs over elements */
-    LOSSES = 512,  /* of a block that sums over tokens, a power of two */
-    ROWS = SWT_CUDA_ROUTER_ROWS
+    LOSSES = 512   /* of a block that sums over tokens, a power of two */
 };
 
 static __device__ inline int64_t token_of_warp() {
@@ -316,20 +315,16 @@ swt_status swt_cuda_router_backward(const swt_ctx *c, void *dh, float *dw, float
                                     const float *probs, const float *lse, const int32_t *expert,
                                     const float *gate, const int32_t *counts, void *scratch,
                                     const swt_moe_dims *dims) {
-    const int64_t N = dims->N, E = dims->E, blocks = swt_ceil_div(N, ROWS);
+    const int64_t N = dims->N, E = dims->E;
     const swt_cuda_router_places places = swt_cuda_router_scratch(dims);
     char *const memory = (char *)scratch;
-    float *const dz = (float *)(memory + places.dz), *const sums = (float *)(memory + places.sums);
+    float *const dz = (float *)(memory + places.dz);
     const gradient_args a = {dz,     dgate, probs, lse,         expert,          gate,
                              counts, N,     E,     N / dims->G, dims->aux_scale, dims->z_scale};
     if (N > 0)
         SWT_TRY(SWT_LAUNCH(logit_gradients, blocks_of(N, WARPS), WARPS * WARP, 0,
                            swt_cuda_stream(c), a));
     SWT_TRY(input_and_weight(c, dh, dw, h, w, dz, (float *)(memory + places.input), dims));
-    if (dbias == NULL)
-        return SWT_OK;
-    const swt_cuda_columns in_blocks = {blocks, ROWS, ROWS, N, E, SWT_F32, NULL, 0, false};
-    const swt_cuda_columns of_blocks = {1, blocks, blocks, blocks, E, SWT_F32, NULL, 0, false};
-    SWT_TRY(swt_cuda_column_sums(c, sums, dz, &in_blocks));
-    return swt_cuda_column_sums(c, dbias, sums, &of_blocks);
+    const swt_cuda_columns sum = {1, N, N, E, SWT_F32, NULL, 0, false};
+    return dbias != NULL ? swt_cuda_column_sums(c, dbias, dz, &sum) : SWT_OK;
 }

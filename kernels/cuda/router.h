@@ -6,16 +6,12 @@
 #include "base/checked.h"
 #include "kernels/swt_ops.h"
 
-enum {
-    SWT_CUDA_ROUTER_INPUTS = 4096, /* tokens whose input is widened and jittered at a time */
-    SWT_CUDA_ROUTER_ROWS = 256     /* tokens over which a bias's gradient is summed at a time */
-};
+enum { SWT_CUDA_ROUTER_INPUTS = 4096 }; /* tokens whose input is widened and jittered at a time */
 
 /* Offsets in bytes, multiples of 64. */
 typedef struct swt_cuda_router_places {
     int64_t input; /* float (SWT_CUDA_ROUTER_INPUTS or N, C): the router's input, forward too */
     int64_t dz;    /* float (N, E) */
-    int64_t sums;  /* float (blocks of SWT_CUDA_ROUTER_ROWS tokens, E) */
     int64_t bytes;
 } swt_cuda_router_places;
 
@@ -38,8 +34,6 @@ static inline swt_cuda_router_places swt_cuda_router_scratch(const swt_moe_dims 
     p.bytes = 0;
     p.input = swt_cuda_router_place(&p.bytes, swt_min(d->N, SWT_CUDA_ROUTER_INPUTS) * d->C * bytes);
     p.dz = swt_cuda_router_place(&p.bytes, d->N * d->E * bytes);
-    p.sums =
-        swt_cuda_router_place(&p.bytes, swt_ceil_div(d->N, SWT_CUDA_ROUTER_ROWS) * d->E * bytes);
     return p;
 }
 

@@ -35,6 +35,7 @@ static const swt_ops cuda_ops = {
     .state_clip = swt_cuda_state_clip,
     .adam = swt_cuda_adam,
     .sgd = swt_cuda_sgd,
+    .cast = swt_cuda_cast,
 };
 
 const swt_backend swt_cuda_backend = {

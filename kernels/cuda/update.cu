@@ -174,3 +174,19 @@ swt_status swt_cuda_sgd(const swt_ctx *c, float *param, const float *grad, int64
     return SWT_LAUNCH(sgd_kernel, grid_of(n), THREADS, 0, swt_cuda_stream(c), param, grad, n,
                       c->state);
 }
+
+/* ------------------------------------------------------------------ what products read */
+
+template <typename T> static __global__ void cast_kernel(T *to, const float *from, int64_t n) {
+    for (int64_t i = first_element(); i < n; i += element_stride())
+        to[i] = from_float<T>(from[i]);
+}
+
+template <typename T>
+static swt_status cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
+    return SWT_LAUNCH(cast_kernel<T>, grid_of(n), THREADS, 0, swt_cuda_stream(c), (T *)to, from, n);
+}
+
+swt_status swt_cuda_cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
+    return n == 0 ? SWT_OK : SWT_BY_TYPE(c, cast, c, to, from, n);
+}

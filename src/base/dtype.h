@@ -3,6 +3,8 @@
 #define SWT_BASE_DTYPE_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 /* X(name, bytes) */
 #define SWT_DTYPE_LIST(X)                                                                          \
@@ -36,6 +38,23 @@ static inline const char *swt_dtype_name(swt_dtype dtype) {
 #undef SWT_DTYPE_NAME
     };
     return names[dtype];
+}
+
+/* BF16 is the upper half of F32's bits: one into the other exactly, */
+static inline float swt_bf16_to_float(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y = 0.0f;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+/* and back to nearest, halves to even. A NaN becomes one of its own. */
+static inline uint16_t swt_bf16_from_float(float x) {
+    uint32_t bits = 0;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
 #endif

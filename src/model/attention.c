@@ -14,12 +14,12 @@ swt_status swt_attention_layer_forward(swt_model *m, const swt_pass *pass, int64
     const int64_t N = pass->B * pass->T, HD = d->H * d->D;
     const swt_attention_dims dims = attention_dims(m, pass);
     SWT_TRY(swt_model_norm(m, &at->attn_norm, a->x, N));
-    SWT_TRY(swt_linear_forward(c, a->qkv, m->acts.norm, swt_at(m->param, at->qkv.weight),
-                               swt_at(m->param, at->qkv.bias), NULL, N, d->C, 3 * HD,
+    SWT_TRY(swt_linear_forward(c, a->qkv, m->acts.norm, swt_weight(m, at->qkv.weight),
+                               swt_weight(m, at->qkv.bias), NULL, N, d->C, 3 * HD,
                                SWT_EPILOGUE_NONE));
     SWT_TRY(swt_attention_forward(c, a->att, a->lse, a->qkv, &dims));
-    return swt_linear_forward(c, a->mid, a->att, swt_at(m->param, at->o.weight),
-                              swt_at(m->param, at->o.bias), a->x, N, HD, d->C, SWT_EPILOGUE_NONE);
+    return swt_linear_forward(c, a->mid, a->att, swt_weight(m, at->o.weight),
+                              swt_weight(m, at->o.bias), a->x, N, HD, d->C, SWT_EPILOGUE_NONE);
 }
 
 /* acts.dx holds d mid and becomes d x. */
@@ -33,14 +33,14 @@ swt_status swt_attention_layer_backward(swt_model *m, const swt_pass *pass, int6
     const swt_attention_dims dims = attention_dims(m, pass);
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->o.weight),
                                        swt_at(m->grad, at->o.bias), s->dx, a->att, N, HD, d->C, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->datt, s->dx, swt_at(m->param, at->o.weight), NULL, N,
-                                      HD, d->C));
+    SWT_TRY(swt_linear_backward_input(c, s->datt, s->dx, swt_weight(m, at->o.weight), NULL, N, HD,
+                                      d->C));
     SWT_TRY(swt_attention_backward(c, s->dqkv, s->datt, a->att, a->lse, a->qkv, &dims));
     SWT_TRY(swt_model_norm(m, &at->attn_norm, a->x, N));
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->qkv.weight),
                                        swt_at(m->grad, at->qkv.bias), s->dqkv, s->norm, N, d->C,
                                        3 * HD, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->dh, s->dqkv, swt_at(m->param, at->qkv.weight), NULL, N,
+    SWT_TRY(swt_linear_backward_input(c, s->dh, s->dqkv, swt_weight(m, at->qkv.weight), NULL, N,
                                       d->C, 3 * HD));
     return swt_model_norm_backward(m, &at->attn_norm, a->x, s->dx, N);
 }

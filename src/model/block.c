@@ -7,12 +7,10 @@ static swt_status dense_forward(swt_model *m, int64_t N, int64_t l, void *y) {
     const swt_dims *d = &m->dims;
     const swt_layer_places *at = &m->params.layers[l];
     swt_block_acts *a = &m->blocks[l];
-    SWT_TRY(swt_linear_forward(c, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
-                               swt_at(m->param, at->wi.bias), NULL, N, d->C, d->F,
-                               SWT_EPILOGUE_RELU));
-    return swt_linear_forward(c, y, a->hidden, swt_at(m->param, at->wo.weight),
-                              swt_at(m->param, at->wo.bias), a->mid, N, d->F, d->C,
-                              SWT_EPILOGUE_NONE);
+    SWT_TRY(swt_linear_forward(c, a->hidden, m->acts.norm, swt_weight(m, at->wi.weight),
+                               swt_weight(m, at->wi.bias), NULL, N, d->C, d->F, SWT_EPILOGUE_RELU));
+    return swt_linear_forward(c, y, a->hidden, swt_weight(m, at->wo.weight),
+                              swt_weight(m, at->wo.bias), a->mid, N, d->F, d->C, SWT_EPILOGUE_NONE);
 }
 
 /* acts.dx holds d y, acts.norm h; acts.dh becomes d h. */
@@ -25,12 +23,12 @@ static swt_status dense_backward(swt_model *m, int64_t N, int64_t l) {
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->wo.weight),
                                        swt_at(m->grad, at->wo.bias), s->dx, a->hidden, N, d->F,
                                        d->C, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
-                                      a->hidden, N, d->F, d->C));
+    SWT_TRY(swt_linear_backward_input(c, s->dhidden, s->dx, swt_weight(m, at->wo.weight), a->hidden,
+                                      N, d->F, d->C));
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->wi.weight),
                                        swt_at(m->grad, at->wi.bias), s->dhidden, s->norm, N, d->C,
                                        d->F, 0));
-    return swt_linear_backward_input(c, s->dh, s->dhidden, swt_at(m->param, at->wi.weight), NULL, N,
+    return swt_linear_backward_input(c, s->dh, s->dhidden, swt_weight(m, at->wi.weight), NULL, N,
                                      d->C, d->F);
 }
 

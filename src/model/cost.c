@@ -26,7 +26,8 @@ double swt_step_flops(const swt_dims *d, double slots) {
 }
 
 double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist, int64_t K) {
-    const double slot = (double)d->C * 4.0, number = 4.0, slots = (double)K;
+    const double slot = (double)d->C * (double)swt_dtype_bytes(d->dtype), number = 4.0,
+                 slots = (double)K;
     const double out = (double)(dist->E - dist->El), back = (double)(dist->El * (dist->P - 1));
     const double layers = (double)swt_sparse_layers(d), turns = (double)swt_dist_turns(dist, d->M);
     const double blocks_out = number + 2.0 * slots * slot;

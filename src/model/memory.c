@@ -22,6 +22,7 @@ static void take_params(walk *w) {
     swt_model *m = w->m;
     const int64_t n = m->params.end;
     m->param = take(w, SWT_ARENA_PARAM, SWT_F32, n);
+    m->weights = m->ctx.dtype == SWT_F32 ? m->param : take(w, SWT_ARENA_PARAM, m->ctx.dtype, n);
     if (!m->training)
         return;
     m->grad = take(w, SWT_ARENA_GRAD, SWT_F32, n);
@@ -216,9 +217,12 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
                           bool training, bool moments) {
     *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
     out->ctx.ops = ops;
-    out->ctx.dtype = SWT_F32;
+    out->ctx.dtype = d->dtype;
     out->turns = swt_dist_turns(dist, d->M);
     out->K = slots(d);
+    if (d->dtype == SWT_BF16 && !ops->bf16)
+        return SWT_FAIL(USAGE, "run.dtype: bf16 needs GPUs, and the ranks work on CPUs; use "
+                               "--device cuda, or run.dtype fp32");
     SWT_TRY(check_sizes(out));
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
@@ -251,6 +255,7 @@ swt_status swt_model_clear(swt_model *m, uint64_t seed) {
         SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
     const swt_step_state state = {.seed = seed, .clip = 1.0};
+    SWT_TRY(swt_model_round_weights(m));
     return put(m, m->ctx.state, &state, sizeof state);
 }
 
@@ -324,5 +329,5 @@ swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
         swt_param_values(m->staging, p, init, init_scale, seed);
         SWT_TRY(put(m, m->param + p->offset, m->staging, (size_t)p->count * sizeof(float)));
     }
-    return SWT_OK;
+    return swt_model_round_weights(m);
 }

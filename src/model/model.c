@@ -2,9 +2,34 @@
  * back. */
 #include "model/model.h"
 
+#include <string.h>
+
 swt_status swt_model_wait(swt_model *m) {
     SWT_TRY(swt_comm_wait(m->dist->world, m->ctx.stream));
     return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
+swt_status swt_model_round_weights(swt_model *m) {
+    if (m->ctx.dtype == SWT_F32)
+        return SWT_OK;
+    return swt_cast(&m->ctx, m->weights, m->param, m->params.end);
+}
+
+/* BF16 numbers arrive in the upper half of the host's array and widen from its beginning: a number
+ * is read before its place is written. */
+swt_status swt_model_read_logits(swt_model *m, float *host, int64_t first, int64_t rows) {
+    const int64_t V = m->dims.V, n = rows * V;
+    const size_t size = swt_dtype_bytes(m->ctx.dtype), bytes = (size_t)n * size;
+    unsigned char *const to = (unsigned char *)host + (size_t)n * (sizeof *host - size);
+    const unsigned char *from = (const unsigned char *)m->acts.logits + (size_t)(first * V) * size;
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, to, from, bytes));
+    SWT_TRY(swt_model_wait(m));
+    for (int64_t i = 0; i < n && m->ctx.dtype == SWT_BF16; i++) {
+        uint16_t x = 0;
+        memcpy(&x, to + (size_t)i * size, sizeof x);
+        host[i] = swt_bf16_to_float(x);
+    }
+    return SWT_OK;
 }
 
 swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x, int64_t N) {
@@ -28,14 +53,13 @@ swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
     const swt_params *p = &m->params;
     swt_shared_acts *s = &m->acts;
     const int64_t N = pass->B * pass->T;
-    SWT_TRY(swt_embedding_forward(c, m->blocks[0].x, swt_at(m->param, p->embed.weight),
-                                  pass->tokens, N, d->C, d->V));
+    SWT_TRY(swt_embedding_forward(c, m->blocks[0].x, swt_weight(m, p->embed.weight), pass->tokens,
+                                  N, d->C, d->V));
     for (int64_t l = 0; l < d->L; l++)
         SWT_TRY(swt_block_forward(m, pass, l));
     SWT_TRY(swt_model_norm(m, &p->final_norm, s->x, N));
-    return swt_linear_forward(c, s->logits, s->norm, swt_at(m->param, p->head.weight),
-                              swt_at(m->param, p->head.bias), NULL, N, d->C, d->V,
-                              SWT_EPILOGUE_NONE);
+    return swt_linear_forward(c, s->logits, s->norm, swt_weight(m, p->head.weight),
+                              swt_weight(m, p->head.bias), NULL, N, d->C, d->V, SWT_EPILOGUE_NONE);
 }
 
 swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient) {
@@ -54,8 +78,8 @@ static swt_status head_backward(swt_model *m, int64_t N) {
     SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, p->head.weight),
                                        swt_at(m->grad, p->head.bias), s->logits, s->norm, N, d->C,
                                        d->V, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->dh, s->logits, swt_at(m->param, p->head.weight), NULL,
-                                      N, d->C, d->V));
+    SWT_TRY(swt_linear_backward_input(c, s->dh, s->logits, swt_weight(m, p->head.weight), NULL, N,
+                                      d->C, d->V));
     return swt_model_norm_backward(m, &p->final_norm, s->x, NULL, N);
 }
 

@@ -76,8 +76,9 @@ typedef struct swt_model {
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *m, *v; /* (params.end) */
-    int64_t *sum; /* (sum_count) integer sums, where M > 1: of the shared parameters, and of the
-                     experts' where they wait for another turn or replica */
+    void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
+    int64_t *sum;  /* (sum_count) integer sums, where M > 1: of the shared parameters, and of the
+                      experts' where they wait for another turn or replica */
     int64_t sum_count;
     double *squares; /* (params.count + 1): per tensor; the last is the non-finite flag */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
@@ -124,6 +125,14 @@ SWT_MUST_CHECK swt_status swt_model_wait(swt_model *m);
 SWT_MUST_CHECK swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
                                                 uint64_t seed);
 
+/* Who has changed m->param calls this before the next pass: what products read follows. Local. */
+SWT_MUST_CHECK swt_status swt_model_round_weights(swt_model *m);
+
+/* Copy rows of the logits, as F32, to the host: (rows, V) from row `first`. Waits for the device.
+ */
+SWT_MUST_CHECK swt_status swt_model_read_logits(swt_model *m, float *host, int64_t first,
+                                                int64_t rows);
+
 /* Logits and the losses' statistics of one micro-batch, into acts.logits and the pass's row of
  * acts.stats[2...]. Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_forward(swt_model *m, const swt_pass *pass);
@@ -159,6 +168,13 @@ SWT_MUST_CHECK swt_status swt_block_backward(swt_model *m, const swt_pass *pass,
 /* Address of an offset of the table, NULL for -1. */
 static inline float *swt_at(float *flat, int64_t offset) {
     return offset >= 0 ? flat + offset : NULL;
+}
+
+/* The parameter at an offset of the table as products read it, NULL for -1. */
+static inline const void *swt_weight(const swt_model *m, int64_t offset) {
+    return offset >= 0
+               ? (const unsigned char *)m->weights + (size_t)offset * swt_dtype_bytes(m->ctx.dtype)
+               : NULL;
 }
 
 /* The dims that the switch layer's operations read in this pass. */

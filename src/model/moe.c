@@ -73,9 +73,9 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
                                  dims, first_slot));
     SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, counts, 1, SWT_I32));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, tokens));
-    SWT_TRY(swt_experts_forward(c, answers, moe->hidden, moe->x, swt_at(m->param, at->wi.weight),
-                                swt_at(m->param, at->wi.bias), swt_at(m->param, at->wo.weight),
-                                swt_at(m->param, at->wo.bias), moe->slot_counts, dims));
+    SWT_TRY(swt_experts_forward(c, answers, moe->hidden, moe->x, swt_weight(m, at->wi.weight),
+                                swt_weight(m, at->wi.bias), swt_weight(m, at->wo.weight),
+                                swt_weight(m, at->wo.bias), moe->slot_counts, dims));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, s->slots, answers));
     return swt_combine_forward(c, y, a->mid, s->slots, s->norm, moe->expert, moe->gate, moe->slot,
                                dims, first_slot);
@@ -158,9 +158,8 @@ swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
                                  moe->gate, moe->slot, &dims));
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, s->expert_y, outputs));
     SWT_TRY(swt_experts_backward_input(c, inputs, s->dhidden_experts, dot, s->expert_y, moe->hidden,
-                                       swt_at(m->param, at->wi.weight),
-                                       swt_at(m->param, at->wo.weight),
-                                       swt_at(m->param, at->wo.bias), moe->slot_counts, &dims));
+                                       swt_weight(m, at->wi.weight), swt_weight(m, at->wo.weight),
+                                       swt_weight(m, at->wo.bias), moe->slot_counts, &dims));
     SWT_TRY(expert_gradients(m, pass, &dims, l));
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, inputs));
     SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, dot, dims.K, SWT_F32));

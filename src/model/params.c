@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALIGN_ELEMENTS = 16 };
+enum { ALIGN_ELEMENTS = 32 }; /* 64 bytes also in BF16 */
 
 /* The walk over the model. The first pass has no table and counts; the second fills it. */
 typedef struct walk {

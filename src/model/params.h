@@ -4,7 +4,7 @@
  * A rank's parameters are one flat array, first the shared ones, then those of its experts;
  * gradients and moments have the same layout. Offsets count elements. Tensors that one operation
  * reads as one (q, k and v; an expert layer's wi of all experts) stand side by side; such blocks
- * are aligned to 64 bytes. */
+ * are aligned to 64 bytes, also where their elements are BF16. */
 #ifndef SWT_MODEL_PARAMS_H
 #define SWT_MODEL_PARAMS_H
 

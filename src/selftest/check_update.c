@@ -266,3 +266,41 @@ swt_status swt_selftest_sgd(swt_trial *t) {
     }
     return SWT_OK;
 }
+
+/* F32 stays what it is. The nearest BF16 is found by search: no BF16 is closer, and of two that are
+ * as close it is the even one. */
+static void expect_nearest(swt_trial *t, uint16_t got, float from) {
+    const double x = (double)from, error = fabs((double)swt_bf16_to_float(got) - x);
+    bool best = true;
+    for (int step = -1; step <= 1; step += 2) {
+        const uint16_t other = (uint16_t)(got + step);
+        const double there = fabs((double)swt_bf16_to_float(other) - x);
+        best = best && (error < there || (error == there && got % 2 == 0) || isnan(there));
+    }
+    swt_trial_number(t, "nearest BF16", best, true, 0);
+}
+
+static swt_status cast_case(swt_trial *t, int64_t n) {
+    swt_trial_begin(t, "n=%lld %s", (long long)n, swt_dtype_name(t->ctx.dtype));
+    float *from = swt_trial_uniform(t, n, -3, 3);
+    from[0] = 1.0f + 0x3p-8f;     /* half way: the even one is above; */
+    from[n / 2] = 1.0f + 0x1p-8f; /* below */
+    void *to = swt_trial_out(t, n, t->ctx.dtype);
+    SWT_TRIAL_RUN(t, swt_cast(&t->ctx, swt_trial_twin(t, to), TWIN(from), n));
+    if (t->ctx.dtype == SWT_F32)
+        swt_trial_same(t, "to", to, from, n, SWT_F32);
+    for (int64_t k = 0; k < n && t->ctx.dtype == SWT_BF16; k++)
+        expect_nearest(t, ((const uint16_t *)to)[k], from[k]);
+    return SWT_OK;
+}
+
+swt_status swt_selftest_cast(swt_trial *t) {
+    const swt_dtype given = t->ctx.dtype, types[] = {SWT_F32, SWT_BF16};
+    swt_status status = SWT_OK;
+    for (int i = 0; i < CASES && status == SWT_OK; i++) {
+        t->ctx.dtype = types[t->ctx.ops->bf16 ? i % 2 : 0];
+        status = cast_case(t, swt_trial_choose(t, 1, MOST));
+    }
+    t->ctx.dtype = given;
+    return status;
+}

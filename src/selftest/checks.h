@@ -37,6 +37,7 @@
     X(state_clip, ALONE)                                                                           \
     X(adam, ALONE)                                                                                 \
     X(sgd, ALONE)                                                                                  \
+    X(cast, ALONE)                                                                                 \
     X(route_ties, ALONE)                                                                           \
     X(route_nan_logits, ALONE)                                                                     \
     X(route_all_to_one, ALONE)                                                                     \

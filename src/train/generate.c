@@ -33,13 +33,9 @@ static swt_status next_logits(swt_session *s, writer *w) {
                            .routed = m->acts.routed};
     SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));
-    const size_t bytes = (size_t)m->dims.V * sizeof(float);
-    if (own) {
-        const float *last = (const float *)m->acts.logits + (length - 1) * m->dims.V;
-        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, w->logits, last, bytes));
-        SWT_TRY(swt_model_wait(m));
-    }
-    return swt_comm_broadcast(s->world, w->logits, bytes, 0, NULL);
+    if (own)
+        SWT_TRY(swt_model_read_logits(m, w->logits, length - 1, 1));
+    return swt_comm_broadcast(s->world, w->logits, (size_t)m->dims.V * sizeof(float), 0, NULL);
 }
 
 static int descending(const void *a, const void *b) {

@@ -227,8 +227,9 @@ const swt_option swt_option_table[] = {
     KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
         .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, divided "
                 "by the ranks on this node, at least 1."),
-    KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"), .built = "fp32",
-        .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights."),
+    KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"),
+        .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights; "
+                "GPUs only."),
     KEY("run.resume", TRAINING, CHOICE(run_resume, "off", "auto"), BOTH("off"), .built = "off",
         .help = "auto: go on from the newest checkpoint of run.out that verifies."),
     KEY("run.init_from", TRAINING, .flag = "--init-from", TEXT(run_init_from, "DIR"), BOTH(""),

@@ -95,7 +95,8 @@ static holding one_layer(const swt_model *m, int64_t l) {
     const int64_t n = own_parameters(&m->params, prefix, m->params.end);
     const int64_t sums = own_parameters(&m->params, prefix, m->sum_count);
     holding h = {.parameters = n};
-    h.bytes[SWT_ARENA_PARAM] = (size_t)n * sizeof(float);
+    const size_t copy = m->ctx.dtype != SWT_F32 ? swt_dtype_bytes(m->ctx.dtype) : 0;
+    h.bytes[SWT_ARENA_PARAM] = (size_t)n * (sizeof(float) + copy);
     h.bytes[SWT_ARENA_GRAD] = (size_t)n * sizeof(float) + (size_t)sums * sizeof(int64_t);
     h.bytes[SWT_ARENA_OPT] = m->moments ? (size_t)n * 2 * sizeof(float) : 0;
     h.bytes[SWT_ARENA_ACT] = m->kept_bytes[swt_is_sparse(&m->dims, l)];

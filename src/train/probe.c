@@ -110,7 +110,7 @@ static swt_status to_host(swt_model *m, void *host, const void *from, size_t byt
 static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
     const swt_dims *d = &m->dims;
     const int64_t N = d->B * d->T;
-    SWT_TRY(to_host(m, k->logits + number * N * d->V, m->acts.logits, (size_t)(N * d->V) * 4));
+    SWT_TRY(swt_model_read_logits(m, k->logits + number * N * d->V, 0, N));
     for (int64_t l = 0, sparse = 0; l < d->L; l++) {
         if (!swt_is_sparse(d, l))
             continue;

@@ -48,6 +48,7 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
         .aux_layers = (swt_aux_layers)o->moe_aux_layers,
         .pad_id = o->model_pad_id,
         .route_padding = o->moe_route_padding,
+        .dtype = o->run_dtype == SWT_RUN_BF16 ? SWT_BF16 : SWT_F32,
     };
     if (out->pad_id >= V)
         return SWT_FAIL(USAGE, "model.pad_id: %lld is no token; use -1 (none) to %lld",

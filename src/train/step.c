@@ -115,9 +115,11 @@ swt_status swt_step_reduce(swt_model *m, const swt_update *u) {
 }
 
 swt_status swt_step_update(swt_model *m, const swt_update *u) {
-    if (u->name == SWT_OPTIM_ADAM)
-        return swt_adam(&m->ctx, m->param, m->m, m->v, m->grad, m->params.end, &u->adam);
-    return swt_sgd(&m->ctx, m->param, m->grad, m->params.end);
+    const int64_t n = m->params.end;
+    SWT_TRY(u->name == SWT_OPTIM_ADAM
+                ? swt_adam(&m->ctx, m->param, m->m, m->v, m->grad, n, &u->adam)
+                : swt_sgd(&m->ctx, m->param, m->grad, n));
+    return swt_model_round_weights(m);
 }
 
 swt_status swt_step(swt_model *m, const swt_update *u) {

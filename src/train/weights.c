@@ -62,7 +62,7 @@ swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
             result = swt_stream_sync(m->ctx.device, m->ctx.stream);
     }
     swt_tensor_file_close(&f);
-    return result;
+    return result == SWT_OK ? swt_model_round_weights(m) : result;
 }
 
 swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab) {

@@ -63,6 +63,38 @@ def layouts(ranks_list, **changes):
         e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
 
 
+def bf16():
+    """The same bits on any number of GPUs; the numbers of fp32 but for rounding to 8 bits.
+
+    Each activation, weight and gradient is wrong by up to 2^-9 of itself, by chance: after the dozen roundings in a row
+    of two blocks a tensor's error is some 2^-7 of its norm, and the bound 2^-5. A single tensor can be wrong by more:
+    numbers near 0 pass another side of a ReLU, and what is left where large numbers cancel (the bias of k, whose gradient
+    is 0) is as wrong as those. An operation that took the wrong type, or a term that is missing, would be wrong by 1.
+    """
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts, digests = options(run_dtype="bf16"), {}
+        wanted = e2e.metrics(e2e.train(1, folder, "cpu", options(), data, ["--device", "cpu"]))[0]
+        for ranks in (n for n in (1, 2, 3) if n <= e2e.GPUS):
+            out = on_gpu(ranks, folder, f"gpu{ranks}", opts, data)
+            digests[ranks] = e2e.weights_digest(out)
+        e2e.want(len(set(digests.values())) == 1, f"weights differ: {digests}")
+        for got, want in zip(e2e.metrics(out)[0], wanted, strict=True):
+            e2e.want(abs(got["loss"] - want["loss"]) < 2**-7 * want["loss"], f"{got}, in fp32 {want}")
+    with e2e.scratch() as folder:
+        case = e2e.Probe(folder, model_layers=2, moe_experts=4, batch_micro_batches=2)
+        full, half = case.run(extra=["--device", "cuda"]), case.run(extra=["--device", "cuda"], run_dtype="bf16")
+        grads = [name for name in full if name.startswith("grad.")]
+        errors = {name: half[name].astype("f8") - full[name] for name in [*grads, "logits"]}
+        whole = e2e.norm([full[name] for name in grads])
+        e2e.want(e2e.norm([errors["logits"]]) < 2**-5 * e2e.norm([full["logits"]]), "logits")
+        e2e.want(e2e.norm([errors[name] for name in grads]) < 2**-5 * whole, "gradients")
+        for name in grads:
+            error, bound = e2e.norm([errors[name]]), 2**-3 * e2e.norm([full[name]]) + 2**-10 * whole
+            e2e.want(error < bound, f"{name}: wrong by {error}, bound {bound}")
+        e2e.want(e2e.norm([half["logits"] - full["logits"]]) > 0, "bf16 changed nothing")
+
+
 def watched(ranks_list):
     """Training without the host in a step, and with every step the launch of one CUDA graph, gives the same bits."""
     program = os.path.join(e2e.BUILD, "tests", "gpu_watch")
@@ -196,6 +228,7 @@ def main():
     one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
     suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
     suite.case("more GPUs than experts", lambda: layouts(some[1:3] or some, moe_experts=1), heavy=True)
+    suite.case("bf16", bf16)
     suite.case("no host in a step", watched, some[:2])
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)

@@ -205,6 +205,10 @@ static swt_status sgd(const swt_ctx *c, void **p, const int64_t *d) {
     return swt_sgd(c, p[0], p[1], d[0]);
 }
 
+static swt_status cast(const swt_ctx *c, void **p, const int64_t *d) {
+    return swt_cast(c, p[0], p[1], d[0]);
+}
+
 static const operation operations[] = {
     {"linear_forward", "oiiII", 3, linear_forward, {0, 4}},
     {"linear_backward_input", "oiiI", 3, linear_backward_input, {0}},
@@ -236,6 +240,7 @@ static const operation operations[] = {
     {"state_clip", "ii", 1, state_clip, {0}},
     {"adam", "oooih", 1, adam, {0}},
     {"sgd", "oi", 1, sgd, {0}},
+    {"cast", "oi", 1, cast, {0}},
 };
 enum { OPERATIONS = sizeof operations / sizeof operations[0] };
 

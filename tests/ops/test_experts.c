@@ -23,7 +23,7 @@ static const int64_t shapes[][5] = {
     {2, 1, 0, 8, 8}, {16, 2, 3, 40, 5}, {5, 2, 130, 65, 33}, {1, 2, 4, 3, 3},   {1, 2, 20, 256, 2}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static const experts_case large = {.El = 3, .P = 3, .K = 170, .C = 130, .F = 260, .bias = true};
+static const experts_case large = {.El = 3, .P = 3, .K = 270, .C = 130, .F = 260, .bias = true};
 
 /* Poison what is not occupied: nobody may read it. Experts that take all slots (ops->all_slots) are
  * promised zeros there. */

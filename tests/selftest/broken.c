@@ -137,6 +137,7 @@ BROKEN(adam,
        PARAMS(param, m, v, grad, n, hyper), bump(&v[n - 1], 1e-4))
 BROKEN(sgd, PARAMS(float *param, const float *grad, int64_t n), PARAMS(param, grad, n),
        bump(&param[n - 1], 1e-4))
+BROKEN(cast, PARAMS(void *to, const float *from, int64_t n), PARAMS(to, from, n), bump(to, 1e-4))
 
 #define SLOTS(X)                                                                                   \
     X(linear_forward)                                                                              \
@@ -167,7 +168,8 @@ BROKEN(sgd, PARAMS(float *param, const float *grad, int64_t n), PARAMS(param, gr
     X(grad_squares)                                                                                \
     X(state_clip)                                                                                  \
     X(adam)                                                                                        \
-    X(sgd)
+    X(sgd)                                                                                         \
+    X(cast)
 
 const swt_broken *swt_broken_tables(int *count) {
 #define ROW(name) {.slot = #name},
