@@ -1,13 +1,14 @@
 /* One switch layer alone: forward, backward and SGD on its parameters.
  *
  *     bench_layer [--tokens 1024] [--width 256] [--hidden 1024] [--experts 8]
- * [--capacity-factor 1.25]
- *                 [--dense] [--threads 1] [--repeats N] [--json]
+ *                 [--capacity-factor 1.25] [--dense] [--device auto|cpu|cuda] [--threads 1]
+ *                 [--repeats N] [--json]
  *     launch/run -n 2 --program build/cpu/bench/bench_layer
  *
  * Its input and the gradient of its output are random. Under MPI every rank has a micro-batch of
  * --tokens tokens of its own, the experts are shared out, and the gradients are the exact sums of
- * all micro-batches. --dense puts one feed-forward of the same widths in the layer's place. */
+ * all micro-batches. --dense puts one feed-forward of the same widths in the layer's place. On GPUs
+ * a repetition is a batch of layers. */
 #include "base/clock.h"
 #include "bench/bed.h"
 #include "bench/program.h"
@@ -15,15 +16,18 @@
 
 #include <stdlib.h>
 
-static const char usage[] = "bench_layer [--tokens N] [--width N] [--hidden N] [--experts N] "
-                            "[--capacity-factor X] [--dense] [--threads N] [--repeats N] [--json]";
+static const char usage[] =
+    "bench_layer [--tokens N] [--width N] [--hidden N] [--experts N] "
+    "[--capacity-factor X] [--dense] [--device auto|cpu|cuda] [--threads N] "
+    "[--repeats N] [--json]";
 
-enum { VOCABULARY = 2, WARM_UP = 3 };
+enum { VOCABULARY = 2, WARM_UP = 3, BATCH = 10 };
 
 typedef struct bench {
     swt_session s;
     int64_t tokens, width, hidden, experts, threads, repeats;
     double capacity_factor;
+    const char *device;
     bool dense, json;
     double *ms; /* (repeats) */
 } bench;
@@ -35,7 +39,7 @@ typedef struct range {
 } range;
 
 /* The layer is the only block's feed-forward; the block's attention is not run. */
-static void set_options(bench *b) {
+static swt_status set_options(bench *b) {
     swt_options *o = b->s.options;
     swt_options_defaults(o, SWT_PRESET_LABML);
     o->model_layers = 1;
@@ -51,6 +55,7 @@ static void set_options(bench *b) {
     o->batch_micro_batches = b->s.world->size;
     o->optim_name = SWT_OPTIM_SGD;
     o->run_threads = b->threads;
+    return program_device(b->device, &o->run_device);
 }
 
 static swt_status dense_forward(swt_model *m, int64_t N) {
@@ -112,7 +117,8 @@ static swt_status update(swt_model *m) {
             if (r->sharers == m->dist->world)
                 SWT_TRY(swt_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
                                      0x1p62 / (double)m->dims.M, true));
-            SWT_TRY(swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, NULL));
+            SWT_TRY(
+                swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, m->ctx.stream));
             SWT_TRY(swt_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
         }
         SWT_TRY(swt_sgd(&m->ctx, m->param + r->offset, grad, r->count));
@@ -135,30 +141,36 @@ static swt_status run_layer(bench *b) {
 
 /* From the start that all ranks have in common to the end of the slowest. */
 static swt_status measure(bench *b) {
+    const int64_t batch = program_batch(&b->s.device, BATCH);
     for (int64_t i = -WARM_UP; i < b->repeats; i++) {
         SWT_TRY(swt_comm_barrier(b->s.world));
         const double start_ms = swt_now_ms();
-        SWT_TRY(run_layer(b));
+        for (int64_t n = 0; n < batch; n++)
+            SWT_TRY(run_layer(b));
+        SWT_TRY(swt_model_wait(&b->s.model));
         SWT_TRY(swt_comm_barrier(b->s.world));
         if (i >= 0)
-            b->ms[i] = swt_now_ms() - start_ms;
+            b->ms[i] = (swt_now_ms() - start_ms) / (double)batch;
     }
     return SWT_OK;
 }
 
-static void print_row(bench *b) {
+static swt_status print_row(bench *b) {
     static const column columns[] = {{"what", 6, TEXT_COLUMN}, {"ranks", 5, 0}, {"threads", 7, 0},
                                      {"tokens", 7, 0},         {"ms", 9, 3},    {"ms_min", 9, 3},
                                      {"dropped", 7, 3}};
     const rows r = ROWS(b->s.world->rank == 0 ? stdout : NULL, b->json, columns);
     const timing t = rows_timing(b->ms, b->repeats);
     const swt_model *m = &b->s.model;
-    const double dropped =
-        b->dense ? 0.0 : m->acts.stats[swt_stats_layer(&m->dims, 0) + 2] / (double)b->tokens;
+    double dropped = 0.0; /* tokens */
+    if (!b->dense)
+        SWT_TRY(swt_device_copy(&b->s.device, NULL, SWT_TO_HOST, &dropped,
+                                &m->acts.stats[swt_stats_layer(&m->dims, 0) + 2], sizeof dropped));
     rows_head(&r);
     rows_add(&r, (cell[]){TEXT(b->dense ? "dense" : "layer"), NUMBER(b->s.world->size),
                           NUMBER(b->s.device.threads), NUMBER(b->tokens), NUMBER(t.median),
-                          NUMBER(t.least), NUMBER(dropped)});
+                          NUMBER(t.least), NUMBER(dropped / (double)b->tokens)});
+    return SWT_OK;
 }
 
 static swt_status read_flags(bench *b, int argc, char **argv) {
@@ -169,9 +181,10 @@ static swt_status read_flags(bench *b, int argc, char **argv) {
                           {.name = "--threads", .count = &b->threads, .least = 1},
                           {.name = "--repeats", .count = &b->repeats, .least = 1},
                           {.name = "--capacity-factor", .real = &b->capacity_factor},
+                          {.name = "--device", .text = &b->device},
                           {.name = "--dense", .on = &b->dense},
                           {.name = "--json", .on = &b->json}};
-    SWT_TRY(program_flags(flags, 9, &argc, argv));
+    SWT_TRY(program_flags(flags, 10, &argc, argv));
     SWT_TRY(program_no_more(argc, argv, usage));
     b->ms = malloc((size_t)b->repeats * sizeof *b->ms);
     if (b->ms == NULL)
@@ -182,20 +195,20 @@ static swt_status read_flags(bench *b, int argc, char **argv) {
 static swt_status run(bench *b, int argc, char **argv) {
     swt_session *s = &b->s;
     SWT_TRY(swt_comm_agree(s->world, read_flags(b, argc, argv)));
-    set_options(b);
+    SWT_TRY(swt_comm_agree(s->world, set_options(b)));
     SWT_TRY(bed_open(s, VOCABULARY));
     const int64_t values = b->tokens * b->width;
-    bed_random(s, s->model.acts.norm, values, 1.0, 3);
-    bed_random(s, s->model.blocks[0].mid, values, 1.0, 4);
-    bed_random(s, s->model.acts.dx, values, 1e-3, 5);
+    SWT_TRY(bed_random(s, s->model.acts.norm, values, 1.0, 3));
+    SWT_TRY(bed_random(s, s->model.blocks[0].mid, values, 1.0, 4));
+    SWT_TRY(bed_random(s, s->model.acts.dx, values, 1e-3, 5));
     SWT_TRY(measure(b));
-    print_row(b);
-    return SWT_OK;
+    return print_row(b);
 }
 
 int main(int argc, char **argv) {
     static swt_options options;
-    bench b = {.tokens = 1024,
+    bench b = {.device = "auto",
+               .tokens = 1024,
                .width = 256,
                .hidden = 1024,
                .experts = 8,

@@ -1,12 +1,15 @@
 /* Every operation at the shapes of a real step: time, GFLOP/s, GB/s, and the shares of what the
  * machine can do that these are.
  *
- *     bench_ops [--threads N] [--preset labml|layer] [--only TEXT] [--ms N] [--json]
+ *     bench_ops [--device auto|cpu|cuda] [--dtype fp32|bf16] [--threads N]
+ *               [--preset labml|layer|large] [--only TEXT] [--ms N] [--json]
  *
- * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer. A case is
- * called again and again for some --ms milliseconds, so what fits the caches is found there; shares
- * of the copy speed of main memory can pass 1. Before every case is timed, the model has run a
- * whole micro-batch: routes, slots and statistics are those of a step. */
+ * labml: a step of configs/labml-shakespeare.yaml; layer: the micro-batch of bench_layer; large:
+ * 8,192 tokens of width 1,024, enough to fill a GPU. A case is called again and again for some --ms
+ * milliseconds, so what fits the caches is found there; shares of the copy speed of main memory can
+ * pass 1. On a GPU calls are queued in batches, and a time is a batch's by the number of its calls.
+ * Before every case is timed, the model has run a whole micro-batch: routes, slots and statistics
+ * are those of a step. */
 #include "base/clock.h"
 #include "bench/bed.h"
 #include "bench/machine.h"
@@ -16,35 +19,51 @@
 
 #include <string.h>
 
-static const char usage[] = "bench_ops [--threads N] [--preset labml|layer] [--only TEXT] [--ms N] "
-                            "[--json]";
+static const char usage[] = "bench_ops [--device auto|cpu|cuda] [--dtype fp32|bf16] [--threads N] "
+                            "[--preset labml|layer|large] [--only TEXT] [--ms N] [--json]";
 
 typedef struct bench {
     swt_session s;
     int64_t threads, ms;
-    const char *preset, *only;
+    const char *device, *dtype, *preset, *only;
     bool json;
 } bench;
 
-enum { VOCABULARY = 65, TIMINGS = 1000 };
+enum { VOCABULARY = 65, TIMINGS = 1000, BATCHES = 20, WARM_UP = 2 };
 
 static swt_status set_options(bench *b) {
     swt_options *o = b->s.options;
     swt_options_defaults(o, SWT_PRESET_LABML);
+    SWT_TRY(program_device(b->device, &o->run_device));
     o->run_threads = b->threads;
     o->batch_sequences = 32;
     o->batch_micro_batches = 2; /* with integer sums; one of the two is run */
+    o->run_dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_RUN_BF16 : SWT_RUN_FP32;
+    if (o->run_dtype == SWT_RUN_FP32 && strcmp(b->dtype, "fp32") != 0)
+        return SWT_FAIL(USAGE, "--dtype: is %s; it must be fp32 or bf16", b->dtype);
     if (strcmp(b->preset, "labml") == 0)
         return SWT_OK;
-    if (strcmp(b->preset, "layer") != 0)
-        return SWT_FAIL(USAGE, "--preset: is %s; it must be labml or layer", b->preset);
+    const bool large = strcmp(b->preset, "large") == 0;
+    if (!large && strcmp(b->preset, "layer") != 0)
+        return SWT_FAIL(USAGE, "--preset: is %s; it must be labml, layer or large", b->preset);
     o->model_layers = 1;
-    o->model_width = 256;
-    o->model_heads = 8;
-    o->model_hidden = 1024;
-    o->moe_experts = 8;
+    o->model_width = large ? 1024 : 256;
+    o->model_heads = large ? 16 : 8;
+    o->model_hidden = large ? 4096 : 1024;
+    o->moe_experts = large ? 16 : 8;
     o->moe_capacity_factor = 1.25;
     o->batch_sequences = 16;
+    o->batch_seq_len = large ? 512 : o->batch_seq_len;
+    return SWT_OK;
+}
+
+/* The time of one of `batch` calls. */
+static swt_status time_batch(const op_case *k, int64_t batch, double *ms) {
+    const double from_ms = swt_now_ms();
+    for (int64_t i = 0; i < batch; i++)
+        SWT_TRY(k->call(k));
+    SWT_TRY(swt_model_wait(k->b->m));
+    *ms = (swt_now_ms() - from_ms) / (double)batch;
     return SWT_OK;
 }
 
@@ -52,12 +71,12 @@ static swt_status time_case(const op_case *k, double budget_ms, timing *out) {
     double ms[TIMINGS];
     int64_t n = 0;
     const double start_ms = swt_now_ms();
-    SWT_TRY(k->call(k)); /* warm-up */
-    do {
-        const double from_ms = swt_now_ms();
-        SWT_TRY(k->call(k));
-        ms[n++] = swt_now_ms() - from_ms;
-    } while (n < TIMINGS && swt_now_ms() - start_ms < budget_ms);
+    for (int i = 0; i < WARM_UP; i++)
+        SWT_TRY(time_batch(k, 1, &ms[0]));
+    const int64_t batch = program_batch(k->b->m->ctx.device, budget_ms / BATCHES / ms[0]);
+    do
+        SWT_TRY(time_batch(k, batch, &ms[n++]));
+    while (n < TIMINGS && swt_now_ms() - start_ms < budget_ms);
     *out = rows_timing(ms, n);
     return SWT_OK;
 }
@@ -70,14 +89,14 @@ static swt_status measure(bench *b) {
                                      {"copy_share", 10, 3}};
     const rows r = ROWS(stdout, b->json, columns);
     const int threads = b->s.device.threads;
-    const double product_gflops = machine_product_gflops(threads),
-                 copy_gbps = machine_copy_gbps(threads);
+    machine can;
     op_bed bed;
     op_case cases[OP_CASES];
     int n = 0;
     SWT_TRY(op_cases(&bed, &b->s.model, &b->s.update, cases, &n));
-    rows_say(&r, "machine, %d thread%s: products %.1f GFLOP/s, copy %.1f GB/s", threads,
-             threads == 1 ? "" : "s", product_gflops, copy_gbps);
+    SWT_TRY(machine_measure(&b->s.model.ctx, &can));
+    rows_say(&r, "%s: products %.1f GFLOP/s, copy %.1f GB/s", can.name, can.product_gflops,
+             can.copy_gbps);
     rows_head(&r);
     for (int i = 0; i < n; i++) {
         const op_case *k = &cases[i];
@@ -88,18 +107,20 @@ static swt_status measure(bench *b) {
         const double gflops = k->flops / t.median * 1e-6, gbps = k->bytes / t.median * 1e-6;
         rows_add(&r, (cell[]){TEXT(k->op), TEXT(k->shape), NUMBER(threads), NUMBER(t.median),
                               NUMBER(t.least), NUMBER(gflops), NUMBER(gbps),
-                              NUMBER(gflops / product_gflops), NUMBER(gbps / copy_gbps)});
+                              NUMBER(gflops / can.product_gflops), NUMBER(gbps / can.copy_gbps)});
     }
     return SWT_OK;
 }
 
 static swt_status run(bench *b, int argc, char **argv) {
-    const flag flags[] = {{.name = "--threads", .count = &b->threads, .least = 1},
+    const flag flags[] = {{.name = "--device", .text = &b->device},
+                          {.name = "--dtype", .text = &b->dtype},
+                          {.name = "--threads", .count = &b->threads, .least = 1},
                           {.name = "--ms", .count = &b->ms, .least = 1},
                           {.name = "--preset", .text = &b->preset},
                           {.name = "--only", .text = &b->only},
                           {.name = "--json", .on = &b->json}};
-    SWT_TRY(program_flags(flags, 5, &argc, argv));
+    SWT_TRY(program_flags(flags, 7, &argc, argv));
     SWT_TRY(program_no_more(argc, argv, usage));
     SWT_TRY(set_options(b));
     SWT_TRY(bed_open(&b->s, VOCABULARY));
@@ -108,7 +129,7 @@ static swt_status run(bench *b, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     static swt_options options;
-    bench b = {.preset = "labml", .ms = 200};
+    bench b = {.device = "auto", .dtype = "fp32", .preset = "labml", .ms = 200};
     swt_comm world;
     swt_comm_open_self(&world);
     b.s.options = &options;

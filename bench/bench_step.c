@@ -5,7 +5,9 @@
  *
  * The rows add up to the mean step: an operation's time is without the time that threads had no
  * part to run, which is the phase waiting; what is outside of every call is the phase other. Under
- * MPI rank 0 prints its own. */
+ * MPI rank 0 prints its own. On GPUs an operation's time is the GPU's, other is when it had none of
+ * them to run, and steps are queued in batches of up to ten, as training does between its rows. */
+#include "base/checked.h"
 #include "base/clock.h"
 #include "bench/program.h"
 #include "bench/rows.h"
@@ -14,13 +16,15 @@
 
 #include <stdlib.h>
 
-enum { WARM_UP = 3 };
+enum { WARM_UP = 3, BATCH = 10 };
 
 typedef struct bench {
     swt_session s;
     step_clock clock;
     int64_t steps, step; /* to measure, done */
-    double *step_ms;     /* (steps) */
+    int64_t batch,
+        timings;     /* steps that are timed as one, and how often: at least `steps` in all */
+    double *step_ms; /* (timings) */
     bool json, no_sums;
 } bench;
 
@@ -38,12 +42,13 @@ static swt_status open_model(bench *b) {
     SWT_TRY(swt_model_init_values(&s->model, (swt_init)o->model_init, o->model_init_scale,
                                   (uint64_t)o->train_seed));
     step_clock_attach(&b->clock, &s->model, b->no_sums);
+    b->batch = program_batch(&s->device, (double)swt_min(b->steps, BATCH));
+    b->timings = swt_ceil_div(b->steps, b->batch);
     return SWT_OK;
 }
 
 static swt_status run_step(bench *b) {
     swt_model *m = &b->s.model;
-    swt_step_state state;
     step_clock *clock = &b->clock;
     clock->phase = PHASE_OPTIMISER;
     SWT_TRY(swt_session_load_batch(&b->s, ++b->step));
@@ -58,26 +63,33 @@ static swt_status run_step(bench *b) {
     }
     clock->phase = PHASE_OPTIMISER;
     SWT_TRY(swt_step_reduce(m, &b->s.update));
-    SWT_TRY(swt_step_update(m, &b->s.update));
-    return swt_step_state_read(m, &state);
+    return swt_step_update(m, &b->s.update);
+}
+
+/* The time of one of `steps` steps. */
+static swt_status run_steps(bench *b, int64_t steps, double *ms) {
+    swt_step_state state;
+    const double start_ms = swt_now_ms();
+    for (int64_t i = 0; i < steps; i++)
+        SWT_TRY(run_step(b));
+    SWT_TRY(swt_step_state_read(&b->s.model, &state));
+    *ms = (swt_now_ms() - start_ms) / (double)steps;
+    return step_clock_count(&b->clock);
 }
 
 static swt_status measure(bench *b) {
-    for (int64_t i = -WARM_UP; i < b->steps; i++) {
-        if (i == 0)
-            step_clock_reset(&b->clock);
-        const double start_ms = swt_now_ms();
-        SWT_TRY(run_step(b));
-        if (i >= 0)
-            b->step_ms[i] = swt_now_ms() - start_ms;
-    }
+    for (int i = 0; i < WARM_UP; i++)
+        SWT_TRY(run_steps(b, 1, &b->step_ms[0]));
+    step_clock_reset(&b->clock);
+    for (int64_t i = 0; i < b->timings; i++)
+        SWT_TRY(run_steps(b, b->batch, &b->step_ms[i]));
     return SWT_OK;
 }
 
 /* One row, in milliseconds of a mean step. */
 static void add_row(const rows *r, const bench *b, step_phase phase, const char *op, int64_t calls,
                     double sum_ms, double total_ms) {
-    const double steps = (double)b->steps;
+    const double steps = (double)(b->timings * b->batch);
     rows_add(r, (cell[]){TEXT(step_phase_name(phase)), TEXT(op), NUMBER((double)calls / steps),
                          NUMBER(sum_ms / steps), NUMBER(sum_ms / total_ms)});
 }
@@ -98,8 +110,8 @@ static void print_rows(bench *b, FILE *out) {
     const rows r = ROWS(out, b->json, columns);
     step_clock *clock = &b->clock;
     double total_ms = 0.0, waiting_ms = 0.0, called_ms = 0.0;
-    for (int64_t i = 0; i < b->steps; i++)
-        total_ms += b->step_ms[i];
+    for (int64_t i = 0; i < b->timings; i++)
+        total_ms += b->step_ms[i] * (double)b->batch;
     qsort(clock->entries, (size_t)clock->n, sizeof *clock->entries, by_phase_and_time);
     double sums_ms[PHASE_COUNT] = {0.0};
     rows_head(&r);
@@ -117,7 +129,7 @@ static void print_rows(bench *b, FILE *out) {
     rows_say(&r, "by phase:");
     for (int i = 0; i < PHASE_COUNT; i++)
         rows_say(&r, "%-9s  %-23s  %6s  %9.3f  %6.3f", step_phase_name((step_phase)i), "", "",
-                 sums_ms[i] / (double)b->steps, sums_ms[i] / total_ms);
+                 sums_ms[i] / (double)(b->timings * b->batch), sums_ms[i] / total_ms);
 }
 
 static void print_step(bench *b, FILE *out) {
@@ -126,7 +138,7 @@ static void print_step(bench *b, FILE *out) {
                                      {"step_ms_min", 11, 3},    {"tokens_per_s", 12, 0}};
     const rows r = ROWS(out, b->json, columns);
     const swt_dims *d = &b->s.model.dims;
-    const timing t = rows_timing(b->step_ms, b->steps);
+    const timing t = rows_timing(b->step_ms, b->timings);
     rows_head(&r);
     rows_add(&r, (cell[]){TEXT("step"), NUMBER(b->s.world->size), NUMBER(b->s.device.threads),
                           NUMBER(t.median), NUMBER(t.least),
@@ -166,6 +178,7 @@ int main(int argc, char **argv) {
     swt_status status = program_open(&world);
     if (status == SWT_OK)
         status = run(&b, argc, argv);
+    step_clock_close(&b.clock);
     swt_session_close(&b.s);
     free(b.step_ms);
     return program_close(&world, "bench_step", status);

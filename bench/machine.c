@@ -3,11 +3,12 @@
 #include "base/clock.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { CHAINS = 12, ROUNDS = 400000, TRIALS = 9 };
-enum { COPY_BYTES = 128 << 20 };
+enum { COPY_BYTES = 128 << 20, SIDE_LEAST = 256, SIDE_MOST = 8192, QUEUED = 8, ENOUGH_MS = 2 };
 
 /* A chain waits for its own last result, so it takes several to keep the units busy: twelve are
  * more than the latency times the units of any processor today and still fit 16 registers. The
@@ -48,7 +49,7 @@ static kernel widest(void) {
     return (kernel){chains_plain, 4};
 }
 
-double machine_product_gflops(int threads) {
+static double cpu_product_gflops(int threads) {
     const kernel k = widest();
     double best_ms = 1e300;
     float kept = 0.0f;
@@ -64,7 +65,7 @@ double machine_product_gflops(int threads) {
     return 2.0 * CHAINS * ROUNDS * k.lanes * threads / best_ms * 1e-6;
 }
 
-double machine_copy_gbps(int threads) {
+static double cpu_copy_gbps(int threads) {
     unsigned char *from = malloc(COPY_BYTES), *to = malloc(COPY_BYTES);
     double best_ms = 1e300;
     for (int trial = 0; trial < TRIALS && from != NULL && to != NULL; trial++) {
@@ -83,4 +84,92 @@ double machine_copy_gbps(int threads) {
     free(from);
     free(to);
     return best_ms < 1e300 ? 2.0 * COPY_BYTES / best_ms * 1e-6 : 0.0;
+}
+
+/* The least time of one of QUEUED pieces of work, which `queue` queues on the device. */
+static swt_status least_ms(const swt_ctx *c, void *const memory[3], int64_t size,
+                           swt_status (*queue)(const swt_ctx *, void *const[3], int64_t),
+                           double *out) {
+    *out = 1e300;
+    for (int trial = -1; trial < TRIALS; trial++) { /* -1: warm-up */
+        const double start_ms = swt_now_ms();
+        const int queued = trial < 0 ? 1 : QUEUED;
+        for (int i = 0; i < queued; i++)
+            SWT_TRY(queue(c, memory, size));
+        SWT_TRY(swt_stream_sync(c->device, c->stream));
+        const double ms = (swt_now_ms() - start_ms) / queued;
+        if (trial >= 0 && ms < *out)
+            *out = ms;
+    }
+    return SWT_OK;
+}
+
+static swt_status queue_product(const swt_ctx *c, void *const memory[3], int64_t side) {
+    return swt_linear_forward(c, memory[0], memory[1], memory[2], NULL, NULL, side, side, side,
+                              SWT_EPILOGUE_NONE);
+}
+
+static swt_status queue_copy(const swt_ctx *c, void *const memory[3], int64_t bytes) {
+    return swt_device_copy(c->device, c->stream, SWT_ON_DEVICE, memory[0], memory[1],
+                           (size_t)bytes);
+}
+
+/* Numbers of many bits, for zeros would cost a GPU less power than work does, and let it run
+ * faster: of [1, 2) as F32, below 2 as BF16. */
+static swt_status fill(const swt_ctx *c, void *const memory[3], size_t bytes) {
+    uint32_t *words = malloc(bytes);
+    if (words == NULL)
+        return SWT_FAIL(MEMORY, "machine: no room for %zu bytes", bytes);
+    for (size_t i = 0; i < bytes / sizeof *words; i++)
+        words[i] = 0x3F800000u | (((uint32_t)i * 2654435761u >> 8) & 0x7F3FFFu);
+    swt_status status = swt_device_copy(c->device, NULL, SWT_TO_DEVICE, memory[1], words, bytes);
+    if (status == SWT_OK)
+        status = swt_device_copy(c->device, NULL, SWT_TO_DEVICE, memory[2], words, bytes);
+    free(words);
+    return status;
+}
+
+/* Time work on three pieces of the device's memory. */
+static swt_status measure_queued(const swt_ctx *c, size_t bytes, int64_t size,
+                                 swt_status (*queue)(const swt_ctx *, void *const[3], int64_t),
+                                 double *ms) {
+    void *memory[3] = {NULL};
+    swt_status status = SWT_OK;
+    for (int i = 0; i < 3 && status == SWT_OK; i++)
+        status = swt_device_alloc(c->device, &memory[i], bytes);
+    if (status == SWT_OK)
+        status = fill(c, memory, bytes);
+    if (status == SWT_OK)
+        status = least_ms(c, memory, size, queue, ms);
+    for (int i = 0; i < 3; i++)
+        swt_device_release(c->device, memory[i]);
+    return status;
+}
+
+/* Products of growing size, until one takes so long that the device is busy. */
+static swt_status measure_device(const swt_ctx *c, machine *out) {
+    double ms = 0.0;
+    snprintf(out->name, sizeof out->name, "%s", c->device->table->name);
+    SWT_TRY(measure_queued(c, COPY_BYTES, COPY_BYTES, queue_copy, &ms));
+    out->copy_gbps = 2.0 * COPY_BYTES / ms * 1e-6;
+    ms = 0.0;
+    for (int64_t side = SIDE_LEAST; side <= SIDE_MOST && ms < ENOUGH_MS; side *= 2) {
+        const double n = (double)side;
+        SWT_TRY(measure_queued(c, (size_t)(side * side) * swt_dtype_bytes(c->dtype), side,
+                               queue_product, &ms));
+        const double gflops = 2.0 * n * n * n / ms * 1e-6;
+        out->product_gflops = gflops > out->product_gflops ? gflops : out->product_gflops;
+    }
+    return SWT_OK;
+}
+
+swt_status machine_measure(const swt_ctx *c, machine *out) {
+    const int threads = c->device->threads;
+    *out = (machine){.product_gflops = 0.0};
+    if (c->device->table->queues)
+        return measure_device(c, out);
+    snprintf(out->name, sizeof out->name, "machine, %d thread%s", threads, threads == 1 ? "" : "s");
+    out->product_gflops = cpu_product_gflops(threads);
+    out->copy_gbps = cpu_copy_gbps(threads);
+    return SWT_OK;
 }

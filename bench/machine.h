@@ -2,12 +2,19 @@
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
-/* Floating-point operations per second, in 1e9, of multiply-adds on registers by so many threads at
- * once, in the widest vectors of the processor. */
-double machine_product_gflops(int threads);
+#include "kernels/swt_ops.h"
 
-/* Bytes read and written per second, in 1e9, of a copy of memory far larger than the caches by so
- * many threads at once; 0 if there is no memory for it. */
-double machine_copy_gbps(int threads);
+typedef struct machine {
+    char name[48];         /* for people */
+    double product_gflops; /* floating-point operations per second, in 1e9 */
+    double copy_gbps; /* bytes read and written per second, in 1e9, of a copy of memory far larger
+                         than the caches */
+} machine;
+
+/* Of the CPU: multiply-adds on registers, and a copy, by all threads of the device at once, in the
+ * widest vectors of the processor. Of a device that queues work: a large square product of the
+ * context's dtype by its own operation, which its vendor's library computes, and its own copy.
+ * Errors: MEMORY, and what the device says. */
+SWT_MUST_CHECK swt_status machine_measure(const swt_ctx *c, machine *out);
 
 #endif

@@ -9,6 +9,10 @@ static float *param(const op_bed *b, int64_t offset) {
     return swt_at(b->m->param, offset);
 }
 
+static const void *weight(const op_bed *b, int64_t offset) {
+    return swt_weight(b->m, offset);
+}
+
 static float *grad(const op_bed *b, int64_t offset) {
     return swt_at(b->m->grad, offset);
 }
@@ -19,14 +23,14 @@ static const swt_layer_places *places(const op_bed *b) {
 
 swt_status op_call_linear_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_linear_forward(&b->m->ctx, k->y, k->x, param(b, k->at->weight),
-                              param(b, k->at->bias), NULL, b->moe.N, k->in, k->out,
+    return swt_linear_forward(&b->m->ctx, k->y, k->x, weight(b, k->at->weight),
+                              weight(b, k->at->bias), NULL, b->moe.N, k->in, k->out,
                               SWT_EPILOGUE_NONE);
 }
 
 swt_status op_call_linear_backward_input(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_linear_backward_input(&b->m->ctx, k->x, k->y, param(b, k->at->weight), NULL,
+    return swt_linear_backward_input(&b->m->ctx, k->x, k->y, weight(b, k->at->weight), NULL,
                                      b->moe.N, k->in, k->out);
 }
 
@@ -38,7 +42,7 @@ swt_status op_call_linear_backward_weight(const op_case *k) {
 
 swt_status op_call_embedding_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_embedding_forward(&b->m->ctx, block(b)->x, param(b, b->m->params.embed.weight),
+    return swt_embedding_forward(&b->m->ctx, block(b)->x, weight(b, b->m->params.embed.weight),
                                  b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V);
 }
 
@@ -132,8 +136,8 @@ swt_status op_call_experts_forward(const op_case *k) {
     const swt_moe_acts *a = &block(b)->moe;
     const swt_place wi = places(b)->wi, wo = places(b)->wo;
     return swt_experts_forward(&b->m->ctx, b->m->acts.expert_y, a->hidden, a->x,
-                               param(b, wi.weight), param(b, wi.bias), param(b, wo.weight),
-                               param(b, wo.bias), a->slot_counts, &b->moe);
+                               weight(b, wi.weight), weight(b, wi.bias), weight(b, wo.weight),
+                               weight(b, wo.bias), a->slot_counts, &b->moe);
 }
 
 swt_status op_call_experts_backward_input(const op_case *k) {
@@ -141,9 +145,9 @@ swt_status op_call_experts_backward_input(const op_case *k) {
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
     return swt_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot, s->expert_y,
-                                      a->hidden, param(b, places(b)->wi.weight),
-                                      param(b, places(b)->wo.weight), param(b, places(b)->wo.bias),
-                                      a->slot_counts, &b->moe);
+                                      a->hidden, weight(b, places(b)->wi.weight),
+                                      weight(b, places(b)->wo.weight),
+                                      weight(b, places(b)->wo.bias), a->slot_counts, &b->moe);
 }
 
 swt_status op_call_experts_backward_weight(const op_case *k) {
@@ -213,4 +217,11 @@ swt_status op_call_adam(const op_case *k) {
 swt_status op_call_sgd(const op_case *k) {
     const op_bed *b = k->b;
     return swt_sgd(&b->m->ctx, b->m->param, b->m->grad, b->m->params.end);
+}
+
+/* Of weights that are the parameters themselves there is no copy: the moments take one. */
+swt_status op_call_cast(const op_case *k) {
+    const swt_model *m = k->b->m;
+    void *to = m->weights == (const void *)m->param ? (void *)m->m : m->weights;
+    return swt_cast(&m->ctx, to, m->param, m->params.end);
 }

@@ -67,5 +67,6 @@ op_call_fn op_call_grad_squares;
 op_call_fn op_call_state_clip;
 op_call_fn op_call_adam;
 op_call_fn op_call_sgd;
+op_call_fn op_call_cast;
 
 #endif

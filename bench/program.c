@@ -1,5 +1,7 @@
 #include "bench/program.h"
 
+#include "train/options.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -56,6 +58,17 @@ swt_status program_no_more(int argc, char *const *argv, const char *usage) {
     if (argc > 1)
         return SWT_FAIL(USAGE, "%s: is not known; usage: %s", argv[1], usage);
     return SWT_OK;
+}
+
+swt_status program_device(const char *name, int *choice) {
+    static const char *const names[] = {
+        [SWT_DEVICE_AUTO] = "auto", [SWT_DEVICE_CPU] = "cpu", [SWT_DEVICE_CUDA] = "cuda"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *choice = i;
+            return SWT_OK;
+        }
+    return SWT_FAIL(USAGE, "--device: is %s; it must be auto, cpu or cuda", name);
 }
 
 swt_status program_open(swt_comm *world) {

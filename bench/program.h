@@ -1,4 +1,4 @@
-/* What the measuring programs have in common: their own flags, the ranks, the end. */
+/* What the measuring programs have in common: their own flags, the ranks, repetitions, the end. */
 #ifndef BENCH_PROGRAM_H
 #define BENCH_PROGRAM_H
 
@@ -24,6 +24,15 @@ SWT_MUST_CHECK swt_status program_flags(const flag *flags, int n, int *argc, cha
 
 /* Nothing may be left in the command line. Errors: USAGE. */
 SWT_MUST_CHECK swt_status program_no_more(int argc, char *const *argv, const char *usage);
+
+/* *choice = the swt_device_choice of this name, as --device of swt-dist. Errors: USAGE. */
+SWT_MUST_CHECK swt_status program_device(const char *name, int *choice);
+
+/* How many repetitions are timed as one: where work is queued `most`, with one wait behind them, so
+ * that it is launched while the device works; where a call's end is its work's end, 1. */
+static inline int64_t program_batch(const swt_device *d, double most) {
+    return d->table->queues && most > 1.0 ? (int64_t)most : 1;
+}
 
 /* All ranks if an MPI launcher started us, else one alone. */
 SWT_MUST_CHECK swt_status program_open(swt_comm *world);

@@ -1,14 +1,13 @@
 /* The op table of a timed step: each slot tells the clock and passes on to the product's. */
 #include "bench/step_clock.h"
-#include "kernels/swt_backend.h"
 
 #define TIMED(op, phase_, parameters, arguments)                                                   \
     static swt_status timed_##op parameters {                                                      \
         step_clock *clock = step_clock_of(c);                                                      \
-        const step_call k = step_clock_begin(clock);                                               \
-        const swt_status status = swt_cpu_backend.ops->op arguments;                               \
-        step_clock_end(&k, #op, phase_);                                                           \
-        return status;                                                                             \
+        step_call k;                                                                               \
+        SWT_TRY(step_clock_begin(clock, &k));                                                      \
+        SWT_TRY(clock->inner->op arguments);                                                       \
+        return step_clock_end(&k, #op, phase_);                                                    \
     }
 
 TIMED(linear_forward, clock->phase,
@@ -117,6 +116,8 @@ TIMED(adam, clock->phase,
       (c, param, m, v, grad, n, hyper))
 TIMED(sgd, clock->phase, (const swt_ctx *c, float *param, const float *grad, int64_t n),
       (c, param, grad, n))
+TIMED(cast, clock->phase, (const swt_ctx *c, void *to, const float *from, int64_t n),
+      (c, to, from, n))
 TIMED(grad_add, PHASE_REDUCTION,
       (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit, bool first),
       (c, sum, grad, n, limit, first))
@@ -146,9 +147,13 @@ static swt_status skip_grad_finish(const swt_ctx *c, float *grad, const int64_t 
     return SWT_OK;
 }
 
-void step_ops_fill(swt_ops *out, bool no_sums) {
+void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
     *out = (swt_ops){
         .name = "timed",
+        .bf16 = inner->bf16,
+        .expert_sums = inner->expert_sums,
+        .all_slots = inner->all_slots,
+        .workspace_bytes = inner->workspace_bytes,
         .linear_forward = timed_linear_forward,
         .linear_backward_input = timed_linear_backward_input,
         .linear_backward_weight = timed_linear_backward_weight,
@@ -177,6 +182,7 @@ void step_ops_fill(swt_ops *out, bool no_sums) {
         .state_clip = timed_state_clip,
         .adam = timed_adam,
         .sgd = timed_sgd,
+        .cast = timed_cast,
         .grad_add = no_sums ? skip_grad_add : timed_grad_add,
         .grad_finish = no_sums ? skip_grad_finish : timed_grad_finish,
     };

@@ -90,6 +90,11 @@ swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
     return d->table->stream_wait(d, s, e);
 }
 
+swt_status swt_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms) {
+    SWT_TRY(check_open(d));
+    return d->table->event_ms(d, from, to, ms);
+}
+
 static swt_status memory_alloc(void *context, void **out, size_t bytes) {
     return swt_device_alloc(context, out, bytes);
 }

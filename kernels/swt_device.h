@@ -1,9 +1,9 @@
 /* The device interface: memory, copies, streams and events of one processor (CPU or GPU).
  *
  * Work is queued on a stream and runs in the stream's order; on the CPU it runs at once, and
- * streams and events are empty. The stream NULL is the host itself: what is called on it comes
- * after all work queued before on any stream and is done when the call returns (operations are
- * queued on it, so a swt_stream_sync must follow). On the CPU it is the only stream.
+ * streams are empty and events hold the time. The stream NULL is the host itself: what is called on
+ * it comes after all work queued before on any stream and is done when the call returns (operations
+ * are queued on it, so a swt_stream_sync must follow). On the CPU it is the only stream.
  *
  * "Backend memory" is what swt_device_alloc gives: only operations, copies and communicators of the
  * same backend may touch it. Local: no call here is collective. */
@@ -41,6 +41,7 @@ typedef struct swt_device_table {
     void (*event_destroy)(swt_device *d, swt_event *e);
     swt_status (*event_record)(swt_device *d, swt_event *e, swt_stream *s);
     swt_status (*stream_wait)(swt_device *d, swt_stream *s, swt_event *e);
+    swt_status (*event_ms)(swt_device *d, swt_event *from, swt_event *to, double *ms);
     void (*close)(swt_device *d);
 } swt_device_table;
 
@@ -88,6 +89,9 @@ SWT_MUST_CHECK swt_status swt_event_record(swt_device *d, swt_event *e, swt_stre
 
 /* Work queued on s after this call waits for what the event recorded. */
 SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_event *e);
+
+/* *ms = the processor's time between two events that it has passed. */
+SWT_MUST_CHECK swt_status swt_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms);
 
 /* An arena's view of the device's memory (swt_memory's four calls, on the stream NULL), and of host
  * memory from swt_device_host_alloc. */

@@ -1,5 +1,7 @@
 #include "kernels/cpu/cpu.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -53,7 +55,7 @@ static swt_status cpu_set(swt_device *d, swt_stream *s, void *memory, int byte, 
     return SWT_OK;
 }
 
-/* Work runs at once: the only stream and every event are NULL. */
+/* Work runs at once: the only stream is NULL, and an event is the time when it was recorded. */
 static swt_status cpu_stream_create(swt_device *d, swt_stream **out) {
     (void)d;
     *out = NULL;
@@ -71,16 +73,24 @@ static swt_status cpu_stream_sync(swt_device *d, swt_stream *s) {
 
 static swt_status cpu_event_create(swt_device *d, swt_event **out) {
     (void)d;
-    *out = NULL;
-    return SWT_OK;
+    *out = calloc(1, sizeof(double));
+    return *out != NULL ? SWT_OK : SWT_FAIL(MEMORY, "cpu: no room for an event");
 }
 
 static void cpu_event_destroy(swt_device *d, swt_event *e) {
-    (void)d, (void)e;
+    (void)d;
+    free(e);
 }
 
 static swt_status cpu_event_record(swt_device *d, swt_event *e, swt_stream *s) {
-    (void)d, (void)e, (void)s;
+    (void)d, (void)s;
+    *(double *)(void *)e = swt_now_ms();
+    return SWT_OK;
+}
+
+static swt_status cpu_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms) {
+    (void)d;
+    *ms = *(const double *)(void *)to - *(const double *)(void *)from;
     return SWT_OK;
 }
 
@@ -109,6 +119,7 @@ static const swt_device_table cpu_table = {
     .event_destroy = cpu_event_destroy,
     .event_record = cpu_event_record,
     .stream_wait = cpu_stream_wait,
+    .event_ms = cpu_event_ms,
     .close = cpu_close,
 };
 

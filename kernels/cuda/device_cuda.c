@@ -113,7 +113,7 @@ static swt_status cuda_stream_sync(swt_device *d, swt_stream *s) {
 static swt_status cuda_event_create(swt_device *d, swt_event **out) {
     (void)d;
     cudaEvent_t event = NULL;
-    SWT_TRY(SWT_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+    SWT_TRY(SWT_CUDA(cudaEventCreate(&event)));
     *out = (swt_event *)(void *)event;
     return SWT_OK;
 }
@@ -134,6 +134,14 @@ static swt_status cuda_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
     (void)d;
     return s == NULL ? SWT_CUDA(cudaEventSynchronize(event_of(e)))
                      : SWT_CUDA(cudaStreamWaitEvent(stream_of(s), event_of(e), 0));
+}
+
+static swt_status cuda_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms) {
+    (void)d;
+    float elapsed_ms = 0.0f;
+    SWT_TRY(SWT_CUDA(cudaEventElapsedTime(&elapsed_ms, event_of(from), event_of(to))));
+    *ms = (double)elapsed_ms;
+    return SWT_OK;
 }
 
 static void cuda_close(swt_device *d) {
@@ -159,6 +167,7 @@ static const swt_device_table cuda_table = {
     .event_destroy = cuda_event_destroy,
     .event_record = cuda_event_record,
     .stream_wait = cuda_stream_wait,
+    .event_ms = cuda_event_ms,
     .close = cuda_close,
 };
 

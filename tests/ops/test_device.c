@@ -155,6 +155,36 @@ static void test_events(void **state) {
     swt_device_close(d);
 }
 
+/* The time between two events: of work, and of nothing. */
+static void test_time_between_events(void **state) {
+    (void)state;
+    open_device o = opened();
+    swt_device *d = &o.device;
+    swt_stream *s = NULL;
+    swt_event *events[3] = {NULL};
+    unsigned char *a = allocated(d, BYTES);
+    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(swt_event_create(d, &events[i]), SWT_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(swt_event_record(d, events[i], s), SWT_OK);
+        for (int k = 0; i == 0 && k < 100; k++)
+            assert_int_equal(swt_device_set(d, s, a, k, BYTES), SWT_OK);
+    }
+    assert_int_equal(swt_stream_sync(d, s), SWT_OK);
+    double work_ms = -1.0, nothing_ms = -1.0, all_ms = -1.0;
+    assert_int_equal(swt_event_ms(d, events[0], events[1], &work_ms), SWT_OK);
+    assert_int_equal(swt_event_ms(d, events[1], events[2], &nothing_ms), SWT_OK);
+    assert_int_equal(swt_event_ms(d, events[0], events[2], &all_ms), SWT_OK);
+    assert_true(work_ms > 0.0 && nothing_ms >= 0.0);
+    assert_true(all_ms >= work_ms && all_ms - work_ms - nothing_ms < 1e-3 * all_ms + 1e-2);
+    for (int i = 0; i < 3; i++)
+        swt_event_destroy(d, events[i]);
+    swt_device_release(d, a);
+    swt_stream_destroy(d, s);
+    swt_device_close(d);
+}
+
 /* An arena in host memory of the device. */
 static void test_host_memory(void **state) {
     (void)state;
@@ -210,9 +240,13 @@ static void test_errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_null_stream), cmocka_unit_test(test_events),
-        cmocka_unit_test(test_host_memory), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_null_stream),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_time_between_events),
+        cmocka_unit_test(test_host_memory),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""launch/cuda-headers: takes the right headers, refuses wrong ones, leaves nothing half done.
+
+Works offline: a package index of our own, on this machine, serves wheels that are made here to a copy of the
+script that knows their digests.
+"""
+
+import base64
+import hashlib
+import http.server
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+KIND = f"py3-none-manylinux_2_27_{os.uname().machine}.whl"
+FILES = {  # wheel: path in it -> contents; only what matches include/ is wanted
+    "nvidia_one-1.0": {"nvidia/cu13/include/one.h": b"#define ONE 1\n", "nvidia/cu13/lib/one.so": b"\x7fELF" * 999},
+    "nvidia_two-2.0": {"nvidia/cu13/include/two.h": b"#define TWO 2\n", "nvidia/cu13/include/sub/in.h": b"int in;\n"},
+}
+
+
+def sha256(contents):
+    return base64.urlsafe_b64encode(hashlib.sha256(contents).digest()).decode().rstrip("=")
+
+
+def record_of(files):
+    """A wheel's list of its files."""
+    lines = [f"{path},sha256={sha256(contents)},{len(contents)}\n" for path, contents in files.items()]
+    return "".join(lines).encode()
+
+
+def wheel(files, record):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for path, contents in files.items():
+            z.writestr(path, contents)
+        if record is not None:
+            z.writestr("nvidia.dist-info/RECORD", record)
+    return out.getvalue()
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """/simple/NAME/ lists a package's files, which are served in parts."""
+
+    wheels, ranges = {}, True
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        name = self.path.strip("/").split("/")[-1]
+        if self.path.startswith("/simple/"):
+            files = [f for f in self.wheels if f.startswith(name.replace("-", "_") + "-")]
+            body = "".join(f'<a href="../../files/{f}#sha256=0">{f}</a>\n' for f in files).encode()
+            self.answer(200, body, {"Content-Type": "text/html"})
+        elif name not in self.wheels:
+            self.answer(404, b"", {})
+        elif not self.ranges:
+            self.answer(200, self.wheels[name], {})
+        else:
+            whole = self.wheels[name]
+            first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+            part = whole[first : last + 1]
+            end = first + len(part) - 1
+            self.answer(206, part, {"Content-Range": f"bytes {first}-{end}/{len(whole)}"})
+
+    def answer(self, code, body, headers):
+        self.send_response(code)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Bench:
+    """A folder with the script, an index that serves, and what went wrong so far."""
+
+    def __init__(self, folder, port):
+        self.folder, self.url, self.failed = folder, f"http://127.0.0.1:{port}/simple", 0
+        self.script = os.path.join(folder, "cuda-headers")
+        with open(os.path.join(ROOT, "launch", "cuda-headers"), encoding="utf-8") as f:
+            text = f.read()
+        known = {
+            name: (hashlib.sha256(record_of(files)).hexdigest(), r".*/include/.*[.]h") for name, files in FILES.items()
+        }
+        made, n = re.subn(r"^WHEELS = \{.*?^\}", f"WHEELS = {known!r}".replace("\\", r"\\"), text, 1, re.S | re.M)
+        assert n == 1, "launch/cuda-headers has no table WHEELS"
+        with open(self.script, "w", encoding="utf-8") as f:
+            f.write(made)
+
+    def serve(self, change=None, records=None, ranges=True):
+        """Right wheels, but for some contents (path -> bytes) or a wheel's whole list."""
+        Index.ranges, Index.wheels = ranges, {}
+        for name, files in FILES.items():
+            record = (records or {}).get(name, record_of(files))
+            served = {path: (change or {}).get(path, contents) for path, contents in files.items()}
+            Index.wheels[f"{name}-{KIND}"] = wheel(served, record)
+            Index.wheels[f"{name}-py3-none-win_amd64.whl"] = b"another system's"
+
+    def expect(self, what, code, told, left=()):
+        """Run it: its exit code, its one line, and the files that are there afterwards."""
+        done = subprocess.run(
+            [sys.executable, self.script, os.path.join(self.folder, "out", "cuda")],
+            env={**os.environ, "PIP_INDEX_URL": self.url, "no_proxy": "127.0.0.1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        out = os.path.join(self.folder, "out")
+        found = [os.path.relpath(os.path.join(d, f), out) for d, _, files in os.walk(out) for f in files]
+        line = done.stderr.count("\n") == (1 if code else 0) and "Traceback" not in done.stderr
+        ok = done.returncode == code and told in done.stderr and line and sorted(found) == sorted(left)
+        ok = ok and (left or not os.path.exists(out) or not os.listdir(out))
+        print(f"{'ok  ' if ok else 'FAIL'} {what}" + ("" if ok else f": exit {done.returncode}, {done.stderr}, {found}"))
+        self.failed += not ok
+
+    def cases(self):
+        one, two = FILES
+        whole = [f"cuda/{f}" for f in ("one.h", "two.h", "sub/in.h", ".complete")]
+        self.serve(records={two: record_of({"nvidia/cu13/include/two.h": b"other"})})
+        self.expect("a list of files with another digest", 1, f"{two}: its list of files is not the expected one")
+        self.serve(change={"nvidia/cu13/include/sub/in.h": b"int out;\n"})
+        self.expect("a header that the list does not know", 1, "sub/in.h is not what the wheel's list says")
+        self.serve(records={one: b""})
+        self.expect("an empty list", 1, f"{one}: its list of files is not the expected one")
+        self.serve()
+        Index.wheels[f"{one}-{KIND}"] = wheel(FILES[one], None)
+        self.expect("a wheel without its list", 1, f"{one}: has no list of its files")
+        Index.wheels[f"{one}-{KIND}"] = b"<html>no such thing</html>"
+        self.expect("no wheel at all", 1, "error: ")
+        del Index.wheels[f"{one}-{KIND}"]
+        self.expect("none for this machine", 1, f"the package index has no {one} for {os.uname().machine}")
+        self.serve(ranges=False)
+        self.expect("an index that serves whole files only", 1, "does not serve parts of a file")
+        url, self.url = self.url, "http://127.0.0.1:1/simple"
+        self.expect("nobody there", 1, "error: ")
+        self.url = url
+        self.serve()
+        self.expect("the right ones", 0, "", whole)
+        with open(os.path.join(self.folder, "out", "cuda", "sub", "in.h"), "rb") as f:
+            self.failed += f.read() != b"int in;\n"
+        self.serve(change={"nvidia/cu13/include/one.h": b"changed"})
+        self.expect("a complete folder is left alone", 0, "", whole)
+        os.remove(os.path.join(self.folder, "out", "cuda", ".complete"))
+        left = [f for f in whole if f != "cuda/.complete"]
+        self.expect("an incomplete one stays as it is until the new one is whole", 1, "one.h is not what", left)
+        self.serve()
+        self.expect("and is replaced then", 0, "", whole)
+
+
+def main():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="swt-headers-") as folder:
+        bench = Bench(folder, server.server_address[1])
+        bench.cases()
+    server.shutdown()
+    sys.exit(1 if bench.failed else 0)
+
+
+main()
