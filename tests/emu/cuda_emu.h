@@ -31,7 +31,7 @@
 #define __constant__ static
 #define __shared__   static /* shared.ld gathers what is static in functions */
 
-#define threadIdx (swt_emu_self->index)
+#define threadIdx (swt_emu_self.index)
 #define blockIdx  swt_emu_block
 #define blockDim  swt_emu_block_dim
 #define gridDim   swt_emu_grid_dim
@@ -100,27 +100,29 @@ static inline T swt_emu_shuffle(const char *name, unsigned mask, T value, int fr
     uint64_t bits = 0;
     memcpy(&bits, &value, sizeof value);
     const uint64_t *const lanes = swt_emu_sync_warp(name, mask, bits, false, file, line);
-    if (inside)
-        memcpy(&value, &lanes[from], sizeof value);
+    if (inside) {
+        bits = lanes[from];
+        memcpy(&value, &bits, sizeof value);
+    }
     return value;
 }
 
 template <typename T>
 static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, SWT_EMU_HERE) {
-    const int lane = swt_emu_self->lane, part = lane / width * width;
+    const int lane = swt_emu_self.lane, part = lane / width * width;
     return swt_emu_shuffle("__shfl_sync", mask, value, part + (from & (width - 1)), true, file,
                            line);
 }
 
 template <typename T>
 static inline T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32, SWT_EMU_HERE) {
-    const int lane = swt_emu_self->lane, from = lane ^ with, end = (lane / width + 1) * width;
+    const int lane = swt_emu_self.lane, from = lane ^ with, end = (lane / width + 1) * width;
     return swt_emu_shuffle("__shfl_xor_sync", mask, value, from, from < end, file, line);
 }
 
 template <typename T>
 static inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32, SWT_EMU_HERE) {
-    const int lane = swt_emu_self->lane, from = lane - static_cast<int>(by);
+    const int lane = swt_emu_self.lane, from = lane - static_cast<int>(by);
     return swt_emu_shuffle("__shfl_up_sync", mask, value, from, from >= lane / width * width, file,
                            line);
 }
@@ -128,7 +130,7 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 
 template <typename T>
 static inline T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32,
                                  SWT_EMU_HERE) {
-    const int lane = swt_emu_self->lane, from = lane + static_cast<int>(by);
+    const int lane = swt_emu_self.lane, from = lane + static_cast<int>(by);
     return swt_emu_shuffle("__shfl_down_sync", mask, value, from, from < (lane / width + 1) * width,
                            file, line);
 }

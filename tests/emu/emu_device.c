@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GPUS = 8, GPUS_MAX = 64 };
+enum { GPUS = 8, GPUS_MAX = 64, OLD_DRIVER = 11080 /* CUDA 11.8 */ };
 
 static int current;
 static cudaError_t last = cudaSuccess;
@@ -146,15 +146,24 @@ static int gpus(void) {
     return (int)emu_setting("SWT_EMU_GPUS", GPUS, 0, GPUS_MAX);
 }
 
-/* SWT_EMU_DRIVER=old: a driver older than the runtime; none at all is the same error to CUDA. */
-static bool driver_fits(void) {
+/* The newest CUDA that the driver serves: SWT_EMU_DRIVER is "none" (no driver is installed) or
+ * "old"; without it the driver is as new as the runtime. */
+static int driver_version(void) {
     const char *const driver = getenv("SWT_EMU_DRIVER");
-    return driver == NULL || strcmp(driver, "old") != 0;
+    if (driver == NULL)
+        return CUDART_VERSION;
+    if (strcmp(driver, "none") == 0)
+        return 0;
+    if (strcmp(driver, "old") == 0)
+        return OLD_DRIVER;
+    swt_emu_stop("SWT_EMU_DRIVER is %s; it must be none or old", driver);
 }
 
+/* No driver and an old one are the same error. */
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = driver_fits() ? gpus() : 0;
-    if (!driver_fits())
+    const bool fits = driver_version() >= CUDART_VERSION;
+    *count = fits ? gpus() : 0;
+    if (!fits)
         return emu_error(cudaErrorInsufficientDriver);
     return *count > 0 ? cudaSuccess : emu_error(cudaErrorNoDevice);
 }
@@ -172,7 +181,7 @@ cudaError_t cudaGetDevice(int *device) {
 }
 
 cudaError_t cudaDriverGetVersion(int *version) {
-    *version = driver_fits() ? CUDART_VERSION : 0;
+    *version = driver_version();
     return cudaSuccess;
 }
 

@@ -101,7 +101,7 @@ static void prepare(emu_fiber *f) {
 }
 #endif
 
-emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void)) {
+emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void), const emu_fiber *mate) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     emu_fiber *const f = calloc(1, sizeof *f);
     /* One page below it is left closed, so that an overflow is a fault. */
@@ -113,7 +113,9 @@ emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void)) {
     f->stack = map + page;
     f->stack_bytes = stack_bytes;
 #ifdef SWT_EMU_TSAN
-    f->tsan = __tsan_create_fiber(0);
+    f->tsan = mate != NULL ? mate->tsan : __tsan_create_fiber(0);
+#else
+    (void)mate;
 #endif
     prepare(f);
     return f;
@@ -137,7 +139,8 @@ void emu_fiber_switch(emu_fiber *to) {
 #ifdef SWT_EMU_TSAN
     if (host.tsan == NULL)
         host.tsan = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(to->tsan, __tsan_switch_to_fiber_no_sync);
+    if (to->tsan != from->tsan)
+        __tsan_switch_to_fiber(to->tsan, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(&from->fake_stack, to->stack, to->stack_bytes);

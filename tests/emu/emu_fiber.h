@@ -1,5 +1,5 @@
 /* Fibers: stacks that one host thread switches between. Each is known to AddressSanitizer and is a
- * thread of its own to ThreadSanitizer. Internal to the emulated platform. */
+ * thread to ThreadSanitizer, its own or another fiber's. Internal to the emulated platform. */
 #ifndef SWT_EMU_FIBER_H
 #define SWT_EMU_FIBER_H
 
@@ -42,8 +42,9 @@ static inline void tsan_release(void *address) {
 
 typedef struct emu_fiber emu_fiber;
 
-/* A fiber that calls body() when it is first switched to; body never returns. */
-emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void));
+/* A fiber that calls body() when it is first switched to; body never returns. To
+ * ThreadSanitizer it is the same thread as its mate, if it has one. */
+emu_fiber *emu_fiber_create(size_t stack_bytes, void (*body)(void), const emu_fiber *mate);
 
 void emu_fiber_destroy(emu_fiber *fiber);
 

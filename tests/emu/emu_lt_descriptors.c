@@ -154,6 +154,29 @@ cublasStatus_t swt_emu_lt_preference(lt_preference *out, cublasLtMatmulPreferenc
     return copy_out(&preferences, out, sizeof *out, from);
 }
 
+/* The calls that are alike for every kind of structure. */
+#define ATTRIBUTES(object, attribute_type, kind)                                                   \
+    cublasStatus_t cublasLt##object##Destroy(cublasLt##object##_t o) {                             \
+        return destroy(&(kind), o);                                                                \
+    }                                                                                              \
+    cublasStatus_t cublasLt##object##SetAttribute(                                                 \
+        cublasLt##object##_t o, attribute_type attribute, const void *value, size_t bytes) {       \
+        return set(&(kind), o, (int)attribute, value, bytes);                                      \
+    }                                                                                              \
+    cublasStatus_t cublasLt##object##GetAttribute(cublasLt##object##_t o,                          \
+                                                  attribute_type attribute, void *value,           \
+                                                  size_t bytes, size_t *written) {                 \
+        return get(&(kind), o, (int)attribute, value, bytes, written);                             \
+    }
+
+/* What Init and Create write: own, at the beginning of an opaque structure. */
+static cublasStatus_t init(void *opaque, size_t size, size_t least, const void *own, size_t bytes) {
+    if (opaque == NULL || size < least)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    memcpy(opaque, own, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 /* ------------------------------------------------------------------ matrix layouts */
 
 cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t layout, size_t size,
@@ -166,10 +189,7 @@ cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t layout, 
                            .rows = rows,
                            .columns = cols,
                            .ld = ld};
-    if (layout == NULL || size < sizeof *layout)
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    memcpy(layout, &own, sizeof own);
-    return CUBLAS_STATUS_SUCCESS;
+    return init(layout, size, sizeof *layout, &own, sizeof own);
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type,
@@ -178,21 +198,7 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDa
     return cublasLtMatrixLayoutInit_internal(*layout, sizeof **layout, type, rows, cols, ld);
 }
 
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
-    return destroy(&layouts, layout);
-}
-
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
-                                                cublasLtMatrixLayoutAttribute_t attribute,
-                                                const void *value, size_t bytes) {
-    return set(&layouts, layout, (int)attribute, value, bytes);
-}
-
-cublasStatus_t cublasLtMatrixLayoutGetAttribute(cublasLtMatrixLayout_t layout,
-                                                cublasLtMatrixLayoutAttribute_t attribute,
-                                                void *value, size_t bytes, size_t *written) {
-    return get(&layouts, layout, (int)attribute, value, bytes, written);
-}
+ATTRIBUTES(MatrixLayout, cublasLtMatrixLayoutAttribute_t, layouts)
 
 /* ------------------------------------------------------------------ matmul descriptors */
 
@@ -208,10 +214,7 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t desc, size_t
                          .fill = CUBLAS_FILL_MODE_FULL,
                          .bias_type = -1,
                          .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
-    if (desc == NULL || size < sizeof *desc)
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    memcpy(desc, &own, sizeof own);
-    return CUBLAS_STATUS_SUCCESS;
+    return init(desc, size, sizeof *desc, &own, sizeof own);
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
@@ -220,21 +223,7 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComput
     return cublasLtMatmulDescInit_internal(*desc, sizeof **desc, compute, scale);
 }
 
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
-    return destroy(&descs, desc);
-}
-
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
-                                              cublasLtMatmulDescAttributes_t attribute,
-                                              const void *value, size_t bytes) {
-    return set(&descs, desc, (int)attribute, value, bytes);
-}
-
-cublasStatus_t cublasLtMatmulDescGetAttribute(cublasLtMatmulDesc_t desc,
-                                              cublasLtMatmulDescAttributes_t attribute, void *value,
-                                              size_t bytes, size_t *written) {
-    return get(&descs, desc, (int)attribute, value, bytes, written);
-}
+ATTRIBUTES(MatmulDesc, cublasLtMatmulDescAttributes_t, descs)
 
 /* ------------------------------------------------------------------ preferences */
 
@@ -245,10 +234,7 @@ cublasStatus_t cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t 
                                .reduction = CUBLASLT_REDUCTION_SCHEME_MASK,
                                .align = {256, 256, 256, 256},
                                .implementations = ~(uint64_t)0};
-    if (preference == NULL || size < sizeof *preference)
-        return CUBLAS_STATUS_ALLOC_FAILED;
-    memcpy(preference, &own, sizeof own);
-    return CUBLAS_STATUS_SUCCESS;
+    return init(preference, size, sizeof *preference, &own, sizeof own);
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference) {
@@ -256,18 +242,4 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *prefer
     return cublasLtMatmulPreferenceInit_internal(*preference, sizeof **preference);
 }
 
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    return destroy(&preferences, preference);
-}
-
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t attribute,
-                                                    const void *value, size_t bytes) {
-    return set(&preferences, preference, (int)attribute, value, bytes);
-}
-
-cublasStatus_t cublasLtMatmulPreferenceGetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t attribute,
-                                                    void *value, size_t bytes, size_t *written) {
-    return get(&preferences, preference, (int)attribute, value, bytes, written);
-}
+ATTRIBUTES(MatmulPreference, cublasLtMatmulPreferenceAttributes_t, preferences)

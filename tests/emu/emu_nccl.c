@@ -227,48 +227,31 @@ static ncclResult_t add(ncclComm_t comm, cudaStream_t stream, nccl_op op) {
     return result != ncclSuccess ? result : ended;
 }
 
+#define ADD(...) add(comm, stream, (nccl_op){.type = type, .count = count, __VA_ARGS__})
+
 ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t stream) {
-    return add(
-        comm, stream,
-        (nccl_op){.kind = NCCL_SEND, .type = type, .peer = peer, .send = send, .count = count});
+    return ADD(.kind = NCCL_SEND, .peer = peer, .send = send);
 }
 
 ncclResult_t ncclRecv(void *recv, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
-    return add(
-        comm, stream,
-        (nccl_op){.kind = NCCL_RECV, .type = type, .peer = peer, .recv = recv, .count = count});
+    return ADD(.kind = NCCL_RECV, .peer = peer, .recv = recv);
 }
 
 ncclResult_t ncclAllReduce(const void *send, void *recv, size_t count, ncclDataType_t type,
                            ncclRedOp_t reduction, ncclComm_t comm, cudaStream_t stream) {
-    return add(comm, stream,
-               (nccl_op){.kind = NCCL_ALL_REDUCE,
-                         .type = type,
-                         .reduction = reduction,
-                         .send = send,
-                         .recv = recv,
-                         .count = count});
+    return ADD(.kind = NCCL_ALL_REDUCE, .reduction = reduction, .send = send, .recv = recv);
 }
 
 ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
-    return add(
-        comm, stream,
-        (nccl_op){
-            .kind = NCCL_ALL_GATHER, .type = type, .send = send, .recv = recv, .count = count});
+    return ADD(.kind = NCCL_ALL_GATHER, .send = send, .recv = recv);
 }
 
 ncclResult_t ncclBroadcast(const void *send, void *recv, size_t count, ncclDataType_t type,
                            int root, ncclComm_t comm, cudaStream_t stream) {
-    return add(comm, stream,
-               (nccl_op){.kind = NCCL_BROADCAST,
-                         .type = type,
-                         .peer = root,
-                         .send = send,
-                         .recv = recv,
-                         .count = count});
+    return ADD(.kind = NCCL_BROADCAST, .peer = root, .send = send, .recv = recv);
 }
 
 ncclResult_t ncclAlltoAll(const void *send, void *recv, size_t count, ncclDataType_t type,

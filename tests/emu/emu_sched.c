@@ -3,7 +3,12 @@
  * A thread that never waits runs through on a fiber that the next one takes over, so that kernels
  * without barriers cost a function call a thread. Under ThreadSanitizer every thread has a fiber of
  * its own, from one of two pools in turn, so that two blocks that run one after the other share
- * none: what a fiber has seen in one block would count as order in the next. */
+ * none: what a fiber has seen in one block would count as order in the next.
+ *
+ * MATES lanes of a warp, other ones in every block, are one thread to ThreadSanitizer: a barrier
+ * costs it time with the square of its threads, a thread costs it a megabyte. Mates order nothing
+ * else, as they meet the same barriers. What they hide is a race of two lanes that are mates, which
+ * the next warp or block shows. */
 #include "tests/emu/emu_sched.h"
 
 #include "tests/emu/emu_core.h"
@@ -13,7 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 32, THREADS_MAX = 1024, WARPS_MAX = THREADS_MAX / LANES, SHARED_MAX = 48 * 1024 };
+enum {
+    LANES = 32,
+    MATES = 4,
+    THREADS_MAX = 1024,
+    WARPS_MAX = THREADS_MAX / LANES,
+    SHARED_MAX = 48 * 1024
+};
 
 #if defined(__SANITIZE_ADDRESS__) || defined(SWT_EMU_TSAN)
 enum { STACK_BYTES = 512 * 1024 };
@@ -27,7 +38,7 @@ typedef struct place {
 } place;
 
 typedef struct thread {
-    swt_emu_thread seen; /* first: what the kernel sees */
+    swt_emu_thread seen; /* what the kernel sees */
     emu_fiber *fiber;
     unsigned number;
     bool returned;
@@ -59,38 +70,45 @@ static struct {
     gathering all, warps[WARPS_MAX];
     unsigned order[THREADS_MAX], ready[THREADS_MAX]; /* ready: a stack */
     unsigned count, begun, ready_count, returned;
-    thread *begins; /* the thread that the next fiber takes up */
+    thread *runs, *begins; /* begins: the thread that the next fiber takes up */
     uint64_t block_number;
 } now;
 
-const swt_emu_thread *swt_emu_self;
+swt_emu_thread swt_emu_self;
 uint3 swt_emu_block;
 dim3 swt_emu_block_dim, swt_emu_grid_dim;
 void *swt_emu_dynamic_shared;
 int emu_pool;
 
-static thread *self(void) {
-    return (thread *)(uintptr_t)swt_emu_self;
-}
-
 /* -- which fiber runs ------------------------------------------------------------------------- */
 
 static void work(void);
 
+static void run(thread *t) {
+    now.runs = t;
+    swt_emu_self = t->seen;
+}
+
 #ifdef SWT_EMU_TSAN
 static emu_fiber *take_fiber(const thread *t) {
     static emu_fiber *pools[EMU_POOLS][2][THREADS_MAX];
-    emu_fiber **const f = &pools[emu_pool][now.block_number % 2][t->number];
-    if (*f == NULL)
-        *f = emu_fiber_create(STACK_BYTES, work);
-    return *f;
+    emu_fiber **const pool = pools[emu_pool][now.block_number % 2];
+    /* Lanes change places in every block: lane -> factor lane + shift, modulo the lanes. */
+    const uint64_t hash = now.block_number * 0x9e3779b97f4a7c15u;
+    const unsigned factor = (unsigned)(hash >> 59) | 1, shift = (unsigned)(hash >> 54) % LANES;
+    const unsigned lane = (factor * (t->number % LANES) + shift) % LANES;
+    const unsigned at = t->number - t->number % LANES + lane, first = at - at % MATES;
+    for (unsigned i = first; i < first + MATES; i++)
+        if (pool[i] == NULL)
+            pool[i] = emu_fiber_create(STACK_BYTES, work, i > first ? pool[first] : NULL);
+    return pool[at];
 }
 #else
 static emu_fiber *idle[THREADS_MAX];
 static unsigned idle_count;
 
 static emu_fiber *take_fiber(void) {
-    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work);
+    return idle_count > 0 ? idle[--idle_count] : emu_fiber_create(STACK_BYTES, work, NULL);
 }
 #endif
 
@@ -135,7 +153,7 @@ static emu_fiber *next(void) {
 static void work(void) {
     for (;;) {
         thread *const t = now.begins;
-        swt_emu_self = &t->seen;
+        run(t);
         if (now.starts)
             tsan_acquire(now.start);
         now.kernel->call(now.arguments);
@@ -151,9 +169,9 @@ static void work(void) {
 }
 
 static void wait_for_others(void) {
-    thread *const me = self();
+    thread *const me = now.runs;
     emu_fiber_switch(next());
-    swt_emu_self = &me->seen;
+    run(me);
     me->waits.operation = NULL;
 }
 
@@ -163,7 +181,7 @@ static void wake(unsigned first, unsigned n) {
     const bool backwards = emu_seed() != 0 && emu_random(2) == 1;
     for (unsigned i = 0; i < n; i++) {
         const unsigned at = (n - 1 - i + turn) % n, which = first + (backwards ? n - 1 - at : at);
-        if (&now.threads[which] != self())
+        if (&now.threads[which] != now.runs)
             now.ready[now.ready_count++] = which;
     }
 }
@@ -172,20 +190,20 @@ static void wake(unsigned first, unsigned n) {
 
 /* One more thread of n is here: true for the last. */
 static bool gather(gathering *g, unsigned n, place here) {
-    self()->waits = here;
+    now.runs->waits = here;
     if (g->arrived == 0)
         g->where = here;
     else if (g->where.line != here.line || g->where.operation != here.operation)
         swt_emu_stop("kernel %s, block (%u,%u,%u): divergent barrier: thread %u is at %s (%s:%d), "
                      "others at %s (%s:%d)",
                      now.kernel->name, swt_emu_block.x, swt_emu_block.y, swt_emu_block.z,
-                     self()->number, here.operation, here.file, here.line, g->where.operation,
+                     now.runs->number, here.operation, here.file, here.line, g->where.operation,
                      g->where.file, g->where.line);
     if (++g->arrived < (int)n)
         return false;
     g->arrived = 0;
     g->phase++;
-    self()->waits.operation = NULL;
+    now.runs->waits.operation = NULL;
     return true;
 }
 
@@ -207,7 +225,7 @@ int swt_emu_sync_block(int predicate, const char *file, int line) {
 
 const uint64_t *swt_emu_sync_warp(const char *operation, unsigned mask, uint64_t value, bool orders,
                                   const char *file, int line) {
-    const thread *const me = self();
+    const thread *const me = now.runs;
     const unsigned warp = me->number / LANES;
     gathering *const g = &now.warps[warp];
     const int p = g->phase % 2;

@@ -15,10 +15,17 @@ typedef struct swt_emu_thread {
     int lane; /* in its warp */
 } swt_emu_thread;
 
-extern const swt_emu_thread *swt_emu_self;
-extern uint3 swt_emu_block;
-extern dim3 swt_emu_block_dim, swt_emu_grid_dim;
-extern void *swt_emu_dynamic_shared; /* exactly the bytes of the launch, filled with 0xFF */
+/* A thread's function sees no change of these, so that they are constants where it is compiled. */
+#ifdef __cplusplus
+#define SWT_EMU_FIXED const
+#else
+#define SWT_EMU_FIXED
+#endif
+extern SWT_EMU_FIXED swt_emu_thread swt_emu_self;
+extern SWT_EMU_FIXED uint3 swt_emu_block;
+extern SWT_EMU_FIXED dim3 swt_emu_block_dim, swt_emu_grid_dim;
+/* Exactly the bytes of the launch, filled with 0xFF. */
+extern void *SWT_EMU_FIXED swt_emu_dynamic_shared;
 
 /* A launch, and what follows it in memory: the kernel's arguments, which call() gives to it. */
 typedef struct swt_emu_kernel {

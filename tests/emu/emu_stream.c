@@ -36,7 +36,7 @@ static bool step(struct CUstream_st *s) {
     if (op == NULL)
         return false;
     if (s->fiber == NULL)
-        s->fiber = emu_fiber_create(STACK_BYTES, serve);
+        s->fiber = emu_fiber_create(STACK_BYTES, serve, NULL);
     serving = s;
     emu_pool = s->pool;
     emu_fiber_switch(s->fiber);

@@ -248,10 +248,30 @@ template <bool ORDERED> static __global__ void through_a_warp(int *out) {
     out[threadIdx.x] = part[31 - threadIdx.x];
 }
 
+/* The same of two lanes alone, which the emulated platform may take for one thread in a block, but
+ * not in all of them. */
+template <bool ORDERED> static __global__ void between_two_lanes(int *out) {
+    __shared__ int x;
+    if (threadIdx.x == 5)
+        x = 1;
+    if (ORDERED)
+        __syncwarp();
+    if (threadIdx.x == 6)
+        out[blockIdx.x] = x;
+}
+
+template <bool ORDERED> static void plant_two_lanes() {
+    GO(between_two_lanes<ORDERED>, 8, 32, 0, nullptr, managed<int>(8));
+    OK(cudaDeviceSynchronize());
+}
+
 static void race_in_a_warp(void **) {
-    if (tsan)
+    if (tsan) {
         must_report(PLANT(through_a_warp<false>, 32), "data race");
+        assert_int_equal(found(plant_two_lanes<false>, "data race"), orders);
+    }
     must_pass(PLANT(through_a_warp<true>, 32), 0);
+    must_pass(plant_two_lanes<true>, 0);
 }
 
 /* -- streams ---------------------------------------------------------------------------------- */

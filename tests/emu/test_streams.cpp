@@ -232,9 +232,16 @@ static void devices(void **) {
     setenv("SWT_EMU_GPUS", "0", 1);
     assert_int_equal(cudaGetDeviceCount(&n), cudaErrorNoDevice);
     unsetenv("SWT_EMU_GPUS");
-    setenv("SWT_EMU_DRIVER", "old", 1);
-    assert_int_equal(cudaGetDeviceCount(&n), cudaErrorInsufficientDriver);
+    for (const char *driver : {"none", "old"}) {
+        setenv("SWT_EMU_DRIVER", driver, 1);
+        assert_int_equal(cudaGetDeviceCount(&n), cudaErrorInsufficientDriver);
+        assert_int_equal(n, 0);
+        OK(cudaDriverGetVersion(&n));
+        assert_true(n < CUDART_VERSION && (n > 0) == (strcmp(driver, "old") == 0));
+    }
     unsetenv("SWT_EMU_DRIVER");
+    OK(cudaDriverGetVersion(&n));
+    assert_int_equal(n, CUDART_VERSION);
     (void)cudaGetLastError();
     struct cudaDeviceProp p;
     OK(cudaGetDeviceProperties(&p, 0));

@@ -265,7 +265,7 @@ static void check_attention(swt_bed *bed, const swt_attention_dims *d) {
 static void test_attention(void **state) {
     (void)state;
     static const int64_t shapes[][4] = {{1, 1, 1, 1},   {2, 33, 2, 16},  {1, 65, 2, 40},
-                                        {1, 130, 1, 5}, {1, 20, 2, 128}, {1, 9, 1, 256}};
+                                        {1, 130, 1, 5}, {1, 20, 2, 128}, {2, 9, 1, 256}};
     swt_bed bed;
     open_bed(&bed);
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {

@@ -1,6 +1,5 @@
 /* What every operation refuses, with SHAPE and before it touches anything: a missing pointer, a
- * dimension that is negative or too large, an output that is one of its inputs where that is not
- * allowed. */
+ * negative or too large dimension, an output that is an input where it must not be. */
 #include "selftest/oracle.h"
 #include "support/judge.h"
 

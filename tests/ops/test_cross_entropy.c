@@ -18,8 +18,8 @@ typedef struct entropy_tensors {
     double *stats;
 } entropy_tensors;
 
-static const int64_t shapes[][2] = {{1, 1},   {1, 65},  {5, 7},   {64, 65}, {65, 2},
-                                    {130, 5}, {3, 999}, {200, 1}, {0, 9},   {257, 40}};
+static const int64_t shapes[][2] = {{1, 1},   {1, 65},  {5, 7}, {64, 65},  {65, 2},   {130, 5},
+                                    {3, 999}, {200, 1}, {0, 9}, {257, 40}, {40, 1000}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static const entropy_case large = {

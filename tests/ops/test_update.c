@@ -266,6 +266,26 @@ static void test_grad_squares(void **state) {
     swt_bed_close(&bed);
 }
 
+/* On a GPU the sums of parts lie in the context's workspace; the CPU needs none. */
+static void test_grad_squares_workspace(void **state) {
+    (void)state;
+    static const swt_span span = {.offset = 0, .count = 5, .index = 0};
+    swt_bed bed;
+    swt_bed_open(&bed, 1);
+    swt_bed_begin(&bed, "grad_squares without a workspace");
+    const float *grad = gradients(&bed, span.count);
+    swt_span *spans = swt_bed_in(&bed, (int64_t)sizeof span, SWT_U8);
+    *spans = span;
+    double *squares = swt_bed_out(&bed, 1, SWT_F64);
+    swt_ctx without = bed.ctx;
+    without.workspace = NULL;
+    if (swt_bed_on_gpu(&bed))
+        SWT_BED_REFUSE(&bed, INTERNAL, swt_grad_squares(&without, squares, grad, spans, 1));
+    else
+        SWT_BED_RUN(&bed, swt_grad_squares(&without, squares, grad, spans, 1));
+    swt_bed_close(&bed);
+}
+
 /* A tensor's sum has the same bits wherever the tensor lies and whatever lies beside it. */
 static void test_grad_squares_place(void **state) {
     (void)state;
@@ -367,12 +387,19 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_noam),          cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_count_targets), cmocka_unit_test(test_grad_add),
-        cmocka_unit_test(test_grad_rounding), cmocka_unit_test(test_grad_order),
-        cmocka_unit_test(test_grad_limit),    cmocka_unit_test(test_grad_squares),
-        cmocka_unit_test(test_state_clip),    cmocka_unit_test(test_grad_squares_place),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_grad_all_bad),
+        cmocka_unit_test(test_noam),
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_count_targets),
+        cmocka_unit_test(test_grad_add),
+        cmocka_unit_test(test_grad_rounding),
+        cmocka_unit_test(test_grad_order),
+        cmocka_unit_test(test_grad_limit),
+        cmocka_unit_test(test_grad_squares),
+        cmocka_unit_test(test_state_clip),
+        cmocka_unit_test(test_grad_squares_place),
+        cmocka_unit_test(test_grad_squares_workspace),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_grad_all_bad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
