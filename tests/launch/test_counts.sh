@@ -25,6 +25,8 @@ add_test(NAME lint.one COMMAND true)
 set_tests_properties(lint.one PROPERTIES LABELS lint)
 add_test(NAME skipped COMMAND sh -c "exit 77")
 set_tests_properties(skipped PROPERTIES SKIP_RETURN_CODE 77)
+add_test(NAME skipped.word COMMAND echo "no luck")
+set_tests_properties(skipped.word PROPERTIES SKIP_REGULAR_EXPRESSION "no luck")
 add_test(NAME bad.exit COMMAND false)
 add_test(NAME bad.crash COMMAND sh -c "echo '<testcase status=\"run\"'; kill -SEGV $$")
 add_test(NAME bad.missing COMMAND no_such_program)
@@ -47,12 +49,12 @@ expect() {
 # two builds, the lint in the first alone
 expect 0 "4 passed, 0 failed, 0 skipped" -R '^good\.(one|two)$'
 expect 0 "1 passed, 0 failed, 0 skipped" -R '^lint'
-expect 0 "0 passed, 0 failed, 2 skipped" -R '^skipped$'
+expect 0 "0 passed, 0 failed, 4 skipped" -R '^skipped'
 expect 1 "0 passed, 2 failed, 0 skipped" -R '^good\.env$'
 expect 0 "2 passed, 0 failed, 0 skipped" --long -R '^good\.env$'
 expect 1 "0 passed, 2 failed, 0 skipped" -R '^bad\.missing$'
 expect 1 "0 passed, 1 failed, 0 skipped" -R '^nothing$'
-expect 1 "7 passed, 8 failed, 2 skipped" --long
+expect 1 "7 passed, 8 failed, 4 skipped" --long
 expect 2 "test: error: -R: a regular expression is missing" -R
 expect 2 "test: error: --short: unknown argument; --long, -R REGEX and --build PRESET are known" --short
 
