@@ -1,110 +1,18 @@
-/* The memory of GPUs over NCCL, one GPU a rank. Only this file knows nccl.h.
+/* The memory of GPUs over NCCL, one GPU a rank. Only comm_nccl*.[ch] know NCCL.
  *
  * Communicators are non-blocking (config.blocking = 0): a call of NCCL may return before it has
- * queued its work, so settle() asks until it has, and hears of lost peers meanwhile. Nothing else
- * waits but nccl_wait, which asks, too: a stream alone would wait for a lost peer for ever. A rank
- * alone, or alone in its part, needs no NCCL: it copies. */
+ * queued its work, so nccl_settle asks until it has, and hears of lost peers meanwhile. Nothing
+ * else waits but nccl_drain, which asks, too: a stream alone would wait for a lost peer for ever,
+ * and so would an abort of one communicator whose work is queued behind another's. A rank alone, or
+ * alone in its part, needs no NCCL: it copies. */
 #include "base/clock.h"
-#include "comm/comm_nccl_clock.h"
+#include "comm/comm_nccl_own.h"
 #include "comm/exchange.h"
 
-#include <nccl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { CLOSING_MS = 10000 };
-
-typedef struct nccl_own nccl_own;
-
-/* A communicator and all that were split from it. One communication stream serves them, so that
- * their calls come in one order on every rank. */
-typedef struct nccl_family {
-    int rank; /* among all, for messages */
-    cudaStream_t stream;
-    cudaEvent_t ready; /* the caller's stream has come to the call */
-    cudaEvent_t done;  /* the communication stream has done it */
-    nccl_own *members;
-    bool connected, failed; /* there are peers that can be lost; given up */
-} nccl_family;
-
-struct nccl_own {
-    swt_comm *comm;     /* whose own this is */
-    ncclComm_t nccl;    /* NULL for a rank alone, which sends nothing */
-    swt_comm *host;     /* the same ranks on host memory */
-    swt_comm host_part; /* of a part: the host's part */
-    nccl_family *family;
-    nccl_own *next;
-    nccl_clock clock; /* of the calls not yet counted in comm->busy_ms */
-    bool timed;       /* the call under way is one of them */
-    const char *call; /* the newest */
-};
-
-static nccl_own *own_of(const swt_comm *comm) {
-    return comm->own;
-}
-
-static void let_others_run(void) {
-    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
-}
-
-/* ------------------------------------------------------------------ errors */
-
-static swt_status cuda_check(const nccl_family *f, cudaError_t code, const char *call, int line) {
-    if (code == cudaSuccess)
-        return SWT_OK;
-    (void)cudaGetLastError(); /* or the next launch would report it once more */
-    return swt_fail(SWT_COMM, __FILE__, line,
-                    "%.*s on rank %d: %s; look at the GPU and its driver's log",
-                    (int)strcspn(call, "("), call, f->rank, cudaGetErrorString(code));
-}
-
-#define SWT_CUDART(family, call) SWT_TRY(cuda_check((family), (call), #call, __LINE__))
-
-/* End what is queued on the GPU, here and so on the peers. */
-static void give_up(nccl_family *f) {
-    f->failed = true;
-    for (nccl_own *m = f->members; m != NULL; m = m->next) {
-        if (m->nccl != NULL)
-            (void)ncclCommAbort(m->nccl);
-        m->nccl = NULL;
-    }
-}
-
-static swt_status nccl_failed(nccl_own *own, ncclResult_t code, const char *call, int line) {
-    const char *detail = own->nccl != NULL ? ncclGetLastError(own->nccl) : "";
-    const swt_status status =
-        swt_fail(SWT_COMM, __FILE__, line,
-                 "%s on rank %d: %s%s%.*s; every rank must be alive and make the same calls", call,
-                 own->family->rank, ncclGetErrorString(code), detail[0] != '\0' ? ": " : "",
-                 (int)strcspn(detail, "\n"), detail);
-    give_up(own->family);
-    return status;
-}
-
-static swt_status check_alive(const nccl_family *f) {
-    if (f->failed)
-        return SWT_FAIL(COMM, "nccl on rank %d: an earlier failure has ended it", f->rank);
-    return SWT_OK;
-}
-
-/* What NCCL says of a communicator between its calls. */
-static ncclResult_t state_of(const nccl_own *own) {
-    ncclResult_t state = ncclSuccess;
-    if (own->nccl == NULL)
-        return ncclSuccess;
-    const ncclResult_t asked = ncclCommGetAsyncError(own->nccl, &state);
-    return asked != ncclSuccess ? asked : state;
-}
-
-/* Wait until NCCL has queued what it was told by a call that returned `code`. */
-static swt_status settle(nccl_own *own, ncclResult_t code, const char *call) {
-    while (code == ncclInProgress) {
-        let_others_run();
-        code = state_of(own);
-    }
-    return code == ncclSuccess ? SWT_OK : nccl_failed(own, code, call, __LINE__);
-}
 
 /* ------------------------------------------------------------------ order and time */
 
@@ -121,9 +29,10 @@ static swt_status is_timed(const nccl_family *f, cudaStream_t caller, bool *time
 static swt_status begin(nccl_own *own, swt_stream *stream) {
     nccl_family *f = own->family;
     const cudaStream_t caller = (cudaStream_t)(void *)stream;
-    SWT_TRY(check_alive(f));
+    SWT_TRY(nccl_check_alive(f));
     if (stream == NULL) {
         own->timed = true;
+        SWT_TRY(nccl_drain(f, f->stream)); /* what other streams may wait for */
         SWT_CUDART(f, cudaDeviceSynchronize());
     } else {
         SWT_TRY(is_timed(f, caller, &own->timed));
@@ -144,7 +53,7 @@ static swt_status nccl_wait(swt_comm *comm, swt_stream *stream);
 static swt_status end(nccl_own *own, swt_stream *stream, ncclResult_t code, const char *call) {
     nccl_family *f = own->family;
     own->call = call;
-    SWT_TRY(settle(own, code, call));
+    SWT_TRY(nccl_settle(own, code, call));
     if (own->timed)
         SWT_CUDART(f, nccl_clock_end(&own->clock, f->stream));
     if (stream == NULL)
@@ -154,27 +63,11 @@ static swt_status end(nccl_own *own, swt_stream *stream, ncclResult_t code, cons
     return SWT_OK;
 }
 
-static swt_status drain(nccl_family *f, cudaStream_t stream) {
-    for (;;) {
-        const cudaError_t code =
-            f->connected ? cudaStreamQuery(stream) : cudaStreamSynchronize(stream);
-        if (code != cudaErrorNotReady)
-            return cuda_check(f, code, "waiting for the GPU", __LINE__);
-        (void)cudaGetLastError();
-        for (nccl_own *m = f->members; m != NULL; m = m->next) {
-            const ncclResult_t state = state_of(m);
-            if (state != ncclSuccess && state != ncclInProgress)
-                return nccl_failed(m, state, m->call != NULL ? m->call : "NCCL", __LINE__);
-        }
-        let_others_run();
-    }
-}
-
 /* The caller's stream waits for the calls that it was given to: it is enough to ask for it. */
 static swt_status nccl_wait(swt_comm *comm, swt_stream *stream) {
     nccl_family *f = own_of(comm)->family;
-    SWT_TRY(check_alive(f));
-    SWT_TRY(drain(f, stream != NULL ? (cudaStream_t)(void *)stream : f->stream));
+    SWT_TRY(nccl_check_alive(f));
+    SWT_TRY(nccl_drain(f, stream != NULL ? (cudaStream_t)(void *)stream : f->stream));
     for (nccl_own *m = f->members; m != NULL; m = m->next)
         m->comm->busy_ms += nccl_clock_count(&m->clock);
     return SWT_OK;
@@ -295,7 +188,7 @@ static swt_status nccl_node(swt_comm *comm, int *local_rank, int *local_size) {
 }
 
 static void nccl_abort(swt_comm *comm, int exit_code) {
-    give_up(own_of(comm)->family);
+    nccl_give_up(own_of(comm)->family);
     swt_comm_abort(own_of(comm)->host, exit_code);
 }
 
@@ -308,13 +201,15 @@ static void end_nccl(nccl_own *own) {
     const double until_ms = swt_now_ms() + CLOSING_MS;
     ncclResult_t code = ncclCommFinalize(own->nccl);
     while (code == ncclInProgress && swt_now_ms() < until_ms) {
-        let_others_run();
-        code = state_of(own);
+        nccl_let_others_run();
+        code = nccl_state(own);
     }
-    if (code == ncclSuccess)
-        (void)ncclCommDestroy(own->nccl);
-    else
-        (void)ncclCommAbort(own->nccl);
+    if (code != ncclSuccess) {
+        nccl_give_up(own->family);
+        return;
+    }
+    (void)ncclCommDestroy(own->nccl);
+    own->nccl = NULL;
 }
 
 static void free_family(nccl_family *f) {
@@ -388,14 +283,13 @@ static swt_status split_into(swt_comm *out, nccl_own *parent, int color, int key
     const bool alone = out->size == 1;
     if (parent->nccl == NULL)
         return SWT_OK;
-    /* The parent is busy first; the part's handle may appear only when it is done. */
-    SWT_TRY(settle(
-        parent,
-        ncclCommSplit(parent->nccl, alone ? NCCL_SPLIT_NOCOLOR : color, key, &own->nccl, NULL),
-        "ncclCommSplit"));
-    while (!alone && *(ncclComm_t volatile *)&own->nccl == NULL)
-        let_others_run();
-    return settle(own, state_of(own), "ncclCommSplit");
+    /* The parent is busy first; the part's handle is there when it is done. */
+    const ncclResult_t code =
+        ncclCommSplit(parent->nccl, alone ? NCCL_SPLIT_NOCOLOR : color, key, &own->nccl, NULL);
+    SWT_TRY(nccl_settle(parent, code, "ncclCommSplit"));
+    if (!alone && own->nccl == NULL)
+        return nccl_failed(parent, ncclInternalError, "ncclCommSplit", __LINE__);
+    return nccl_settle(own, ncclSuccess, "ncclCommSplit");
 }
 
 static swt_status nccl_split(swt_comm *comm, int color, int key, swt_comm *out) {
@@ -416,15 +310,14 @@ static swt_status init(nccl_family *f, nccl_own *own, swt_comm *host) {
     f->connected = host->size > 1;
     if (!f->connected)
         return SWT_OK;
-    if (host->rank == 0) {
-        const ncclResult_t code = ncclGetUniqueId(&id);
-        if (code != ncclSuccess)
-            return nccl_failed(own, code, "ncclGetUniqueId", __LINE__);
-    }
+    ncclResult_t begun = host->rank == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
+    const swt_status known =
+        begun == ncclSuccess ? SWT_OK : nccl_failed(own, begun, "ncclGetUniqueId", __LINE__);
+    SWT_TRY(swt_comm_agree(host, known));
     SWT_TRY(swt_comm_broadcast(host, &id, sizeof id, 0, NULL));
     const ncclResult_t code =
         ncclCommInitRankConfig(&own->nccl, host->size, id, host->rank, &config);
-    return settle(own, code, "ncclCommInitRankConfig");
+    return nccl_settle(own, code, "ncclCommInitRankConfig");
 }
 
 /* The device has made its GPU the one of this thread. */

@@ -189,8 +189,7 @@ static __global__ void balance_experts(losses_args a, int width) {
             __syncthreads();
         }
         if (row == 0 && e < a.E && R > 0)
-            balance += a.counts[g * a.E + e] / R * (part[column] / R);
-        __syncthreads();
+            balance += a.counts[g * a.E + e] / R * (part[column] / R); /* its own part */
     }
     if (row == 0 && e < a.E)
         a.stats[3 + e] = balance;

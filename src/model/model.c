@@ -9,6 +9,14 @@ swt_status swt_model_wait(swt_model *m) {
     return swt_stream_sync(m->ctx.device, m->ctx.stream);
 }
 
+/* Copies to memory that is not page-locked wait inside the driver, where nobody asks for lost
+ * peers: so all is done before they begin. */
+swt_status swt_model_read(swt_model *m, void *host, const void *from, size_t bytes) {
+    SWT_TRY(swt_model_wait(m));
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, host, from, bytes));
+    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
 swt_status swt_model_round_weights(swt_model *m) {
     if (m->ctx.dtype == SWT_F32)
         return SWT_OK;
@@ -22,8 +30,7 @@ swt_status swt_model_read_logits(swt_model *m, float *host, int64_t first, int64
     const size_t size = swt_dtype_bytes(m->ctx.dtype), bytes = (size_t)n * size;
     unsigned char *const to = (unsigned char *)host + (size_t)n * (sizeof *host - size);
     const unsigned char *from = (const unsigned char *)m->acts.logits + (size_t)(first * V) * size;
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, to, from, bytes));
-    SWT_TRY(swt_model_wait(m));
+    SWT_TRY(swt_model_read(m, to, from, bytes));
     for (int64_t i = 0; i < n && m->ctx.dtype == SWT_BF16; i++) {
         uint16_t x = 0;
         memcpy(&x, to + (size_t)i * size, sizeof x);

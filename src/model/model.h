@@ -125,6 +125,9 @@ SWT_MUST_CHECK swt_status swt_model_wait(swt_model *m);
 SWT_MUST_CHECK swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
                                                 uint64_t seed);
 
+/* Copy to any host memory what the work queued so far leaves. Waits for the device. */
+SWT_MUST_CHECK swt_status swt_model_read(swt_model *m, void *host, const void *from, size_t bytes);
+
 /* Who has changed m->param calls this before the next pass: what products read follows. Local. */
 SWT_MUST_CHECK swt_status swt_model_round_weights(swt_model *m);
 

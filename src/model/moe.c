@@ -86,9 +86,7 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
 static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_moe_acts *moe,
                                int64_t *rounds) {
     int64_t most = 0;
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->host_kept, moe->kept,
-                            (size_t)dims->E * sizeof *m->host_kept));
-    SWT_TRY(swt_model_wait(m));
+    SWT_TRY(swt_model_read(m, m->host_kept, moe->kept, (size_t)dims->E * sizeof *m->host_kept));
     for (int64_t e = 0; e < dims->E; e++)
         most = swt_max(most, m->host_kept[e]);
     return swt_comm_max(m->dist->host, swt_ceil_div(most, dims->K), rounds);

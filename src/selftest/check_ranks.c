@@ -60,12 +60,6 @@ static void fill_batch(swt_model *m, uint64_t seed) {
     }
 }
 
-static swt_status to_host(const swt_model *m, void *host, const void *from, size_t bytes) {
-    SWT_TRY(swt_comm_wait(m->dist->world, m->ctx.stream));
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, host, from, bytes));
-    return swt_stream_sync(m->ctx.device, m->ctx.stream);
-}
-
 /* Lay out, plan, allocate and fill a model; without a host the rank is alone. */
 static swt_status open_run(run *r, const swt_trial_setup *on, const swt_dims *d) {
     const uint64_t seed = on->seed;
@@ -108,14 +102,14 @@ static swt_status step(run *r, uint64_t seed) {
         const swt_pass pass = swt_turn(m, turn);
         SWT_TRY(swt_model_forward(m, &pass));
         if (pass.B > 0)
-            SWT_TRY(to_host(m, r->logits + turn * logits, m->acts.logits,
-                            (size_t)logits * sizeof *r->logits));
+            SWT_TRY(swt_model_read(m, r->logits + turn * logits, m->acts.logits,
+                                   (size_t)logits * sizeof *r->logits));
         SWT_TRY(swt_model_loss(m, &pass, true));
         SWT_TRY(swt_model_backward(m, &pass));
     }
     SWT_TRY(swt_step_reduce(m, &update));
-    SWT_TRY(to_host(m, r->grad, m->grad, (size_t)m->params.end * sizeof *r->grad));
-    return to_host(m, &r->state, m->ctx.state, sizeof r->state);
+    SWT_TRY(swt_model_read(m, r->grad, m->grad, (size_t)m->params.end * sizeof *r->grad));
+    return swt_model_read(m, &r->state, m->ctx.state, sizeof r->state);
 }
 
 /* This rank's logits and gradients are those of the model alone, to the bit. */

@@ -34,10 +34,8 @@ static int64_t fill_batch(swt_session *s, int64_t first) {
 }
 
 static swt_status read_stats(swt_model *m, double *stats) {
-    const swt_ctx *c = &m->ctx;
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, stats, m->acts.stats,
-                            (size_t)swt_stats_count(&m->dims) * sizeof *stats));
-    return swt_model_wait(m);
+    return swt_model_read(m, stats, m->acts.stats,
+                          (size_t)swt_stats_count(&m->dims) * sizeof *stats);
 }
 
 /* One micro-batch of the split, empty where `number` is beyond it (its experts still serve). */

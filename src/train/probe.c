@@ -101,11 +101,6 @@ static swt_status upload(swt_model *m, const capture *k) {
     return swt_step_upload(m, m->turns);
 }
 
-static swt_status to_host(swt_model *m, void *host, const void *from, size_t bytes) {
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, host, from, bytes));
-    return swt_model_wait(m);
-}
-
 /* Copy what the forward pass of micro-batch `number` left on this rank. */
 static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
     const swt_dims *d = &m->dims;
@@ -116,9 +111,9 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
             continue;
         const swt_moe_acts *moe = &m->blocks[l].moe;
         const int64_t at = (sparse++ * d->M + number) * N;
-        SWT_TRY(to_host(m, k->expert + at, moe->expert, (size_t)N * 4));
-        SWT_TRY(to_host(m, k->gate + at, moe->gate, (size_t)N * 4));
-        SWT_TRY(to_host(m, k->kept + at, moe->slot, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->expert + at, moe->expert, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->gate + at, moe->gate, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->kept + at, moe->slot, (size_t)N * 4));
         for (int64_t n = 0; n < N; n++)
             k->kept[at + n] = k->kept[at + n] >= 0;
     }

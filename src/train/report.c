@@ -20,10 +20,9 @@ static swt_status gather_rows(swt_model *m, double *rows) {
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(m->dist, M, turn, m->dist->rank);
         if (number >= 0)
-            SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, rows + number * S,
-                                    m->acts.stats + turn * S, (size_t)S * sizeof *rows));
+            SWT_TRY(swt_model_read(m, rows + number * S, m->acts.stats + turn * S,
+                                   (size_t)S * sizeof *rows));
     }
-    SWT_TRY(swt_model_wait(m));
     return swt_comm_share_f64(m->dist->host, rows, M * S, NULL);
 }
 

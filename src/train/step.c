@@ -130,9 +130,7 @@ swt_status swt_step(swt_model *m, const swt_update *u) {
 }
 
 swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
-    const swt_ctx *c = &m->ctx;
-    SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, out, c->state, sizeof *out));
-    SWT_TRY(swt_model_wait(m));
+    SWT_TRY(swt_model_read(m, out, m->ctx.state, sizeof *out));
     if (out->nonfinite == 0)
         return SWT_OK;
     const swt_status status =

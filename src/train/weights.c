@@ -9,11 +9,8 @@ swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
     const swt_param *p = &m->params.table[i];
     const int owner = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
     const size_t bytes = (size_t)p->count * sizeof(float);
-    if (m->dist->rank == owner) {
-        SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->staging,
-                                flat + p->offset, bytes));
-        SWT_TRY(swt_model_wait(m));
-    }
+    if (m->dist->rank == owner)
+        SWT_TRY(swt_model_read(m, m->staging, flat + p->offset, bytes));
     return swt_comm_broadcast(m->dist->host, m->staging, bytes, owner, NULL);
 }
 

@@ -278,7 +278,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     const cudaError_t error =
         swt_emu_enqueue(stream, "cudaMemcpyAsync", run_copy, c, sizeof *c + staged);
     free(c);
-    return emu_error(error);
+    /* And it does not return before pageable memory holds what was copied: whoever waits here
+     * cannot hear of a lost peer. */
+    return error == cudaSuccess && target == EMU_PAGEABLE ? cudaStreamSynchronize(stream)
+                                                          : emu_error(error);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {

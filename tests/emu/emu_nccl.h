@@ -21,9 +21,11 @@ struct ncclComm {
     MPI_Comm mpi;
     int rank, size, device;
     bool blocking;
-    bool closed;           /* destroyed or aborted */
-    int busy;              /* how often it still says that it is in progress */
-    bool finalized;        /* asked to */
+    bool closed;     /* destroyed or aborted */
+    int busy;        /* how often it still says that it is in progress */
+    bool finalized;  /* asked to */
+    ncclComm_t part; /* split off, to be stored at part_out when it is no longer busy */
+    ncclComm_t *part_out;
     uint64_t queued, done; /* launches of this communicator, without a graph's */
     int running;           /* launches that run: 0 or 1 */
     ncclResult_t error;    /* asynchronous */

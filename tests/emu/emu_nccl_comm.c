@@ -125,6 +125,10 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) {
         comm->busy--;
         *error = ncclInProgress;
     }
+    if (comm->busy == 0 && comm->part_out != NULL) { /* the new handle comes last */
+        *comm->part_out = comm->part;
+        comm->part_out = NULL;
+    }
     return ncclSuccess;
 }
 
@@ -321,10 +325,16 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *out,
     if (PMPI_Comm_split(comm->mpi, color == NCCL_SPLIT_NOCOLOR ? MPI_UNDEFINED : color, key,
                         &mpi) != MPI_SUCCESS)
         return swt_emu_nccl_refuse(comm, ncclSystemError, "MPI_Comm_split failed");
-    if (mpi != MPI_COMM_NULL)
-        *out = new_comm(mpi, blocking);
+    if (mpi == MPI_COMM_NULL || comm->blocking) {
+        if (mpi != MPI_COMM_NULL)
+            *out = new_comm(mpi, blocking);
+    } else {
+        comm->part = new_comm(mpi, blocking);
+        comm->part_out = out;
+    }
+    /* As the library does it: success, though it goes on. */
     comm->busy = comm->blocking ? 0 : 2;
-    return comm->blocking ? ncclSuccess : ncclInProgress;
+    return ncclSuccess;
 }
 
 /* ------------------------------------------------------------------ ending them */
@@ -373,10 +383,16 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     return result;
 }
 
-/* MPI's side of what is under way is left as it is: it cannot be called back. */
+/* The real one waits for the communicator's own kernels, which may be queued behind those of
+ * another that nobody has aborted: several are aborted as one group. MPI's side of what is under
+ * way is left as it is: it cannot be called back. */
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!known(comm))
         return NO_COMM();
+    for (const struct ncclComm *c = comms; c != NULL; c = c->next)
+        if (c != comm && !c->closed && c->done < c->queued && !swt_emu_nccl_in_group())
+            swt_emu_stop("ncclCommAbort waits for another communicator's work for ever: abort both "
+                         "in one group");
     comm->closed = true;
     swt_emu_nccl_drop_group(comm);
     (void)swt_emu_poll();

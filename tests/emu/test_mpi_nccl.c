@@ -169,13 +169,24 @@ static void collectives(void **state) {
     close_end(e);
 }
 
+/* A split says success at once and goes on: the whole is busy, and no part is there yet. */
+static ncclComm_t split(end *e, int color, int key) {
+    ncclComm_t part = NULL;
+    check(e->world, ncclCommSplit(e->nccl, color, key, &part, NULL) == ncclSuccess);
+    check(e->world, part == NULL);
+    check(e->world, ncclAllReduce(e->out, e->in, 1, ncclInt64, ncclSum, e->nccl, e->stream) ==
+                        ncclInvalidUsage);
+    NCCL(e, ncclInProgress);
+    return part;
+}
+
 /* Odd and even ranks by themselves, in reverse order; and one rank in no part. */
 static void parts(void **state) {
     end *e = open_end(*state, 0);
-    ncclComm_t whole = e->nccl, part = NULL, none = NULL;
+    ncclComm_t whole = e->nccl;
     const int size = e->world->size, rank = e->world->rank;
     int of = -1, count = -1;
-    NCCL(e, ncclCommSplit(whole, rank % 2, -rank, &part, NULL));
+    const ncclComm_t part = split(e, rank % 2, -rank);
     e->nccl = part;
     NCCL(e, ncclInProgress);
     NCCL(e, ncclCommUserRank(part, &of));
@@ -192,7 +203,7 @@ static void parts(void **state) {
     NCCL(e, ncclCommFinalize(part));
     NCCL(e, ncclCommDestroy(part));
     e->nccl = whole;
-    NCCL(e, ncclCommSplit(whole, rank == 0 ? NCCL_SPLIT_NOCOLOR : 5, rank, &none, NULL));
+    const ncclComm_t none = split(e, rank == 0 ? NCCL_SPLIT_NOCOLOR : 5, rank);
     check(e->world, (none == NULL) == (rank == 0));
     if (none != NULL) {
         e->nccl = none;

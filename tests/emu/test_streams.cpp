@@ -28,9 +28,15 @@ static void copies_keep_their_order(void **) {
     OK(cudaMemcpyAsync(gpu, host, sizeof host, cudaMemcpyHostToDevice, s));
     memset(host, 0, sizeof host); /* pageable: taken at the call */
     assert_int_equal(SWT_LAUNCH(add_to, 1, 8, 0, s, more, gpu, 10), SWT_OK);
-    OK(cudaMemcpyAsync(back, more, sizeof back, cudaMemcpyDeviceToHost, s));
-    assert_int_equal(back[3], -7); /* not before a wait */
-    OK(cudaStreamSynchronize(s));
+    void *locked = nullptr;
+    OK(cudaMallocHost(&locked, sizeof back));
+    int *const pinned = static_cast<int *>(locked);
+    pinned[3] = -7;
+    OK(cudaMemcpyAsync(pinned, more, sizeof back, cudaMemcpyDeviceToHost, s));
+    assert_int_equal(pinned[3], -7); /* not before a wait */
+    OK(cudaMemcpyAsync(back, more, sizeof back, cudaMemcpyDeviceToHost, s)); /* pageable: a wait */
+    assert_int_equal(pinned[3], 13);
+    OK(cudaFreeHost(locked));
     for (int i = 0; i < 8; i++)
         assert_int_equal(back[i], 10 + i);
     OK(cudaMemsetAsync(more, 0, 4 * sizeof(int), s));

@@ -1,11 +1,12 @@
 /* The program whose training steps are watched: src/main.c and the libraries as they are, linked
- * with --wrap=swt_step and this file. At its end each rank says on standard error what it saw.
+ * with --wrap=swt_step and --wrap=swt_session_close and this file. At its end each rank says on
+ * standard error what it saw.
  *
  *   SWT_WATCH=host   (emulated GPUs) whatever takes the host into a step - an allocation, a wait, a
  *                    copy to the host, a choice of a product's algorithm - stops the program
  *   SWT_WATCH=graph  step 1 is captured as a CUDA graph, and every step is a launch of that graph:
  *                    nothing that changes from step to step may come from the host but the batch */
-#include "train/step.h"
+#include "train/session.h"
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@ static struct {
     cudaGraphExec_t graph;
 } watch;
 
+void __real_swt_session_close(swt_session *s);
+void __wrap_swt_session_close(swt_session *s);
 swt_status __real_swt_step(swt_model *m, const swt_update *u);
 swt_status __wrap_swt_step(swt_model *m, const swt_update *u);
 
@@ -53,9 +56,11 @@ static swt_status without_host(swt_model *m, const swt_update *u) {
     return status;
 }
 
+/* Of several ranks NCCL may launch in threads of its own, which must stay free. */
 static swt_status capture(swt_model *m, const swt_update *u, cudaStream_t stream) {
     cudaGraph_t graph = NULL;
-    CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    CHECK(cudaStreamBeginCapture(stream, m->dist->size > 1 ? cudaStreamCaptureModeThreadLocal
+                                                           : cudaStreamCaptureModeGlobal));
     const swt_status status = __real_swt_step(m, u);
     CHECK(cudaStreamEndCapture(stream, &graph));
     SWT_TRY(status);
@@ -79,6 +84,14 @@ swt_status __wrap_swt_step(swt_model *m, const swt_update *u) {
         return __real_swt_step(m, u);
     watch.shown++;
     return asked("graph") ? as_graph(m, u) : without_host(m, u);
+}
+
+/* NCCL does not end a communicator that a graph could still use. */
+void __wrap_swt_session_close(swt_session *s) {
+    if (watch.graph != NULL && (cudaDeviceSynchronize() != cudaSuccess ||
+                                cudaGraphExecDestroy(watch.graph) != cudaSuccess))
+        fprintf(stderr, "the graph cannot be destroyed\n");
+    __real_swt_session_close(s);
 }
 
 __attribute__((destructor)) static void say(void) {

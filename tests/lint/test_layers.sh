@@ -34,9 +34,9 @@ check() {
         may["bench"] = may["train"] "|bench/"
         # foreign header -> files that may include it
         only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
-        only["nccl[.]h"] = "^comm/comm_nccl[.]c$"
+        only["nccl[.]h"] = "^comm/comm_nccl(_own)?[.][ch]$"
         only["omp[.]h"] = "^kernels/cpu/"
-        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock)?[.][ch]$"
+        only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock|_own)?[.][ch]$"
         only["immintrin[.]h"] = "^kernels/cpu/"
         only["(yaml|cjson/cJSON|xxhash)[.]h"] = "^src/train/"
         only["cmocka[.]h"] = "^$"

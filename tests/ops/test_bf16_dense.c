@@ -5,26 +5,11 @@
 #include "support/judge.h"
 
 #include <math.h>
-#include <string.h>
 
 /* The largest relative error of one rounding to bf16. */
 #define BF16_UNIT 0x1p-8
 
 typedef uint16_t bf16;
-
-static float from_bf16(bf16 x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float y = 0;
-    memcpy(&y, &bits, sizeof y);
-    return y;
-}
-
-/* To nearest, halves to even; no NaN here. */
-static bf16 to_bf16(float x) {
-    uint32_t bits = 0;
-    memcpy(&bits, &x, sizeof bits);
-    return (bf16)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
 
 static void open_bed(swt_bed *bed) {
     swt_bed_open(bed, 2);
@@ -38,7 +23,7 @@ static void open_bed(swt_bed *bed) {
 static bf16 *uniform(swt_bed *bed, int64_t count, double low, double high) {
     bf16 *x = swt_bed_in(bed, count, SWT_BF16);
     for (int64_t i = 0; i < count; i++)
-        x[i] = to_bf16((float)(low + (high - low) * swt_bed_draw(bed)));
+        x[i] = swt_bf16_from_float((float)(low + (high - low) * swt_bed_draw(bed)));
     return x;
 }
 
@@ -52,7 +37,7 @@ static double *widen(swt_bed *bed, const bf16 *from, int64_t count) {
         return NULL;
     double *to = swt_bed_doubles(bed, count);
     for (int64_t i = 0; i < count; i++)
-        to[i] = (double)from_bf16(from[i]);
+        to[i] = (double)swt_bf16_to_float(from[i]);
     return to;
 }
 
@@ -62,7 +47,7 @@ static void expect_rounded(const swt_bed *bed, const char *what, const bf16 *got
     const double size = fmax(sqrt(swt_inner(want, want, n) / fmax(1, (double)n)), scale);
     for (int64_t i = 0; i < n; i++) {
         const double wrong = 8 * tolerance * size;
-        swt_expect_number(bed, what, (double)from_bf16(got[i]), want[i],
+        swt_expect_number(bed, what, (double)swt_bf16_to_float(got[i]), want[i],
                           wrong + BF16_UNIT * (fabs(want[i]) + wrong));
     }
 }
@@ -122,7 +107,7 @@ static void test_linear_backward_input(void **state) {
         const bf16 *dy = uniform(&bed, N * out, -1, 1), *w = uniform(&bed, out * in, -1, 1);
         bf16 *relu_output = s % 2 ? uniform(&bed, N * in, -1, 1) : NULL;
         for (int64_t i = 0; s % 2 && i < N * in; i += 5)
-            relu_output[i] = to_bf16(-0.0F);
+            relu_output[i] = swt_bf16_from_float(-0.0F);
         bf16 *dx = output(&bed, N * in);
         SWT_BED_RUN(&bed, swt_linear_backward_input(&bed.ctx, dx, dy, w, relu_output, N, in, out));
         double *want = swt_bed_doubles(&bed, N * in);
@@ -130,7 +115,7 @@ static void test_linear_backward_input(void **state) {
                                          widen(&bed, relu_output, N * in), N, in, out);
         expect_rounded(&bed, "dx", dx, want, N * in, sum_tolerance(out), sum_size(out));
         for (int64_t i = 0; s % 2 && i < N * in; i++)
-            if (from_bf16(relu_output[i]) <= 0)
+            if (swt_bf16_to_float(relu_output[i]) <= 0)
                 assert_true(dx[i] == 0);
     }
     swt_bed_close(&bed);

@@ -11,32 +11,18 @@
 /* The largest relative error of one rounding to BF16, whose significand has 8 bits. */
 #define BF16_UNIT 0x1p-8
 
-static float widen(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float out;
-    memcpy(&out, &bits, sizeof out);
-    return out;
-}
-
-/* To the nearest, ties to even; of finite numbers. */
-static uint16_t narrow(float x) {
-    uint32_t bits = 0;
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 /* Inputs, uniform in [-1, 1). */
 static uint16_t *uniform(swt_bed *bed, int64_t count) {
     uint16_t *x = swt_bed_in(bed, count, SWT_BF16);
     for (int64_t i = 0; i < count; i++)
-        x[i] = narrow((float)(2 * swt_bed_draw(bed) - 1));
+        x[i] = swt_bf16_from_float((float)(2 * swt_bed_draw(bed) - 1));
     return x;
 }
 
 static double *doubles(swt_bed *bed, const uint16_t *from, int64_t count) {
     double *to = swt_bed_doubles(bed, count);
     for (int64_t i = 0; i < count; i++)
-        to[i] = (double)widen(from[i]);
+        to[i] = (double)swt_bf16_to_float(from[i]);
     return to;
 }
 
@@ -45,7 +31,7 @@ static double *doubles(swt_bed *bed, const uint16_t *from, int64_t count) {
 static void expect_rounded(const swt_bed *bed, const char *what, const uint16_t *got,
                            const double *want, int64_t n, double tolerance, double scale) {
     for (int64_t i = 0; i < n; i++)
-        swt_expect_number(bed, what, (double)widen(got[i]), want[i],
+        swt_expect_number(bed, what, (double)swt_bf16_to_float(got[i]), want[i],
                           BF16_UNIT * fabs(want[i]) + 8 * tolerance * scale);
 }
 
@@ -121,7 +107,8 @@ static void dispatch_check(swt_bed *bed, const exchange *t) {
         if (t->slot[n] >= 0) {
             const float quotient = t->dot[at] / t->gate[n];
             swt_expect_bytes(bed, "dgate", &dgate[n], &quotient, 1, SWT_F32);
-            sum = narrow(widen(t->residual[i]) + widen(t->slots[at * C + i % C]));
+            sum = swt_bf16_from_float(swt_bf16_to_float(t->residual[i]) +
+                                      swt_bf16_to_float(t->slots[at * C + i % C]));
         }
         swt_expect_bytes(bed, "dh", &dh[i], &sum, 1, SWT_BF16);
     }

@@ -172,7 +172,6 @@ static void not_built(void **state) {
     refused("moe.expert_dropout", "0.4", "moe.expert_dropout: 0.4 is not built yet; use 0");
     refused("optim.name", "adafactor", "optim.name: adafactor is not built yet; use adam or sgd");
     refused("optim.z_loss", "1e-4", "optim.z_loss: 0.0001 is not built yet; use 0");
-    refused("run.dtype", "bf16", "run.dtype: bf16 is not built yet; use fp32");
     refused("run.resume", "auto", "run.resume: auto is not built yet; use off");
     refused("run.nonfinite", "skip", "run.nonfinite: skip is not built yet; use stop");
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
