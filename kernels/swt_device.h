@@ -17,7 +17,7 @@
 #include <stddef.h>
 
 typedef struct swt_device swt_device;
-typedef struct swt_stream swt_stream; /* opaque; NULL: see below */
+typedef struct swt_stream swt_stream; /* opaque; NULL: see above */
 typedef struct swt_event swt_event;   /* opaque */
 
 typedef enum swt_copy_kind { SWT_TO_DEVICE, SWT_TO_HOST, SWT_ON_DEVICE } swt_copy_kind;

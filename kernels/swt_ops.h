@@ -15,7 +15,7 @@
  *  - Every operation is local, is queued on c->stream, never allocates and never waits.
  *  - The result depends on shapes and values alone: never on threads, ranks, or a grid's order.
  *  - Errors: SHAPE where a dimension is negative or too large, a pointer is missing or an alias
- *    forbidden. Checks are made here once (ops.c); backends assume.                              */
+ *    forbidden. Checks are made once (ops_*.c); backends assume.                              */
 #ifndef SWT_OPS_H
 #define SWT_OPS_H
 
@@ -140,7 +140,8 @@ SWT_MUST_CHECK swt_status swt_attention_backward(const swt_ctx *c, void *dqkv, c
  * largest logit (lowest index on ties) is the target;
  * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
  * Shapes: dlogits (N, V) or NULL (no gradient) or logits itself, stats (2) F64, logits (N, V),
- * targets (N), target < V.  logits are activations; the arithmetic is F32, sums F64 in order of n.
+ * targets (N), target < V.  logits are activations; the arithmetic is F32, sums F64 in an order
+ * that N alone decides.
  * scratch of swt_cross_entropy_scratch_bytes(N).                                                 */
 SWT_MUST_CHECK swt_status swt_cross_entropy(const swt_ctx *c, void *dlogits, double *stats,
                                             const void *logits, const int32_t *targets,
@@ -336,7 +337,8 @@ typedef struct swt_schedule {
     double lr, warmup_steps, width, total_steps, beta1, beta2;
 } swt_schedule;
 
-/* Begin update t = ++state.step:  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
+/* Begin update t = ++state.step (the step stays that of the bad gradient once state.nonfinite is
+ * set):  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
  * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
  * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
 SWT_MUST_CHECK swt_status swt_state_advance(const swt_ctx *c, const swt_schedule *schedule);

@@ -26,7 +26,8 @@ static double learning_rate(const swt_schedule *s, double t) {
 
 swt_status swt_cpu_state_advance(const swt_ctx *c, const swt_schedule *schedule) {
     swt_step_state *state = c->state;
-    const double t = (double)++state->step;
+    state->step += state->nonfinite == 0;
+    const double t = (double)state->step;
     state->lr = learning_rate(schedule, t);
     state->correction1 = 1.0 - pow(schedule->beta1, t);
     state->correction2 = 1.0 - pow(schedule->beta2, t);

@@ -25,7 +25,8 @@ static __device__ double learning_rate(const swt_schedule &s, double t) {
 }
 
 static __global__ void state_advance_kernel(swt_step_state *state, swt_schedule schedule) {
-    const double t = (double)++state->step;
+    state->step += state->nonfinite == 0;
+    const double t = (double)state->step;
     state->lr = learning_rate(schedule, t);
     state->correction1 = 1.0 - pow(schedule.beta1, t);
     state->correction2 = 1.0 - pow(schedule.beta2, t);

@@ -6,10 +6,14 @@
 
 enum { CASES = 12, MOST = 1300 };
 
-static swt_status advance_case(swt_trial *t, const swt_schedule *s, int64_t step, double lr) {
-    swt_trial_begin(t, "schedule %d, step %lld", (int)s->kind, (long long)step);
+/* Of a stopped run the step is that of the bad gradient. */
+static swt_status advance_case(swt_trial *t, const swt_schedule *s, int64_t step, double lr,
+                               bool stopped) {
+    swt_trial_begin(t, "schedule %d, step %lld, stopped=%d", (int)s->kind, (long long)step,
+                    stopped);
     swt_trial_release_state(t);
-    t->state->step = step - 1;
+    t->state->step = stopped ? step : step - 1;
+    t->state->nonfinite = stopped;
     const swt_step_state before = *t->state;
     SWT_TRIAL_RUN(t, swt_state_advance(&t->ctx, s));
     swt_trial_number(t, "step", (double)t->state->step, (double)step, 0);
@@ -42,7 +46,7 @@ swt_status swt_selftest_state_advance(swt_trial *t) {
                                 .total_steps = total,
                                 .beta1 = 0.9,
                                 .beta2 = 0.999};
-        SWT_TRY(advance_case(t, &s, step, rates[s.kind]));
+        SWT_TRY(advance_case(t, &s, step, rates[s.kind], i % 5 == 4));
     }
     return SWT_OK;
 }

@@ -242,7 +242,7 @@ static void introduce(loop *r) {
         bytes += s->model.arenas[i].planned_bytes;
     swt_run_say(&r->run, "swt-dist %s: %d rank%s of %d thread%s (%s, %s), run directory %s",
                 SWT_VERSION, s->world->size, s->world->size == 1 ? "" : "s", s->device.threads,
-                s->device.threads == 1 ? "" : "s", s->device.table->name, s->world->table->name,
+                s->device.threads == 1 ? "" : "s", s->device.table->name, s->devices->table->name,
                 r->run.path);
     if (s->no_gpu[0] != '\0')
         swt_run_say(&r->run, "no GPU: %s", s->no_gpu);

@@ -103,10 +103,12 @@ static holding one_layer(const swt_model *m, int64_t l) {
     return h;
 }
 
-/* Bytes per token of one micro-batch that a step works on: activations, scratch and messages. */
+/* Bytes per token of one micro-batch that a step works on: activations, scratch and messages. The
+ * backend's workspace, which stands where there is scratch, does not grow with tokens. */
 static double working_bytes(const swt_model *m, const holding *h) {
-    const size_t bytes =
-        h->bytes[SWT_ARENA_ACT] + h->bytes[SWT_ARENA_SCRATCH] + h->bytes[SWT_ARENA_COMM];
+    const size_t scratch = h->bytes[SWT_ARENA_SCRATCH];
+    const size_t constant = scratch > 0 ? (size_t)m->ctx.ops->workspace_bytes : 0;
+    const size_t bytes = h->bytes[SWT_ARENA_ACT] + scratch - constant + h->bytes[SWT_ARENA_COMM];
     return (double)bytes / (double)(m->dims.B * m->dims.T);
 }
 

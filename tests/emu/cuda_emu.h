@@ -152,15 +152,6 @@ static inline int __all_sync(unsigned mask, int predicate, SWT_EMU_HERE) {
     return __ballot_sync(mask, predicate, file, line) == 0xffffffffu;
 }
 
-/* Threads of all blocks share one processor here: nothing to do but for the compiler. */
-static inline void __threadfence() {
-    __asm__ volatile("" ::: "memory");
-}
-
-static inline void __threadfence_block() {
-    __asm__ volatile("" ::: "memory");
-}
-
 /* -- atomics: on integers only, results must not depend on an order ---------------------------- */
 
 #define SWT_EMU_ATOMICS(T)                                                                         \
@@ -170,26 +161,12 @@ static inline void __threadfence_block() {
     static inline T atomicOr(T *to, T x) {                                                         \
         return __atomic_fetch_or(to, x, __ATOMIC_RELAXED);                                         \
     }                                                                                              \
-    static inline T atomicAnd(T *to, T x) {                                                        \
-        return __atomic_fetch_and(to, x, __ATOMIC_RELAXED);                                        \
-    }                                                                                              \
     static inline T atomicExch(T *to, T x) {                                                       \
         return __atomic_exchange_n(to, x, __ATOMIC_RELAXED);                                       \
-    }                                                                                              \
-    static inline T atomicCAS(T *to, T old, T x) {                                                 \
-        __atomic_compare_exchange_n(to, &old, x, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);       \
-        return old;                                                                                \
     }                                                                                              \
     static inline T atomicMax(T *to, T x) {                                                        \
         T old = __atomic_load_n(to, __ATOMIC_RELAXED);                                             \
         while (old < x && !__atomic_compare_exchange_n(to, &old, x, false, __ATOMIC_RELAXED,       \
-                                                       __ATOMIC_RELAXED))                          \
-            ;                                                                                      \
-        return old;                                                                                \
-    }                                                                                              \
-    static inline T atomicMin(T *to, T x) {                                                        \
-        T old = __atomic_load_n(to, __ATOMIC_RELAXED);                                             \
-        while (x < old && !__atomic_compare_exchange_n(to, &old, x, false, __ATOMIC_RELAXED,       \
                                                        __ATOMIC_RELAXED))                          \
             ;                                                                                      \
         return old;                                                                                \
@@ -201,102 +178,8 @@ SWT_EMU_ATOMICS(unsigned long long)
 
 /* -- functions that the device has and C has not ----------------------------------------------- */
 
-template <typename T> static inline T __ldg(const T *from) {
-    return *from;
-}
-
-template <typename T> static inline T __ldcs(const T *from) {
-    return *from;
-}
-
-template <typename T> static inline T __ldcg(const T *from) {
-    return *from;
-}
-
-template <typename T> static inline void __stcs(T *to, T x) {
-    *to = x;
-}
-
-template <typename T> static inline void __stcg(T *to, T x) {
-    *to = x;
-}
-
-template <typename To, typename From> static inline To swt_emu_bits(From x) {
-    static_assert(sizeof(To) == sizeof(From), "as many bits");
-    To y;
-    memcpy(&y, &x, sizeof y);
-    return y;
-}
-
-#define SWT_EMU_FUNCTION(result, name, parameters, value)                                          \
-    static inline result name parameters {                                                         \
-        return value;                                                                              \
-    }
-#define __expf  expf
-#define __logf  logf
-#define __log2f log2f
-#define rsqrtf  swt_emu_rsqrtf
-#define rsqrt   swt_emu_rsqrt
-SWT_EMU_FUNCTION(float, rsqrtf, (float x), 1.0f / sqrtf(x))
-SWT_EMU_FUNCTION(double, rsqrt, (double x), 1.0 / sqrt(x))
-SWT_EMU_FUNCTION(float, __fdividef, (float x, float y), x / y)
-SWT_EMU_FUNCTION(float, __frcp_rn, (float x), 1.0f / x)
-SWT_EMU_FUNCTION(float, __fsqrt_rn, (float x), sqrtf(x))
-SWT_EMU_FUNCTION(float, __fadd_rn, (float x, float y), x + y)
-SWT_EMU_FUNCTION(float, __fsub_rn, (float x, float y), x - y)
-SWT_EMU_FUNCTION(float, __fmul_rn, (float x, float y), x *y)
-SWT_EMU_FUNCTION(float, __fdiv_rn, (float x, float y), x / y)
-SWT_EMU_FUNCTION(float, __fmaf_rn, (float x, float y, float z), fmaf(x, y, z))
-SWT_EMU_FUNCTION(double, __dadd_rn, (double x, double y), x + y)
-SWT_EMU_FUNCTION(double, __dmul_rn, (double x, double y), x *y)
-SWT_EMU_FUNCTION(double, __fma_rn, (double x, double y, double z), fma(x, y, z))
-SWT_EMU_FUNCTION(int, __float2int_rn, (float x), static_cast<int>(rintf(x)))
-SWT_EMU_FUNCTION(int, __float2int_rz, (float x), static_cast<int>(x))
-SWT_EMU_FUNCTION(long long, __double2ll_rn, (double x), static_cast<long long>(rint(x)))
-SWT_EMU_FUNCTION(float, __double2float_rn, (double x), static_cast<float>(x))
-SWT_EMU_FUNCTION(float, __int2float_rn, (int x), static_cast<float>(x))
-SWT_EMU_FUNCTION(float, __ll2float_rn, (long long x), static_cast<float>(x))
-SWT_EMU_FUNCTION(double, __ll2double_rn, (long long x), static_cast<double>(x))
-SWT_EMU_FUNCTION(int, __float_as_int, (float x), swt_emu_bits<int>(x))
-SWT_EMU_FUNCTION(unsigned, __float_as_uint, (float x), swt_emu_bits<unsigned>(x))
-SWT_EMU_FUNCTION(float, __int_as_float, (int x), swt_emu_bits<float>(x))
-SWT_EMU_FUNCTION(float, __uint_as_float, (unsigned x), swt_emu_bits<float>(x))
-SWT_EMU_FUNCTION(long long, __double_as_longlong, (double x), swt_emu_bits<long long>(x))
-SWT_EMU_FUNCTION(double, __longlong_as_double, (long long x), swt_emu_bits<double>(x))
-SWT_EMU_FUNCTION(int, __popc, (unsigned x), __builtin_popcount(x))
-SWT_EMU_FUNCTION(int, __popcll, (unsigned long long x), __builtin_popcountll(x))
-SWT_EMU_FUNCTION(int, __clz, (int x), x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)))
-SWT_EMU_FUNCTION(int, __ffs, (int x), __builtin_ffs(x))
-SWT_EMU_FUNCTION(int, __ffsll, (long long x), __builtin_ffsll(x))
-SWT_EMU_FUNCTION(unsigned, __umulhi, (unsigned x, unsigned y),
-                 static_cast<unsigned>(static_cast<uint64_t>(x) * y >> 32))
-#undef SWT_EMU_FUNCTION
-
-#define SWT_EMU_MIN_MAX(T)                                                                         \
-    static inline T min(T x, T y) {                                                                \
-        return x < y ? x : y;                                                                      \
-    }                                                                                              \
-    static inline T max(T x, T y) {                                                                \
-        return x > y ? x : y;                                                                      \
-    }
-SWT_EMU_MIN_MAX(int)
-SWT_EMU_MIN_MAX(unsigned)
-SWT_EMU_MIN_MAX(long)
-SWT_EMU_MIN_MAX(unsigned long)
-SWT_EMU_MIN_MAX(long long)
-SWT_EMU_MIN_MAX(unsigned long long)
-#undef SWT_EMU_MIN_MAX
-static inline float min(float x, float y) {
-    return fminf(x, y);
-}
-static inline float max(float x, float y) {
-    return fmaxf(x, y);
-}
-static inline double min(double x, double y) {
-    return fmin(x, y);
-}
-static inline double max(double x, double y) {
-    return fmax(x, y);
+static inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
 }
 
 #endif

@@ -301,7 +301,3 @@ cudaError_t cudaMemsetAsync(void *memory, int byte, size_t bytes, cudaStream_t s
     const copy c = {.to = memory, .bytes = bytes, .byte = byte};
     return emu_error(swt_emu_enqueue(stream, "cudaMemsetAsync", run_set, &c, sizeof c));
 }
-
-cudaError_t cudaMemset(void *memory, int byte, size_t bytes) {
-    return cudaMemsetAsync(memory, byte, bytes, NULL);
-}

@@ -146,13 +146,6 @@ ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank) {
     return ncclSuccess;
 }
 
-ncclResult_t ncclCommCuDevice(const ncclComm_t comm, int *device) {
-    if (!known(comm) || device == NULL)
-        return NO_COMM();
-    *device = comm->device;
-    return ncclSuccess;
-}
-
 /* ------------------------------------------------------------------ making them */
 
 /* What goes on while somebody waits: MPI, and the peers' processes. */

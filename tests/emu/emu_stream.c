@@ -283,11 +283,6 @@ cudaError_t cudaStreamCreate(cudaStream_t *stream) {
     return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) {
-    (void)priority;
-    return cudaStreamCreateWithFlags(stream, flags);
-}
-
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     struct CUstream_st *const s = emu_stream_find(stream);
     if (s == NULL || emu_stream_legacy(s))

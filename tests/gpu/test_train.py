@@ -166,13 +166,17 @@ def auto_takes_gpus():
 
 
 def bad_numbers():
-    """A gradient that is too large ends the run at the next row, one line, exit code 5."""
+    """A gradient that is too large ends the run, one line that names its step, exit code 5; on a GPU at the next row."""
     with e2e.scratch() as folder:
         data = e2e.write_text(folder, 4000)
         opts = options(optim_lr=1e6, optim_name="sgd", train_steps=40, train_log_every=4)
-        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(opts), "--device", "cuda"]
-        result = e2e.run(1, args, timeout=600)
-        e2e.want(result.code == 5 and result.err.count("error:") == 1, result.told())
+        said = {}
+        for device in ("cpu", "cuda"):
+            args = ["--data", data, "--out", os.path.join(folder, device), *e2e.flags(opts), "--device", device]
+            result = e2e.run(1, args, timeout=600)
+            e2e.want(result.code == 5 and result.err.count("error:") == 1, result.told())
+            said[device] = result.err
+        e2e.want(said["cpu"] == said["cuda"] and ": step 2: " in said["cpu"], said)
 
 
 def interrupted():
