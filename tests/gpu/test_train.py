@@ -136,7 +136,8 @@ def too_few_gpus():
         args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
         one = {"SWT_EMU_GPUS": "1"}
         refused = e2e.run(2, [*args, "--device", "cuda"], env=one)
-        e2e.want(refused.code == 2 and " 2 ranks on a node with 1 GPU, and rank 1 has the GPU of rank 0; " in refused.err, refused.told())
+        told = " 2 ranks on a node with 1 GPU, and rank 1 has the GPU of rank 0; "
+        e2e.want(refused.code == 2 and told in refused.err, refused.told())
         e2e.want(refused.err.count("error:") == 1, refused.told())
         taken = e2e.succeed(2, [*args, "--device", "auto"], env=one)
         e2e.want("\nno GPU: 2 ranks on a node with 1 GPU, " in taken.out and "(cpu, mpi)" in taken.out, taken.told())
