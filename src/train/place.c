@@ -1,5 +1,6 @@
 /* Which processor a rank works on: the CPU, or a GPU that it has for itself. Ranks of a node take
- * its GPUs in order. All ranks do the same: one without a GPU would hold up the others. */
+ * its GPUs in order, or what the job's launcher shows to each. All ranks do the same: one without a
+ * GPU would hold up the others. */
 #include "train/session.h"
 
 #include "base/checked.h"
@@ -9,16 +10,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Local: open the GPU of this rank's number on the node. Errors: USAGE where it has none. */
-static swt_status open_own_gpu(swt_session *s, int local_rank, int local_size, int threads) {
-    int gpus = 0;
-    SWT_TRY(swt_cuda_backend.count(&gpus));
-    if (local_size > gpus)
+/* Collective: *ordinal = this rank's GPU among those it sees: the one of its number on the node, or
+ * the one that was given to it alone. Errors: USAGE where it has none, or shares it with a rank. */
+static swt_status choose_gpu(swt_session *s, int *ordinal) {
+    const int size = s->world->size, rank = s->world->rank;
+    int local_rank = 0, local_size = 1, gpus = 0, other = -1;
+    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
+    swt_identity own = {{0}}, *all = calloc((size_t)size, sizeof *all);
+    if (all == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
+    swt_status status = swt_cuda_backend.count(&gpus);
+    if (status == SWT_OK) {
+        *ordinal = local_rank % gpus;
+        status = swt_cuda_backend.identify(*ordinal, &own);
+    }
+    const swt_status gathered = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
+    for (int r = 0; r < size && status == SWT_OK && gathered == SWT_OK; r++)
+        if (r != rank && memcmp(&all[r], &own, sizeof own) == 0)
+            other = r;
+    free(all);
+    SWT_TRY(gathered);
+    SWT_TRY(status);
+    if (other >= 0)
         return SWT_FAIL(USAGE,
-                        "--device cuda: %d ranks on a node with %d GPU%s; start at most one rank "
-                        "for each GPU of a node, or use --device cpu",
-                        local_size, gpus, gpus == 1 ? "" : "s");
-    return swt_cuda_backend.open(&s->device, local_rank, threads);
+                        "--device cuda: %d ranks on a node with %d GPU%s, and rank %d has the GPU "
+                        "of rank %d; start at most one rank for each GPU of a node, or use "
+                        "--device cpu",
+                        local_size, gpus, gpus == 1 ? "" : "s", other, rank);
+    return SWT_OK;
 }
 
 /* s->no_gpu of all ranks = why the lowest rank without a GPU has none; "" if all have one. */
@@ -45,9 +64,10 @@ static swt_status share_reason(swt_session *s, swt_status own) {
 /* Collective: every rank has opened a GPU and s->backend says so, or none has and s->no_gpu says
  * why. Errors: of --device cuda, USAGE and MEMORY. */
 static swt_status try_gpus(swt_session *s, int threads) {
-    int local_rank = 0, local_size = 1;
-    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
-    const swt_status own = open_own_gpu(s, local_rank, local_size, threads);
+    int ordinal = 0;
+    swt_status own = choose_gpu(s, &ordinal);
+    if (own == SWT_OK)
+        own = swt_cuda_backend.open(&s->device, ordinal, threads);
     if (s->options->run_device == SWT_DEVICE_CUDA)
         SWT_TRY(swt_comm_agree(s->world, own));
     else

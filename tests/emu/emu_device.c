@@ -138,6 +138,7 @@ int emu_device(void) {
     return current;
 }
 
+/* SWT_EMU_GPUS are shown; of those that all processes share, the first is SWT_EMU_FIRST_GPU. */
 static int gpus(void) {
     return (int)emu_setting("SWT_EMU_GPUS", GPUS, 0, GPUS_MAX);
 }
@@ -210,7 +211,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     p->managedMemory = p->unifiedAddressing = p->concurrentManagedAccess = 1;
     p->asyncEngineCount = 1;
     p->concurrentKernels = 1;
-    p->pciBusID = device + 1;
+    p->pciBusID = (int)emu_setting("SWT_EMU_FIRST_GPU", 0, 0, GPUS_MAX) + device + 1;
     return cudaSuccess;
 }
 

@@ -82,16 +82,22 @@ def measurements(parts):
 
 def whole_report():
     with e2e.scratch() as folder:
-        code, said, err, out = gpu_check(folder, "--build", e2e.BUILD, "--no-build", SWT_EMU_GPUS="2")
+        code, said, err, out = gpu_check(folder, "--build", e2e.BUILD, "--no-build", SWT_EMU_GPUS="2", NCCL_DEBUG="WARN")
         want(code == 0, f"exit {code}: {said[-600:]} {err[-300:]}")
         results, parts, report = read(out)
         want(results["emulated"] and results["quick"] and results["gpus"] == 2, f"{results}"[:200])
-        ok = ["machine", "tests", "selftest on 1", "selftest on 2", "bench_ops", "bench_ops bf16", "bench_comm on 2"]
+        ok = ["machine", "tests", "selftest on 1", "selftest on 2", "same bits", "same bits bf16"]
+        ok += ["bench_ops", "bench_ops bf16", "bench_comm on 2"]
         ok += ["bench_step tiny", "scaling, the same step", "scaling, a step as large as the GPUs"]
         statuses = {name: part["status"] for name, part in parts.items()}
         want(statuses == {**dict.fromkeys(ok, "ok"), **dict.fromkeys(["build", *SANITIZERS], "skipped")}, f"{statuses}")
         want(all(parts[name]["why"] for name in ["build", *SANITIZERS]), "a skipped part does not say why")
         facts = parts["machine"]["facts"]
+        for name in ("same bits", "same bits bf16"):
+            rows = parts[name]["rows"]
+            want([row["gpus"] for row in rows] == [1, 1, 2] and len({row["hash"] for row in rows}) == 1, f"{rows}")
+        want(parts["same bits"]["rows"][0] != parts["same bits bf16"]["rows"][0], "bf16 has the hash of fp32")
+        want("NCCL_DEBUG=WARN" in facts["environment"], f"{facts['environment']}")
         for fact in ("commit", "program", "GPUs", "libraries", "compilers", "MPI", "system", "CPU"):
             want(fact in facts, f"no {fact} in {list(facts)}")
         want(facts["GPUs"] == ["2 emulated GPUs (tests/emu)"] and "SWT_CUDA=EMU" in facts["build"][0], f"{facts}")
@@ -116,7 +122,7 @@ def failing_parts():
             folder, "--build", e2e.BUILD, "--no-build", SWT_EMU_GPUS="1", SWT_EMU_DRIVER="old")
         want(code == 1, f"exit {code}: {said[-600:]} {err[-300:]}")
         results, parts, report = read(out)
-        for name in ("tests", "selftest on 1", "bench_ops", "bench_step tiny"):
+        for name in ("tests", "selftest on 1", "same bits", "bench_ops", "bench_step tiny"):
             want(parts[name]["status"] == "FAILED", f"{name}: {parts[name]}")
             want(f"**{name} FAILED: " in report, f"{name}: not at the head of the page")
         want(" driver is " in parts["selftest on 1"]["why"], f"{parts['selftest on 1']}")
@@ -124,6 +130,47 @@ def failing_parts():
         want(parts["bench_comm on 2"]["status"] == "skipped" and "1 here" in parts["bench_comm on 2"]["why"],
              f"{parts['bench_comm on 2']}")
         want(parts["machine"]["status"] == "ok" and len(results["parts"]) > 10, f"{list(parts)}")
+
+
+# Stand-ins for silicon: two GPUs; a program whose weights know the number of ranks; a tool that finds a race, if it is
+# told to look at kernels alone.
+STAND_INS = {
+    "bin/nvidia-smi": "echo GPU 0; echo GPU 1",
+    "bin/compute-sanitizer": '''echo "tool: $*"
+case "$*" in
+    "--report-api-errors no --error-exitcode 9 --tool racecheck "*) echo "========= Error: Race reported"; exit 9 ;;
+    "--report-api-errors no --error-exitcode 9 --tool initcheck "*) sleep 30 ;;
+    "--report-api-errors no --error-exitcode 9 --tool "*"check "*"/swt-dist selftest --device cuda") exit 0 ;;
+esac
+exit 1''',
+    "cuda/swt-dist": '''echo "weights' hash 0000000000000000"
+echo "step 3  checkpoint written, weights' hash 000000000000000${OMPI_COMM_WORLD_SIZE:-0}"''',
+}
+
+
+def findings():
+    """As on silicon: what a tool finds, a tool that does not end, and weights that differ are failed parts."""
+    with e2e.scratch() as folder:
+        for path, lines in STAND_INS.items():
+            os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+            with open(os.path.join(folder, path), "w", encoding="utf-8") as f:
+                f.write(f"#!/bin/sh\n{lines}\n")
+            os.chmod(os.path.join(folder, path), 0o755)
+        with open(os.path.join(folder, "cuda", "CMakeCache.txt"), "w", encoding="utf-8") as f:
+            f.write("SWT_CUDA:STRING=ON\n")
+        path = os.path.join(folder, "bin") + ":" + os.environ["PATH"]
+        known = {"PATH": path, "SWT_GPU_CHECK_TOOL_S": "2", "CUDA_VISIBLE_DEVICES": "0,1"}
+        code, said, err, out = gpu_check(folder, "--build", os.path.join(folder, "cuda"), "--no-build", **known)
+        want(code == 1, f"exit {code}: {said[-600:]} {err[-300:]}")
+        _, parts, report = read(out)
+        statuses = {name.split()[1]: parts[name]["status"] for name in SANITIZERS}
+        wanted = {"memcheck": "ok", "racecheck": "FAILED", "initcheck": "FAILED", "synccheck": "ok"}
+        want(statuses == wanted, f"{[parts[name] for name in SANITIZERS]}")
+        want("swt-dist selftest: exit code 9: " in parts[SANITIZERS[1]]["why"], f"{parts[SANITIZERS[1]]}")
+        want(parts[SANITIZERS[2]]["why"] == "not done in 2 s: swt-dist selftest", f"{parts[SANITIZERS[2]]}")
+        why = "the weights' hash differs, by number of GPUs: " + ", ".join(f"{n}: 000000000000000{n}" for n in (1, 1, 2))
+        want(parts["same bits"]["status"] == "FAILED" and parts["same bits"]["why"] == why, f"{parts['same bits']}")
+        want(f"**same bits FAILED: {why}**" in report, report[:600])
 
 
 def missing_build():
@@ -184,7 +231,7 @@ def main():
         print("skipped: it is for a build with an emulated GPU")
         sys.exit(77)
     suite = e2e.Suite()
-    for case in (nothing_to_check, full_folder, missing_build, layer_of_bench_layer, failing_parts, whole_report):
+    for case in (nothing_to_check, full_folder, missing_build, findings, layer_of_bench_layer, failing_parts, whole_report):
         suite.case(case.__name__, case)
     suite.finish()
 

@@ -15,6 +15,11 @@ def shared_libraries():
     needed = [line.split("[")[1].split("]")[0] for line in said.splitlines() if "(NEEDED)" in line]
     for library in ("libcudart.so", "libcublasLt.so", "libnccl.so"):
         e2e.want(any(name.startswith(library) for name in needed), f"{library} is not among {needed}")
+    folder = os.path.dirname(e2e.cached("CUDA_cudart_LIBRARY"))
+    path = [entry for line in said.splitlines() if "(RUNPATH)" in line for entry in line.split("[")[1][:-1].split(":")]
+    system = folder.startswith(("/lib", "/usr/lib"))  # where the loader looks by itself
+    e2e.want(system or folder in path, f"the loader looks into {path}, and cudart is in {folder}")
+    e2e.want(not any(entry.endswith("stubs") for entry in path), f"stubs would be loaded: {path}")
     e2e.want(not any(name.startswith("libcuda.so") for name in needed), f"libcuda is needed: {needed}")
 
 

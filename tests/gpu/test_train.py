@@ -136,10 +136,31 @@ def too_few_gpus():
         args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
         one = {"SWT_EMU_GPUS": "1"}
         refused = e2e.run(2, [*args, "--device", "cuda"], env=one)
-        e2e.want(refused.code == 2 and "2 ranks on a node with 1 GPU;" in refused.err, refused.told())
+        told = " 2 ranks on a node with 1 GPU, and rank 1 has the GPU of rank 0; "
+        e2e.want(refused.code == 2 and told in refused.err, refused.told())
         e2e.want(refused.err.count("error:") == 1, refused.told())
         taken = e2e.succeed(2, [*args, "--device", "auto"], env=one)
-        e2e.want("no GPU: 2 ranks on a node with 1 GPU\n" in taken.out and "(cpu, mpi)" in taken.out, taken.told())
+        e2e.want("\nno GPU: 2 ranks on a node with 1 GPU, " in taken.out and "(cpu, mpi)" in taken.out, taken.told())
+
+
+def gpus_of_their_own(ranks):
+    """Each rank is shown one GPU, another one, as a job's launcher may do: the bits of ranks that see them all."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        alone = os.path.join(folder, "alone")
+        with open(alone, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\nSWT_EMU_GPUS=1 SWT_EMU_FIRST_GPU=$OMPI_COMM_WORLD_LOCAL_RANK\n")
+            f.write("CUDA_VISIBLE_DEVICES=$OMPI_COMM_WORLD_LOCAL_RANK\n")
+            f.write(f'export SWT_EMU_GPUS SWT_EMU_FIRST_GPU CUDA_VISIBLE_DEVICES\nexec "{e2e.PROGRAM}" "$@"\n')
+        os.chmod(alone, 0o755)
+        outs = [os.path.join(folder, name) for name in ("all", "own")]
+        for out, program in zip(outs, (e2e.PROGRAM, alone)):
+            args = ["--data", data, "--out", out, *e2e.flags(options()), "--device", "cuda"]
+            result = e2e.run(ranks, args, program=program, timeout=600)
+            if e2e.EMULATED and result.code == 6 and "emulated NCCL: Duplicate GPU detected" in result.err:
+                return  # the ranks took them; the emulated NCCL tells GPUs apart by their numbers alone
+            e2e.want(result.code == 0 and "(cuda, " in result.out, result.told())
+        e2e.want(e2e.weights_digest(outs[0]) == e2e.weights_digest(outs[1]), "weights differ")
 
 
 def too_little_memory():
@@ -237,6 +258,8 @@ def main():
     suite.case("more GPUs than experts", lambda: layouts(some[1:3] or some, moe_experts=1), heavy=True)
     suite.case("bf16", bf16)
     suite.case("no host in a step", watched, some[:2], heavy=True)
+    if len(some) > 1:
+        suite.case("each rank sees a GPU of its own", gpus_of_their_own, some[-1])
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
     suite.case("bad numbers", bad_numbers)
