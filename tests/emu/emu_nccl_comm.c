@@ -212,14 +212,16 @@ static ncclResult_t check_greetings(const greeting *all, int size, int rank) {
         if (i != rank && all[i].device == all[rank].device &&
             strcmp(all[i].host, all[rank].host) == 0)
             return swt_emu_nccl_refuse(NULL, ncclInvalidUsage,
-                                       "Duplicate GPU detected: ranks %d and %d both have GPU %d",
+                                       "Duplicate GPU detected: ranks %d and %d both have GPU %02x",
                                        rank, i, all[i].device);
     }
     return ncclSuccess;
 }
 
 static ncclResult_t greet(ncclComm_t comm, ncclUniqueId id) {
-    greeting own = {.id = id, .device = comm->device, .nranks = comm->size};
+    struct cudaDeviceProp gpu = {0};
+    (void)cudaGetDeviceProperties(&gpu, comm->device);
+    greeting own = {.id = id, .device = gpu.pciBusID, .nranks = comm->size};
     greeting *all = calloc((size_t)comm->size, sizeof *all);
     MPI_Request request;
     (void)gethostname(own.host, sizeof own.host - 1);
