@@ -56,12 +56,12 @@ template <typename T, typename O> static __global__ void plain(swt_cuda_product 
 }
 
 swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_product *p) {
-    const auto kernel = p->a.type == SWT_F32      ? plain<float, float>
-                        : p->out_type == SWT_BF16 ? plain<__nv_bfloat16, __nv_bfloat16>
-                                                  : plain<__nv_bfloat16, float>;
+    const auto plain_product = p->a.type == SWT_F32      ? plain<float, float>
+                               : p->out_type == SWT_BF16 ? plain<__nv_bfloat16, __nv_bfloat16>
+                                                         : plain<__nv_bfloat16, float>;
     if (p->rows == 0 || p->cols == 0 || p->batch == 0)
         return SWT_OK;
     const dim3 grid(blocks_of(p->rows, TILE) * blocks_of(p->cols, TILE),
                     (unsigned)swt_min(p->batch, GRID_Y));
-    return SWT_LAUNCH(kernel, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
+    return SWT_LAUNCH(plain_product, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
 }
