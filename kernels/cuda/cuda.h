@@ -80,10 +80,14 @@ __typeof__(swt_cast) swt_cuda_cast;
 }
 
 /* Queue kernel(arguments...) on a stream: an expression of type swt_status. The grid must not be
- * empty. */
+ * empty.
+ *
+ * A launch tells of its failure through the runtime's last error alone, so what a library left
+ * there is cleared first. That hides nothing: our own calls are judged by what they return, NCCL's
+ * and cuBLASLt's by their status, and an error that ends the GPU's work cannot be cleared. */
 #ifndef SWT_LAUNCH
 #define SWT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                 \
-    (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__),                           \
+    ((void)cudaGetLastError(), kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), \
      swt_cuda_launched(#kernel, __FILE__, __LINE__))
 #endif
 

@@ -2,65 +2,12 @@
 #include "kernels/cuda/run.cuh"
 
 enum {
-    TILE = 16,     /* rows and columns of a block, plain product */
     THREADS = 256, /* elementwise */
     PARTS = 8,     /* of a block of rows, one warp each; their sums are added in order */
     ROWS = 256,    /* summed at a time, at least */
     FINISH = 128,
     GRID_Z = 65535
 };
-
-template <typename T> struct plain_args {
-    T *y;
-    const T *x, *w, *bias, *residual;
-    int64_t N, in, out;
-    bool relu;
-};
-
-template <typename T> static __global__ void plain(plain_args<T> a) {
-    __shared__ float x[TILE][TILE], w[TILE][TILE + 1];
-    const int row = threadIdx.x / TILE, column = threadIdx.x % TILE;
-    const int64_t tiles = (a.out + TILE - 1) / TILE;
-    const int64_t n = blockIdx.x / tiles * TILE + row, first = blockIdx.x % tiles * TILE;
-    const int64_t o = first + column, loaded = first + row;
-    float sum = 0;
-    for (int64_t k = 0; k < a.in; k += TILE) {
-        const bool inside = k + column < a.in;
-        x[row][column] = inside && n < a.N ? to_float(a.x[n * a.in + k + column]) : 0;
-        w[row][column] = inside && loaded < a.out ? to_float(a.w[loaded * a.in + k + column]) : 0;
-        __syncthreads();
-        for (int i = 0; i < TILE; i++)
-            sum += x[row][i] * w[column][i];
-        __syncthreads();
-    }
-    if (n >= a.N || o >= a.out)
-        return;
-    if (a.bias != NULL)
-        sum += to_float(a.bias[o]);
-    if (a.relu && sum <= 0)
-        sum = 0;
-    if (a.residual != NULL)
-        sum += to_float(a.residual[n * a.out + o]);
-    a.y[n * a.out + o] = from_float<T>(sum);
-}
-
-template <typename T>
-static swt_status launch_plain(const swt_ctx *c, void *y, const void *x, const void *w,
-                               const void *bias, const void *residual, int64_t N, int64_t in,
-                               int64_t out, bool relu) {
-    const plain_args<T> a = {
-        (T *)y, (const T *)x, (const T *)w, (const T *)bias, (const T *)residual, N, in, out, relu};
-    const unsigned blocks = blocks_of(N, TILE) * blocks_of(out, TILE);
-    return SWT_LAUNCH(plain<T>, blocks, TILE * TILE, 0, swt_cuda_stream(c), a);
-}
-
-swt_status swt_cuda_linear_plain(const swt_ctx *c, void *y, const void *x, const void *w,
-                                 const void *bias, const void *residual, int64_t N, int64_t in,
-                                 int64_t out, bool relu) {
-    if (N == 0 || out == 0)
-        return SWT_OK;
-    return SWT_BY_TYPE(c, launch_plain, c, y, x, w, bias, residual, N, in, out, relu);
-}
 
 /* A run of the longest length for each thread; the last may be cut short. */
 template <typename T> static __global__ void mask(T *x, const T *relu_output, int64_t n) {

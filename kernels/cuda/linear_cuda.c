@@ -4,9 +4,6 @@
 swt_status swt_cuda_linear_forward(const swt_ctx *c, void *y, const void *x, const void *w,
                                    const void *bias, const void *residual, int64_t N, int64_t in,
                                    int64_t out, swt_epilogue epilogue) {
-    const bool relu = epilogue == SWT_EPILOGUE_RELU;
-    if (in == 0 || (relu && residual != NULL))
-        return swt_cuda_linear_plain(c, y, x, w, bias, residual, N, in, out, relu);
     const swt_cuda_product p = {.rows = N,
                                 .cols = out,
                                 .inner = in,
@@ -17,8 +14,9 @@ swt_status swt_cuda_linear_forward(const swt_ctx *c, void *y, const void *x, con
                                 .out_type = c->dtype,
                                 .add = residual,
                                 .bias = bias,
-                                .relu = relu};
-    return swt_cuda_multiply(c, &p);
+                                .relu = epilogue == SWT_EPILOGUE_RELU};
+    /* No layer of the model has both, and no epilogue of cuBLASLt. */
+    return p.relu && residual != NULL ? swt_cuda_multiply_plain(c, &p) : swt_cuda_multiply(c, &p);
 }
 
 swt_status swt_cuda_linear_backward_input(const swt_ctx *c, void *dx, const void *dy, const void *w,

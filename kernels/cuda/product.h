@@ -1,4 +1,5 @@
 /* Matrix products on the GPU, by cuBLASLt: the one place that calls it. Row-major, rows contiguous.
+ * What cuBLASLt has no algorithm for (odd widths in BF16, say) a kernel of our own does, slowly.
  *
  * Bits: a product's algorithm depends on its own shape and types alone, never on how many products
  * stand beside it in a batch, so that it does not matter which rank computes it with which others.
@@ -20,7 +21,7 @@ typedef struct swt_cuda_matrix {
     int64_t stride;  /* elements from one product's to the next one's; 0: all use the same */
 } swt_cuda_matrix;
 
-/* out = f(a b + bias) with f = ReLU or identity, or out = a b + bias + add.
+/* out = f(a b + bias) + add with f = ReLU or identity.
  * Shapes: out, add (rows, cols), a (rows, inner), b (inner, cols), bias (cols), each `batch` times.
  * Types: a and b the same; out, add and bias of out_type, which is that of a or F32.
  * Where batch > 1, out_stride >= rows cols. add may be out itself, which overlaps nothing else. */
@@ -31,16 +32,21 @@ typedef struct swt_cuda_product {
     void *out;
     swt_dtype out_type;
     int64_t out_stride; /* elements; of add, too */
-    const void *add;    /* or NULL; not with relu */
+    const void *add;    /* or NULL */
     const void *bias;   /* or NULL */
     int64_t bias_stride;
     bool relu;
 } swt_cuda_product;
 
-/* Queue it on c->stream. rows, cols or batch 0: nothing to do; inner 0: zeros (without bias).
- * Effect: overwrites out and c->workspace. What cuBLASLt needs is made at a shape's first use and
- * kept in the device. Local. Errors: INTERNAL, naming the product. */
+/* Queue it on c->stream. rows, cols or batch 0: nothing to do; inner 0: a b is zero. Not relu
+ * together with add. Effect: overwrites out and c->workspace. What cuBLASLt needs is made at a
+ * shape's first use and kept in the device. Local. Errors: INTERNAL, naming the product. */
 SWT_MUST_CHECK swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p);
+
+/* The same by our own kernel (product.cu): any product that the structure describes, of tensors
+ * that are aligned to their elements, without a workspace. Slow. Each sum is one chain over inner.
+ */
+SWT_MUST_CHECK swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_product *p);
 
 #ifdef __cplusplus
 }

@@ -16,6 +16,9 @@ enum { TENSOR_ALIGN = 64 };
  * one that never does may use all of it. */
 enum { BATCHED_WORKSPACE_BYTES = SWT_CUDA_WORKSPACE_BYTES / 64 };
 
+/* How many algorithms cuBLASLt is asked for, best first. */
+enum { PROPOSALS = 16 };
+
 /* What tells one plan from another: all of a product but its addresses. */
 typedef struct plan_key {
     int64_t rows, cols, inner, batch;
@@ -31,6 +34,7 @@ typedef struct plan {
     cublasLtMatmulDescOpaque_t desc;
     cublasLtMatrixLayoutOpaque_t first, second, out;
     cublasLtMatmulAlgo_t algorithm;
+    bool plain; /* by our own kernel: there is no algorithm */
 } plan;
 
 struct swt_cuda_products {
@@ -101,6 +105,10 @@ static bool aligned(const void *memory, int64_t elements, swt_dtype type) {
     return (uintptr_t)memory % alignment(elements, type) == 0;
 }
 
+static uint64_t workspace_of(const swt_cuda_product *p) {
+    return p->out_stride != 0 ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
+}
+
 static swt_status check(const swt_ctx *c, const swt_cuda_product *p) {
     const bool types = p->b.type == p->a.type && (p->a.type == SWT_F32 || p->a.type == SWT_BF16) &&
                        (p->out_type == p->a.type || p->out_type == SWT_F32);
@@ -152,7 +160,13 @@ static swt_status make_desc(plan *n, const swt_cuda_product *p) {
     uint32_t epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
     if (p->bias != NULL)
         epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
-    SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, CUBLAS_COMPUTE_32F, CUDA_R_32F)));
+    /* The default type only promises no less precision and range than F32's, by whatever hardware;
+     * the environment may have a say in that (TF32, sums of BF16 products). The pedantic one is
+     * standard F32 arithmetic. Operands in BF16 need the tensor cores, which multiply them exactly.
+     */
+    const cublasComputeType_t compute =
+        p->a.type == SWT_F32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, compute, CUDA_R_32F)));
     SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, first);
     SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, second);
     SET_DESC(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
@@ -171,48 +185,31 @@ static swt_status make_layouts(plan *n, const swt_cuda_product *p) {
     return make_layout(&n->out, p->out_type, false, p->rows, p->cols);
 }
 
-/* Of one product by itself. One that stands in batches has its sums in one piece: pieces that are
- * added in the workspace would need more of it the larger the batch. */
-static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
-                                   const swt_cuda_product *p) {
+/* What an algorithm must keep to. One that stands in batches has its sums in one piece: pieces that
+ * are added in the workspace would need more of it the larger the batch. */
+static swt_status make_wish(cublasLtMatmulPreference_t wish, const swt_cuda_product *p) {
     const bool batched = p->out_stride != 0;
-    const uint64_t workspace_bytes = batched ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
+    const uint64_t workspace_bytes = workspace_of(p);
     const uint32_t reduction =
         batched ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t first_align = alignment(p->inner * p->cols, p->b.type);
     const uint32_t second_align = alignment(p->rows * p->inner, p->a.type);
     const uint32_t out_align = alignment(p->rows * p->cols, p->out_type);
-    cublasLtMatmulPreferenceOpaque_t wish;
-    cublasLtMatmulHeuristicResult_t found = {0};
-    int count = 0;
-    SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(&wish)));
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, first_align);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, second_align);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out_align);
-    SET_PREFERENCE(&wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out_align);
-    SWT_TRY(
-        SWT_CUBLAS(cublasLtMatmulAlgoGetHeuristic(products->handle, &n->desc, &n->first, &n->second,
-                                                  &n->out, &n->out, &wish, 1, &found, &count)));
-    if (count == 0 || found.state != CUBLAS_STATUS_SUCCESS)
-        return SWT_FAIL(INTERNAL,
-                        "cuda: cuBLASLt has no algorithm for a product of (%lld, %lld, %lld); use "
-                        "widths that are multiples of 8",
-                        (long long)p->rows, (long long)p->cols, (long long)p->inner);
-    n->algorithm = found.algo;
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(wish)));
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction);
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, first_align);
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, second_align);
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out_align);
+    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out_align);
     return SWT_OK;
 }
 
-/* The batch comes after the choice, which must not know it. */
-static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cuda_product *p) {
+static swt_status set_batch(plan *n, const swt_cuda_product *p) {
     const struct {
         cublasLtMatrixLayout_t layout;
         int64_t stride;
     } all[] = {{&n->first, p->b.stride}, {&n->second, p->a.stride}, {&n->out, p->out_stride}};
-    cublasLtMatmulHeuristicResult_t found = {0};
-    if (p->batch == 1)
-        return SWT_OK;
     const int32_t batch = (int32_t)p->batch;
     for (int i = 0; i < 3; i++) {
         SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, batch);
@@ -220,14 +217,74 @@ static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cud
     }
     if (p->bias != NULL)
         SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, p->bias_stride);
-    SWT_TRY(SWT_CUBLAS(cublasLtMatmulAlgoCheck(products->handle, &n->desc, &n->first, &n->second,
-                                               &n->out, &n->out, &n->algorithm, &found)));
-    if (found.workspaceSize > SWT_CUDA_WORKSPACE_BYTES)
+    return SWT_OK;
+}
+
+/* Two of it, one behind the other, stand for every batch when its algorithm is chosen: neither the
+ * batch nor its strides, which tell how experts and ranks are cut, may have a say. */
+static swt_cuda_product pair_of(const swt_cuda_product *p) {
+    swt_cuda_product two = *p;
+    two.batch = 2;
+    two.a.stride = p->rows * p->inner;
+    two.b.stride = p->inner * p->cols;
+    two.out_stride = p->rows * p->cols;
+    two.bias_stride = p->cols;
+    return two;
+}
+
+static cublasStatus_t check_algorithm(swt_cuda_products *products, plan *n,
+                                      const cublasLtMatmulAlgo_t *algorithm, size_t *bytes) {
+    cublasLtMatmulHeuristicResult_t found = {0};
+    const cublasStatus_t status = cublasLtMatmulAlgoCheck(
+        products->handle, &n->desc, &n->first, &n->second, &n->out, &n->out, algorithm, &found);
+    *bytes = found.workspaceSize;
+    return status;
+}
+
+/* The first of the library's proposals that does what the product needs (not every algorithm does
+ * batches), or our own kernel. The library may also say NOT_SUPPORTED where it proposes nothing. */
+static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
+                                   const swt_cuda_product *p) {
+    cublasLtMatmulPreferenceOpaque_t wish;
+    cublasLtMatmulHeuristicResult_t found[PROPOSALS] = {0};
+    int count = 0;
+    SWT_TRY(make_wish(&wish, p));
+    if (p->out_stride != 0) {
+        const swt_cuda_product two = pair_of(p);
+        SWT_TRY(set_batch(n, &two));
+    }
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(products->handle, &n->desc, &n->first, &n->second, &n->out,
+                                       &n->out, &wish, PROPOSALS, found, &count);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+        count = 0;
+    else
+        SWT_TRY(cublas_check(status, "cublasLtMatmulAlgoGetHeuristic", __LINE__));
+    n->plain = true;
+    for (int i = 0; n->plain && i < count; i++) {
+        size_t bytes = 0;
+        n->algorithm = found[i].algo;
+        n->plain = found[i].state != CUBLAS_STATUS_SUCCESS ||
+                   check_algorithm(products, n, &n->algorithm, &bytes) != CUBLAS_STATUS_SUCCESS ||
+                   bytes > workspace_of(p);
+    }
+    return SWT_OK;
+}
+
+/* The batch as it is comes after the choice. */
+static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cuda_product *p) {
+    size_t bytes = 0;
+    if (n->plain || p->out_stride == 0)
+        return SWT_OK;
+    SWT_TRY(set_batch(n, p));
+    SWT_TRY(cublas_check(check_algorithm(products, n, &n->algorithm, &bytes),
+                         "cublasLtMatmulAlgoCheck", __LINE__));
+    if (bytes > SWT_CUDA_WORKSPACE_BYTES)
         return SWT_FAIL(INTERNAL,
                         "cuda: %lld products of (%lld, %lld, %lld) need %zu bytes of workspace, "
                         "%d are there; use more ranks for the experts",
                         (long long)p->batch, (long long)p->rows, (long long)p->cols,
-                        (long long)p->inner, found.workspaceSize, SWT_CUDA_WORKSPACE_BYTES);
+                        (long long)p->inner, bytes, SWT_CUDA_WORKSPACE_BYTES);
     return SWT_OK;
 }
 
@@ -261,20 +318,6 @@ static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product 
     return SWT_OK;
 }
 
-/* A product over nothing is zero, and is added to what there is. */
-static swt_status product_of_nothing(const swt_ctx *c, const swt_cuda_product *p) {
-    const size_t bytes = (size_t)(p->rows * p->cols) * swt_dtype_bytes(p->out_type);
-    const size_t pitch = (size_t)p->out_stride * swt_dtype_bytes(p->out_type);
-    if (p->bias != NULL || (p->add != NULL && p->add != p->out))
-        return SWT_FAIL(INTERNAL, "cuda: product over nothing with a bias");
-    if (p->add != NULL)
-        return SWT_OK;
-    for (int64_t i = 0; i < p->batch; i++)
-        SWT_TRY(SWT_CUDA(cudaMemsetAsync((unsigned char *)p->out + (size_t)i * pitch, 0, bytes,
-                                         swt_cuda_stream(c))));
-    return SWT_OK;
-}
-
 swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p) {
     const float one = 1, beta = p->add != NULL ? 1 : 0;
     swt_cuda_products *products = swt_cuda_device_of(c)->products;
@@ -282,9 +325,11 @@ swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p) {
     if (p->rows == 0 || p->cols == 0 || p->batch == 0)
         return SWT_OK;
     if (p->inner == 0)
-        return product_of_nothing(c, p);
+        return swt_cuda_multiply_plain(c, p); /* no matrix of cuBLASLt is empty */
     SWT_TRY(check(c, p));
     SWT_TRY(find_plan(products, p, &n));
+    if (n->plain)
+        return swt_cuda_multiply_plain(c, p);
     if (p->bias != NULL)
         SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
     return SWT_CUBLAS(cublasLtMatmul(products->handle, &n->desc, &one, p->b.data, &n->first,

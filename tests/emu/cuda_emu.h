@@ -64,7 +64,8 @@ void swt_emu_start(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
 }
 
 #define SWT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                 \
-    (swt_emu_start(#kernel, (grid), (block), (shared_bytes), (stream), kernel, __VA_ARGS__),       \
+    ((void)cudaGetLastError(),                                                                     \
+     swt_emu_start(#kernel, (grid), (block), (shared_bytes), (stream), kernel, __VA_ARGS__),       \
      swt_cuda_launched(#kernel, __FILE__, __LINE__))
 
 /* -- barriers and warps ----------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /* cuBLASLt, emulated: what the program calls of it, stricter than the real one where that is cheap:
  * an algorithm serves the shape that it was made for alone (its batch may differ), pointers have
  * the alignment that was promised, the workspace is large enough, aligned, and loses what it held.
+ * The algorithms that are proposed first do no batches; for BF16 in odd leading dimensions, which
+ * tensor cores cannot load, there is none.
  *
  * Compiled against the real header, so that no signature can drift. */
 #include "tests/emu/emu.h"
@@ -106,7 +108,8 @@ static bool has_bias(const product *p) {
 static cublasStatus_t check_types(const product *p) {
     const lt_desc *d = &p->desc;
     const int32_t in = p->of[A].type, out = p->of[D].type;
-    if (d->compute != CUBLAS_COMPUTE_32F || d->scale != CUDA_R_32F)
+    if ((d->compute != CUBLAS_COMPUTE_32F && d->compute != CUBLAS_COMPUTE_32F_PEDANTIC) ||
+        d->scale != CUDA_R_32F)
         return REFUSE(NOT_SUPPORTED, "compute type %d, scale type %d; 32F alone is emulated",
                       d->compute, d->scale);
     if (p->of[B].type != in || p->of[C].type != out || (in != CUDA_R_32F && in != CUDA_R_16BF) ||
@@ -184,10 +187,10 @@ static cublasStatus_t read_product(product *p, cublasLtHandle_t handle, cublasLt
 /* A number that stands for all that describes a product but its batch: FNV-1a. */
 static uint64_t shape_of(const product *p) {
     const lt_desc *d = &p->desc;
-    const int64_t numbers[] = {p->m,          p->n,         p->k,          d->trans_a,
-                               d->trans_b,    d->epilogue,  p->of[A].ld,   p->of[B].ld,
-                               p->of[C].ld,   p->of[D].ld,  p->of[A].type, p->of[B].type,
-                               p->of[C].type, p->of[D].type};
+    const int64_t numbers[] = {p->m,          p->n,          p->k,         d->trans_a,
+                               d->trans_b,    d->compute,    d->epilogue,  p->of[A].ld,
+                               p->of[B].ld,   p->of[C].ld,   p->of[D].ld,  p->of[A].type,
+                               p->of[B].type, p->of[C].type, p->of[D].type};
     uint64_t hash = 0xcbf29ce484222325;
     const unsigned char *bytes = (const unsigned char *)numbers;
     for (size_t i = 0; i < sizeof numbers; i++)
@@ -196,6 +199,16 @@ static uint64_t shape_of(const product *p) {
 }
 
 /* ------------------------------------------------------------------ algorithms */
+
+/* What is proposed for any product, in this order. */
+static const struct {
+    int32_t steps, batches;
+} proposals[] = {{SWT_EMU_GEMM_STEPS, false}, {192, false}, {128, true}, {64, true}};
+enum { PROPOSALS = sizeof proposals / sizeof *proposals };
+
+static bool is_odd_bf16(const lt_layout *l) {
+    return l->type == CUDA_R_16BF && l->ld % 2 != 0;
+}
 
 static uint32_t bias_align(const product *p) {
     const uintptr_t bias = (uintptr_t)p->desc.bias;
@@ -228,12 +241,18 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
             return REFUSE(INVALID_VALUE, "heuristic: %c aligned to %u bytes", "ABCD"[i],
                           wish.align[i]);
     }
-    results[0] = (cublasLtMatmulHeuristicResult_t){.workspaceSize = (size_t)found.workspace_bytes *
-                                                                    (size_t)p.of[D].batch,
-                                                   .state = CUBLAS_STATUS_SUCCESS,
-                                                   .wavesCount = 1};
-    memcpy(&results[0].algo, &found, sizeof found);
-    *returned = 1;
+    if (is_odd_bf16(&p.of[D])) /* one way to say that there is none; the other is not to give any */
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    const bool none = is_odd_bf16(&p.of[A]) || is_odd_bf16(&p.of[B]);
+    for (int i = 0; i < PROPOSALS && i < requested && !none; i++) {
+        const size_t bytes = (size_t)found.workspace_bytes * (size_t)p.of[D].batch;
+        found.steps = proposals[i].steps;
+        found.batches = proposals[i].batches;
+        results[i] = (cublasLtMatmulHeuristicResult_t){
+            .workspaceSize = bytes, .state = CUBLAS_STATUS_SUCCESS, .wavesCount = 1};
+        memcpy(&results[i].algo, &found, sizeof found);
+        *returned = i + 1;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -261,6 +280,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
         return REFUSE(INVALID_VALUE, "check: no place for the result");
     TRY(read_product(&p, handle, desc, a, b, c, d));
     TRY(read_algorithm(&own, algo, &p));
+    if (p.of[D].batch > 1 && !own.batches)
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* asking is no mistake */
     result->workspaceSize = (size_t)own.workspace_bytes * (size_t)p.of[D].batch;
     result->state = CUBLAS_STATUS_SUCCESS;
     result->wavesCount = 1;
@@ -275,6 +296,7 @@ typedef struct job {
     const void *in[3]; /* A, B, C */
     void *out, *workspace;
     size_t workspace_bytes;
+    int64_t steps; /* the algorithm's */
 } job;
 
 static float gelu(float x) {
@@ -331,7 +353,7 @@ static bool run_job(void *data) {
         for (int64_t first = 0; first < p->n; first += SWT_EMU_GEMM_COLUMNS) {
             const int64_t rest = p->n - first;
             const int64_t n = rest < SWT_EMU_GEMM_COLUMNS ? rest : SWT_EMU_GEMM_COLUMNS;
-            swt_emu_gemm(sums, scratch, &a, &b, p->m, first, n, p->k);
+            swt_emu_gemm(sums, scratch, &a, &b, p->m, first, n, p->k, j->steps);
             for (int64_t column = 0; column < n; column++)
                 finish_column(j, sums + column * p->m, i, first + column);
         }
@@ -408,6 +430,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     lt_algorithm algorithm = {0};
     TRY(read_product(&j.p, handle, desc, a_layout, b_layout, c_layout, d_layout));
     TRY(read_algorithm(&algorithm, algo, &j.p));
+    if (j.p.of[D].batch > 1 && !algorithm.batches)
+        return REFUSE(NOT_SUPPORTED, "the algorithm does no batches, here of %d", j.p.of[D].batch);
+    j.steps = algorithm.steps;
     if (alpha == NULL || beta == NULL)
         return REFUSE(INVALID_VALUE, "alpha or beta is NULL");
     memcpy(&j.alpha, alpha, sizeof j.alpha);

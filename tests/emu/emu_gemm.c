@@ -2,12 +2,14 @@
 
 #include <string.h>
 
-/* A tile of sums in registers is ROWS x COLUMNS; b's panel of STEPS x SWT_EMU_GEMM_COLUMNS and a's
- * of BLOCK_ROWS x STEPS stay in the second-level cache. */
-enum { LANES = 16, VECTORS = 2, ROWS = LANES * VECTORS, COLUMNS = 6, STEPS = 256 };
+/* A tile of sums in registers is ROWS x COLUMNS; b's panel of SWT_EMU_GEMM_STEPS x
+ * SWT_EMU_GEMM_COLUMNS and a's of BLOCK_ROWS x SWT_EMU_GEMM_STEPS stay in the second-level cache.
+ */
+enum { LANES = 16, VECTORS = 2, ROWS = LANES * VECTORS, COLUMNS = 6 };
 enum { BLOCK_ROWS = 9 * ROWS };
 _Static_assert(SWT_EMU_GEMM_COLUMNS % COLUMNS == 0, "whole tiles");
-_Static_assert(SWT_EMU_GEMM_SCRATCH >= STEPS * (BLOCK_ROWS + SWT_EMU_GEMM_COLUMNS), "room");
+_Static_assert(SWT_EMU_GEMM_SCRATCH >= SWT_EMU_GEMM_STEPS * (BLOCK_ROWS + SWT_EMU_GEMM_COLUMNS),
+               "room");
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -96,12 +98,13 @@ static void settle(float *sums, const float *tile, int64_t m, int64_t rows, int6
 }
 
 void swt_emu_gemm(float *sums, float *scratch, const swt_emu_matrix *a, const swt_emu_matrix *b,
-                  int64_t m, int64_t first, int64_t n, int64_t k) {
+                  int64_t m, int64_t first, int64_t n, int64_t k, int64_t most_steps) {
     const tile_fn run = choose_tile();
-    float *a_panel = scratch, *b_panel = scratch + STEPS * BLOCK_ROWS, tile[COLUMNS * ROWS];
+    float *a_panel = scratch, *b_panel = scratch + SWT_EMU_GEMM_STEPS * BLOCK_ROWS,
+          tile[COLUMNS * ROWS];
     memset(sums, 0, (size_t)(m * n) * sizeof *sums);
-    for (int64_t s = 0; s < k; s += STEPS) {
-        const int64_t steps = least(STEPS, k - s);
+    for (int64_t s = 0; s < k; s += most_steps) {
+        const int64_t steps = least(most_steps, k - s);
         pack(b_panel, b, !b->transposed, COLUMNS, first, n, s, steps);
         for (int64_t block = 0; block < m; block += BLOCK_ROWS) {
             const int64_t rows = least(BLOCK_ROWS, m - block);

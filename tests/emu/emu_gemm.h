@@ -14,7 +14,7 @@ typedef struct swt_emu_matrix {
 } swt_emu_matrix;
 
 /* How many columns of sums swt_emu_gemm makes at a time, and the floats it needs beside them. */
-enum { SWT_EMU_GEMM_COLUMNS = 96, SWT_EMU_GEMM_SCRATCH = 98304 };
+enum { SWT_EMU_GEMM_COLUMNS = 96, SWT_EMU_GEMM_SCRATCH = 98304, SWT_EMU_GEMM_STEPS = 256 };
 
 static inline float swt_emu_from_bf16(uint16_t bits) {
     union {
@@ -40,9 +40,9 @@ static inline float swt_emu_element(const void *data, bool bf16, int64_t i) {
 }
 
 /* sums(m, n), column-major with ld m, = op(a) op(b), with n <= SWT_EMU_GEMM_COLUMNS: columns
- * first ... first + n - 1 of the whole product. Each sum is a chain over k in blocks of fixed
- * length, the blocks added in order: it depends on k alone. */
+ * first ... first + n - 1 of the whole product. Each sum is a chain over k in blocks of most_steps
+ * (SWT_EMU_GEMM_STEPS at most), the blocks added in order: it depends on k and them alone. */
 void swt_emu_gemm(float *sums, float *scratch, const swt_emu_matrix *a, const swt_emu_matrix *b,
-                  int64_t m, int64_t first, int64_t n, int64_t k);
+                  int64_t m, int64_t first, int64_t n, int64_t k, int64_t most_steps);
 
 #endif

@@ -28,13 +28,16 @@ typedef struct lt_preference {
     uint64_t workspace_bytes, implementations;
 } lt_preference;
 
-/* An algorithm is good for one shape: all that describes a product but its batch. */
+/* An algorithm is good for one shape: all that describes a product but its batch. Each has an order
+ * of its sums of its own. */
 typedef struct lt_algorithm {
     uint64_t magic;
     uint64_t shape;           /* swt_emu_lt_shape */
     uint32_t align[4];        /* of a, b, c, d */
     uint32_t bias_align;      /* where there is a bias */
     uint32_t workspace_bytes; /* of one product */
+    int32_t steps;            /* of k that are summed by themselves */
+    int32_t batches;          /* it does strided batches, too */
 } lt_algorithm;
 
 _Static_assert(sizeof(lt_layout) <= sizeof(cublasLtMatrixLayoutOpaque_t), "room");

@@ -1,5 +1,6 @@
 /* The emulated cuBLASLt against the formula in double precision, and what it must refuse. */
 #include "tests/emu/emu.h"
+#include "tests/emu/emu_gemm.h"
 
 #include <cublasLt.h>
 #include <math.h>
@@ -17,12 +18,13 @@
 #define REFUSED(call) assert_int_equal((call), CUBLAS_STATUS_INVALID_VALUE)
 #define CUDA(call)    assert_int_equal((call), cudaSuccess)
 
-enum { WORKSPACE_BYTES = 1 << 20, GAP = 7 };
+enum { WORKSPACE_BYTES = 1 << 20, GAP = 7, PROPOSALS = 8 };
 
-/* D = f(alpha op(A) op(B) + beta C + bias), `batch` times, columns `pad` longer than their rows. */
+/* D = f(alpha op(A) op(B) + beta C + bias), `batch` times, columns `pad` longer than their rows,
+ * and by one more in BF16 if that makes them even, unless odd. */
 typedef struct shape {
     int64_t m, n, k, batch, pad;
-    bool ta, tb, bf16_in, bf16_out, in_place;
+    bool ta, tb, bf16_in, bf16_out, in_place, odd;
     uint32_t epilogue;
     float alpha, beta;
 } shape;
@@ -38,7 +40,8 @@ typedef struct lt {
     cublasLtHandle_t handle;
     cublasLtMatmulDesc_t desc;
     cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found;
+    cublasLtMatmulHeuristicResult_t proposals[PROPOSALS], found;
+    int count; /* of proposals */
     matrix a, b, c, d, bias;
     void *workspace;
     float alpha, beta;
@@ -53,14 +56,7 @@ static float draw(void) {
 }
 
 static float get(const matrix *x, int64_t product, int64_t i, int64_t j) {
-    const int64_t at = product * x->stride + j * x->ld + i;
-    uint32_t bits;
-    float value;
-    if (!x->bf16)
-        return ((const float *)x->data)[at];
-    bits = (uint32_t)((const uint16_t *)x->data)[at] << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return swt_emu_element(x->data, x->bf16, product * x->stride + j * x->ld + i);
 }
 
 static void put(const matrix *x, int64_t at, float value) {
@@ -78,6 +74,7 @@ static int64_t elements(const matrix *x, int64_t batch) {
 
 static matrix make(int64_t rows, int64_t columns, bool bf16, const shape *s) {
     matrix x = {.rows = rows, .columns = columns, .ld = rows + s->pad, .bf16 = bf16};
+    x.ld += bf16 && x.ld % 2 != 0 && !s->odd;
     x.stride = x.ld * columns + (s->batch > 1 ? 64 : 0);
     x.stride = (x.stride + 63) / 64 * 64;
     CUDA(cudaMallocManaged(&x.data, (size_t)elements(&x, s->batch) * 4, cudaMemAttachGlobal));
@@ -107,13 +104,22 @@ static void set_transposed(lt *t, bool ta, bool tb) {
     set_desc(t, CUBLASLT_MATMUL_DESC_TRANSB, &op[tb], sizeof op[0]);
 }
 
+/* The first proposal is taken. */
 static cublasStatus_t choose(lt *t) {
-    int count = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(t->handle, t->desc, t->a.layout, t->b.layout, t->c.layout,
-                                       t->d.layout, t->preference, 1, &t->found, &count);
-    assert_int_equal(count, status == CUBLAS_STATUS_SUCCESS);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        t->handle, t->desc, t->a.layout, t->b.layout, t->c.layout, t->d.layout, t->preference,
+        PROPOSALS, t->proposals, &t->count);
+    assert_true(status == CUBLAS_STATUS_SUCCESS || t->count == 0);
+    assert_true(t->count < PROPOSALS);
+    t->found = t->proposals[0];
     return status;
+}
+
+/* What is said of proposal i for the batch that is set now; it is taken. */
+static cublasStatus_t take(lt *t, int i) {
+    t->found = t->proposals[i];
+    return cublasLtMatmulAlgoCheck(t->handle, t->desc, t->a.layout, t->b.layout, t->c.layout,
+                                   t->d.layout, &t->proposals[i].algo, &t->found);
 }
 
 /* The algorithm is chosen for one product, then the batch is set. */
@@ -141,13 +147,15 @@ static lt open_lt(const shape *s) {
     set_transposed(&t, s->ta, s->tb);
     set_desc(&t, CUBLASLT_MATMUL_DESC_EPILOGUE, &s->epilogue, sizeof s->epilogue);
     set_desc(&t, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &t.bias.data, sizeof t.bias.data);
-    OK(choose(&t));
+    assert_true(choose(&t) == CUBLAS_STATUS_SUCCESS || s->odd);
     set_desc(&t, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, &t.bias.stride, sizeof t.bias.stride);
     if (s->batch > 1) {
         set_batch(&t.a, s->batch);
         set_batch(&t.b, s->batch);
         set_batch(&t.c, s->batch);
         set_batch(&t.d, s->batch);
+        for (int i = 0; take(&t, i) != CUBLAS_STATUS_SUCCESS; i++)
+            assert_true(i + 1 < t.count);
     }
     return t;
 }
@@ -331,6 +339,44 @@ static void test_wrong_algorithm(void **state) {
     close_lt(&t);
 }
 
+/* The first proposals are for one product alone; those that do batches do one product, too. */
+static void test_batches(void **state) {
+    (void)state;
+    shape s = plain;
+    for (s.batch = 1; s.batch <= 2; s.batch++) {
+        lt t = open_lt(&s);
+        int able = 0;
+        for (int i = 0; i < t.count; i++) {
+            const cublasStatus_t status = take(&t, i);
+            assert_int_equal(multiply(&t, t.c.data, WORKSPACE_BYTES), status);
+            assert_true(status == CUBLAS_STATUS_NOT_SUPPORTED ? able == 0 : status == 0);
+            able += status == CUBLAS_STATUS_SUCCESS;
+        }
+        assert_true(s.batch == 1 ? able == t.count : able > 0 && able < t.count);
+        CUDA(cudaStreamSynchronize(NULL));
+        close_lt(&t);
+    }
+}
+
+/* BF16 in odd leading dimensions: nothing is proposed, in either way of saying so. */
+static void test_no_algorithm(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const shape s = {.m = i == 0 ? 2 : 3,
+                         .n = 2,
+                         .k = 2,
+                         .batch = 1,
+                         .bf16_in = true,
+                         .bf16_out = i == 2,
+                         .odd = true,
+                         .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
+        lt t = open_lt(&s);
+        assert_int_equal(choose(&t), i == 2 ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS);
+        assert_true((t.count > 0) == (i == 0));
+        close_lt(&t);
+    }
+}
+
 static void test_workspace(void **state) {
     (void)state;
     lt t = open_lt(&plain);
@@ -391,6 +437,8 @@ int main(void) {
         cmocka_unit_test(test_beta_zero_reads_nothing),
         cmocka_unit_test(test_leading_dimensions),
         cmocka_unit_test(test_wrong_algorithm),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_no_algorithm),
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_pointers),
         cmocka_unit_test(test_attributes),

@@ -1,5 +1,11 @@
-/* The backend's products against the formula in double precision, on whatever GPU there is. */
+/* The backend's products against the formula in double precision, on whatever GPU there is, and
+ * their bits in batches against their bits alone.
+ *
+ * Operands are such that wrong arithmetic shows: F32 with all bits of their mantissas, so that the
+ * order of a sum and any narrower format change its bits; BF16 over twelve binades, so that sums in
+ * less than F32 lose what they must keep. */
 #include "kernels/cuda/product.h"
+#include "support/bed.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -9,7 +15,8 @@
 
 #include <cmocka.h>
 
-enum { POOL_BYTES = 8 << 20 };
+/* Memory for the operands of real shapes, and of those that an emulated GPU is given. */
+enum { POOL_BYTES = 512 << 20, EMULATED_POOL_BYTES = 16 << 20 };
 
 /* A context whose device has products alone, and memory that both sides see. */
 typedef struct bench {
@@ -17,8 +24,9 @@ typedef struct bench {
     swt_device device;
     swt_ctx ctx;
     unsigned char *pool;
-    size_t used;
+    size_t used, room;
     uint64_t random;
+    bool emulated;
 } bench;
 
 static void must(swt_status status) {
@@ -28,16 +36,17 @@ static void must(swt_status status) {
 
 static int open_bench(void **state) {
     bench *b = calloc(1, sizeof *b);
-    void *memory = NULL;
+    struct cudaDeviceProp gpu;
     int gpus = 0;
     assert_non_null(b);
     if (swt_cuda_count(&gpus) != SWT_OK)
         fail_msg("no usable GPU: %s", swt_last_error()->message);
-    assert_int_equal(cudaMallocManaged(&memory, SWT_CUDA_WORKSPACE_BYTES, cudaMemAttachGlobal),
-                     cudaSuccess);
-    b->ctx.workspace = memory;
-    assert_int_equal(cudaMallocManaged(&memory, POOL_BYTES, cudaMemAttachGlobal), cudaSuccess);
-    b->pool = memory;
+    assert_int_equal(cudaGetDeviceProperties(&gpu, 0), cudaSuccess);
+    b->emulated = strstr(gpu.name, "Emulated") != NULL;
+    b->room = b->emulated ? EMULATED_POOL_BYTES : POOL_BYTES;
+    b->ctx.workspace = swt_bed_managed_alloc(SWT_CUDA_WORKSPACE_BYTES);
+    b->pool = swt_bed_managed_alloc(b->room);
+    assert_true(b->ctx.workspace != NULL && b->pool != NULL);
     must(swt_cuda_products_open(&b->own.products));
     b->device.own = &b->own;
     b->ctx.device = &b->device;
@@ -49,8 +58,8 @@ static int open_bench(void **state) {
 static int close_bench(void **state) {
     bench *b = *state;
     swt_cuda_products_close(b->own.products);
-    assert_int_equal(cudaFree(b->pool), cudaSuccess);
-    assert_int_equal(cudaFree(b->ctx.workspace), cudaSuccess);
+    swt_bed_managed_release(b->pool);
+    swt_bed_managed_release(b->ctx.workspace);
     free(b);
     return 0;
 }
@@ -73,15 +82,34 @@ static double get(const void *memory, swt_dtype type, int64_t i) {
     return value;
 }
 
-/* Random numbers that bfloat16 holds exactly. */
-static void *tensor(bench *b, int64_t count, swt_dtype type) {
+static uint32_t draw(bench *b) {
+    b->random = b->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(b->random >> 32);
+}
+
+/* In (-1, 1): F32 with all of its bits, BF16 in 2^-12 ... 2^-1 with all of its own. */
+static float random_number(bench *b, swt_dtype type) {
+    const uint32_t r = draw(b);
+    if (type == SWT_F32)
+        return (float)(int32_t)r * 0x1p-31f;
+    const uint32_t bits =
+        (r & 0x80000000u) | ((126 - (r >> 8 & 0xffff) % 12) << 23) | (r >> 24 & 0x7f) << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void *place(bench *b, int64_t count, swt_dtype type) {
     unsigned char *out = b->pool + b->used;
     b->used += ((size_t)count * swt_dtype_bytes(type) + 63) / 64 * 64;
-    assert_true(b->used <= POOL_BYTES);
-    for (int64_t i = 0; i < count; i++) {
-        b->random = b->random * 6364136223846793005u + 1442695040888963407u;
-        put(out, type, i, (float)((int)(b->random >> 56) - 128) / 128.0f);
-    }
+    assert_true(b->used <= b->room);
+    return out;
+}
+
+static void *tensor(bench *b, int64_t count, swt_dtype type) {
+    void *out = place(b, count, type);
+    for (int64_t i = 0; i < count; i++)
+        put(out, type, i, random_number(b, type));
     return out;
 }
 
@@ -103,8 +131,15 @@ static void run(bench *b, const swt_cuda_product *p) {
     assert_int_equal(cudaStreamSynchronize(NULL), cudaSuccess);
 }
 
-/* Output (i, j) of product n: |error| <= (inner + 4) eps sum |terms| for fp32 sums in any order,
- * and half a step of bfloat16, whose steps are 2^-7. */
+/* The error of one step of a sum, relative to the sum of the terms' sizes. F32: a multiply-add is
+ * rounded once, to nearest. BF16: tensor cores align some exact products and the sum so far to the
+ * largest and cut them off, not always rounding: up to 2^-23 for each product, and for the sum. */
+static double step_error(swt_dtype type) {
+    return type == SWT_F32 ? 0x1p-24 : 0x1p-22;
+}
+
+/* Output (i, j) of product n: |error| <= (inner + 4) steps' for sums in any order, and half a step
+ * of bfloat16, whose steps are 2^-7. */
 static void judge(const swt_cuda_product *p, int64_t n, int64_t i, int64_t j) {
     const int64_t at = n * p->out_stride + i * p->cols + j;
     double sum = 0, size = 0;
@@ -128,8 +163,9 @@ static void judge(const swt_cuda_product *p, int64_t n, int64_t i, int64_t j) {
     }
     if (p->relu && sum < 0)
         sum = 0;
-    const double slack = (double)(p->inner + 4) * 0x1p-24 * size +
-                         (p->out_type == SWT_BF16 ? 0x1p-8 * fabs(sum) : 0);
+    double slack = (double)(p->inner + 4) * step_error(p->a.type) * size;
+    if (p->out_type == SWT_BF16)
+        slack += 0x1p-8 * (fabs(sum) + slack);
     const double got = get(p->out, p->out_type, at);
     if (!(fabs(got - sum) <= slack))
         fail_msg("(%d, %d, %d) ta=%d tb=%d: product %d (%d, %d) is %.9g, must be %.9g +- %.3g",
@@ -142,6 +178,11 @@ static void judge_all(const swt_cuda_product *p) {
         for (int64_t i = 0; i < p->rows; i++)
             for (int64_t j = 0; j < p->cols; j++)
                 judge(p, n, i, j);
+}
+
+static void judge_some(bench *b, const swt_cuda_product *p) {
+    for (int k = 0; k < 50; k++)
+        judge(p, draw(b) % p->batch, draw(b) % p->rows, draw(b) % p->cols);
 }
 
 static swt_cuda_product shaped(int64_t rows, int64_t cols, int64_t inner, int64_t batch,
@@ -171,15 +212,48 @@ static void test_formula(void **state) {
     }
 }
 
-/* Odd sizes: operands are aligned to an element or two. */
+/* Odd sizes, such as a vocabulary of 65: operands are aligned to an element or two, and in BF16
+ * cuBLASLt may have no algorithm. */
 static void test_odd_sizes(void **state) {
     bench *b = *state;
-    for (int i = 0; i < 4; i++) {
-        swt_cuda_product p = shaped(7, 5 + i, 3, 3, SWT_F32);
+    const int64_t odd[] = {5, 6, 7, 65};
+    for (int i = 0; i < 4; i++)
+        for (int bits = 0; bits < 32; bits++) {
+            const swt_dtype type = bits & 4 ? SWT_BF16 : SWT_F32;
+            swt_cuda_product p = shaped(7, odd[i], bits & 16 ? 65 : 18, 1 + (bits & 16) / 8, type);
+            p.a.transposed = bits & 1;
+            p.b.transposed = bits & 2;
+            p.out_type = bits & 8 ? SWT_F32 : type;
+            b->used = 0;
+            fill(b, &p, bits & 1, true, bits & 8);
+            p.relu = !(bits & 8);
+            run(b, &p);
+            judge_all(&p);
+        }
+}
+
+/* Positive operands, each a quarter to half a step above a number of TF32 (10 bits of mantissa):
+ * rounded or cut to TF32 all products shrink, by 2^-12 at least, and so does each sum. */
+static void test_all_bits_of_operands_count(void **state) {
+    bench *b = *state;
+    swt_cuda_product p = shaped(64, 96, 512, 1, SWT_F32);
+    if (!b->emulated)
+        p = shaped(512, 3072, 768, 1, SWT_F32);
+    for (int batched = 0; batched < 2; batched++) {
         b->used = 0;
-        fill(b, &p, false, true, false);
+        fill(b, &p, false, false, false);
+        float *const of[] = {(float *)p.a.data, (float *)p.b.data};
+        const int64_t count[] = {p.rows * p.inner, p.inner * p.cols};
+        for (int i = 0; i < 2; i++)
+            for (int64_t k = 0; k < count[i]; k++) {
+                const uint32_t r = draw(b);
+                const uint32_t mantissa = (r >> 22) << 13 | 0x800 | (r & 0x7ff);
+                of[i][k] = 1 + (float)mantissa * 0x1p-23f;
+            }
+        p.out_stride = batched ? p.out_stride : 0;
+        assert_true((double)(p.inner + 4) * step_error(SWT_F32) < 0x1p-12 / 4);
         run(b, &p);
-        judge_all(&p);
+        judge_some(b, &p);
     }
 }
 
@@ -198,32 +272,86 @@ static void test_added_to_itself(void **state) {
     assert_memory_equal(p.out, by_itself.out, 16 * 32 * sizeof(float));
 }
 
-/* A product has the same bits by itself and in any batch. */
+/* The products of experts of K slots: forward in and out, backward, and a weight's gradient. */
+static swt_cuda_product expert_product(int which, int64_t K, int64_t C, int64_t F, int64_t batch,
+                                       swt_dtype type) {
+    swt_cuda_product p = which == 1 ? shaped(K, C, F, batch, type) : shaped(K, F, C, batch, type);
+    if (which == 3) {
+        p = shaped(F, C, K, batch, type);
+        p.a.transposed = true;
+        p.out_type = SWT_F32;
+    }
+    p.b.transposed = which < 2;
+    p.relu = which == 0;
+    return p;
+}
+
+static const void *offset(const void *tensor, int64_t elements, swt_dtype type) {
+    return tensor != NULL ? (const char *)tensor + elements * (int64_t)swt_dtype_bytes(type) : NULL;
+}
+
+/* p in batches of so many must make the bits of `want`. */
+static void expect_bits(bench *b, const swt_cuda_product *p, int64_t batch, const void *want) {
+    const size_t bytes = (size_t)(p->batch * p->out_stride) * swt_dtype_bytes(p->out_type);
+    memset(p->out, 0xff, bytes);
+    for (int64_t n = 0; n < p->batch; n += batch) {
+        swt_cuda_product some = *p;
+        some.batch = batch;
+        some.a.data = offset(p->a.data, n * p->a.stride, p->a.type);
+        some.b.data = offset(p->b.data, n * p->b.stride, p->b.type);
+        some.bias = offset(p->bias, n * p->bias_stride, p->out_type);
+        some.out = (void *)offset(p->out, n * p->out_stride, p->out_type);
+        must(swt_cuda_multiply(&b->ctx, &some));
+    }
+    assert_int_equal(cudaStreamSynchronize(NULL), cudaSuccess);
+    if (memcmp(p->out, want, bytes) != 0)
+        fail_msg("(%d, %d, %d) %s ta=%d tb=%d: other bits in batches of %d, stride %d of b",
+                 (int)p->rows, (int)p->cols, (int)p->inner, swt_dtype_name(p->a.type),
+                 p->a.transposed, p->b.transposed, (int)batch, (int)p->b.stride);
+}
+
+/* By itself, and in batches of 2, 8 and 16; then the same b for all, as copies and as one. */
+static void same_bits(bench *b, swt_cuda_product *p) {
+    b->used = 0;
+    fill(b, p, false, p->b.transposed, false);
+    const int64_t count = p->batch * p->out_stride;
+    const size_t bytes = (size_t)count * swt_dtype_bytes(p->out_type);
+    void *const want = place(b, count, p->out_type);
+    run(b, p);
+    judge_some(b, p);
+    memcpy(want, p->out, bytes);
+    expect_bits(b, p, 1, want);
+    expect_bits(b, p, 2, want);
+    if (p->batch > 8)
+        expect_bits(b, p, 8, want);
+    for (int64_t n = 1; n < p->batch; n++) {
+        memcpy((void *)offset(p->b.data, n * p->b.stride, p->b.type), p->b.data,
+               (size_t)p->b.stride * swt_dtype_bytes(p->b.type));
+        if (p->bias != NULL)
+            memcpy((void *)offset(p->bias, n * p->bias_stride, p->out_type), p->bias,
+                   (size_t)p->bias_stride * swt_dtype_bytes(p->out_type));
+    }
+    run(b, p);
+    memcpy(want, p->out, bytes);
+    p->b.stride = p->bias_stride = 0;
+    expect_bits(b, p, p->batch, want);
+    expect_bits(b, p, 1, want);
+}
+
+/* A product has the same bits by itself and in any batch: real experts and odd ones. The emulated
+ * GPU's sums begin to differ with the algorithm at 64 terms. */
 static void test_batches_have_the_same_bits(void **state) {
     bench *b = *state;
-    for (int bits = 0; bits < 4; bits++) {
-        const swt_dtype type = bits & 1 ? SWT_BF16 : SWT_F32;
-        const size_t bytes = swt_dtype_bytes(type) * 24 * 48;
-        swt_cuda_product p = shaped(24, 48, 512, 5, type);
-        unsigned char together[5 * 24 * 48 * 4];
-        p.a.transposed = bits & 2;
-        b->used = 0;
-        fill(b, &p, false, true, false);
-        run(b, &p);
-        memcpy(together, p.out, 5 * bytes);
-        swt_cuda_product one = p;
-        one.batch = 1;
-        for (int n = 0; n < 5; n++) {
-            one.a.data =
-                (const unsigned char *)p.a.data + (size_t)(n * p.a.stride) * swt_dtype_bytes(type);
-            one.b.data =
-                (const unsigned char *)p.b.data + (size_t)(n * p.b.stride) * swt_dtype_bytes(type);
-            one.bias = (const unsigned char *)p.bias + (size_t)(n * p.cols) * swt_dtype_bytes(type);
-            memset(p.out, 0, bytes);
-            run(b, &one);
-            assert_memory_equal(p.out, together + (size_t)n * bytes, bytes);
-        }
-    }
+    const int64_t real[][3] = {{64, 768, 3072}, {512, 768, 3072}, {64, 65, 129}};
+    const int64_t small[][3] = {{130, 30, 200}, {7, 200, 66}, {5, 65, 129}};
+    for (int i = 0; i < 3; i++)
+        for (int which = 0; which < 4; which++)
+            for (int bf16 = 0; bf16 < 2; bf16++) {
+                const int64_t *n = b->emulated ? small[i] : real[i];
+                swt_cuda_product p = expert_product(which, n[0], n[1], n[2], b->emulated ? 4 : 16,
+                                                    bf16 ? SWT_BF16 : SWT_F32);
+                same_bits(b, &p);
+            }
 }
 
 static void test_nothing(void **state) {
@@ -259,6 +387,18 @@ static void test_refusals(void **state) {
     run(b, &p);
 }
 
+/* What another library left as the runtime's last error is not the launch's. */
+static void test_errors_of_others(void **state) {
+    bench *b = *state;
+    swt_cuda_product p = shaped(3, 5, 2, 1, SWT_BF16);
+    b->used = 0;
+    fill(b, &p, false, false, false);
+    assert_int_not_equal(cudaSetDevice(-1), cudaSuccess);
+    must(swt_cuda_multiply_plain(&b->ctx, &p));
+    run(b, &p);
+    judge_all(&p);
+}
+
 /* More shapes than there are places for: the oldest makes room, and is made again when it comes
  * back. */
 static void test_full_table(void **state) {
@@ -277,10 +417,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_formula, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_odd_sizes, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(test_all_bits_of_operands_count, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_added_to_itself, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_batches_have_the_same_bits, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_nothing, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_refusals, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(test_errors_of_others, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(test_full_table, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,7 +214,8 @@ static void test_errors(void **state) {
     open_device o = opened();
     swt_device *d = &o.device, closed = {0};
     void *memory = NULL;
-    expect_error(swt_device_alloc(d, &memory, SIZE_MAX), SWT_MEMORY, "cannot allocate");
+    if (!o.gpu) /* a driver may call a size that no address could hold an invalid value */
+        expect_error(swt_device_alloc(d, &memory, SIZE_MAX), SWT_MEMORY, "cannot allocate");
     if (o.gpu) {
         expect_error(swt_device_alloc(d, &memory, (size_t)1 << 60), SWT_MEMORY,
                      "1152921504606846976 bytes");
