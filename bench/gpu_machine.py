@@ -49,9 +49,10 @@ def lines_of(command):
 def gpus_here(emulated):
     """The GPUs that the program will see, and a line of facts for each."""
     if emulated:
-        number = int(os.environ.get("SWT_EMU_GPUS", "2"))
+        said = os.environ.get("SWT_EMU_GPUS", "2")
+        number = int(said) if said.isdigit() else 0
         if number < 1:
-            raise NoGpu("SWT_EMU_GPUS is 0; give the number of GPUs to emulate")
+            raise NoGpu(f"SWT_EMU_GPUS is '{said}'; give the number of GPUs to emulate (here 2 if it is not set)")
         return number, [f"{number} emulated GPUs (tests/emu)"]
     code, said = quiet(["nvidia-smi", f"--query-gpu={ASKED_OF_EACH_GPU}", "--format=csv,noheader"])
     if code is None:

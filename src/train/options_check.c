@@ -97,7 +97,8 @@ swt_status swt_options_check(const swt_options *o) {
     }
     if (o->run_device == SWT_DEVICE_CUDA && swt_cuda_backend.ops == NULL)
         return SWT_FAIL(USAGE,
-                        "run.device: this build has no CUDA backend; use --device cpu or auto");
+                        "run.device: this build has no CUDA backend; use --device cpu or auto, or "
+                        "build it with cmake --preset cuda");
     if (o->model_head_width == 0 && o->model_width % o->model_heads != 0)
         return SWT_FAIL(USAGE,
                         "model.width: %" PRId64 " does not divide by model.heads %" PRId64

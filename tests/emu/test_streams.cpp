@@ -33,7 +33,7 @@ static void copies_keep_their_order(void **) {
     int *const pinned = static_cast<int *>(locked);
     pinned[3] = -7;
     OK(cudaMemcpyAsync(pinned, more, sizeof back, cudaMemcpyDeviceToHost, s));
-    assert_int_equal(pinned[3], -7); /* not before a wait */
+    assert_int_equal(pinned[3], -7);                                         /* not before a wait */
     OK(cudaMemcpyAsync(back, more, sizeof back, cudaMemcpyDeviceToHost, s)); /* pageable: a wait */
     assert_int_equal(pinned[3], 13);
     OK(cudaFreeHost(locked));
