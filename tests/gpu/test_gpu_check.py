@@ -187,7 +187,8 @@ def missing_build():
 def nothing_to_check():
     """One line, exit code 2, nothing left behind, nothing built."""
     for args, environment, told in (
-        (["--build", "emu"], {"SWT_EMU_GPUS": "0"}, "SWT_EMU_GPUS is 0"),
+        (["--build", "emu"], {"SWT_EMU_GPUS": "0"}, "SWT_EMU_GPUS is '0'"),
+        (["--build", "emu"], {"SWT_EMU_GPUS": "many"}, "SWT_EMU_GPUS is 'many'"),
         (["--build", "cpu"], {}, "no build for GPUs"),
         ([], {"CUDA_VISIBLE_DEVICES": ""}, "GPU"),
         ([], {"PATH": "/nowhere"}, "no NVIDIA driver"),
