@@ -150,8 +150,9 @@ static void wrong_flags(void **state) {
           "model.head_width",
           "--model.width", "130");
     if (swt_cuda_backend.ops == NULL)
-        WRONG("run.device: this build has no CUDA backend; use --device cpu or auto", "--device",
-              "cuda");
+        WRONG("run.device: this build has no CUDA backend; use --device cpu or auto, or "
+              "build it with cmake --preset cuda",
+              "--device", "cuda");
     WRONG("model.preset: t5 is not built yet; use labml", "--model.preset", "t5");
     WRONG("--tokens: the command train does not take it; it belongs to generate", "--tokens", "5");
     WRONG("--ranks: the command train does not take it; it belongs to plan", "train", "--ranks=2");

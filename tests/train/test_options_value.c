@@ -177,7 +177,8 @@ static void not_built(void **state) {
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
     if (swt_cuda_backend.ops == NULL)
         refused("run.device", "cuda",
-                "run.device: this build has no CUDA backend; use --device cpu or auto");
+                "run.device: this build has no CUDA backend; use --device cpu or auto, or "
+                "build it with cmake --preset cuda");
 }
 
 /* What is built, and keys of other models at any value. */
