@@ -8,6 +8,7 @@ script that knows their digests.
 import base64
 import hashlib
 import http.server
+import importlib.util
 import io
 import os
 import re
@@ -162,6 +163,9 @@ class Bench:
 
 
 def main():
+    if importlib.util.find_spec("pip") is None:
+        print("skipped: python3-pip is not installed")
+        sys.exit(77)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="swt-headers-") as folder:
