@@ -48,12 +48,12 @@ static inline float swt_bf16_to_float(uint16_t x) {
     return y;
 }
 
-/* and back to nearest, halves to even. A NaN becomes one of its own. */
+/* and back to nearest, halves to even. NaNs become one NaN, as on GPUs. */
 static inline uint16_t swt_bf16_from_float(float x) {
     uint32_t bits = 0;
     memcpy(&bits, &x, sizeof bits);
     if (x != x)
-        return (uint16_t)(bits >> 16 | 0x40);
+        return 0x7FFF;
     return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 

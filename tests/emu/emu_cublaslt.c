@@ -322,7 +322,7 @@ static void finish_column(const job *j, const float *sums, int64_t product_index
         if (epilogue & CUBLASLT_EPILOGUE_GELU)
             x = gelu(x);
         if (bf16)
-            ((uint16_t *)j->out)[to + i] = swt_emu_to_bf16(x);
+            ((uint16_t *)j->out)[to + i] = swt_bf16_from_float(x);
         else
             ((float *)j->out)[to + i] = x;
     }

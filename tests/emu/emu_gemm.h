@@ -2,6 +2,8 @@
 #ifndef SWT_EMU_GEMM_H
 #define SWT_EMU_GEMM_H
 
+#include "base/dtype.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,27 +18,8 @@ typedef struct swt_emu_matrix {
 /* How many columns of sums swt_emu_gemm makes at a time, and the floats it needs beside them. */
 enum { SWT_EMU_GEMM_COLUMNS = 96, SWT_EMU_GEMM_SCRATCH = 98304, SWT_EMU_GEMM_STEPS = 256 };
 
-static inline float swt_emu_from_bf16(uint16_t bits) {
-    union {
-        uint32_t bits;
-        float value;
-    } wide = {.bits = (uint32_t)bits << 16};
-    return wide.value;
-}
-
-/* Rounded to nearest, ties to even; a NaN stays one. */
-static inline uint16_t swt_emu_to_bf16(float x) {
-    union {
-        float value;
-        uint32_t bits;
-    } from = {.value = x};
-    if (x != x)
-        return 0x7fff;
-    return (uint16_t)((from.bits + 0x7fff + ((from.bits >> 16) & 1)) >> 16);
-}
-
 static inline float swt_emu_element(const void *data, bool bf16, int64_t i) {
-    return bf16 ? swt_emu_from_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+    return bf16 ? swt_bf16_to_float(((const uint16_t *)data)[i]) : ((const float *)data)[i];
 }
 
 /* sums(m, n), column-major with ld m, = op(a) op(b), with n <= SWT_EMU_GEMM_COLUMNS: columns

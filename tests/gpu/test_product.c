@@ -74,12 +74,8 @@ static void put(void *memory, swt_dtype type, int64_t i, float value) {
 }
 
 static double get(const void *memory, swt_dtype type, int64_t i) {
-    float value;
-    if (type == SWT_F32)
-        return ((const float *)memory)[i];
-    const uint32_t bits = (uint32_t)((const uint16_t *)memory)[i] << 16;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return type == SWT_F32 ? (double)((const float *)memory)[i]
+                           : (double)swt_bf16_to_float(((const uint16_t *)memory)[i]);
 }
 
 static uint32_t draw(bench *b) {
