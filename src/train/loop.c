@@ -4,6 +4,7 @@
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
+#include "train/header.h"
 #include "train/report.h"
 #include "train/weights.h"
 
@@ -234,39 +235,6 @@ static swt_status start_weights(swt_session *s) {
     return swt_comm_agree(s->world, status);
 }
 
-static void introduce(loop *r) {
-    swt_session *s = r->s;
-    const swt_dims *d = &s->model.dims;
-    size_t bytes = 0;
-    for (int i = 0; i < SWT_ARENA_COUNT; i++)
-        bytes += s->model.arenas[i].planned_bytes;
-    swt_run_say(&r->run, "swt-dist %s: %d rank%s of %d thread%s (%s, %s), run directory %s",
-                SWT_VERSION, s->world->size, s->world->size == 1 ? "" : "s", s->device.threads,
-                s->device.threads == 1 ? "" : "s", s->device.table->name, s->devices->table->name,
-                r->run.path);
-    if (s->no_gpu[0] != '\0')
-        swt_run_say(&r->run, "no GPU: %s", s->no_gpu);
-    swt_run_say(&r->run,
-                "text %s: %lld training and %lld validation windows of %lld, vocabulary %lld",
-                s->data_path, (long long)s->data.train_windows, (long long)s->data.valid_windows,
-                (long long)d->T, (long long)d->V);
-    swt_run_say(
-        &r->run,
-        "model: %lld parameters, %lld active per token; %lld experts, %lld on rank 0; groups of "
-        "%d ranks",
-        (long long)s->model.params.total, (long long)s->model.params.active, (long long)d->E,
-        (long long)s->dist.El, s->dist.P);
-    swt_run_say(&r->run,
-                "step: %lld micro-batches of %lld x %lld tokens; memory of rank 0: %.1f MiB",
-                (long long)d->M, (long long)d->B, (long long)d->T, (double)bytes / 1048576.0);
-    if (s->world->size > d->M)
-        swt_run_say(
-            &r->run,
-            "warning: %d ranks for %lld micro-batches: some ranks only serve their experts; "
-            "raise batch.micro_batches",
-            s->world->size, (long long)d->M);
-}
-
 /* Samples start from data.prompt: better refused now than in the middle of a run. */
 static swt_status check_prompt(const swt_session *s) {
     const char *prompt = s->options->data_prompt;
@@ -302,7 +270,7 @@ static swt_status prepare(loop *r) {
         status = swt_run_create(&r->run, s->options);
     SWT_TRY(swt_comm_agree(s->world, status));
     if (r->first)
-        introduce(r);
+        swt_header_say(&r->run, s);
     return SWT_OK;
 }
 
