@@ -5,7 +5,7 @@
 #include "train/options_table.h"
 #include "train/rundir.h"
 
-#include <limits.h>
+#include <ctype.h>
 #include <string.h>
 
 /* A command line taken apart: for each row the last value given and the argument it stood in. */
@@ -37,9 +37,11 @@ void swt_options_defaults(swt_options *out, swt_preset preset) {
 
 swt_status swt_options_set(swt_options *o, const char *key, const char *text, const char *where) {
     const swt_option *row = swt_option_of_key(key);
-    if (row == NULL)
-        return SWT_FAIL(USAGE, "%s: %.60s: unknown key; did you mean %s?", where, key,
-                        swt_option_nearest(key, SWT_TAKES_ALL, true)->key);
+    if (row == NULL) {
+        char advice[SWT_OPTION_RANGE_BYTES];
+        swt_option_suggest(key, SWT_TAKES_ALL, true, advice, sizeof advice);
+        return SWT_FAIL(USAGE, "%s: %.60s: unknown key; %s", where, key, advice);
+    }
     return swt_option_set(o, row, text, where, SWT_USAGE);
 }
 
@@ -81,24 +83,6 @@ static swt_status find_help(swt_options *out, int argc, char *const *argv) {
     return SWT_OK;
 }
 
-static swt_status find_command(arguments *a, const char *word) {
-    const swt_command_row *nearest = &swt_command_table[0];
-    int nearest_distance = INT_MAX;
-    for (int i = 0; i < swt_command_count; i++) {
-        const int d = swt_edit_distance(word, swt_command_table[i].name);
-        if (d < nearest_distance) {
-            nearest_distance = d;
-            nearest = &swt_command_table[i];
-        }
-    }
-    a->command = nearest;
-    return nearest_distance == 0 ? SWT_OK
-                                 : SWT_FAIL(USAGE,
-                                            "%.60s: unknown command; did you mean %s? "
-                                            "(--help lists them)",
-                                            word, nearest->name);
-}
-
 /* Whether the argument is this flag, alone or followed by =VALUE. */
 static bool is_flag(const char *argument, const char *flag, const char *prefix) {
     const size_t p = strlen(prefix), n = strlen(flag);
@@ -117,11 +101,38 @@ static const swt_option *find_flag(const char *argument) {
 }
 
 static swt_status unknown_flag(const arguments *a, const char *argument) {
-    char name[SWT_OPTION_NAME_BYTES], flag[SWT_OPTION_NAME_BYTES];
+    char name[SWT_OPTION_NAME_BYTES], advice[SWT_OPTION_RANGE_BYTES];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
-    swt_option_flag(swt_option_nearest(name, 1u << a->command->command, false), flag, sizeof flag);
-    return SWT_FAIL(USAGE, "%s: unknown flag; did you mean %s? (--help-config lists all)", name,
-                    flag);
+    swt_option_suggest(name, 1u << a->command->command, false, advice, sizeof advice);
+    return SWT_FAIL(USAGE, "%s: unknown flag; %s", name, advice);
+}
+
+static swt_status find_command(arguments *a, const char *word) {
+    const swt_command_row *nearest = NULL;
+    int nearest_distance = SWT_OPTION_FAR;
+    for (int i = 0; i < swt_command_count; i++) {
+        const swt_command_row *row = &swt_command_table[i];
+        if (strcmp(word, row->name) == 0) {
+            a->command = row;
+            return SWT_OK;
+        }
+        const int d = swt_name_distance(word, row->name, row->also);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = row;
+        }
+    }
+    if (nearest != NULL)
+        return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean %s? (--help lists them)", word,
+                        nearest->name);
+    char flag[SWT_OPTION_NAME_BYTES];
+    snprintf(flag, sizeof flag, "--%.*s", (int)strcspn(word, "="), word);
+    if (find_flag(flag) != NULL)
+        return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean --%.60s?", word, word);
+    a->command = &swt_command_table[0];
+    return strchr(word, '=') != NULL
+               ? unknown_flag(a, word)
+               : SWT_FAIL(USAGE, "%.60s: unknown command; --help lists them", word);
 }
 
 /* The flag of another command: say whose it is. */
@@ -134,8 +145,13 @@ static swt_status foreign_flag(const arguments *a, const swt_option *row) {
             used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s",
                                      used > 0 ? ", " : "", swt_command_table[i].name);
     }
-    return SWT_FAIL(USAGE, "%s: the command %s does not take it; it belongs to %s", flag,
-                    a->command->name, takers);
+    char advice[SWT_OPTION_RANGE_BYTES];
+    const char *difference;
+    const unsigned own = 1u << a->command->command;
+    const bool near = swt_option_nearest(flag, own, false, 0, &difference) != NULL;
+    swt_option_suggest(flag, own, false, advice, sizeof advice);
+    return SWT_FAIL(USAGE, "%s: the command %s does not take it; it belongs to %s%s%s", flag,
+                    a->command->name, takers, near ? "; " : "", near ? advice : "");
 }
 
 static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
@@ -143,6 +159,8 @@ static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
     SWT_TRY(find_command(a, named ? argv[1] : "train"));
     for (int i = named ? 2 : 1; i < argc; i++) {
         const char *argument = argv[i];
+        if (argument[0] == '-' && isalpha((unsigned char)argument[1]))
+            return unknown_flag(a, argument);
         if (strncmp(argument, "--", 2) != 0)
             return SWT_FAIL(USAGE,
                             "\"%.60s\": stands where a flag is expected; write --KEY VALUE or "
@@ -208,11 +226,14 @@ static swt_status find_file(const swt_options *o, char *path, size_t path_bytes,
     return SWT_OK;
 }
 
-/* A checkpoint says what the model is, not where it ran: any number of ranks may read it. */
+/* A checkpoint says what the model is, not where and how it ran: any number of ranks may read it,
+ * on any processor, and its weights are fp32 whatever they were rounded to in the products. */
 static void forget_layout(swt_options *o) {
-    o->dist_expert_ranks = 0;
-    o->run_threads = 0;
-    o->run_device = SWT_DEVICE_AUTO;
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist"))
+            reset(o, row, SWT_PRESET_LABML);
+    }
 }
 
 static swt_status assemble(swt_options *o, const arguments *a) {

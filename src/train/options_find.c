@@ -1,7 +1,7 @@
 /* Rows by name, and by a name that is nearly one. */
 #include "train/options_table.h"
 
-#include <limits.h>
+#include <ctype.h>
 #include <string.h>
 
 const swt_option *swt_option_of_key(const char *key) {
@@ -26,29 +26,58 @@ void swt_option_flag(const swt_option *row, char *out, size_t out_bytes) {
 }
 
 static bool same(char a, char b) {
-    return a == b || (a == '-' && b == '_') || (a == '_' && b == '-');
+    if (a == '-' || a == '_')
+        return b == '-' || b == '_';
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
 }
 
 static int least(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Levenshtein's table, one line of it at a time. What is beyond the longest name counts in full. */
+/* Levenshtein's table with exchanges, three lines of it at a time. What is beyond the longest name
+ * is not looked at. */
 int swt_edit_distance(const char *a, const char *b) {
     const size_t an = strnlen(a, SWT_OPTION_NAME_BYTES), bn = strnlen(b, SWT_OPTION_NAME_BYTES);
-    int line[SWT_OPTION_NAME_BYTES + 1];
+    int lines[3][SWT_OPTION_NAME_BYTES + 1];
     for (size_t j = 0; j <= bn; j++)
-        line[j] = (int)j;
+        lines[0][j] = (int)j;
     for (size_t i = 1; i <= an; i++) {
-        int diagonal = line[0];
+        int *line = lines[i % 3];
+        const int *above = lines[(i + 2) % 3], *second = lines[(i + 1) % 3];
         line[0] = (int)i;
         for (size_t j = 1; j <= bn; j++) {
-            const int replace = diagonal + !same(a[i - 1], b[j - 1]);
-            diagonal = line[j];
-            line[j] = least(replace, least(line[j], line[j - 1]) + 1);
+            line[j] =
+                least(above[j - 1] + !same(a[i - 1], b[j - 1]), least(above[j], line[j - 1]) + 1);
+            if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]))
+                line[j] = least(line[j], second[j - 2] + 1);
         }
     }
-    return line[bn];
+    return lines[an % 3][bn];
+}
+
+/* The changes, where they are few for names of such a length: one in three characters. */
+static int slip(const char *name, const char *known) {
+    const size_t n = strlen(name), m = strlen(known);
+    const int d = swt_edit_distance(name, known);
+    return 3 * (size_t)d <= (n > m ? n : m) ? d : SWT_OPTION_FAR;
+}
+
+/* The least slip from any of some words. */
+static int slip_of_words(const char *name, const char *words) {
+    int best = SWT_OPTION_FAR;
+    for (const char *word = words; word != NULL && *word != '\0';) {
+        const int n = (int)strcspn(word, " ");
+        char one[SWT_OPTION_NAME_BYTES];
+        snprintf(one, sizeof one, "%.*s", n, word);
+        best = least(best, slip(name, one));
+        word += n + (word[n] == ' ');
+    }
+    return best;
+}
+
+int swt_name_distance(const char *name, const char *known, const char *also) {
+    return least(slip(name, known), slip_of_words(name, also));
 }
 
 /* The part after the dot; all of a name without one. */
@@ -57,34 +86,61 @@ static const char *last_part(const char *name) {
     return dot != NULL ? dot + 1 : name;
 }
 
-static int distance(const char *name, const swt_option *row) {
-    int best = INT_MAX;
+/* "train.lr" means optim.lr: a wrong or missing section is one change. */
+static int distance(const char *name, const swt_option *row, const char **difference) {
+    const char *last = last_part(name);
+    const int apart = last != name;
+    int best = least(slip_of_words(name, row->also), slip_of_words(last, row->also) + apart);
     if (row->flag != NULL)
-        best = swt_edit_distance(name, row->flag + 2);
+        best = least(best, slip(name, row->flag + 2));
     if (row->key != NULL) {
-        best = least(best, swt_edit_distance(name, row->key));
-        /* "--lr" and "train.lr" both mean optim.lr; a wrong or missing section is one change. */
-        best = least(best, swt_edit_distance(last_part(name), last_part(row->key)) + 1);
+        best = least(best, slip(name, row->key));
+        best = least(best, slip(last, last_part(row->key)) + 1);
     }
-    return best;
+    const int nearly =
+        least(slip_of_words(name, row->nearly), slip_of_words(last, row->nearly) + apart);
+    *difference = nearly < best ? row->difference : NULL;
+    return least(nearly, best);
 }
 
-const swt_option *swt_option_nearest(const char *name, unsigned commands, bool keyed_only) {
-    if (strncmp(name, "--", 2) == 0)
-        name += 2;
-    const swt_option *nearest = &swt_option_table[0];
-    int nearest_distance = INT_MAX;
+const swt_option *swt_option_nearest(const char *name, unsigned commands, bool keyed_only, int most,
+                                     const char **difference) {
+    const swt_option *nearest = NULL;
+    int nearest_distance = most + 1;
+    *difference = NULL;
+    name += strspn(name, "-");
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
         if ((row->commands & commands) == 0 || (keyed_only && row->key == NULL))
             continue;
-        const int d = distance(name, row);
+        const char *own = NULL;
+        const int d = distance(name, row, &own);
         if (d < nearest_distance) {
             nearest_distance = d;
             nearest = row;
+            *difference = own;
         }
     }
     return nearest;
+}
+
+void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *out,
+                        size_t out_bytes) {
+    char known[SWT_OPTION_NAME_BYTES];
+    const char *difference;
+    const swt_option *row =
+        swt_option_nearest(name, commands, keyed, SWT_OPTION_FAR - 1, &difference);
+    if (row == NULL) {
+        snprintf(out, out_bytes, "--help-config lists all");
+        return;
+    }
+    if (keyed)
+        snprintf(known, sizeof known, "%s", row->key);
+    else
+        swt_option_flag(row, known, sizeof known);
+    const bool other = difference != NULL;
+    snprintf(out, out_bytes, "did you mean %s?%s%s%s", known, other ? " (" : "",
+             other ? difference : "", other ? ")" : "");
 }
 
 const char *swt_path_tail(const char *path) {

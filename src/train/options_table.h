@@ -46,16 +46,22 @@ typedef struct swt_option {
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
     const char *help;           /* the first sentence alone is the line in --help */
+    const char *also;           /* what other programs call it, "lr learning-rate"; NULL: nothing */
+    const char *nearly;     /* what they call a thing near to it, as "epochs" is to steps, and */
+    const char *difference; /* what it is here; both or none */
 } swt_option;
 
 typedef struct swt_option_section {
     const char *name, *title;
+    const char *also; /* what other programs call it */
 } swt_option_section;
 
 typedef struct swt_command_row {
     const char *name;
     swt_command command;
     const char *arguments, *summary;
+    const char *also;    /* what other programs call it */
+    const char *example; /* NULL: not in the list of commands */
 } swt_command_row;
 
 /* More than the table has (checked where it stands), for arrays beside it. */
@@ -82,13 +88,28 @@ bool swt_option_in_section(const swt_option *row, const char *section);
 /* The row's flag to write in messages: the short one, or "--key". */
 void swt_option_flag(const swt_option *row, char *out, size_t out_bytes);
 
-/* Changes (insert, delete, replace a character) that make b of a; - and _ are the same character.
- */
+/* Changes (insert, delete, replace a character, exchange two neighbours) that make b of a. - and _
+ * are the same character, and so are a letter's two cases. */
 int swt_edit_distance(const char *a, const char *b);
 
-/* The row whose key or flag is nearest to a mistyped one (with or without --), among those that a
- * command of the set takes; keyed_only leaves out the rows without a key. */
-const swt_option *swt_option_nearest(const char *name, unsigned commands, bool keyed_only);
+enum { SWT_OPTION_FAR = 1000 };
+
+/* How near a mistyped name is to one of the table: 0 where it is the name or one of `also` (words,
+ * or NULL), then the number of changes; SWT_OPTION_FAR where so many are no slip of a finger. */
+int swt_name_distance(const char *name, const char *known, const char *also);
+
+/* The row whose key, flag or name in other programs is nearest to a mistyped one (with or without
+ * --), among those that a command of the set takes; keyed_only leaves out the rows without a key.
+ * NULL where none is within `most` changes (SWT_OPTION_FAR - 1: what may be a slip). *difference:
+ * what is other here than in the program of that name, or NULL. */
+const swt_option *swt_option_nearest(const char *name, unsigned commands, bool keyed_only, int most,
+                                     const char **difference);
+
+/* The end of a message about an unknown name: "did you mean --experts?" with the difference, or
+ * where to look. keyed: as a key, among those that a file may have; else as a flag of the commands.
+ */
+void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *out,
+                        size_t out_bytes);
 
 /* Store a value from its text; false, and nothing stored, where the text is none of its values. */
 bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
@@ -96,6 +117,10 @@ bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
 /* The same with the error "WHERE: KEY is TEXT; it must be ..." of code `status`. */
 SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
                                          const char *where, swt_status status);
+
+/* Whether YAML 1.1 reads this word, where it stands without quotes, as something else: a truth
+ * value (off), nothing (null), or what begins like a number. */
+bool swt_option_is_ambiguous(const char *text);
 
 /* The value as text that swt_option_read takes back to the same value; a text in full. */
 void swt_option_format(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);

@@ -48,22 +48,45 @@ static bool read_real(double *out, const swt_option *row, const char *text) {
     return true;
 }
 
+static bool is_word(const char *text, const char *const *words) {
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A truth value in any spelling of YAML 1.1. */
 static bool read_bool(bool *out, const char *text) {
-    if (strcmp(text, "true") != 0 && strcmp(text, "on") != 0 && strcmp(text, "false") != 0 &&
-        strcmp(text, "off") != 0)
+    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
+                                     "False", "FALSE", "off", "Off", "OFF", NULL};
+    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
+                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
+    const bool value = is_word(text, yes);
+    if (!value && !is_word(text, no))
         return false;
-    *out = text[0] == 't' || strcmp(text, "on") == 0;
+    *out = value;
     return true;
 }
 
+/* A choice's name; a truth value is its choice off or on, which YAML 1.1 reads as that. */
 static bool read_choice(int *out, const swt_option *row, const char *text) {
+    bool value = false;
+    const bool truth = read_bool(&value, text);
     for (int i = 0; row->choices[i] != NULL; i++) {
-        if (strcmp(text, row->choices[i]) == 0) {
+        if (strcmp(text, row->choices[i]) == 0 ||
+            (truth && strcmp(row->choices[i], value ? "on" : "off") == 0)) {
             *out = i;
             return true;
         }
     }
     return false;
+}
+
+bool swt_option_is_ambiguous(const char *text) {
+    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
+    bool value;
+    return is_word(text, nothing) || read_bool(&value, text) || strchr("+-.0123456789", text[0]);
 }
 
 /* Other bytes could not be written to a YAML file. */

@@ -31,15 +31,19 @@ static bool put_mapping_end(yaml_emitter_t *emitter) {
     return put(emitter, &event, yaml_mapping_end_event_initialize(&event));
 }
 
-/* Texts always in double quotes: no text can then look like a number, and every character has an
- * escape. */
+/* What any YAML library reads as it was meant, and writes again so that it is taken: texts always
+ * in double quotes (none can then look like a number, and every character has an escape), truth
+ * values as true and false, and choices in quotes that would be something else without. */
 static bool put_row(yaml_emitter_t *emitter, const swt_options *o, const swt_option *row) {
     char value[SWT_PATH_BYTES];
     swt_option_format(o, row, value, sizeof value);
+    if (row->type == SWT_OPTION_BOOL)
+        snprintf(value, sizeof value, "%s", strcmp(value, row->choices[1]) == 0 ? "true" : "false");
+    const bool quoted = row->type == SWT_OPTION_TEXT ||
+                        (row->type == SWT_OPTION_CHOICE && swt_option_is_ambiguous(value));
     return put_scalar(emitter, strchr(row->key, '.') + 1, YAML_PLAIN_SCALAR_STYLE) &&
            put_scalar(emitter, value,
-                      row->type == SWT_OPTION_TEXT ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-                                                   : YAML_PLAIN_SCALAR_STYLE);
+                      quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE);
 }
 
 static bool put_section(yaml_emitter_t *emitter, const swt_options *o, const char *section) {

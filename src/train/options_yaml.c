@@ -91,11 +91,19 @@ static const char *scalar(const reader *r) {
     return (const char *)r->event.data.scalar.value;
 }
 
-/* Whether the scalar stands without quotes and says "nothing" to YAML. */
+static bool is_plain(const reader *r) {
+    return r->event.type == YAML_SCALAR_EVENT &&
+           r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+}
+
+/* Whether the value says "nothing" to YAML: without quotes, a word for it or not a character. */
 static bool is_null(const reader *r) {
-    const char *text = scalar(r);
-    return r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-           (strcmp(text, "null") == 0 || strcmp(text, "~") == 0);
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    for (size_t i = 0; is_plain(r) && i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(scalar(r), words[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 static swt_status once(size_t *seen_line, const reader *r, const char *name) {
@@ -107,10 +115,18 @@ static swt_status once(size_t *seen_line, const reader *r, const char *name) {
     return SWT_OK;
 }
 
+static bool is_octal(const char *text) {
+    const char *digits = text + strspn(text, "+-");
+    return digits[0] == '0' && digits[1] != '\0';
+}
+
 static swt_status read_value(reader *r, const swt_option *row) {
     SWT_TRY(next(r));
     SWT_TRY(want_scalar(r, row->key));
-    if (row->type == SWT_OPTION_TEXT && is_null(r))
+    /* Without a path is the default of each; a prompt could be meant to be "null". */
+    const bool path = row->type == SWT_OPTION_TEXT && row->bytes == SWT_PATH_BYTES;
+    const bool none = is_null(r);
+    if (row->type == SWT_OPTION_TEXT && !path && none && scalar(r)[0] != '\0')
         return YAML_FAIL(r, event_line(r),
                          "%s: is null, which is no text; write \"\" for none, or quotes around it",
                          row->key);
@@ -118,9 +134,22 @@ static swt_status read_value(reader *r, const swt_option *row) {
     if (r->preset_only && !preset)
         return SWT_OK;
     r->preset_found = r->preset_found || preset;
+    const char *text = path && none ? "" : scalar(r);
+    if (row->type == SWT_OPTION_INT && is_plain(r) && is_octal(text))
+        return YAML_FAIL(r, event_line(r),
+                         "%s: is %.60s, which YAML libraries read to the base of 8; write it "
+                         "without the leading 0",
+                         row->key, text);
     char where[SWT_PATH_BYTES + 32];
     snprintf(where, sizeof where, "%s:%zu", r->path, event_line(r));
-    return swt_option_set(r->o, row, scalar(r), where, r->status);
+    return swt_option_set(r->o, row, text, where, r->status);
+}
+
+/* An unknown key, or a section that may be meant as one. */
+static swt_status unknown(const reader *r, const char *name, const char *what) {
+    char advice[SWT_OPTION_RANGE_BYTES];
+    swt_option_suggest(name, SWT_TAKES_ALL, true, advice, sizeof advice);
+    return YAML_FAIL(r, event_line(r), "%.60s: unknown %s; %s", name, what, advice);
 }
 
 static swt_status read_keys(reader *r, const char *section) {
@@ -133,8 +162,7 @@ static swt_status read_keys(reader *r, const char *section) {
         const int n = snprintf(key, sizeof key, "%s.%s", section, scalar(r));
         const swt_option *row = (size_t)n < sizeof key ? swt_option_of_key(key) : NULL;
         if (row == NULL)
-            return YAML_FAIL(r, event_line(r), "%s: unknown key; did you mean %s?", key,
-                             swt_option_nearest(key, SWT_TAKES_ALL, true)->key);
+            return unknown(r, key, "key");
         SWT_TRY(once(&r->key_lines[row - swt_option_table], r, key));
         SWT_TRY(read_value(r, row));
     }
@@ -147,19 +175,23 @@ static swt_status find_section(const reader *r, int *index) {
         return YAML_FAIL(r, event_line(r),
                          "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'", name,
                          (int)strcspn(name, "."), name, strchr(name, '.') + 1);
-    int nearest = 0, nearest_distance = SWT_OPTION_NAME_BYTES + 1;
+    int nearest_distance = SWT_OPTION_FAR;
     for (int i = 0; i < swt_option_section_count; i++) {
-        const int d = swt_edit_distance(name, swt_option_sections[i].name);
+        const swt_option_section *section = &swt_option_sections[i];
+        if (strcmp(name, section->name) == 0) {
+            *index = i;
+            return SWT_OK;
+        }
+        const int d = swt_name_distance(name, section->name, section->also);
         if (d < nearest_distance) {
             nearest_distance = d;
-            nearest = i;
+            *index = i;
         }
     }
-    *index = nearest;
-    if (nearest_distance > 0)
-        return YAML_FAIL(r, event_line(r), "%.60s: unknown section; did you mean %s?", name,
-                         swt_option_sections[nearest].name);
-    return SWT_OK;
+    if (nearest_distance == SWT_OPTION_FAR)
+        return unknown(r, name, "section");
+    return YAML_FAIL(r, event_line(r), "%.60s: unknown section; did you mean %s?", name,
+                     swt_option_sections[*index].name);
 }
 
 static swt_status read_sections(reader *r) {
@@ -178,8 +210,7 @@ static swt_status read_sections(reader *r) {
             continue;
         }
         /* A section whose keys are all commented out is an empty one. */
-        const bool empty = r->event.type == YAML_SCALAR_EVENT && r->event.data.scalar.length == 0;
-        if (!empty)
+        if (!is_null(r))
             return YAML_FAIL(r, event_line(r),
                              "%s: is no mapping; write 'key: value' lines, indented, below it",
                              section);

@@ -289,9 +289,36 @@ static void nearest_names(void **state) {
         {"model.layer", "model.layers"},
         {"moe.capacityfactor", "moe.capacity_factor"},
         {"train.evalevery", "train.eval_every"},
+        {"--Experts", "moe.experts"},
+        {"optim.LR", "optim.lr"},
+        {"--stpes", "train.steps"},
+        {"--learning-rate", "optim.lr"},
+        {"--leraning_rate", "optim.lr"},
+        {"optimizer.learning_rate", "optim.lr"},
+        {"--block_size", "batch.seq_len"},
+        {"--warmup", "optim.warmup_steps"},
+        {"--max_steps", "train.steps"},
+        {"--save-every", "train.checkpoint_every"},
+        {"--num-experts", "moe.experts"},
+        {"--capacity", "moe.capacity_factor"},
+        {"--grad_clip", "optim.clip_norm"},
+        {"--n_layer", "model.layers"},
+        {"--d_model", "model.width"},
+        {"--gpu", "run.device"},
+        {"--output_dir", "run.out"},
     };
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
-        assert_string_equal(swt_option_nearest(pairs[i][0], SWT_TAKES_ALL, true)->key, pairs[i][1]);
+    const char *difference;
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        const swt_option *row =
+            swt_option_nearest(pairs[i][0], SWT_TAKES_ALL, true, SWT_OPTION_FAR - 1, &difference);
+        assert_non_null(row);
+        assert_string_equal(row->key, pairs[i][1]);
+        assert_null(difference);
+    }
+    static const char *const far[] = {"colour", "--verbose", "frobnicate", "x", "", "qqqq.rrrr"};
+    for (size_t i = 0; i < sizeof far / sizeof far[0]; i++)
+        assert_null(
+            swt_option_nearest(far[i], SWT_TAKES_ALL, true, SWT_OPTION_FAR - 1, &difference));
     swt_options o;
     swt_options_defaults(&o, SWT_PRESET_LABML);
     assert_int_equal(swt_options_set(&o, "moe.expert", "3", "here"), SWT_USAGE);

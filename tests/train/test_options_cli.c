@@ -91,7 +91,13 @@ static void commands(void **state) {
     WRONG("generat: unknown command; did you mean generate? (--help lists them)", "generat");
     WRONG("\"plan\": stands where a flag is expected; write --KEY VALUE or --KEY=VALUE", "--steps",
           "3", "plan");
-    WRONG("\"-n\": stands where a flag is expected; write --KEY VALUE or --KEY=VALUE", "-n", "4");
+    WRONG("sample: unknown command; did you mean generate? (--help lists them)", "sample");
+    WRONG("Plan: unknown command; did you mean plan? (--help lists them)", "Plan");
+    WRONG("frobnicate: unknown command; --help lists them", "frobnicate");
+    WRONG("moe.experts=4: unknown command; did you mean --moe.experts=4?", "moe.experts=4");
+    WRONG("lr: unknown flag; did you mean --optim.lr?", "lr=0.1");
+    WRONG("-n: unknown flag; --help-config lists all", "-n", "4");
+    WRONG("\"-4\": stands where a flag is expected; write --KEY VALUE or --KEY=VALUE", "-4");
 }
 
 static void help(void **state) {
@@ -135,11 +141,16 @@ static void flags(void **state) {
 
 static void wrong_flags(void **state) {
     (void)state;
-    WRONG("--expert: unknown flag; did you mean --experts? (--help-config lists all)", "--expert",
-          "4");
-    WRONG("--moe.drp: unknown flag; did you mean --moe.drop? (--help-config lists all)",
-          "--moe.drp=random");
-    WRONG("--lr: unknown flag; did you mean --optim.lr? (--help-config lists all)", "--lr", "1");
+    WRONG("--expert: unknown flag; did you mean --experts?", "--expert", "4");
+    WRONG("--moe.drp: unknown flag; did you mean --moe.drop?", "--moe.drp=random");
+    WRONG("--lr: unknown flag; did you mean --optim.lr?", "--lr", "1");
+    WRONG("--epochs: unknown flag; did you mean --steps? (updates, not passes over the text)",
+          "--epochs", "3");
+    WRONG("-lr: unknown flag; did you mean --optim.lr?", "-lr", "1");
+    WRONG("--wandb: unknown flag; --help-config lists all", "--wandb");
+    WRONG("--top-k: the command train does not take it; it belongs to generate; did you mean "
+          "--experts? (each token goes to one expert, always)",
+          "--top-k", "2");
     WRONG("--experts: has no value; write --experts VALUE or --experts=VALUE", "--experts");
     WRONG("--steps: has no value; write --steps VALUE or --steps=VALUE", "--steps", "--seed", "1");
     WRONG("--experts: moe.experts is 0; it must be an integer from 1 to 65536", "--experts", "0");
@@ -248,6 +259,15 @@ static void checkpoints(void **state) {
     assert_string_equal(parsed.prompt, "It was");
     assert_int_equal(parsed.tokens, 100);
     assert_int_equal(PARSE("eval", "--checkpoint", in_folder("none")), SWT_CHECKPOINT);
+    /* Where it ran, and on what, is the new run's. */
+    write_file(files[1], "dist: {expert_ranks: 4}\nrun: {device: cuda, dtype: bf16, threads: 9}\n");
+    ACCEPTED("eval", "--checkpoint", run);
+    assert_int_equal(parsed.dist_expert_ranks, 0);
+    assert_int_equal(parsed.run_device, SWT_DEVICE_AUTO);
+    assert_int_equal(parsed.run_dtype, SWT_RUN_FP32);
+    assert_int_equal(parsed.run_threads, 0);
+    ACCEPTED("eval", "--checkpoint", run, "--run.dtype", "bf16");
+    assert_int_equal(parsed.run_dtype, SWT_RUN_BF16);
     /* What is wrong inside a checkpoint's configuration is the checkpoint's fault. */
     write_file(files[1], "moe:\n  experts: none\n");
     assert_int_equal(PARSE("eval", "--checkpoint", run), SWT_CHECKPOINT);

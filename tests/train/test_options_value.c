@@ -94,7 +94,7 @@ static void words_and_texts(void **state) {
     assert_true(o.model_bias);
     set(&o, "run.deterministic", "true");
     assert_true(o.run_deterministic);
-    rejected("model.bias", "yes", "--flag: model.bias is yes; it must be false or true");
+    rejected("model.bias", "yep", "--flag: model.bias is yep; it must be false or true");
     rejected("model.bias", "1", "--flag: model.bias is 1; it must be false or true");
     rejected("moe.drop", "last",
              "--flag: moe.drop is last; it must be position, priority or random");

@@ -123,11 +123,42 @@ static void wrong_names_and_values(void **state) {
              ":2: moe.experts is many; it must be an integer from 1 to 65536");
     rejected("moe:\n  experts:\n",
              ":2: moe.experts is \"\"; it must be an integer from 1 to 65536");
-    rejected("moe: {route_padding: yes}", ":1: moe.route_padding is yes; it must be false or true");
+    rejected("moe: {route_padding: tRue}",
+             ":1: moe.route_padding is tRue; it must be false or true");
     rejected("moe:\n  experts: 4\n\n  experts: 5\n",
              ":4: moe.experts: is given twice, first in line 2; keep one");
     rejected("moe:\n  experts: 4\ntrain:\nmoe:\n  every: 1\n",
              ":4: moe: is given twice, first in line 1; keep one");
+}
+
+/* What PyYAML 6.0 writes for the values of Python that a file may hold, worked out by its
+ * resolver's rules: yaml.safe_dump of None, of booleans, of floats, and of texts that look like
+ * numbers. */
+static void dumped_by_python(void **state) {
+    (void)state;
+    const swt_options o =
+        accepted("data: {path: null, prompt: '1e3'}\n"
+                 "dist: null\n"
+                 "model: {bias: False, tied: no, norm: layernorm}\n"
+                 "moe: {route_padding: OFF, jitter: 1.0e-05, z_coef: .5}\n"
+                 "optim: {eps: 1e-08, lr: '1e-3', scale_parameter: N,\n"
+                 "        eps_uncorrected: Yes}\n"
+                 "run: {resume: false, out: ~, init_from: , deterministic: True}\n");
+    assert_string_equal(o.data_path, "");
+    assert_string_equal(o.data_prompt, "1e3");
+    assert_false(o.model_bias || o.model_tied || o.moe_route_padding || o.optim_scale_parameter);
+    assert_true(o.optim_eps_uncorrected && o.run_deterministic);
+    assert_true(o.moe_jitter == 1e-5 && o.moe_z_coef == 0.5 && o.optim_eps == 1e-8 &&
+                o.optim_lr == 1e-3);
+    assert_int_equal(o.run_resume, SWT_RESUME_OFF);
+    assert_string_equal(accepted("data: {path: 'null'}\n").data_path, "null");
+    rejected("run: {resume: yes}\n", ":1: run.resume is yes; it must be off or auto");
+    rejected("moe: {experts: 010}\n", ":1: moe.experts: is 010, which YAML libraries read to the "
+                                      "base of 8; write it without the leading 0");
+    rejected("learning_rate: 0.1\n", ":1: learning_rate: unknown section; did you mean optim.lr?");
+    rejected("optimizer: {lr: 0.1}\n", ":1: optimizer: unknown section; did you mean optim?");
+    rejected("zzz: {lr: 0.1}\n", ":1: zzz: unknown section; --help-config lists all");
+    rejected("model: {zzzzz: 1}\n", ":1: model.zzzzz: unknown key; --help-config lists all");
 }
 
 static void wrong_shape(void **state) {
@@ -286,8 +317,9 @@ static void written_text(void **state) {
     assert_true(fread(text, 1, sizeof text - 1, f) > 0);
     fclose(f);
     assert_int_equal(strncmp(text, "model:\n  preset: labml\n  stacks: decoder\n", 41), 0);
-    const char *const lines[] = {"  deterministic: on\n", "  eps: 1.0e-08\n", "  out: \"\"\n",
-                                 "  prompt: \"It is\"\n", "  capacity_factor: 1.2\n"};
+    const char *const lines[] = {"  deterministic: true\n", "  resume: \"off\"\n",
+                                 "  eps: 1.0e-08\n",        "  out: \"\"\n",
+                                 "  prompt: \"It is\"\n",   "  capacity_factor: 1.2\n"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         assert_non_null(strstr(text, lines[i]));
     /* One line for each key and section: a text is never folded, so that every line can be
@@ -333,6 +365,7 @@ int main(void) {
         cmocka_unit_test(files),
         cmocka_unit_test(texts),
         cmocka_unit_test(wrong_names_and_values),
+        cmocka_unit_test(dumped_by_python),
         cmocka_unit_test(wrong_shape),
         cmocka_unit_test(broken),
         cmocka_unit_test(unreadable),
