@@ -26,7 +26,7 @@ static swt_status print_text(const swt_options *o, int rank) {
     if (o->command == SWT_COMMAND_VERSION)
         printf("swt-dist %s\n", SWT_VERSION);
     else if (o->command == SWT_COMMAND_HELP)
-        swt_options_print_help(stdout);
+        swt_options_print_help(stdout, o->help_topic);
     else
         swt_options_print_config_help(stdout, o->help_markdown);
     return SWT_OK;

@@ -1,12 +1,22 @@
-/* What a run says of itself at its start. */
+/* What a run says of itself at its start, and what is likely not meant. */
 #ifndef SWT_TRAIN_HEADER_H
 #define SWT_TRAIN_HEADER_H
 
 #include "train/rundir.h"
 #include "train/session.h"
 
-/* Say where the run works, on what text, with which model, and what is likely not meant (rank 0).
- * The session's model is open and the run created. */
+/* Say where the run works, on what text, with which model and rates, and what is likely not meant
+ * (rank 0). The session's model is open and the run created. */
 void swt_header_say(swt_run *run, const swt_session *s);
+
+/* The same warnings on standard error, for a command without a run (rank 0). */
+void swt_header_warn(const swt_session *s);
+
+/* Whether no expert has a slot, in training or in evaluation; out is the warning. */
+bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes);
+
+/* The path without detours, from the current folder where that is shorter. One that does not exist
+ * stays as it is. */
+void swt_path_short(char *out, size_t out_bytes, const char *path);
 
 #endif

@@ -2,6 +2,7 @@
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
+#include "train/header.h"
 #include "train/weights.h"
 
 #include <math.h>
@@ -26,6 +27,8 @@ swt_status swt_command_eval(swt_session *s) {
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(open_checkpoint(s, dir, &d));
+    if (s->world->rank == 0)
+        swt_header_warn(s);
     swt_eval_result e = {0};
     double *rows = NULL;
     status = swt_comm_agree(s->world, swt_eval_alloc(s, &rows));

@@ -58,11 +58,59 @@ const char *swt_options_choice_name(const char *key, int value) {
 
 /* ---- taking the command line apart */
 
-/* --help, --version and --help-config win over everything else on the line. */
+/* NULL where none is near. */
+static const swt_command_row *nearest_command(const char *word) {
+    const swt_command_row *nearest = NULL;
+    int nearest_distance = SWT_OPTION_FAR;
+    for (int i = 0; i < swt_command_count; i++) {
+        const swt_command_row *row = &swt_command_table[i];
+        const int d = swt_name_distance(word, row->name, row->also);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = row;
+        }
+    }
+    return nearest;
+}
+
+/* help, help TOPIC, version. */
+static swt_status find_help_command(swt_options *out, int argc, char *const *argv) {
+    if (argc < 2 || (strcmp(argv[1], "help") != 0 && strcmp(argv[1], "version") != 0))
+        return SWT_OK;
+    const bool help = argv[1][0] == 'h';
+    const int most = help ? 3 : 2;
+    if (argc > most)
+        return SWT_FAIL(USAGE, "\"%.60s\": is more than %s takes; write swt-dist %s", argv[most],
+                        argv[1], help ? "help, or help and one COMMAND or KEY" : "version");
+    out->command = help ? SWT_COMMAND_HELP : SWT_COMMAND_VERSION;
+    if (argc == 2)
+        return SWT_OK;
+    if (strcmp(argv[2], "config") == 0) {
+        out->command = SWT_COMMAND_HELP_CONFIG;
+        return SWT_OK;
+    }
+    if (!swt_options_has_help(argv[2])) {
+        char advice[SWT_OPTION_RANGE_BYTES];
+        const swt_command_row *near = nearest_command(argv[2]);
+        swt_option_suggest(argv[2], SWT_TAKES_EVERY, false, advice, sizeof advice);
+        return near != NULL ? SWT_FAIL(USAGE, "%.60s: no command and no key; did you mean %s?",
+                                       argv[2], near->name)
+                            : SWT_FAIL(USAGE, "%.60s: no command and no key; %s", argv[2], advice);
+    }
+    snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[2]);
+    return SWT_OK;
+}
+
+/* --help, --version and --help-config win over everything else on the line; after a command's name
+ * --help is that command's page. */
 static swt_status find_help(swt_options *out, int argc, char *const *argv) {
-    for (int i = 1; i < argc; i++) {
+    SWT_TRY(find_help_command(out, argc, argv));
+    for (int i = 1; i < argc && out->command == SWT_COMMAND_TRAIN; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             out->command = SWT_COMMAND_HELP;
+            for (int j = 0; j < swt_command_count; j++)
+                if (strcmp(argv[1], swt_command_table[j].name) == 0)
+                    snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
             return SWT_OK;
         }
         if (strcmp(argv[i], "--version") == 0) {
@@ -108,20 +156,13 @@ static swt_status unknown_flag(const arguments *a, const char *argument) {
 }
 
 static swt_status find_command(arguments *a, const char *word) {
-    const swt_command_row *nearest = NULL;
-    int nearest_distance = SWT_OPTION_FAR;
     for (int i = 0; i < swt_command_count; i++) {
-        const swt_command_row *row = &swt_command_table[i];
-        if (strcmp(word, row->name) == 0) {
-            a->command = row;
+        if (strcmp(word, swt_command_table[i].name) == 0) {
+            a->command = &swt_command_table[i];
             return SWT_OK;
         }
-        const int d = swt_name_distance(word, row->name, row->also);
-        if (d < nearest_distance) {
-            nearest_distance = d;
-            nearest = row;
-        }
     }
+    const swt_command_row *nearest = nearest_command(word);
     if (nearest != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean %s? (--help lists them)", word,
                         nearest->name);

@@ -48,7 +48,8 @@ enum { SWT_PATH_BYTES = 4096, SWT_TEXT_BYTES = 1024 };
  * way. */
 typedef struct swt_options {
     swt_command command;
-    bool help_markdown; /* --help-config=markdown */
+    bool help_markdown;  /* --help-config=markdown */
+    char help_topic[64]; /* help TOPIC, COMMAND --help; "": the general page */
 
     int model_preset, model_stacks, model_norm, model_positions, model_attn_scale, model_ffn,
         model_init;
@@ -130,8 +131,13 @@ SWT_MUST_CHECK swt_status swt_options_write_yaml(const swt_options *o, FILE *f);
 /* The same into a new file at path. Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_options_write_file(const swt_options *o, const char *path);
 
-/* --help, --help-config (aligned text or Markdown). */
-void swt_options_print_help(FILE *f);
+/* --help ("" as topic), or the page of a command, a section, a key or a flag. */
+void swt_options_print_help(FILE *f, const char *topic);
+
+/* Whether there is a page of that name. */
+bool swt_options_has_help(const char *topic);
+
+/* --help-config (aligned text or Markdown). */
 void swt_options_print_config_help(FILE *f, bool markdown);
 
 /* The name of a choice's value, for printing: swt_options_choice_name("moe.drop", o->moe_drop). */

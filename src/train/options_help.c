@@ -1,9 +1,10 @@
-/* --help (one page), and --help-config as aligned text and as Markdown. */
+/* --help (one page), the pages of commands, sections and keys, and --help-config as aligned text
+ * and as Markdown. */
 #include "train/options_table.h"
 
 #include <string.h>
 
-enum { PAGE_COLUMNS = 96, FLAG_COLUMN = 28, INDENT = 6 };
+enum { PAGE_COLUMNS = 80, FLAG_COLUMN = 26, INDENT = 6 };
 
 /* ---- text that keeps its margins */
 
@@ -126,8 +127,7 @@ static void print_commands(FILE *f) {
 }
 
 static void print_frequent_flags(FILE *f) {
-    fputs("\nFrequent flags, each short for a key (in brackets the default of the labml preset)\n",
-          f);
+    fputs("\nFrequent flags, each short for a key (in brackets the default of labml)\n", f);
     for (int i = 0; i < swt_option_count; i++) {
         if (swt_option_table[i].key != NULL && swt_option_table[i].flag != NULL)
             print_flag(f, &swt_option_table[i]);
@@ -150,10 +150,15 @@ static void print_arguments(FILE *f) {
     }
 }
 
-void swt_options_print_help(FILE *f) {
-    fputs("swt-dist trains Switch Transformers with expert parallelism: in a sparse layer a router "
-          "sends\n"
-          "each token to one of many experts, and the experts are spread over MPI ranks.\n"
+/* What every command with a model or a device takes besides. */
+static const char *more_flags(const swt_command_row *c) {
+    return c->command < SWT_COMMAND_HELP ? " [--KEY VALUE]..." : "";
+}
+
+static void print_general(FILE *f) {
+    fputs("swt-dist trains Switch Transformers with expert parallelism: in a sparse layer a\n"
+          "router sends each token to one of many experts, and the experts are spread over\n"
+          "MPI ranks.\n"
           "\n"
           "Usage\n"
           "  swt-dist [train] [--config FILE.yaml] [--KEY VALUE]...\n",
@@ -161,33 +166,107 @@ void swt_options_print_help(FILE *f) {
     for (int i = 0; i < swt_command_count; i++) {
         const swt_command_row *c = &swt_command_table[i];
         if (c->command != SWT_COMMAND_TRAIN)
-            fprintf(f, "  swt-dist %-8s %s [--KEY VALUE]...\n", c->name, c->arguments);
+            fprintf(f, "  swt-dist %-*s%s%s\n", c->arguments[0] != '\0' ? 9 : 0, c->name,
+                    c->arguments, more_flags(c));
     }
     fputs("  swt-dist --help | --help-config | --version\n", f);
     print_commands(f);
     print_frequent_flags(f);
     print_arguments(f);
-    fputs(
-        "\n"
-        "Every key of the configuration is a flag by its full name: --moe.capacity_factor 1.25.\n"
-        "Flags win over the file, the file over the defaults of the preset. Without --config and\n"
-        "--model.preset a step is 4 micro-batches of 8 sequences, so that 4 ranks have work.\n"
-        "\n"
-        "Examples\n"
-        "  swt-dist --experts 16                          on one rank\n"
-        "  mpirun -np 4 swt-dist --experts 16             the same on four, four experts each\n"
-        "  swt-dist --config configs/labml-shakespeare.yaml --out runs/first\n"
-        "  swt-dist plan --experts 64 --ranks 8           what it would need, before it runs\n"
-        "  swt-dist generate --checkpoint runs/first --prompt \"It is\" --tokens 200\n"
-        "\n"
-        "Exit codes\n"
-        "  0 done   2 usage or configuration   3 a file   4 a checkpoint   5 numbers\n"
-        "  6 a peer or communication failed    130 interrupted, weights written\n"
-        "\n"
-        "Read on\n"
-        "  swt-dist --help-config     every key: defaults of both presets, range, meaning\n"
-        "  docs/options.md            the same as a page;  README.md  where to start\n",
-        f);
+    fputs("\n"
+          "Every key of the configuration is a flag by its full name, such as\n"
+          "--moe.capacity_factor 1.25. Flags win over the file, the file over the defaults\n"
+          "of the preset. Without --config and --model.preset a step is 4 micro-batches of\n"
+          "8 sequences, so that 4 ranks have work.\n"
+          "\n"
+          "Examples\n"
+          "  swt-dist --experts 16                          on one rank\n"
+          "  mpirun -np 4 swt-dist --experts 16             on four, four experts each\n"
+          "  swt-dist --config configs/labml-shakespeare.yaml --out runs/first\n"
+          "  swt-dist plan --experts 64 --ranks 8           what it would need\n"
+          "  swt-dist generate --checkpoint runs/first --prompt \"It is\" --tokens 200\n"
+          "\n"
+          "Exit codes\n"
+          "  0 done   2 usage or configuration   3 a file   4 a checkpoint   5 numbers\n"
+          "  6 a peer or communication failed    130 interrupted, weights written\n"
+          "\n"
+          "Read on\n"
+          "  swt-dist help eval         a command; help moe, a section; help moe.drop, a key\n"
+          "  swt-dist --help-config     every key: defaults of both presets, range, meaning\n"
+          "  docs/options.md            the same as a page;  README.md  where to start\n",
+          f);
+}
+
+/* ---- the page of a command: the flags that it takes, with their defaults */
+
+static void print_command(FILE *f, const swt_command_row *c) {
+    const unsigned own = 1u << c->command;
+    fprintf(f, "swt-dist %s: ", c->name);
+    wrap(f, 11 + (int)strlen(c->name), 2, c->summary);
+    fprintf(f, "\nUsage\n  swt-dist %s%s%s%s\n", c->name, c->arguments[0] != '\0' ? " " : "",
+            c->arguments, more_flags(c));
+    if (c->command >= SWT_COMMAND_HELP)
+        return;
+    const bool restores = (SWT_TAKES_RESTORE & own) != 0;
+    fprintf(f, "\nFlags (in brackets the default%s)\n",
+            restores ? "; a checkpoint's own values come first" : " of labml");
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if ((row->commands & own) != 0 && row->key == NULL)
+            print_flag(f, row);
+    }
+    for (int s = 0; s < swt_option_section_count; s++) {
+        bool begun = false;
+        for (int i = 0; i < swt_option_count; i++) {
+            const swt_option *row = &swt_option_table[i];
+            if ((row->commands & own) == 0 ||
+                !swt_option_in_section(row, swt_option_sections[s].name))
+                continue;
+            if (!begun)
+                fprintf(f, "\n%s: %s\n", swt_option_sections[s].name, swt_option_sections[s].title);
+            begun = true;
+            print_flag(f, row);
+        }
+    }
+    fprintf(f, "\nExample\n  %s\n\nswt-dist help KEY tells more of a key.\n", c->example);
+}
+
+/* ---- the page of a key or flag */
+
+/* "moe.experts, --experts" */
+static void name_term(const swt_option *row, char *out, size_t out_bytes) {
+    const bool both = row->key != NULL && row->flag != NULL;
+    snprintf(out, out_bytes, "%s%s%s", row->key != NULL ? row->key : "", both ? ", " : "",
+             row->flag != NULL ? row->flag : "");
+}
+
+static void print_option(FILE *f, const swt_option *row) {
+    enum { COLUMN = 16 };
+    char text[SWT_OPTION_TEXT_BYTES], labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES];
+    name_term(row, text, sizeof text);
+    fprintf(f, "%s\n  ", text);
+    meaning(row, text, sizeof text);
+    wrap(f, 2, 2, text);
+    values_term(row, text, sizeof text);
+    print_term(f, COLUMN, "values", text);
+    default_term(row, row->labml, labml, sizeof labml);
+    default_term(row, row->t5, t5, sizeof t5);
+    if (row->key != NULL)
+        snprintf(text, sizeof text, "labml %s, t5 %s", labml, t5);
+    else
+        snprintf(text, sizeof text, "%s", labml);
+    print_term(f, COLUMN, "default", text);
+    fprintf(f, "  %-*s", COLUMN - 2, "commands");
+    print_commands_of(f, row);
+    flag_term(row, text, sizeof text);
+    fputc('\n', f);
+    print_term(f, COLUMN, "as a flag", text);
+    if (row->key != NULL)
+        fprintf(f, "  %-*s%.*s:\n%*s%s: %s\n", COLUMN - 2, "in a file", (int)strcspn(row->key, "."),
+                row->key, COLUMN + 2, "", strchr(row->key, '.') + 1,
+                row->type == SWT_OPTION_TEXT ? "..." : row->labml);
+    if (row->also != NULL)
+        print_term(f, COLUMN, "elsewhere", row->also);
 }
 
 /* ---- --help-config */
@@ -195,13 +274,12 @@ void swt_options_print_help(FILE *f) {
 static void print_key_text(FILE *f, const swt_option *row) {
     char name[SWT_OPTION_RANGE_BYTES], labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES],
         values[SWT_OPTION_RANGE_BYTES], text[SWT_OPTION_TEXT_BYTES];
-    snprintf(name, sizeof name, "%s%s%s", row->key, row->flag != NULL ? ", " : "",
-             row->flag != NULL ? row->flag : "");
+    name_term(row, name, sizeof name);
     default_term(row, row->labml, labml, sizeof labml);
     default_term(row, row->t5, t5, sizeof t5);
     values_term(row, values, sizeof values);
     meaning(row, text, sizeof text);
-    fprintf(f, "  %-26s %-12s %-16s %s\n%*s", name, labml, t5, values, INDENT, "");
+    fprintf(f, "  %-32s %-14s %s\n%*s%s\n%*s", name, labml, t5, INDENT, "", values, INDENT, "");
     wrap(f, INDENT, INDENT, text);
 }
 
@@ -273,15 +351,63 @@ void swt_options_print_config_help(FILE *f, bool markdown) {
             "is not built yet is refused by name.\n",
             f);
     else
-        fputs("Keys of the configuration: --KEY VALUE on the command line, or in the file of "
+        fputs("Keys of the configuration: --KEY VALUE on the command line, or in the file of\n"
               "--config:\n"
               "  moe:\n"
               "    experts: 16\n"
               "\n"
-              "  key                        labml        t5               values\n",
+              "  key, its flag                    default: labml t5\n"
+              "      values, meaning\n",
               f);
     for (int i = 0; i < swt_option_section_count; i++)
         print_section(f, &swt_option_sections[i], markdown);
     if (markdown)
         print_arguments_markdown(f);
+}
+
+/* ---- help TOPIC */
+
+typedef struct topic {
+    const swt_command_row *command;
+    const swt_option_section *section;
+    const swt_option *row;
+} topic;
+
+static bool find_topic(topic *out, const char *name) {
+    const char *bare = name + strspn(name, "-");
+    *out = (topic){0};
+    for (int i = 0; i < swt_command_count; i++)
+        if (strcmp(name, swt_command_table[i].name) == 0)
+            out->command = &swt_command_table[i];
+    for (int i = 0; i < swt_option_section_count; i++)
+        if (strcmp(name, swt_option_sections[i].name) == 0)
+            out->section = &swt_option_sections[i];
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if ((row->key != NULL && strcmp(bare, row->key) == 0) ||
+            (row->flag != NULL && strcmp(bare, row->flag + 2) == 0))
+            out->row = row;
+    }
+    return out->command != NULL || out->section != NULL || out->row != NULL;
+}
+
+bool swt_options_has_help(const char *name) {
+    topic found;
+    return name[0] == '\0' || find_topic(&found, name);
+}
+
+void swt_options_print_help(FILE *f, const char *name) {
+    topic found;
+    if (name[0] == '\0' || !find_topic(&found, name)) {
+        print_general(f);
+        return;
+    }
+    if (found.command != NULL)
+        print_command(f, found.command);
+    if (found.command != NULL && (found.section != NULL || found.row != NULL))
+        fputc('\n', f);
+    if (found.section != NULL)
+        print_section(f, found.section, false);
+    if (found.row != NULL)
+        print_option(f, found.row);
 }

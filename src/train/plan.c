@@ -1,5 +1,7 @@
 /* The plan command: what every rank would allocate, send and compute. Allocates nothing of it. */
+#include "base/words.h"
 #include "model/cost.h"
+#include "train/header.h"
 #include "train/session.h"
 
 #include <stdio.h>
@@ -9,19 +11,36 @@ static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
 }
 
+/* What an expert has room for, and what is sent in any case. */
+static void print_slots(FILE *out, const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = d->B * d->T / groups;
+    char warning[256];
+    if (swt_sparse_layers(d) == 0)
+        return;
+    fprintf(
+        out,
+        "slots       %lld per expert and %s in training, %lld in evaluation, %lld in messages\n",
+        (long long)swt_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
+        (long long)swt_capacity(d, tokens, false), (long long)m->K);
+    for (int training = 1; training >= 0; training--)
+        if (swt_header_no_room(d, training, warning, sizeof warning))
+            fprintf(out, "warning: %s\n", warning);
+}
+
 static void print_model(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const double dense = swt_dense_flops_per_token(d);
     const double expert = (double)swt_sparse_layers(d) * swt_expert_flops_per_slot(d);
     fprintf(out,
-            "model       %lld layers (%lld sparse), width %lld, %lld heads of %lld, hidden %lld, "
-            "vocabulary %lld, %lld experts\n",
-            (long long)d->L, (long long)swt_sparse_layers(d), (long long)d->C, (long long)d->H,
-            (long long)d->D, (long long)d->F, (long long)d->V, (long long)d->E);
-    fprintf(
-        out,
-        "step        %lld micro-batches of %lld x %lld tokens, %lld slots per expert in messages\n",
-        (long long)d->M, (long long)d->B, (long long)d->T, (long long)m->K);
+            "model       %lld layer%s (%lld sparse), width %lld, %lld head%s of %lld, hidden %lld, "
+            "vocabulary %lld, %lld expert%s\n",
+            (long long)d->L, swt_plural(d->L), (long long)swt_sparse_layers(d), (long long)d->C,
+            (long long)d->H, swt_plural(d->H), (long long)d->D, (long long)d->F, (long long)d->V,
+            (long long)d->E, swt_plural(d->E));
+    fprintf(out, "step        %lld micro-batch%s of %lld x %lld tokens\n", (long long)d->M,
+            swt_plural_es(d->M), (long long)d->B, (long long)d->T);
+    print_slots(out, m);
     fprintf(out, "parameters  %lld in all, %lld active per token\n", (long long)m->params.total,
             (long long)m->params.active);
     fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n", dense + expert,

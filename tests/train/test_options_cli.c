@@ -106,6 +106,18 @@ static void help(void **state) {
     assert_int_equal(parsed.command, SWT_COMMAND_HELP);
     ACCEPTED("eval", "--nonsense", "-h");
     assert_int_equal(parsed.command, SWT_COMMAND_HELP);
+    assert_string_equal(parsed.help_topic, "eval");
+    ACCEPTED("--steps", "3", "--help");
+    assert_string_equal(parsed.help_topic, "");
+    ACCEPTED("help", "moe.drop");
+    assert_int_equal(parsed.command, SWT_COMMAND_HELP);
+    assert_string_equal(parsed.help_topic, "moe.drop");
+    WRONG("lr: no command and no key; did you mean --optim.lr?", "help", "lr");
+    WRONG("sample: no command and no key; did you mean generate?", "help", "sample");
+    WRONG("\"b\": is more than help takes; write swt-dist help, or help and one COMMAND or KEY",
+          "help", "eval", "b");
+    ACCEPTED("version");
+    assert_int_equal(parsed.command, SWT_COMMAND_VERSION);
     ACCEPTED("--version");
     assert_int_equal(parsed.command, SWT_COMMAND_VERSION);
     ACCEPTED("--help-config");
