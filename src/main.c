@@ -50,7 +50,8 @@ static swt_status run(swt_comm *world, swt_options *o) {
     if (o->command >= SWT_COMMAND_HELP)
         return print_text(o, world->rank);
     catch_signals();
-    swt_session session = {.options = o, .world = world, .out = stdout, .stop = &stop};
+    swt_session session = {
+        .options = o, .world = world, .out = stdout, .err = stderr, .stop = &stop};
     const swt_status status = commands[o->command](&session);
     if (!must_abort(world, status))
         swt_session_close(&session);

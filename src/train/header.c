@@ -172,7 +172,7 @@ void swt_header_warn(const swt_session *s) {
     char line[256];
     for (size_t i = 0; i < sizeof of_reading / sizeof of_reading[0]; i++)
         if (of_reading[i](s, line, sizeof line))
-            fprintf(stderr, "swt-dist: warning: %s\n", line);
+            fprintf(s->err, "swt-dist: warning: %s\n", line);
 }
 
 /* ---- the lines */

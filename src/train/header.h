@@ -9,7 +9,7 @@
  * (rank 0). The session's model is open and the run created. */
 void swt_header_say(swt_run *run, const swt_session *s);
 
-/* The same warnings on standard error, for a command without a run (rank 0). */
+/* The same warnings on the session's err, for a command without a run (rank 0). */
 void swt_header_warn(const swt_session *s);
 
 /* Whether no expert has a slot, in training or in evaluation; out is the warning. */

@@ -191,7 +191,7 @@ static void print_general(FILE *f) {
           "  6 a peer or communication failed    130 interrupted, weights written\n"
           "\n"
           "Read on\n"
-          "  swt-dist help eval         a command; help moe, a section; help moe.drop, a key\n"
+          "  swt-dist help eval         a command; help moe: a section; help moe.drop\n"
           "  swt-dist --help-config     every key: defaults of both presets, range, meaning\n"
           "  docs/options.md            the same as a page;  README.md  where to start\n",
           f);

@@ -16,6 +16,7 @@ typedef struct swt_session {
     swt_options *options;
     swt_comm *world;                   /* host memory */
     FILE *out;                         /* where rank 0's answers go */
+    FILE *err;                         /* where its warnings go, where there is no run */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
     char data_path[SWT_PATH_BYTES];    /* the text that was read */
     swt_tokenizer tokenizer;
