@@ -9,54 +9,97 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Cut the tokens into the two parts, check that each has a window, and make room for the order. */
-static swt_status cut(swt_data *d, const char *path, double valid_fraction) {
-    d->train_count = (int64_t)((1.0 - valid_fraction) * (double)d->count);
-    const int64_t valid_count = d->count - d->train_count;
+/* Tokens that a part has, where it needs more. */
+static swt_status too_short(const char *path, const char *part, int64_t count, int64_t needed,
+                            const char *better) {
+    return SWT_FAIL(FILE, "%s: the %s has %lld tokens, %lld are needed; use %s", path, part,
+                    (long long)count, (long long)needed, better);
+}
+
+static swt_status lay_train_windows(swt_data *d, const char *path) {
     d->train_windows = swt_max(d->train_count - 1, 0) / d->T;
-    d->valid_windows = swt_max(valid_count - 1, 0) / d->T;
     if (d->train_windows == 0)
-        return SWT_FAIL(FILE,
-                        "%s: the training part has %lld tokens, %lld are needed; use a longer "
-                        "text, or a smaller batch.seq_len or data.valid_fraction",
-                        path, (long long)d->train_count, (long long)d->T + 1);
-    if (d->valid_windows == 0)
-        return SWT_FAIL(FILE,
-                        "%s: the validation part has %lld tokens, %lld are needed; use a longer "
-                        "text, a smaller batch.seq_len or a larger data.valid_fraction",
-                        path, (long long)valid_count, (long long)d->T + 1);
+        return too_short(path, "training part", d->train_count, d->T + 1,
+                         "a longer text, or a smaller batch.seq_len or data.valid_fraction");
     if (d->train_windows > INT32_MAX)
         return SWT_FAIL(FILE, "%s: %lld windows are more than %d; use a larger batch.seq_len", path,
                         (long long)d->train_windows, INT32_MAX);
     d->order = malloc((size_t)d->train_windows * sizeof *d->order);
     if (d->order == NULL)
-        return SWT_FAIL(MEMORY, "%s: no memory for the order of %lld windows", path,
-                        (long long)d->train_windows);
+        return SWT_FAIL(MEMORY, "%s: no memory for the order of %lld windows; use a shorter text",
+                        path, (long long)d->train_windows);
     return SWT_OK;
 }
 
-static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const char *text,
-                                 size_t bytes, const char *path, double valid_fraction) {
+/* to_end: the last targets count, too, though they fill no window. */
+static swt_status lay_valid_windows(swt_data *d, const char *path, const char *part, bool to_end) {
+    const int64_t count = d->count - d->train_count, targets = swt_max(count - 1, 0);
+    d->valid_targets = to_end ? targets : targets / d->T * d->T;
+    d->valid_windows = swt_ceil_div(d->valid_targets, d->T);
+    d->valid_left = targets - d->valid_targets;
+    if (d->valid_windows > 0)
+        return SWT_OK;
+    return too_short(path, part, count, to_end ? 2 : d->T + 1,
+                     to_end ? "a longer text"
+                            : "a longer text, a smaller batch.seq_len or a larger "
+                              "data.valid_fraction");
+}
+
+/* Append the tokens of a text. What its vocabulary has not is refused, or left out where the user
+ * says so and something is left. */
+static swt_status append(swt_data *d, swt_unknown *unknown, const swt_tokenizer *t,
+                         const swt_text *text, const char *vocabulary, const swt_options *o) {
+    int64_t count = 0;
+    *unknown = (swt_unknown){0};
+    if (text->at == NULL)
+        return SWT_OK;
+    if (text->bytes == 0)
+        return SWT_FAIL(FILE, "%s: is empty; a text is needed", text->path);
+    SWT_TRY(swt_tokenizer_encode(t, text, d->ids + d->count, &count, unknown));
+    d->count += count;
+    if (unknown->count == 0 || (o->data_unknown == SWT_UNKNOWN_SKIP && count > 0))
+        return SWT_OK;
+    char what[SWT_UNKNOWN_BYTES];
+    swt_unknown_print(unknown, what);
+    return SWT_FAIL(
+        FILE, "%s: the vocabulary of %s has not %s; %s", text->path, vocabulary, what,
+        unknown->carriage_return
+            ? "its lines end in CRLF: take out the CR (tr -d '\\r'), or set data.unknown skip"
+            : "use a text without them, or set data.unknown skip, which leaves them "
+              "out and says so");
+}
+
+static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_texts *texts,
+                                 const swt_options *o) {
+    const swt_text *train = &texts->train, *valid = &texts->valid;
+    const bool evaluates = o->command == SWT_COMMAND_EVAL, whole = valid->at != NULL;
     /* A token is at least one byte. */
+    const size_t bytes = train->bytes + valid->bytes;
     if (bytes > PTRDIFF_MAX / sizeof *d->ids || (d->ids = malloc(bytes * sizeof *d->ids)) == NULL)
-        return SWT_FAIL(MEMORY, "%s: no memory for the tokens of %zu bytes of text", path, bytes);
-    SWT_TRY(swt_tokenizer_encode(t, text, bytes, d->ids, &d->count));
-    SWT_TRY(cut(d, path, valid_fraction));
+        return SWT_FAIL(MEMORY,
+                        "%s: no memory for the tokens of %zu bytes of text, %zu bytes each; use a "
+                        "shorter text or a machine with more",
+                        whole ? valid->path : train->path, bytes, sizeof *d->ids);
+    SWT_TRY(append(d, &d->unknown_train, t, train, texts->vocabulary, o));
+    d->train_count =
+        whole ? d->count : (int64_t)((1.0 - o->data_valid_fraction) * (double)d->count);
+    SWT_TRY(append(d, &d->unknown_valid, t, valid, texts->vocabulary, o));
+    if (!evaluates)
+        SWT_TRY(lay_train_windows(d, train->path));
+    const bool less_than_a_window = d->count - d->train_count <= d->T;
+    SWT_TRY(lay_valid_windows(d, whole ? valid->path : train->path,
+                              whole ? "text" : "validation part",
+                              d->train_count == 0 || whole || (evaluates && less_than_a_window)));
     int32_t *exact = realloc(d->ids, (size_t)d->count * sizeof *d->ids);
     if (exact != NULL)
         d->ids = exact;
     return SWT_OK;
 }
 
-swt_status swt_data_init(swt_data *out, const swt_tokenizer *t, const char *text, size_t bytes,
-                         const char *path, const swt_options *o) {
+swt_status swt_data_init(swt_data *out, const swt_tokenizer *t, const swt_texts *texts,
+                         const swt_options *o) {
     *out = (swt_data){.T = o->batch_seq_len, .seed = (uint64_t)o->train_seed, .order_epoch = -1};
-    if (bytes == 0)
-        return SWT_FAIL(FILE, "%s: is empty; a text is needed", path);
-    /* Here, too, so that the message names the path. */
-    if (t->kind == SWT_TOKENIZER_CHAR)
-        SWT_TRY(swt_utf8_check(text, bytes, path));
-    const swt_status status = encode_and_cut(out, t, text, bytes, path, o->data_valid_fraction);
+    const swt_status status = encode_and_cut(out, t, texts, o);
     if (status != SWT_OK)
         swt_data_fini(out);
     return status;
@@ -84,8 +127,9 @@ static void shuffle(swt_data *d, int64_t epoch) {
     d->order_epoch = epoch;
 }
 
-static void copy_window(const swt_data *d, int64_t start, int32_t *tokens, int32_t *targets) {
-    const size_t bytes = (size_t)d->T * sizeof *tokens;
+static void copy_window(const swt_data *d, int64_t start, int64_t length, int32_t *tokens,
+                        int32_t *targets) {
+    const size_t bytes = (size_t)length * sizeof *tokens;
     memcpy(tokens, d->ids + start, bytes);
     memcpy(targets, d->ids + start + 1, bytes);
 }
@@ -102,10 +146,16 @@ swt_status swt_data_train_window(swt_data *d, int64_t w, int32_t *tokens, int32_
     const swt_rng_u32x4 r = swt_rng(d->seed, (uint32_t)index, (uint32_t)epoch,
                                     (uint32_t)(epoch >> 32), SWT_RNG_OFFSET, 0);
     const int64_t offset = (int64_t)swt_rng_below(r.v[0], r.v[1], (uint64_t)largest + 1);
-    copy_window(d, start + offset, tokens, targets);
+    copy_window(d, start + offset, d->T, tokens, targets);
     return SWT_OK;
 }
 
-void swt_data_valid_window(const swt_data *d, int64_t j, int32_t *tokens, int32_t *targets) {
-    copy_window(d, d->train_count + j * d->T, tokens, targets);
+int64_t swt_data_valid_window(const swt_data *d, int64_t j, int32_t *tokens, int32_t *targets) {
+    const int64_t length = swt_min(d->T, d->valid_targets - j * d->T);
+    copy_window(d, d->train_count + j * d->T, length, tokens, targets);
+    for (int64_t i = length; i < d->T; i++) {
+        tokens[i] = 0;
+        targets[i] = -1;
+    }
+    return length;
 }

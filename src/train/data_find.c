@@ -11,6 +11,7 @@
 typedef struct newest_text {
     char path[SWT_PATH_BYTES];
     struct timespec modified;
+    int64_t candidates;
 } newest_text;
 
 static bool is_newer(const struct timespec *a, const struct timespec *b) {
@@ -27,6 +28,7 @@ static swt_status consider(void *context, const char *folder, const char *name) 
     SWT_TRY(swt_path_join(path, sizeof path, folder, name));
     if (stat(path, &info) != 0 || !S_ISREG(info.st_mode))
         return SWT_OK;
+    best->candidates++;
     const bool newer = is_newer(&info.st_mtim, &best->modified);
     const bool older = is_newer(&best->modified, &info.st_mtim);
     if (best->path[0] == '\0' || newer || (!older && strcmp(path, best->path) < 0)) {
@@ -54,7 +56,8 @@ static swt_status copy_path(char *path, size_t path_bytes, const char *from) {
     return SWT_OK;
 }
 
-swt_status swt_data_find(char *path, size_t path_bytes, const swt_options *o) {
+swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates, const swt_options *o) {
+    *candidates = 0;
     if (o->data_path[0] != '\0')
         return copy_path(path, path_bytes, o->data_path);
     const char *from_environment = getenv("SWT_DATA");
@@ -72,7 +75,8 @@ swt_status swt_data_find(char *path, size_t path_bytes, const swt_options *o) {
         if (stat(folders[i], &info) != 0 || !S_ISDIR(info.st_mode))
             continue;
         SWT_TRY(swt_folder_walk(folders[i], consider, &best));
-        if (best.path[0] != '\0')
+        *candidates = best.candidates;
+        if (best.candidates > 0)
             return copy_path(path, path_bytes, best.path);
     }
     return SWT_FAIL(FILE, "data.path: no text given and none under data/; run launch/dataset or "

@@ -10,8 +10,8 @@
  * ran it. */
 enum { SUM_CE, SUM_TARGETS, SUM_DROPPED, SUM_ROUTED, SUM_COUNT };
 
-/* Windows number first .. first + B - 1 into the host's batch of turn 0; rows beyond the split
- * carry no target and take no slot. */
+/* Windows number first .. first + B - 1 into the host's batch of turn 0; what is beyond the split
+ * carries no target and takes no slot. */
 static int64_t fill_batch(swt_session *s, int64_t first) {
     swt_model *m = &s->model;
     const int64_t B = m->dims.B, T = m->dims.T;
@@ -19,13 +19,13 @@ static int64_t fill_batch(swt_session *s, int64_t first) {
     for (int64_t b = 0; b < B; b++) {
         int32_t *tokens = m->host_tokens + b * T, *wanted = m->host_targets + b * T;
         int32_t *routed = m->host_routed + b * T;
+        int64_t filled = 0;
         if (first + b < s->data.valid_windows) {
-            swt_data_valid_window(&s->data, first + b, tokens, wanted);
+            filled = swt_data_valid_window(&s->data, first + b, tokens, wanted);
             swt_mark_routed(&m->dims, routed, tokens);
-            targets += T;
-            continue;
+            targets += filled;
         }
-        for (int64_t t = 0; t < T; t++) {
+        for (int64_t t = filled; t < T; t++) {
             tokens[t] = routed[t] = 0;
             wanted[t] = -1;
         }

@@ -92,23 +92,19 @@ static char *decode(const swt_session *s, const writer *w, size_t *out_bytes) {
     return text;
 }
 
-swt_status swt_generate(swt_session *s, const char *prompt, int64_t tokens, const swt_sampling *how,
-                        char **out, size_t *out_bytes) {
+swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_count, int64_t tokens,
+                        const swt_sampling *how, char **out, size_t *out_bytes) {
     const int64_t V = s->model.dims.V;
-    const size_t bytes = strlen(prompt);
     swt_status status = SWT_OK;
-    writer w = {.ids = malloc((bytes + (size_t)tokens + 1) * sizeof(int32_t)),
+    writer w = {.ids = malloc((size_t)(prompt_count + tokens) * sizeof(int32_t)),
+                .count = prompt_count,
                 .logits = malloc((size_t)V * sizeof(float)),
                 .weights = malloc((size_t)V * sizeof(double))};
     *out = NULL;
     if (w.ids == NULL || w.logits == NULL || w.weights == NULL)
         status = SWT_FAIL(MEMORY, "memory: no room for %lld tokens; use fewer", (long long)tokens);
     else
-        status = swt_tokenizer_encode(&s->tokenizer, prompt, bytes, w.ids, &w.count);
-    if (status == SWT_OK && w.count == 0)
-        status =
-            SWT_FAIL(USAGE, "prompt: none of its characters is in the vocabulary; use characters "
-                            "of the text the model was trained on");
+        memcpy(w.ids, prompt, (size_t)prompt_count * sizeof *prompt);
     SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
     for (int64_t i = 0; i < tokens; i++) {
         SWT_TRY_TO(status, done, next_logits(s, &w));

@@ -11,11 +11,11 @@ typedef struct swt_sampling {
     uint64_t seed;
 } swt_sampling;
 
-/* Collective. The prompt, then `tokens` more tokens, each from the model's logits after the last T
- * tokens (no token is dropped, whatever the capacity). *out is a string of every rank, out_bytes
- * long, that the caller frees. Errors: USAGE where no character of the prompt is in the vocabulary.
- */
-SWT_MUST_CHECK swt_status swt_generate(swt_session *s, const char *prompt, int64_t tokens,
-                                       const swt_sampling *how, char **out, size_t *out_bytes);
+/* Collective. The prompt's ids, at least one (swt_session_encode_prompt), then `tokens` more
+ * tokens, each from the model's logits after the last T tokens (no token is dropped, whatever the
+ * capacity). *out is a string of every rank, out_bytes long, that the caller frees. */
+SWT_MUST_CHECK swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_count,
+                                       int64_t tokens, const swt_sampling *how, char **out,
+                                       size_t *out_bytes);
 
 #endif

@@ -190,6 +190,25 @@ static void say_place(swt_run *run, const swt_session *s) {
     swt_run_say(run, "text %s", path);
 }
 
+/* What is trained and validated on, and what of the text is in neither. */
+static void say_windows(swt_run *run, const swt_session *s) {
+    const swt_data *data = &s->data;
+    const int64_t last = data->valid_targets % data->T;
+    char path[SWT_PATH_BYTES];
+    if (s->options->data_valid[0] != '\0') {
+        swt_path_short(path, sizeof path, s->options->data_valid);
+        swt_run_say(run, "validation text %s", path);
+    }
+    swt_run_say(run, "windows of %lld tokens: %lld for training, %lld for validation",
+                (long long)data->T, (long long)data->train_windows, (long long)data->valid_windows);
+    if (last > 0)
+        swt_run_say(run, "the last window has %lld tokens; none of that text is left out",
+                    (long long)last);
+    if (data->valid_left > 0)
+        swt_run_say(run, "not evaluated: the last %lld token%s, less than a window",
+                    (long long)data->valid_left, swt_plural(data->valid_left));
+}
+
 static void say_model(swt_run *run, const swt_session *s) {
     const swt_dims *d = &s->model.dims;
     const int64_t sparse = swt_sparse_layers(d), groups = swt_groups_per_micro_batch(d, d->B);
@@ -214,9 +233,7 @@ void swt_header_say(swt_run *run, const swt_session *s) {
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         bytes += s->model.arenas[i].planned_bytes;
     say_place(run, s);
-    swt_run_say(run, "windows of %lld tokens: %lld for training, %lld for validation",
-                (long long)d->T, (long long)s->data.train_windows,
-                (long long)s->data.valid_windows);
+    say_windows(run, s);
     say_model(run, s);
     swt_run_say(run, "step: %lld micro-batch%s of %lld x %lld tokens; memory of rank 0: %.1f MiB",
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
@@ -226,4 +243,6 @@ void swt_header_say(swt_run *run, const swt_session *s) {
     for (size_t i = 0; i < sizeof of_training / sizeof of_training[0]; i++)
         if (of_training[i](s, line, sizeof line))
             swt_run_say(run, "warning: %s", line);
+    for (int i = 0; i < s->warning_count; i++)
+        swt_run_say(run, "warning: %s", s->warnings[i]);
 }

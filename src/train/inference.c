@@ -17,6 +17,40 @@ static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dim
     return swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT));
 }
 
+/* Which part of the text was evaluated, and what of it was not. */
+static void print_part(const swt_session *s) {
+    const swt_data *d = &s->data;
+    const swt_unknown *unknown =
+        d->unknown_valid.characters > 0 ? &d->unknown_valid : &d->unknown_train;
+    if (d->train_count == 0)
+        fprintf(s->out, "part                 all of it\n");
+    else
+        fprintf(s->out,
+                "part                 the last %lld of its %lld tokens (data.valid_fraction %g; "
+                "1 is all)\n",
+                (long long)(d->count - d->train_count), (long long)d->count,
+                s->options->data_valid_fraction);
+    if (d->valid_left > 0)
+        fprintf(s->out, "left                 %lld tokens at the end, less than a window of %lld\n",
+                (long long)d->valid_left, (long long)d->T);
+    if (unknown->count > 0) {
+        char what[SWT_UNKNOWN_BYTES];
+        swt_unknown_print(unknown, what);
+        fprintf(s->out, "unknown              left out %s\n", what);
+    }
+}
+
+static void print_answer(const swt_session *s, const char *dir, const swt_eval_result *e) {
+    fprintf(s->out, "checkpoint           %s\ntext                 %s\n", dir, s->data_path);
+    print_part(s);
+    fprintf(s->out,
+            "targets              %lld\n"
+            "valid_loss           %.6f nats per token\n"
+            "valid_loss_dropless  %.6f\n"
+            "valid_dropped        %.4f %%\n",
+            (long long)e->targets, e->loss, e->loss_dropless, 100.0 * e->dropped);
+}
+
 swt_status swt_command_eval(swt_session *s) {
     char dir[SWT_PATH_BYTES];
     swt_dims d;
@@ -26,6 +60,7 @@ swt_status swt_command_eval(swt_session *s) {
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
     SWT_TRY(swt_comm_agree(s->world, status));
+    swt_session_say_warnings(s);
     SWT_TRY(open_checkpoint(s, dir, &d));
     if (s->world->rank == 0)
         swt_header_warn(s);
@@ -42,15 +77,7 @@ swt_status swt_command_eval(swt_session *s) {
                                                  "checkpoint",
                                                  dir));
     if (s->world->rank == 0)
-        fprintf(s->out,
-                "checkpoint           %s\n"
-                "text                 %s\n"
-                "targets              %lld\n"
-                "valid_loss           %.6f nats per token\n"
-                "valid_loss_dropless  %.6f\n"
-                "valid_dropped        %.4f %%\n",
-                dir, s->data_path, (long long)e.targets, e.loss, e.loss_dropless,
-                100.0 * e.dropped);
+        print_answer(s, dir, &e);
     return SWT_OK;
 }
 
@@ -65,14 +92,19 @@ swt_status swt_command_generate(swt_session *s) {
     }
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, o, s->tokenizer.vocab);
+    int32_t prompt[SWT_TEXT_BYTES];
+    int64_t prompt_count = 0;
+    if (status == SWT_OK)
+        status = swt_session_encode_prompt(s, "prompt", o->prompt, prompt, &prompt_count);
     SWT_TRY(swt_comm_agree(s->world, status));
+    swt_session_say_warnings(s);
     d.B = d.M = 1;
     SWT_TRY(open_checkpoint(s, dir, &d));
     const swt_sampling how = {
         .temperature = o->temperature, .top_k = o->top_k, .seed = (uint64_t)o->train_seed};
     char *text = NULL;
     size_t bytes = 0;
-    SWT_TRY(swt_generate(s, o->prompt, o->tokens, &how, &text, &bytes));
+    SWT_TRY(swt_generate(s, prompt, prompt_count, o->tokens, &how, &text, &bytes));
     bool written = true;
     if (s->world->rank == 0)
         written = fwrite(text, 1, bytes, s->out) == bytes && fputc('\n', s->out) != EOF;

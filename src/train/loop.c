@@ -16,18 +16,20 @@
 /* The state of a run beside the session's. */
 typedef struct loop {
     swt_session *s;
-    swt_run run;           /* rank 0's; closed elsewhere */
-    bool first;            /* rank 0: writes and speaks */
-    double *rows;          /* of swt_report_alloc */
-    double *eval_rows;     /* of swt_eval_alloc */
-    swt_report report;     /* of the last row */
-    swt_step_state state;  /* after the last step */
-    int64_t step;          /* updates done */
-    int64_t row_step;      /* at the last row */
-    double steps_ms;       /* time of the steps since the last row */
-    double comm_ms;        /* of that, communication */
-    double shown_ms;       /* when the live line was last drawn */
-    double total_steps_ms; /* of all steps, for the time left */
+    swt_run run;                    /* rank 0's; closed elsewhere */
+    bool first;                     /* rank 0: writes and speaks */
+    double *rows;                   /* of swt_report_alloc */
+    double *eval_rows;              /* of swt_eval_alloc */
+    swt_report report;              /* of the last row */
+    swt_step_state state;           /* after the last step */
+    int64_t step;                   /* updates done */
+    int64_t row_step;               /* at the last row */
+    double steps_ms;                /* time of the steps since the last row */
+    double comm_ms;                 /* of that, communication */
+    double shown_ms;                /* when the live line was last drawn */
+    double total_steps_ms;          /* of all steps, for the time left */
+    int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
+    int64_t prompt_count;
 } loop;
 
 static swt_comm *comm_of(swt_session *s, int i) {
@@ -161,7 +163,7 @@ static swt_status sample(loop *r) {
     const swt_sampling greedy = {.temperature = 0.0};
     char *text = NULL;
     size_t bytes = 0;
-    SWT_TRY(swt_generate(r->s, r->s->options->data_prompt, 25, &greedy, &text, &bytes));
+    SWT_TRY(swt_generate(r->s, r->prompt, r->prompt_count, 25, &greedy, &text, &bytes));
     for (size_t i = 0; i < bytes; i++) /* one line, whatever the tokens are */
         if ((unsigned char)text[i] < ' ')
             text[i] = ' ';
@@ -202,67 +204,47 @@ static swt_status between_steps(loop *r, swt_status io) {
     return SWT_OK;
 }
 
-/* Weights of another run, whose vocabulary must be this text's. */
-static swt_status load_start(swt_session *s) {
-    char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
-    SWT_TRY(swt_checkpoint_find(dir, sizeof dir, s->options->run_init_from));
-    swt_tokenizer theirs = {0};
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
-    SWT_TRY(swt_tokenizer_read(&theirs, path));
-    const swt_tokenizer *own = &s->tokenizer;
-    const bool same = theirs.kind == own->kind && theirs.vocab == own->vocab &&
-                      (own->kind == SWT_TOKENIZER_BYTE ||
-                       memcmp(theirs.code_points, own->code_points,
-                              (size_t)own->vocab * sizeof *own->code_points) == 0);
-    swt_tokenizer_fini(&theirs);
-    if (!same)
-        return SWT_FAIL(CHECKPOINT,
-                        "%s: was trained with another vocabulary than that of %s; train on "
-                        "the same text",
-                        dir, s->data_path);
+/* Weights of another run. */
+static swt_status load_start(swt_session *s, const char *dir) {
+    char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
     return swt_weights_load(&s->model, path, SWT_CHECKPOINT);
 }
 
-static swt_status start_weights(swt_session *s) {
+static swt_status start_weights(swt_session *s, const char *from) {
     const swt_options *o = s->options;
     swt_status status = SWT_OK;
-    if (o->run_init_from[0] != '\0')
-        status = load_start(s);
+    if (from != NULL)
+        status = load_start(s, from);
     else
         status = swt_model_init_values(&s->model, (swt_init)o->model_init, o->model_init_scale,
                                        (uint64_t)o->train_seed);
     return swt_comm_agree(s->world, status);
 }
 
-/* Samples start from data.prompt: better refused now than in the middle of a run. */
-static swt_status check_prompt(const swt_session *s) {
-    const char *prompt = s->options->data_prompt;
-    int32_t ids[SWT_TEXT_BYTES];
-    int64_t count = 0;
-    if (s->options->train_sample_every == 0)
+/* What the user gives: a checkpoint to start from, whose folder goes to `from`, texts in its
+ * vocabulary, and a prompt, which is better refused now than in the middle of a run. */
+static swt_status read_given(loop *r, char from[SWT_PATH_BYTES], swt_dims *d) {
+    swt_session *s = r->s;
+    const swt_options *o = s->options;
+    from[0] = '\0';
+    if (o->run_init_from[0] != '\0')
+        SWT_TRY(swt_checkpoint_find(from, SWT_PATH_BYTES, o->run_init_from));
+    SWT_TRY(swt_session_read_text(s, from[0] != '\0' ? from : NULL));
+    SWT_TRY(swt_dims_from_options(d, o, s->tokenizer.vocab));
+    if (o->train_sample_every == 0)
         return SWT_OK;
-    SWT_TRY(swt_tokenizer_encode(&s->tokenizer, prompt, strlen(prompt), ids, &count));
-    if (count == 0)
-        return SWT_FAIL(
-            USAGE,
-            "data.prompt: no character of \"%s\" is in %s; use characters of the text, or "
-            "train.sample_every 0",
-            prompt, s->data_path);
-    return SWT_OK;
+    return swt_session_encode_prompt(s, "data.prompt", o->data_prompt, r->prompt, &r->prompt_count);
 }
 
 static swt_status prepare(loop *r) {
     swt_session *s = r->s;
     swt_dims d;
-    swt_status status = swt_session_read_text(s, NULL);
-    if (status == SWT_OK)
-        status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
-    if (status == SWT_OK)
-        status = check_prompt(s);
+    char from[SWT_PATH_BYTES];
+    swt_status status = read_given(r, from, &d);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(swt_session_open_model(s, &d, true));
-    SWT_TRY(start_weights(s));
+    SWT_TRY(start_weights(s, from[0] != '\0' ? from : NULL));
     status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)
         status = swt_eval_alloc(s, &r->eval_rows);

@@ -277,6 +277,20 @@ static void forget_layout(swt_options *o) {
     }
 }
 
+static bool is_given(const arguments *a, const char *key) {
+    return a->values[swt_option_of_key(key) - swt_option_table] != NULL;
+}
+
+/* eval reads one text. One that was given comes before the one that the checkpoint's run had. */
+static swt_status choose_eval_text(swt_options *o, const arguments *a) {
+    if (o->command != SWT_COMMAND_EVAL || !is_given(a, "data.path"))
+        return SWT_OK;
+    if (is_given(a, "data.valid"))
+        return SWT_FAIL(USAGE, "--data and --data.valid: eval reads one text; give one of them");
+    o->data_valid[0] = '\0';
+    return SWT_OK;
+}
+
 static swt_status assemble(swt_options *o, const arguments *a) {
     const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
     const bool preset_given = a->values[preset_index] != NULL;
@@ -308,7 +322,7 @@ static swt_status assemble(swt_options *o, const arguments *a) {
                  a->values[i] == NULL)
             memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
     }
-    return SWT_OK;
+    return choose_eval_text(o, a);
 }
 
 swt_status swt_options_parse(swt_options *out, int argc, char *const *argv) {

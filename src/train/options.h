@@ -35,6 +35,7 @@ typedef enum { SWT_ATTN_SCALE_SQRT, SWT_ATTN_SCALE_ONE } swt_attn_scale;
 typedef enum { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
 typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
 typedef enum { SWT_TOKENIZER_CHAR, SWT_TOKENIZER_BYTE } swt_tokenizer_kind;
+typedef enum { SWT_UNKNOWN_REFUSE, SWT_UNKNOWN_SKIP } swt_unknown_choice;
 typedef enum { SWT_DEVICE_AUTO, SWT_DEVICE_CPU, SWT_DEVICE_CUDA } swt_device_choice;
 typedef enum { SWT_RUN_FP32, SWT_RUN_BF16 } swt_run_dtype;
 typedef enum { SWT_RESUME_OFF, SWT_RESUME_AUTO } swt_resume;
@@ -74,8 +75,8 @@ typedef struct swt_options {
     int64_t train_seed, train_steps, train_log_every, train_eval_every, train_sample_every,
         train_checkpoint_every, train_keep_checkpoints, train_check_every;
 
-    char data_path[SWT_PATH_BYTES];
-    int data_tokenizer;
+    char data_path[SWT_PATH_BYTES], data_valid[SWT_PATH_BYTES];
+    int data_tokenizer, data_unknown;
     double data_valid_fraction;
     char data_prompt[SWT_TEXT_BYTES];
 

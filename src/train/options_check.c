@@ -116,6 +116,10 @@ swt_status swt_options_check(const swt_options *o) {
                         "model.pad_id: %" PRId64 " is no token of a vocabulary of %" PRId64
                         "; choose one below, or -1 for none",
                         o->model_pad_id, o->model_vocab);
+    const bool trains = o->command == SWT_COMMAND_TRAIN || o->command == SWT_COMMAND_PLAN;
+    if (trains && o->data_valid_fraction == 1.0 && o->data_valid[0] == '\0')
+        return SWT_FAIL(USAGE, "data.valid_fraction: 1 leaves nothing to train on; use a smaller "
+                               "share, or give data.valid a text of its own");
     if (o->dist_expert_ranks > o->moe_experts)
         return SWT_FAIL(USAGE,
                         "dist.expert_ranks: %" PRId64 " ranks cannot share %" PRId64

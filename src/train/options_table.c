@@ -260,10 +260,16 @@ const swt_option swt_option_table[] = {
     KEY("data.tokenizer", ALL, CHOICE(data_tokenizer, "char", "byte"), BOTH("char"),
         .also = "tokenizer-type tokeniser tokenizer-name",
         .help = "What a token is. char: a character of the text; byte: one of 256 bytes."),
+    KEY("data.unknown", ALL, CHOICE(data_unknown, "refuse", "skip"), BOTH("refuse"),
+        .help = "What is done with a text that has characters outside the vocabulary. refuse: it "
+                "is an error that names them; skip: they are left out, counted and named. A "
+                "prompt's are left out with a warning."),
+    KEY("data.valid", ALL, TEXT(data_valid, "FILE"), BOTH(""),
+        .help = "Text to validate on, all of it. Then the whole of data.path trains, and eval "
+                "reads this text alone. Empty: the end of data.path validates."),
     KEY("data.valid_fraction", ALL, REAL(data_valid_fraction, 0, 1, NULL), .above_low = true,
-        .below_high = true, BOTH("0.1"),
-        .also = "val-split valid-split validation-split test-size split val-fraction",
-        .help = "Share of the text, at its end, that is kept for validation."),
+        BOTH("0.1"), .also = "val-split valid-split validation-split test-size split val-fraction",
+        .help = "Share of data.path, at its end, that validates. 1, in eval alone: all of it."),
     KEY("data.prompt", ALL, TEXT(data_prompt, "TEXT"), BOTH("It is"),
         .help = "What samples during training continue."),
     KEY("dist.expert_ranks", ALL, INT(dist_expert_ranks, 0, 65536, "ranks"), BOTH("0"),

@@ -2,6 +2,7 @@
 #include "base/words.h"
 #include "model/cost.h"
 #include "train/header.h"
+#include "train/rundir.h"
 #include "train/session.h"
 
 #include <stdio.h>
@@ -234,8 +235,14 @@ swt_status swt_command_plan(swt_session *s) {
     swt_dims d;
     if (s->world->rank != 0)
         return SWT_OK;
-    if (o->model_vocab == 0)
-        SWT_TRY(swt_session_read_text(s, NULL));
+    if (o->model_vocab == 0) {
+        char dir[SWT_PATH_BYTES];
+        const bool own = o->run_init_from[0] == '\0';
+        if (!own)
+            SWT_TRY(swt_checkpoint_find(dir, sizeof dir, o->run_init_from));
+        SWT_TRY(swt_session_read_text(s, own ? NULL : dir));
+        swt_session_say_warnings(s);
+    }
     SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
     const swt_backend *backend = backend_of(o);
     for (int rank = 0; rank < o->plan_ranks; rank++)

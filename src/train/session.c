@@ -1,5 +1,4 @@
 #include "train/session.h"
-#include "train/files.h"
 
 #include "base/checked.h"
 
@@ -58,32 +57,6 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
 
 bool swt_needs_moments(const swt_options *o) {
     return o->optim_name == SWT_OPTIM_ADAM;
-}
-
-swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
-    swt_options *o = s->options;
-    SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, o));
-    /* What is written to config.yaml must lead to this text from anywhere. */
-    char full[PATH_MAX];
-    if (realpath(s->data_path, full) != NULL && strlen(full) < sizeof o->data_path)
-        memcpy(o->data_path, full, strlen(full) + 1);
-    char *text = NULL;
-    size_t bytes = 0;
-    SWT_TRY(swt_read_file(&text, &bytes, s->data_path, SWT_FILE));
-    swt_status status = SWT_OK;
-    if (checkpoint != NULL) {
-        char path[SWT_PATH_BYTES];
-        SWT_TRY_TO(status, done, swt_path_join(path, sizeof path, checkpoint, "tokenizer.json"));
-        SWT_TRY_TO(status, done, swt_tokenizer_read(&s->tokenizer, path));
-    } else {
-        SWT_TRY_TO(status, done,
-                   swt_tokenizer_init(&s->tokenizer, (swt_tokenizer_kind)o->data_tokenizer, text,
-                                      bytes, s->data_path));
-    }
-    SWT_TRY_TO(status, done, swt_data_init(&s->data, &s->tokenizer, text, bytes, s->data_path, o));
-done:
-    free(text);
-    return status;
 }
 
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {

@@ -12,13 +12,15 @@
 #include <signal.h>
 #include <stdio.h>
 
+enum { SWT_WARNINGS = 8, SWT_WARNING_BYTES = 768 };
+
 typedef struct swt_session {
     swt_options *options;
     swt_comm *world;                   /* host memory */
     FILE *out;                         /* where rank 0's answers go */
     FILE *err;                         /* where its warnings go, where there is no run */
     const volatile sig_atomic_t *stop; /* set by a signal: stop at the end of the step */
-    char data_path[SWT_PATH_BYTES];    /* the text that was read */
+    char data_path[SWT_PATH_BYTES];    /* the text that was read; in eval the one evaluated */
     swt_tokenizer tokenizer;
     swt_data data;
     const swt_backend *backend;
@@ -30,7 +32,16 @@ typedef struct swt_session {
     swt_dist dist;
     swt_model model;
     swt_update update;
+    char warnings[SWT_WARNINGS][SWT_WARNING_BYTES]; /* found before there is a run to say them */
+    int warning_count;
 } swt_session;
+
+/* Keep a warning, "WHAT; WHAT WOULD BE RIGHT", for the start of the run. Local; rank 0's are said.
+ */
+void swt_session_warn(swt_session *s, const char *fmt, ...) SWT_PRINTF(2, 3);
+
+/* Rank 0 writes the kept warnings to s->err: for commands without a run. */
+void swt_session_say_warnings(swt_session *s);
 
 /* The model's dimensions. vocab is the tokenizer's (or the weights') and must equal model.vocab if
  * that is given. Errors: USAGE. */
@@ -39,9 +50,18 @@ SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options
 /* True if the optimiser keeps moments. */
 bool swt_needs_moments(const swt_options *o);
 
-/* Find, read and encode the text with the tokenizer of options (or the one of a checkpoint folder,
- * if given). options.data_path becomes the text's full path. Local, the same on every rank. */
+/* Find, read and encode the texts that the command works on, data.path and data.valid, with the
+ * tokenizer of options, or that of a checkpoint folder if one is given; it becomes data.tokenizer.
+ * Both keys become full paths. Warns of what the user may not expect. Local, the same on every
+ * rank. Errors: FILE for a text, CHECKPOINT for a tokenizer that cannot be read. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
+
+/* The ids of a prompt, which the caller gave room for one of each byte. Warns of characters that
+ * are left out and of those that the model does not see because more than T come after them;
+ * `where` is the option. Errors: USAGE where nothing of it is left. */
+SWT_MUST_CHECK swt_status swt_session_encode_prompt(swt_session *s, const char *where,
+                                                    const char *prompt, int32_t *ids,
+                                                    int64_t *count);
 
 /* Collective. Choose the backend, open this rank's processor with a stream, and the communicator
  * for its memory, as run.device and run.threads say. Errors: USAGE where GPUs are asked for and a

@@ -78,22 +78,28 @@ static int32_t id_of(const swt_tokenizer *t, uint32_t code_point) {
     return low < t->vocab && t->code_points[low] == code_point ? (int32_t)low : -1;
 }
 
-swt_status swt_tokenizer_encode(const swt_tokenizer *t, const char *text, size_t bytes,
-                                int32_t *ids, int64_t *count) {
+swt_status swt_tokenizer_encode(const swt_tokenizer *t, const swt_text *text, int32_t *ids,
+                                int64_t *count, swt_unknown *unknown) {
     *count = 0;
+    *unknown = (swt_unknown){0};
     if (t->kind == SWT_TOKENIZER_BYTE) {
-        for (size_t at = 0; at < bytes; at++)
-            ids[at] = (unsigned char)text[at];
-        *count = (int64_t)bytes;
+        for (size_t at = 0; at < text->bytes; at++)
+            ids[at] = (unsigned char)text->at[at];
+        *count = unknown->characters = (int64_t)text->bytes;
         return SWT_OK;
     }
-    SWT_TRY(swt_utf8_check(text, bytes, "text to encode"));
-    for (size_t at = 0; at < bytes;) {
+    SWT_TRY(swt_utf8_check(text->at, text->bytes, text->path));
+    int64_t line = 1;
+    for (size_t at = 0; at < text->bytes; unknown->characters++) {
         uint32_t c = 0;
-        at += (size_t)swt_utf8_decode(text + at, bytes - at, &c);
+        const int length = swt_utf8_decode(text->at + at, text->bytes - at, &c);
         const int32_t id = id_of(t, c);
         if (id >= 0)
             ids[(*count)++] = id;
+        else
+            swt_unknown_add(unknown, c, at, line);
+        line += c == '\n';
+        at += (size_t)length;
     }
     return SWT_OK;
 }

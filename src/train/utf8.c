@@ -42,17 +42,23 @@ int swt_utf8_encode(uint32_t code_point, char out[5]) {
     return length;
 }
 
-swt_status swt_utf8_check(const char *text, size_t bytes, const char *where) {
+int64_t swt_utf8_wrong_byte(const char *text, size_t bytes) {
     for (size_t at = 0; at < bytes;) {
         uint32_t c = 0;
         const int length = swt_utf8_decode(text + at, bytes - at, &c);
         if (length == 0)
-            return SWT_FAIL(
-                FILE, "%s: byte %zu is no UTF-8; convert the text, or use data.tokenizer byte",
-                where, at);
+            return (int64_t)at;
         at += (size_t)length;
     }
-    return SWT_OK;
+    return -1;
+}
+
+swt_status swt_utf8_check(const char *text, size_t bytes, const char *where) {
+    const int64_t wrong = swt_utf8_wrong_byte(text, bytes);
+    if (wrong < 0)
+        return SWT_OK;
+    return SWT_FAIL(FILE, "%s: byte %lld is no UTF-8; convert the text, or use data.tokenizer byte",
+                    where, (long long)wrong);
 }
 
 bool swt_utf8_printable(const char *string) {

@@ -18,6 +18,9 @@ int swt_utf8_decode(const char *text, size_t bytes, uint32_t *code_point);
 /* The bytes of a code point and a terminating 0. Returns their number, 1 to 4. */
 int swt_utf8_encode(uint32_t code_point, char out[5]);
 
+/* The offset of the first byte that is no UTF-8, -1 where all is. */
+int64_t swt_utf8_wrong_byte(const char *text, size_t bytes);
+
 /* Errors: FILE where the text is no UTF-8, with the offset of the first wrong byte; `where` starts
  * the message. */
 SWT_MUST_CHECK swt_status swt_utf8_check(const char *text, size_t bytes, const char *where);

@@ -16,6 +16,13 @@ static swt_options *options(int64_t T, double valid_fraction, int64_t seed) {
     return o;
 }
 
+/* Encode one text, cut as the options say. */
+static swt_status init(swt_data *d, const swt_tokenizer *t, const char *text, size_t bytes,
+                       const swt_options *o) {
+    const swt_texts texts = {.train = {text, bytes, "in.txt"}, .vocabulary = "abc.txt"};
+    return swt_data_init(d, t, &texts, o);
+}
+
 /* Data whose token i is i: a text of ascending distinct characters. So a window's first token is
  * its start. */
 static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, int64_t seed) {
@@ -27,7 +34,7 @@ static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, 
     swt_options *o = options(T, valid_fraction, seed);
     swt_tokenizer t;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "ramp"), SWT_OK);
-    assert_int_equal(swt_data_init(d, &t, text, bytes, "ramp", o), SWT_OK);
+    assert_int_equal(init(d, &t, text, bytes, o), SWT_OK);
     assert_int_equal(d->count, count);
     for (int i = 0; i < count; i++)
         assert_int_equal(d->ids[i], i);
@@ -58,7 +65,7 @@ static void expect_cut(size_t count, int64_t T, double valid_fraction, int64_t t
     swt_options *o = options(T, valid_fraction, 1);
     const swt_tokenizer t = {.kind = SWT_TOKENIZER_BYTE, .vocab = 256};
     swt_data d;
-    assert_int_equal(swt_data_init(&d, &t, text, count, "x", o), SWT_OK);
+    assert_int_equal(init(&d, &t, text, count, o), SWT_OK);
     assert_int_equal(d.train_count, train_count);
     assert_int_equal(d.train_windows, train_windows);
     assert_int_equal(d.valid_windows, valid_windows);
@@ -81,7 +88,7 @@ static void expect_too_short(size_t count, int64_t T, double valid_fraction, con
     const swt_tokenizer t = {.kind = SWT_TOKENIZER_BYTE, .vocab = 256};
     char text[64] = "";
     swt_data d;
-    expect_error(swt_data_init(&d, &t, text, count, "in.txt", o), SWT_FILE, part);
+    expect_error(init(&d, &t, text, count, o), SWT_FILE, part);
     assert_null(d.ids);
     free(o);
 }
@@ -98,9 +105,11 @@ static void test_too_short(void **state) {
     swt_tokenizer t;
     swt_data d;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "abc", 3, "x"), SWT_OK);
-    expect_error(swt_data_init(&d, &t, "XYZXYZXYZ", 9, "in.txt", o), SWT_FILE, "has 0 tokens");
-    expect_error(swt_data_init(&d, &t, "abc\xFF", 4, "in.txt", o), SWT_FILE,
-                 "in.txt: byte 3 is no UTF-8");
+    expect_error(init(&d, &t, "XYZXYZXYZ", 9, o), SWT_FILE,
+                 "in.txt: the vocabulary of abc.txt has not 9 of 9 characters (100 %): U+0058 'X'");
+    o->data_unknown = SWT_UNKNOWN_SKIP; /* nothing would be left */
+    expect_error(init(&d, &t, "XYZXYZXYZ", 9, o), SWT_FILE, "9 of 9 characters");
+    expect_error(init(&d, &t, "abc\xFF", 4, o), SWT_FILE, "in.txt: byte 3 is no UTF-8");
     swt_tokenizer_fini(&t);
     free(o);
 }
@@ -278,35 +287,38 @@ static void make_text(const char *folder, const char *name, int age_s) {
 static void test_find(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
+    int64_t candidates = -1;
     swt_options *o = options(8, 0.1, 1);
     assert_non_null(getcwd(before, sizeof before));
     temp_make(folder);
     assert_int_equal(chdir(folder), 0);
     assert_int_equal(unsetenv("SWT_DATA"), 0);
-    expect_error(swt_data_find(path, sizeof path, o), SWT_FILE,
+    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE,
                  "data.path: no text given and none under data/; run launch/dataset or give "
                  "--data FILE");
     assert_int_equal(mkdir(temp_path(data, folder, "data"), 0777), 0);
     make_text(data, "notes.md", 0);
     make_text(data, ".hidden.txt", 0);
     assert_int_equal(mkdir("data/folder.txt", 0777), 0);
-    expect_error(swt_data_find(path, sizeof path, o), SWT_FILE, "run launch/dataset");
+    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE, "run launch/dataset");
 
     make_text(data, "old.txt", 100);
-    assert_int_equal(swt_data_find(path, sizeof path, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
     assert_string_equal(path, "data/old.txt");
     make_text(data, "new.txt", 50);
     make_text(data, "older.txt", 200);
-    assert_int_equal(swt_data_find(path, sizeof path, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
     assert_string_equal(path, "data/new.txt");
+    assert_int_equal(candidates, 3); /* said, so that nobody takes it for another */
 
     assert_int_equal(setenv("SWT_DATA", "elsewhere.txt", 1), 0);
-    assert_int_equal(swt_data_find(path, sizeof path, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
     assert_string_equal(path, "elsewhere.txt");
+    assert_int_equal(candidates, 0);
     strcpy(o->data_path, "given.txt");
-    assert_int_equal(swt_data_find(path, sizeof path, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
     assert_string_equal(path, "given.txt");
-    expect_error(swt_data_find(path, 9, o), SWT_FILE, "too long");
+    expect_error(swt_data_find(path, 9, &candidates, o), SWT_FILE, "too long");
     assert_int_equal(unsetenv("SWT_DATA"), 0);
     assert_int_equal(chdir(before), 0);
     temp_remove(folder);
@@ -317,7 +329,8 @@ static void test_find(void **state) {
 static int find_and_print(void) {
     static swt_options o;
     char path[SWT_PATH_BYTES];
-    if (swt_data_find(path, sizeof path, &o) != SWT_OK)
+    int64_t candidates = 0;
+    if (swt_data_find(path, sizeof path, &candidates, &o) != SWT_OK)
         return 1;
     puts(path);
     return 0;
@@ -367,6 +380,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_cut),           cmocka_unit_test(test_too_short),
         cmocka_unit_test(test_epochs),        cmocka_unit_test(test_order_of_asking),
         cmocka_unit_test(test_known_starts),  cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_valid_text),    cmocka_unit_test(test_eval_windows),
         cmocka_unit_test(test_valid_windows), cmocka_unit_test(test_read_file),
         cmocka_unit_test(test_find),          cmocka_unit_test(test_find_beside_the_program),
     };

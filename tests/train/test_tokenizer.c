@@ -115,7 +115,10 @@ static void test_char_vocabulary(void **state) {
 
     int32_t ids[sizeof sample];
     int64_t count = 0;
-    assert_int_equal(swt_tokenizer_encode(&t, sample, bytes, ids, &count), SWT_OK);
+    swt_unknown unknown;
+    assert_int_equal(encode(&t, sample, bytes, ids, &count, &unknown), SWT_OK);
+    assert_int_equal(unknown.count, 0);
+    assert_int_equal(unknown.characters, count);
     char back[sizeof sample] = "";
     size_t at = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -128,8 +131,10 @@ static void test_char_vocabulary(void **state) {
     assert_int_equal(at, bytes);
     assert_string_equal(back, sample);
 
-    /* Characters that the vocabulary has not are skipped. */
-    assert_int_equal(swt_tokenizer_encode(&t, "Zt\xC3\xA8.\0a", 7, ids, &count), SWT_OK);
+    /* Characters that the vocabulary has not are left out and counted. */
+    assert_int_equal(encode(&t, "Zt\xC3\xA8.\0a", 7, ids, &count, &unknown), SWT_OK);
+    assert_int_equal(unknown.count, 4);
+    assert_int_equal(unknown.characters, 6);
     assert_int_equal(count, 2);
     assert_int_equal(ids[0], 11);
     assert_int_equal(ids[1], 7);
@@ -150,9 +155,11 @@ static void test_byte_vocabulary(void **state) {
     char all[256], one[5];
     int32_t ids[256];
     int64_t count = 0;
+    swt_unknown unknown;
     for (int i = 0; i < 256; i++)
         all[i] = (char)i;
-    assert_int_equal(swt_tokenizer_encode(&t, all, 256, ids, &count), SWT_OK);
+    assert_int_equal(encode(&t, all, 256, ids, &count, &unknown), SWT_OK);
+    assert_int_equal(unknown.count, 0);
     assert_int_equal(count, 256);
     for (int i = 0; i < 256; i++) {
         assert_int_equal(ids[i], i);
@@ -161,6 +168,51 @@ static void test_byte_vocabulary(void **state) {
         assert_int_equal(one[1], 0);
     }
     swt_tokenizer_fini(&t);
+}
+
+/* What is said of a text in the vocabulary "\n ab". */
+static void expect_unknown(const char *text, size_t bytes, const char *expected) {
+    swt_tokenizer t;
+    int32_t ids[64];
+    int64_t count = 0;
+    swt_unknown unknown;
+    char what[SWT_UNKNOWN_BYTES];
+    assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "\n ab", 4, "x"), SWT_OK);
+    assert_int_equal(encode(&t, text, bytes, ids, &count, &unknown), SWT_OK);
+    swt_unknown_print(&unknown, what);
+    assert_string_equal(what, expected);
+    swt_tokenizer_fini(&t);
+}
+
+static void test_unknown_characters(void **state) {
+    (void)state;
+    expect_unknown("aab\r\nabb\r\n", 10,
+                   "2 of 10 characters (20 %): U+000D (carriage return), the first at byte 3 in "
+                   "line 1");
+    expect_unknown("ab\nb\xC3\xA9\xC3\xA9", 8,
+                   "2 of 6 characters (33.3 %): U+00E9 '\xC3\xA9', the first at byte 4 in line 2");
+    expect_unknown("\xEF\xBB\xBF"
+                   "abZYXWZY\0",
+                   12,
+                   "8 of 10 characters (80 %): U+FEFF (byte order mark), U+005A 'Z', U+0059 'Y', "
+                   "U+0058 'X' and others, the first at byte 0 in line 1");
+    /* What would change the line it stands in is named alone. */
+    expect_unknown("\x1B\xE2\x80\xAE\xCC\x81\0", 7,
+                   "4 of 4 characters (100 %): U+001B, U+202E, U+0301, U+0000 (zero byte), the "
+                   "first at byte 0 in line 1");
+    /* The longest there is. */
+    const swt_unknown longest = {
+        .count = INT64_MAX - 1,
+        .characters = INT64_MAX,
+        .code_points = {0xFEFF, 0xFEFF, 0xFEFF, 0xFEFF},
+        .named = 4,
+        .more = true,
+        .first_byte = SIZE_MAX,
+        .first_line = INT64_MAX,
+    };
+    char what[SWT_UNKNOWN_BYTES];
+    swt_unknown_print(&longest, what);
+    assert_true(strlen(what) < SWT_UNKNOWN_BYTES - 1);
 }
 
 static void expect_bad_text(const char *text, size_t bytes, const char *part) {
@@ -181,8 +233,10 @@ static void test_bad_texts(void **state) {
     swt_tokenizer t;
     int32_t ids[8];
     int64_t count = 0;
+    swt_unknown unknown;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "abc", 3, "x"), SWT_OK);
-    expect_error(swt_tokenizer_encode(&t, "a\xFF", 2, ids, &count), SWT_FILE, "byte 1 is no UTF-8");
+    expect_error(encode(&t, "a\xFF", 2, ids, &count, &unknown), SWT_FILE,
+                 "given.txt: byte 1 is no UTF-8");
     swt_tokenizer_fini(&t);
 }
 
@@ -305,6 +359,7 @@ int main(void) {
         cmocka_unit_test(test_utf8_printable),
         cmocka_unit_test(test_char_vocabulary),
         cmocka_unit_test(test_byte_vocabulary),
+        cmocka_unit_test(test_unknown_characters),
         cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_json_round_trip),
         cmocka_unit_test(test_json_write_fails),
