@@ -2,10 +2,6 @@
 #include "train/data.h"
 #include "train/utf8.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <time.h>
-
 /* Options are large, so not on the stack. */
 static swt_options *options(int64_t T, double valid_fraction, int64_t seed) {
     swt_options *o = calloc(1, sizeof *o);
@@ -242,147 +238,107 @@ static void test_valid_windows(void **state) {
     swt_data_fini(&d);
 }
 
-/* ---- files */
-
-static void test_read_file(void **state) {
-    (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "a.txt");
-    char *text = NULL;
-    size_t bytes = 0;
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is missing; ");
-    expect_error(swt_read_file(&text, &bytes, path, SWT_CHECKPOINT), SWT_CHECKPOINT, "is missing");
-    expect_error(swt_read_file(&text, &bytes, folder, SWT_FILE), SWT_FILE, "is a folder");
-    expect_error(swt_read_file(&text, &bytes, "/dev/zero", SWT_FILE), SWT_FILE, "no regular file");
-    temp_write(path, "", 0);
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is empty");
-    assert_null(text);
-    temp_write(path, "ab\0c\n", 5);
-    assert_int_equal(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_OK);
-    assert_int_equal(bytes, 5);
-    assert_memory_equal(text, "ab\0c\n", 6);
-    free(text);
-    unlink(path);
-    assert_int_equal(mkfifo(path, 0600), 0); /* must not wait for a writer */
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "no regular file");
-    if (geteuid() != 0) {
-        unlink(path);
-        temp_write(path, "x", 1);
-        assert_int_equal(chmod(path, 0), 0);
-        expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "Permission denied");
+/* A window of the validation part: ascending tokens from `first`, then nothing. */
+static void expect_window(const swt_data *d, int64_t j, int64_t first, int64_t length) {
+    int32_t tokens[8], targets[8];
+    assert_int_equal(d->T, 8);
+    assert_int_equal(swt_data_valid_window(d, j, tokens, targets), length);
+    for (int64_t i = 0; i < 8; i++) {
+        assert_int_equal(tokens[i], i < length ? first + i : 0);
+        assert_int_equal(targets[i], i < length ? first + i + 1 : -1);
     }
-    temp_remove(folder);
 }
 
-/* A text of so many seconds ago. */
-static void make_text(const char *folder, const char *name, int age_s) {
-    char path[TEMP_PATH_BYTES];
-    temp_path(path, folder, name);
-    temp_write(path, "x", 1);
-    const struct timespec when = {.tv_sec = time(NULL) - age_s};
-    assert_int_equal(utimensat(AT_FDCWD, path, (const struct timespec[2]){when, when}, 0), 0);
+/* A text of `count` ascending characters after the first `from`. */
+static char *ramp_text(int from, int count, size_t *bytes) {
+    char *text = malloc((size_t)count * 4 + 1);
+    assert_non_null(text);
+    *bytes = 0;
+    for (int i = 0; i < count; i++)
+        *bytes += (size_t)swt_utf8_encode(0x4E00u + (uint32_t)(from + i), text + *bytes);
+    return text;
 }
 
-static void test_find(void **state) {
+/* A text of its own validates to its end, and all of the other trains. */
+static void test_valid_text(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
-    int64_t candidates = -1;
+    size_t bytes = 0, valid_bytes = 0;
+    char *text = ramp_text(0, 100, &bytes), *valid = ramp_text(40, 20, &valid_bytes);
     swt_options *o = options(8, 0.1, 1);
-    assert_non_null(getcwd(before, sizeof before));
-    temp_make(folder);
-    assert_int_equal(chdir(folder), 0);
-    assert_int_equal(unsetenv("SWT_DATA"), 0);
-    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE,
-                 "data.path: no text given and none under data/; run launch/dataset or give "
-                 "--data FILE");
-    assert_int_equal(mkdir(temp_path(data, folder, "data"), 0777), 0);
-    make_text(data, "notes.md", 0);
-    make_text(data, ".hidden.txt", 0);
-    assert_int_equal(mkdir("data/folder.txt", 0777), 0);
-    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE, "run launch/dataset");
-
-    make_text(data, "old.txt", 100);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
-    assert_string_equal(path, "data/old.txt");
-    make_text(data, "new.txt", 50);
-    make_text(data, "older.txt", 200);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
-    assert_string_equal(path, "data/new.txt");
-    assert_int_equal(candidates, 3); /* said, so that nobody takes it for another */
-
-    assert_int_equal(setenv("SWT_DATA", "elsewhere.txt", 1), 0);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
-    assert_string_equal(path, "elsewhere.txt");
-    assert_int_equal(candidates, 0);
-    strcpy(o->data_path, "given.txt");
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
-    assert_string_equal(path, "given.txt");
-    expect_error(swt_data_find(path, 9, &candidates, o), SWT_FILE, "too long");
-    assert_int_equal(unsetenv("SWT_DATA"), 0);
-    assert_int_equal(chdir(before), 0);
-    temp_remove(folder);
+    swt_tokenizer t;
+    swt_data d;
+    assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "x"), SWT_OK);
+    swt_texts texts = {{text, bytes, "in.txt"}, {valid, valid_bytes, "valid.txt"}, "in.txt"};
+    assert_int_equal(swt_data_init(&d, &t, &texts, o), SWT_OK);
+    assert_int_equal(d.train_count, 100);
+    assert_int_equal(d.train_windows, 12); /* floor(99 / 8) */
+    assert_int_equal(d.valid_windows, 3);
+    assert_int_equal(d.valid_targets, 19);
+    assert_int_equal(d.valid_left, 0);
+    expect_window(&d, 0, 40, 8);
+    expect_window(&d, 1, 48, 8);
+    expect_window(&d, 2, 56, 3);
+    for (int64_t w = 0; w < 40; w++)
+        assert_true(start_of(&d, w) + 8 < 100);
+    swt_data_fini(&d);
+    /* Characters of the one that the other has not. */
+    texts.valid = (swt_text){"ab", 2, "valid.txt"};
+    expect_error(swt_data_init(&d, &t, &texts, o), SWT_FILE,
+                 "valid.txt: the vocabulary of in.txt has not 2 of 2 characters");
+    texts.valid = (swt_text){valid, 3, "valid.txt"};
+    expect_error(swt_data_init(&d, &t, &texts, o), SWT_FILE, "valid.txt: the text has 1 tokens, 2");
+    /* Evaluated alone, without a text to train on. */
+    texts.train = (swt_text){0};
+    texts.valid = (swt_text){valid, valid_bytes, "valid.txt"};
+    o->command = SWT_COMMAND_EVAL;
+    assert_int_equal(swt_data_init(&d, &t, &texts, o), SWT_OK);
+    assert_int_equal(d.train_count, 0);
+    expect_window(&d, 2, 56, 3);
+    swt_data_fini(&d);
+    swt_tokenizer_fini(&t);
+    free(valid);
+    free(text);
     free(o);
 }
 
-/* Started again as --find, the program prints what it finds. */
-static int find_and_print(void) {
-    static swt_options o;
-    char path[SWT_PATH_BYTES];
-    int64_t candidates = 0;
-    if (swt_data_find(path, sizeof path, &candidates, &o) != SWT_OK)
-        return 1;
-    puts(path);
-    return 0;
+static void expect_eval(int count, double valid_fraction, int64_t windows, int64_t targets,
+                        int64_t left) {
+    size_t bytes = 0;
+    char *text = ramp_text(0, count, &bytes);
+    swt_options *o = options(8, valid_fraction, 1);
+    o->command = SWT_COMMAND_EVAL;
+    swt_tokenizer t;
+    swt_data d;
+    assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "x"), SWT_OK);
+    assert_int_equal(init(&d, &t, text, bytes, o), SWT_OK);
+    assert_int_equal(d.valid_windows, windows);
+    assert_int_equal(d.valid_targets, targets);
+    assert_int_equal(d.valid_left, left);
+    swt_data_fini(&d);
+    swt_tokenizer_fini(&t);
+    free(text);
+    free(o);
 }
 
-/* Run a copy of this program at root/program in an empty folder; whether it finds the text. */
-static bool finds(const char *root, const char *program, const char *expected) {
-    char copy[TEMP_PATH_BYTES], text[TEMP_PATH_BYTES], out[TEMP_PATH_BYTES], command[2048];
-    char found[TEMP_PATH_BYTES] = "";
-    temp_path(copy, root, program);
-    temp_path(text, root, expected);
-    temp_path(out, root, "out");
-    snprintf(command, sizeof command, "cp /proc/%ld/exe %s && cd %s/empty && %s --find > %s",
-             (long)getpid(), copy, root, copy, out);
-    const int rc = system(command);
-    FILE *file = fopen(out, "r");
-    assert_non_null(file);
-    if (fscanf(file, "%511s", found) != 1)
-        found[0] = '\0';
-    fclose(file);
-    unlink(copy);
-    struct stat a, b;
-    return rc == 0 && stat(found, &a) == 0 && stat(text, &b) == 0 && a.st_ino == b.st_ino;
-}
-
-static void test_find_beside_the_program(void **state) {
+/* eval needs nothing to train on, reads a whole text to its end, and of a part that a run was
+ * validated by the same windows as that run. */
+static void test_eval_windows(void **state) {
     (void)state;
-    static const char *const folders[] = {
-        "build",          "build/cpu",           "data", "bin", "share",
-        "share/swt-dist", "share/swt-dist/data", "empty"};
-    char root[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(root);
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        assert_int_equal(mkdir(temp_path(path, root, folders[i]), 0777), 0);
-    assert_false(finds(root, "build/cpu/prog", "data/a.txt"));
-    temp_write(temp_path(path, root, "data/a.txt"), "a", 1);
-    temp_write(temp_path(path, root, "share/swt-dist/data/b.txt"), "b", 1);
-    assert_true(finds(root, "build/cpu/prog", "data/a.txt"));
-    assert_true(finds(root, "bin/prog", "share/swt-dist/data/b.txt"));
-    temp_remove(root);
+    expect_eval(100, 1.0, 13, 99, 0);
+    expect_eval(5, 1.0, 1, 4, 0);
+    expect_eval(2, 1.0, 1, 1, 0);
+    expect_eval(100, 0.3, 3, 24, 5);
+    expect_eval(30, 0.2, 1, 5, 0); /* less than a window: all of it */
+    expect_eval(9, 0.5, 1, 4, 0);
 }
 
-int main(int argc, char **argv) {
-    if (argc == 2 && strcmp(argv[1], "--find") == 0)
-        return find_and_print();
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut),           cmocka_unit_test(test_too_short),
         cmocka_unit_test(test_epochs),        cmocka_unit_test(test_order_of_asking),
         cmocka_unit_test(test_known_starts),  cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_valid_text),    cmocka_unit_test(test_eval_windows),
-        cmocka_unit_test(test_valid_windows), cmocka_unit_test(test_read_file),
-        cmocka_unit_test(test_find),          cmocka_unit_test(test_find_beside_the_program),
+        cmocka_unit_test(test_valid_windows), cmocka_unit_test(test_valid_text),
+        cmocka_unit_test(test_eval_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,12 @@ static void test_utf8_printable(void **state) {
 
 /* ---- the vocabulary */
 
+static swt_status encode(const swt_tokenizer *t, const char *text, size_t bytes, int32_t *ids,
+                         int64_t *count, swt_unknown *unknown) {
+    const swt_text given = {text, bytes, "given.txt"};
+    return swt_tokenizer_encode(t, &given, ids, count, unknown);
+}
+
 static const char sample[] = "It is a \xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80 \"test\\\"\n\tIt!\x7F";
 
 static void test_char_vocabulary(void **state) {

@@ -1,0 +1,147 @@
+#include "temp.h"
+#include "train/data.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static void test_read_file(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    temp_make(folder);
+    temp_path(path, folder, "a.txt");
+    char *text = NULL;
+    size_t bytes = 0;
+    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is missing; ");
+    expect_error(swt_read_file(&text, &bytes, path, SWT_CHECKPOINT), SWT_CHECKPOINT, "is missing");
+    expect_error(swt_read_file(&text, &bytes, folder, SWT_FILE), SWT_FILE, "is a folder");
+    expect_error(swt_read_file(&text, &bytes, "/dev/zero", SWT_FILE), SWT_FILE, "no regular file");
+    temp_write(path, "", 0);
+    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is empty");
+    assert_null(text);
+    temp_write(path, "ab\0c\n", 5);
+    assert_int_equal(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_OK);
+    assert_int_equal(bytes, 5);
+    assert_memory_equal(text, "ab\0c\n", 6);
+    free(text);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0); /* must not wait for a writer */
+    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "no regular file");
+    if (geteuid() != 0) {
+        unlink(path);
+        temp_write(path, "x", 1);
+        assert_int_equal(chmod(path, 0), 0);
+        expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "Permission denied");
+    }
+    temp_remove(folder);
+}
+
+/* A text of so many seconds ago. */
+static void make_text(const char *folder, const char *name, int age_s) {
+    char path[TEMP_PATH_BYTES];
+    temp_path(path, folder, name);
+    temp_write(path, "x", 1);
+    const struct timespec when = {.tv_sec = time(NULL) - age_s};
+    assert_int_equal(utimensat(AT_FDCWD, path, (const struct timespec[2]){when, when}, 0), 0);
+}
+
+static void test_find(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
+    int64_t candidates = -1;
+    swt_options *o = calloc(1, sizeof *o); /* large, so not on the stack */
+    assert_non_null(o);
+    assert_non_null(getcwd(before, sizeof before));
+    temp_make(folder);
+    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(unsetenv("SWT_DATA"), 0);
+    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE,
+                 "data.path: no text given and none under data/; run launch/dataset or give "
+                 "--data FILE");
+    assert_int_equal(mkdir(temp_path(data, folder, "data"), 0777), 0);
+    make_text(data, "notes.md", 0);
+    make_text(data, ".hidden.txt", 0);
+    assert_int_equal(mkdir("data/folder.txt", 0777), 0);
+    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE, "run launch/dataset");
+
+    make_text(data, "old.txt", 100);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_string_equal(path, "data/old.txt");
+    make_text(data, "new.txt", 50);
+    make_text(data, "older.txt", 200);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_string_equal(path, "data/new.txt");
+    assert_int_equal(candidates, 3); /* said, so that nobody takes it for another */
+
+    assert_int_equal(setenv("SWT_DATA", "elsewhere.txt", 1), 0);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_string_equal(path, "elsewhere.txt");
+    assert_int_equal(candidates, 0);
+    strcpy(o->data_path, "given.txt");
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_string_equal(path, "given.txt");
+    expect_error(swt_data_find(path, 9, &candidates, o), SWT_FILE, "too long");
+    assert_int_equal(unsetenv("SWT_DATA"), 0);
+    assert_int_equal(chdir(before), 0);
+    temp_remove(folder);
+    free(o);
+}
+
+/* Started again as --find, the program prints what it finds. */
+static int find_and_print(void) {
+    static swt_options o;
+    char path[SWT_PATH_BYTES];
+    int64_t candidates = 0;
+    if (swt_data_find(path, sizeof path, &candidates, &o) != SWT_OK)
+        return 1;
+    puts(path);
+    return 0;
+}
+
+/* Run a copy of this program at root/program in an empty folder; whether it finds the text. */
+static bool finds(const char *root, const char *program, const char *expected) {
+    char copy[TEMP_PATH_BYTES], text[TEMP_PATH_BYTES], out[TEMP_PATH_BYTES], command[2048];
+    char found[TEMP_PATH_BYTES] = "";
+    temp_path(copy, root, program);
+    temp_path(text, root, expected);
+    temp_path(out, root, "out");
+    snprintf(command, sizeof command, "cp /proc/%ld/exe %s && cd %s/empty && %s --find > %s",
+             (long)getpid(), copy, root, copy, out);
+    const int rc = system(command);
+    FILE *file = fopen(out, "r");
+    assert_non_null(file);
+    if (fscanf(file, "%511s", found) != 1)
+        found[0] = '\0';
+    fclose(file);
+    unlink(copy);
+    struct stat a, b;
+    return rc == 0 && stat(found, &a) == 0 && stat(text, &b) == 0 && a.st_ino == b.st_ino;
+}
+
+static void test_find_beside_the_program(void **state) {
+    (void)state;
+    static const char *const folders[] = {
+        "build",          "build/cpu",           "data", "bin", "share",
+        "share/swt-dist", "share/swt-dist/data", "empty"};
+    char root[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    temp_make(root);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        assert_int_equal(mkdir(temp_path(path, root, folders[i]), 0777), 0);
+    assert_false(finds(root, "build/cpu/prog", "data/a.txt"));
+    temp_write(temp_path(path, root, "data/a.txt"), "a", 1);
+    temp_write(temp_path(path, root, "share/swt-dist/data/b.txt"), "b", 1);
+    assert_true(finds(root, "build/cpu/prog", "data/a.txt"));
+    assert_true(finds(root, "bin/prog", "share/swt-dist/data/b.txt"));
+    temp_remove(root);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "--find") == 0)
+        return find_and_print();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_read_file),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_find_beside_the_program),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
