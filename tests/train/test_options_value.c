@@ -78,9 +78,12 @@ static void reals(void **state) {
         rejected("optim.beta1", wrong[i], expected);
     }
     rejected("data.valid_fraction", "0",
-             "--flag: data.valid_fraction is 0; it must be a number above 0, below 1");
-    rejected("data.valid_fraction", "1",
-             "--flag: data.valid_fraction is 1; it must be a number above 0, below 1");
+             "--flag: data.valid_fraction is 0; it must be a number above 0, to 1");
+    rejected("data.valid_fraction", "1.01",
+             "--flag: data.valid_fraction is 1.01; it must be a number above 0, to 1");
+    refused("data.valid_fraction", "1",
+            "data.valid_fraction: 1 leaves nothing to train on; use a smaller share, or give "
+            "data.valid a text of its own");
     rejected("optim.warmup_steps", "-1",
              "--flag: optim.warmup_steps is -1; it must be a number from 0 to 1000000000");
 }
