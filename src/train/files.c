@@ -149,7 +149,10 @@ swt_status swt_read_file(char **out, size_t *bytes, const char *path, swt_status
         result = swt_fail(status, __FILE__, __LINE__, "%s: is empty; a file with content is needed",
                           path);
     else if ((*out = malloc((size_t)size + 1)) == NULL)
-        result = SWT_FAIL(MEMORY, "%s: its %lld bytes do not fit in memory", path, (long long)size);
+        result = SWT_FAIL(
+            MEMORY,
+            "%s: its %lld bytes do not fit in memory; use a smaller file or a machine with more",
+            path, (long long)size);
     else
         result = read_all(fd, *out, (size_t)size, path, status);
     close(fd);

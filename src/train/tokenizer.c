@@ -89,11 +89,14 @@ swt_status swt_tokenizer_encode(const swt_tokenizer *t, const swt_text *text, in
         return SWT_OK;
     }
     SWT_TRY(swt_utf8_check(text->at, text->bytes, text->path));
+    int32_t low[128]; /* most characters of most texts, without a search */
+    for (uint32_t c = 0; c < 128; c++)
+        low[c] = id_of(t, c);
     int64_t line = 1;
     for (size_t at = 0; at < text->bytes; unknown->characters++) {
         uint32_t c = 0;
         const int length = swt_utf8_decode(text->at + at, text->bytes - at, &c);
-        const int32_t id = id_of(t, c);
+        const int32_t id = c < 128 ? low[c] : id_of(t, c);
         if (id >= 0)
             ids[(*count)++] = id;
         else

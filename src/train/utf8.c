@@ -16,6 +16,10 @@ int swt_utf8_decode(const char *text, size_t bytes, uint32_t *code_point) {
     /* The smallest code point that needs so many bytes: anything below is an overlong form. */
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)text;
+    if (bytes > 0 && s[0] < 0x80) {
+        *code_point = s[0];
+        return 1;
+    }
     const int length = bytes > 0 ? length_of_lead(s[0]) : 0;
     if (length == 0 || (size_t)length > bytes)
         return 0;

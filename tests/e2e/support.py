@@ -69,7 +69,7 @@ class Miss(Exception):
 
 def want(ok, why):
     if not ok:
-        raise Miss(why)
+        raise Miss(why or "nothing was said")  # an empty reason must not read as none
 
 
 class Suite:

@@ -114,6 +114,10 @@ def padding_changes_nothing(c):
     losses = [row(c.eval(p, "--moe.capacity_factor", 4), "valid_loss_dropless") for p in (full, longer)]
     tail = row(c.eval(c.write("tail.txt", body[-1] + text(4000)[2000:2005])), "valid_loss_dropless")
     want(abs((float(losses[0]) * 144 + float(tail) * 5) / 149 - float(losses[1])) < 2e-6, f"{losses}, tail {tail}")
+    # Two sparse layers route 7 tokens each and keep at most one for each of 4 experts; padding would count, too.
+    few = c.eval(c.write("few.txt", "The king"), "--moe.capacity", 1)
+    dropped = float(row(few, "valid_dropped").split()[0]) / 100 * 14
+    want(dropped >= 6 - 1e-3 and abs(dropped - round(dropped)) < 1e-3, f"{dropped} of 14 tokens dropped")
 
 
 def choice_of_text_is_said(c):
