@@ -380,7 +380,7 @@ const swt_command_row swt_command_table[] = {
      "swt-dist plan --experts 64 --ranks 8"},
     {"probe", SWT_COMMAND_PROBE, "--weights FILE --batch FILE --out FILE",
      "one step on given numbers; writes every tensor", "trace debug dump forward",
-     "swt-dist probe --weights w.safetensors --batch b.safetensors --out o.safetensors"},
+     "swt-dist probe --weights w.st --batch b.st --out o.st"},
     {"selftest", SWT_COMMAND_SELFTEST, "[--device auto|cpu|cuda] [--seed N]",
      "every operation and all ranks against independent answers", "check doctor verify tests",
      "swt-dist selftest --threads 2"},
