@@ -160,20 +160,36 @@ static void print_layers(FILE *out, const swt_model *m) {
     fprintf(out, " %14.1f\n", working_bytes(m, &rest));
 }
 
-/* Message bytes of a step: slots of the exchanges, and the gradients given to the reductions. */
-static void print_rank(FILE *out, const swt_model *m) {
+/* What is a rank's own. Ranks of one kind have the same: their number of experts, and whether they
+ * are the first rank and of the first replica, decides it. */
+typedef struct rank_plan {
+    int64_t experts;
+    bool first, first_replica;
+    holding whole;
+    double sent_mib,
+        reduced_mib; /* message bytes of a step: slots, gradients given to reductions */
+} rank_plan;
+
+static rank_plan plan_of(const swt_model *m) {
     const swt_dims *d = &m->dims;
+    const swt_dist *dist = m->dist;
     const swt_pass full = {.B = d->B, .T = d->T, .training = true};
     const int64_t K = m->K > 0 ? swt_pass_moe_dims(m, &full, 0).K : 0;
     const size_t gradient = d->M > 1 ? sizeof(int64_t) : sizeof(float);
-    const swt_dist *dist = m->dist;
     const int64_t shared = dist->size > 1 ? m->params.shared_end : 0;
     const int64_t experts = dist->size > dist->P ? m->params.end - m->params.shared_end : 0;
-    const size_t reduced = (size_t)(shared + experts) * gradient;
-    const holding whole = whole_rank(m);
-    fprintf(out, "%6d %8lld", dist->rank, (long long)dist->El);
-    print_holding(out, &whole);
-    fprintf(out, " %14.3f %14.3f\n", swt_all_to_all_bytes(d, dist, K) / 1048576.0, mib(reduced));
+    return (rank_plan){.experts = dist->El,
+                       .first = dist->rank == 0,
+                       .first_replica = dist->replica == 0,
+                       .whole = whole_rank(m),
+                       .sent_mib = swt_all_to_all_bytes(d, dist, K) / 1048576.0,
+                       .reduced_mib = mib((size_t)(shared + experts) * gradient)};
+}
+
+static void print_rank(FILE *out, int rank, const rank_plan *p) {
+    fprintf(out, "%6d %8lld", rank, (long long)p->experts);
+    print_holding(out, &p->whole);
+    fprintf(out, " %14.3f %14.3f\n", p->sent_mib, p->reduced_mib);
 }
 
 /* What a GPU's plan has to fit into, where this machine has one. */
@@ -212,8 +228,9 @@ static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *dat
     fprintf(out, " %14s %14s\n", "MiB/step", "MiB/step");
 }
 
-static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend *backend,
-                            int rank) {
+/* Plan for one rank; the first one's plan has what is above the ranks' table. */
+static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend *backend, int rank,
+                            rank_plan *out) {
     const swt_options *o = s->options;
     swt_dist dist;
     swt_model m;
@@ -223,10 +240,36 @@ static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend
     if (status == SWT_OK) {
         if (rank == 0)
             print_above_ranks(s->out, &m, &s->data, backend);
-        print_rank(s->out, &m);
+        *out = plan_of(&m);
         swt_model_fini(&m);
     }
     swt_dist_fini(&dist);
+    return status;
+}
+
+/* A line for each rank, planned once for each kind of rank. */
+static swt_status print_ranks(swt_session *s, const swt_dims *d, const swt_backend *backend) {
+    const swt_options *o = s->options;
+    enum { KINDS = 8 }; /* two numbers of experts, first or not, first replica or not */
+    rank_plan kinds[KINDS];
+    int known = 0;
+    swt_dist layout; /* of rank 0, which knows every rank's experts */
+    SWT_TRY(swt_dist_init(&layout, (int)o->plan_ranks, 0, d->E,
+                          swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
+    swt_status status = SWT_OK;
+    for (int rank = 0; rank < o->plan_ranks && status == SWT_OK; rank++) {
+        const int position = rank % layout.P, replica = rank / layout.P;
+        const int64_t experts = layout.first[position + 1] - layout.first[position];
+        int k = 0;
+        while (k < known && (kinds[k].experts != experts || kinds[k].first != (rank == 0) ||
+                             kinds[k].first_replica != (replica == 0)))
+            k++;
+        if (k == known && known < KINDS)
+            status = plan_rank(s, d, backend, rank, &kinds[known++]);
+        if (status == SWT_OK)
+            print_rank(s->out, rank, &kinds[k]);
+    }
+    swt_dist_fini(&layout);
     return status;
 }
 
@@ -245,7 +288,5 @@ swt_status swt_command_plan(swt_session *s) {
     }
     SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
     const swt_backend *backend = backend_of(o);
-    for (int rank = 0; rank < o->plan_ranks; rank++)
-        SWT_TRY(plan_rank(s, &d, backend, rank));
-    return SWT_OK;
+    return print_ranks(s, &d, backend);
 }
