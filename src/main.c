@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static volatile sig_atomic_t stop;
 
@@ -52,6 +53,10 @@ static swt_status run(swt_comm *world, swt_options *o) {
     catch_signals();
     swt_session session = {
         .options = o, .world = world, .out = stdout, .err = stderr, .stop = &stop};
+    /* A run says them in its header. */
+    for (const char *at = o->command == SWT_COMMAND_TRAIN ? "" : o->notes;
+         *at != '\0' && world->rank == 0; at += strcspn(at, "\n") + 1)
+        fprintf(stderr, "swt-dist: warning: %.*s\n", (int)strcspn(at, "\n"), at);
     const swt_status status = commands[o->command](&session);
     if (!must_abort(world, status))
         swt_session_close(&session);

@@ -239,6 +239,8 @@ void swt_header_say(swt_run *run, const swt_session *s) {
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
                 (double)bytes / 1048576.0);
     say_rates(run, s->options, &s->update.schedule);
+    for (const char *at = s->options->notes; *at != '\0'; at += strcspn(at, "\n") + 1)
+        swt_run_say(run, "warning: %.*s", (int)strcspn(at, "\n"), at);
     char line[256];
     for (size_t i = 0; i < sizeof of_training / sizeof of_training[0]; i++)
         if (of_training[i](s, line, sizeof line))

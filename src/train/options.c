@@ -11,8 +11,9 @@
 /* A command line taken apart: for each row the last value given and the argument it stood in. */
 typedef struct arguments {
     const swt_command_row *command;
-    const char *values[SWT_OPTION_LIMIT]; /* NULL: not given */
-    const char *flags[SWT_OPTION_LIMIT];  /* "--experts" or "--experts=4" */
+    const char *values[SWT_OPTION_LIMIT];  /* NULL: not given */
+    const char *earlier[SWT_OPTION_LIMIT]; /* where it was given twice, the one before */
+    const char *flags[SWT_OPTION_LIMIT];   /* "--experts" or "--experts=4" */
 } arguments;
 
 /* ---- defaults and single keys */
@@ -218,6 +219,7 @@ static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
                             argument, argument);
         const ptrdiff_t index = row - swt_option_table;
         a->flags[index] = argument;
+        a->earlier[index] = a->values[index];
         a->values[index] = equals != NULL ? equals + 1 : argv[++i];
     }
     return SWT_OK;
@@ -335,5 +337,6 @@ swt_status swt_options_parse(swt_options *out, int argc, char *const *argv) {
     SWT_TRY(check_required(&a));
     SWT_TRY(assemble(out, &a));
     SWT_TRY(swt_options_check(out));
+    swt_options_note(out, a.values, a.earlier);
     return SWT_OK;
 }

@@ -49,6 +49,7 @@ enum { SWT_PATH_BYTES = 4096, SWT_TEXT_BYTES = 1024 };
  * way. */
 typedef struct swt_options {
     swt_command command;
+    char notes[1024];    /* lines on what was given and does nothing, each with its newline */
     bool help_markdown;  /* --help-config=markdown */
     char help_topic[64]; /* help TOPIC, COMMAND --help; "": the general page */
 

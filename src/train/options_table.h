@@ -46,6 +46,8 @@ typedef struct swt_option {
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
     const char *help;           /* the first sentence alone is the line in --help */
+    const char *only_with;      /* "optim.name adam": of use only where that key has one of these
+                                   values, with a ! none of them; "": of no use yet; NULL: always */
     const char *also;           /* what other programs call it, "lr learning-rate"; NULL: nothing */
     const char *nearly;     /* what they call a thing near to it, as "epochs" is to steps, and */
     const char *difference; /* what it is here; both or none */
@@ -140,6 +142,10 @@ void swt_option_alternatives(const swt_option *row, const char *between, char *o
 
 /* The defaults of the rows that have a key; the others keep their values. */
 void swt_options_reset_keys(swt_options *o, swt_preset preset);
+
+/* o->notes = what was given and does nothing. By row: the flags' values, and those given before
+ * them; NULL where there is none. */
+void swt_options_note(swt_options *o, const char *const *values, const char *const *earlier);
 
 /* swt_options_read_yaml, where keep_preset says that a flag has decided the preset, so that a
  * model.preset of the file does not bring its defaults. */
