@@ -1,6 +1,7 @@
 #include "bench/machine.h"
 
 #include "base/clock.h"
+#include "base/words.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -168,7 +169,7 @@ swt_status machine_measure(const swt_ctx *c, machine *out) {
     *out = (machine){.product_gflops = 0.0};
     if (c->device->table->queues)
         return measure_device(c, out);
-    snprintf(out->name, sizeof out->name, "machine, %d thread%s", threads, threads == 1 ? "" : "s");
+    snprintf(out->name, sizeof out->name, "machine, %d thread%s", threads, swt_plural(threads));
     out->product_gflops = cpu_product_gflops(threads);
     out->copy_gbps = cpu_copy_gbps(threads);
     return SWT_OK;

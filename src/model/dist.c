@@ -1,6 +1,7 @@
 #include "model/dist.h"
 
 #include "base/checked.h"
+#include "base/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,10 +27,11 @@ static swt_status choose_group_size(int *out, int size, int64_t E, int64_t exper
     if (expert_ranks > E || expert_ranks > size || size % (int)expert_ranks != 0) {
         char choices[256];
         list_choices(choices, sizeof choices, size, E);
-        return SWT_FAIL(USAGE,
-                        "dist.expert_ranks: %lld does not divide %d ranks or exceeds %lld experts; "
-                        "use one of %s (0 = the largest)",
-                        (long long)expert_ranks, size, (long long)E, choices);
+        return SWT_FAIL(
+            USAGE,
+            "dist.expert_ranks: %lld does not divide %d rank%s or exceeds %lld expert%s; "
+            "use one of %s (0 = the largest)",
+            (long long)expert_ranks, size, swt_plural(size), (long long)E, swt_plural(E), choices);
     }
     *out = (int)expert_ranks;
     return SWT_OK;
@@ -42,7 +44,8 @@ swt_status swt_dist_init(swt_dist *out, int size, int rank, int64_t E, int64_t e
     out->position = rank % out->P;
     out->first = calloc((size_t)out->P + 1, sizeof *out->first);
     if (out->first == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for the list of %d ranks; use fewer", out->P);
+        return SWT_FAIL(MEMORY, "memory: no room for the list of %d rank%s; use fewer", out->P,
+                        swt_plural(out->P));
     const int64_t each = E / out->P, more = E % out->P;
     for (int p = 0; p < out->P; p++)
         out->first[p + 1] = out->first[p] + each + (p < more ? 1 : 0);

@@ -1,6 +1,7 @@
 #include "selftest/selftest.h"
 
 #include "base/clock.h"
+#include "base/words.h"
 #include "selftest/checks.h"
 
 #include <math.h>
@@ -45,9 +46,9 @@ static void print_heading(const course *c, const swt_trial_setup *setup) {
     if (c->trial.host->rank != 0)
         return;
     fprintf(c->out, "swt-dist %s selftest: %d rank%s (%s, %s), %d thread%s each, seed %llu\n",
-            SWT_VERSION, setup->host->size, setup->host->size == 1 ? "" : "s", setup->ops->name,
-            setup->world->table->name, setup->device->threads,
-            setup->device->threads == 1 ? "" : "s", (unsigned long long)setup->seed);
+            SWT_VERSION, setup->host->size, swt_plural(setup->host->size), setup->ops->name,
+            setup->world->table->name, setup->device->threads, swt_plural(setup->device->threads),
+            (unsigned long long)setup->seed);
     fprintf(c->out, "%-24s %6s %14s %9s  %s\n", "check", "cases", "worst/allowed", "ms", "result");
 }
 
@@ -121,7 +122,7 @@ static swt_status verdict(course *c, double start) {
     swt_comm *host = c->trial.host;
     if (host->rank == 0)
         fprintf(c->out, "%d checks: %d ok, %d failed; %d rank%s, %.1f s\n", swt_check_count,
-                swt_check_count - c->failed, c->failed, host->size, host->size == 1 ? "" : "s",
+                swt_check_count - c->failed, c->failed, host->size, swt_plural(host->size),
                 (swt_now_ms() - start) / 1e3);
     swt_status status = SWT_OK;
     if (host->rank == 0 && c->first_check >= 0)
@@ -140,7 +141,8 @@ swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
     swt_status status = swt_trial_open(&c.trial, setup);
     c.reports = calloc((size_t)setup->host->size, sizeof *c.reports);
     if (status == SWT_OK && c.reports == NULL)
-        status = SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", setup->host->size);
+        status = SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", setup->host->size,
+                          swt_plural(setup->host->size));
     status = swt_comm_agree(setup->host, status);
     if (status == SWT_OK) {
         print_heading(&c, setup);

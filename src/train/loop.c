@@ -1,6 +1,7 @@
 /* The train command: steps, and between them rows, evaluations, samples and checkpoints. */
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/words.h"
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
@@ -266,7 +267,8 @@ swt_status swt_command_train(swt_session *s) {
         status = between_steps(&r, report(&r));
     }
     if (status == SWT_OK && r.first)
-        swt_run_say(&r.run, "done: %lld steps, %s", (long long)r.step, r.run.path);
+        swt_run_say(&r.run, "done: %lld step%s, %s", (long long)r.step, swt_plural(r.step),
+                    r.run.path);
 done:
     if (r.run.metrics != NULL)
         swt_run_close(&r.run);

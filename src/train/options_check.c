@@ -1,6 +1,7 @@
 /* What can be said about the options as a whole, before there is any data: what is not built yet,
  * and what does not fit together. */
 #include "base/checked.h"
+#include "base/words.h"
 #include "kernels/swt_backend.h"
 #include "train/options_table.h"
 
@@ -123,7 +124,7 @@ swt_status swt_options_check(const swt_options *o) {
     if (o->dist_expert_ranks > o->moe_experts)
         return SWT_FAIL(USAGE,
                         "dist.expert_ranks: %" PRId64 " ranks cannot share %" PRId64
-                        " experts; use at most as many ranks as moe.experts, or 0",
-                        o->dist_expert_ranks, o->moe_experts);
+                        " expert%s; use at most as many ranks as moe.experts, or 0",
+                        o->dist_expert_ranks, o->moe_experts, swt_plural(o->moe_experts));
     return check_sizes(o);
 }

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/cores.h"
+#include "base/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ static swt_status choose_gpu(swt_session *s, int *ordinal) {
     SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
     swt_identity own = {{0}}, *all = calloc((size_t)size, sizeof *all);
     if (all == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", size, swt_plural(size));
     swt_status status = swt_cuda_backend.count(&gpus);
     if (status == SWT_OK) {
         *ordinal = local_rank % gpus;
@@ -36,7 +37,7 @@ static swt_status choose_gpu(swt_session *s, int *ordinal) {
                         "--device cuda: %d ranks on a node with %d GPU%s, and rank %d has the GPU "
                         "of rank %d; start at most one rank for each GPU of a node, or use "
                         "--device cpu",
-                        local_size, gpus, gpus == 1 ? "" : "s", other, rank);
+                        local_size, gpus, swt_plural(gpus), other, rank);
     return SWT_OK;
 }
 
@@ -87,7 +88,7 @@ static swt_status count_threads(swt_session *s, int *threads) {
     SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
     swt_cores *all = calloc((size_t)size, sizeof *all);
     if (all == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for a list of %d ranks", size);
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", size, swt_plural(size));
     swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
     for (int r = 0; r < size; r++)
         same += memcmp(&all[r], &own, sizeof own) == 0;
