@@ -5,7 +5,7 @@ the rows then have, what is likely not meant is warned of, and config.yaml survi
 import os
 import re
 
-from support import Suite, metrics, run, scratch, small, succeed, train, want, write_text
+from support import Suite, flags, metrics, run, scratch, small, succeed, train, want, write_text
 
 try:
     import yaml
@@ -58,8 +58,7 @@ def quiet(folder, data):
 def no_room(folder, data):
     options = small(train_steps=1, moe_experts=512, moe_capacity_factor=1)
     want("0 slots each" in log_of(train(1, folder, "none", options, data)), "no word on capacity 0")
-    arguments = [part for key, value in options.items() for part in ("--" + key, value)]
-    planned = succeed(1, ["plan", *arguments, "--data", data]).out
+    planned = succeed(1, ["plan", *flags(options), "--data", data]).out
     want(re.search(r"^slots +0 per expert", planned, re.M), f"plan: {planned[:300]}")
     want("warning: 512 experts for" in planned, f"plan: {planned[:300]}")
 
@@ -80,6 +79,13 @@ def pages(_, __):
     for wrong, right in (("evl", "eval"), ("lr", "optim.lr"), ("zzzz", "--help-config lists all")):
         result = run(1, ["help", wrong])
         want(result.code == 2 and right in result.err, result.told())
+
+
+def many_ranks(*_):
+    wide = small(model_layers=1, model_vocab=65, moe_experts=65536)
+    said = succeed(1, ["plan", "--ranks", 65536, *flags(wide)], timeout=30).out
+    rows = re.findall(r"^ *(\d+) +1 +\d+ .*$", said.split("\n\n")[-1], re.M)
+    want([int(r) for r in rows] == list(range(65536)), f"{len(rows)} ranks listed")
 
 
 def through_yaml(folder, data):
@@ -106,7 +112,7 @@ def through_yaml(folder, data):
 
 def main():
     suite = Suite()
-    cases = {"header": header, "no warning": quiet, "capacity 0": no_room, "pages": pages}
+    cases = {"header": header, "no warning": quiet, "capacity 0": no_room, "pages": pages, "a plan of many ranks": many_ranks}
     if yaml is not None:
         cases["through a YAML library"] = through_yaml
     with scratch() as folder:
