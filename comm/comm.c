@@ -283,11 +283,20 @@ swt_status swt_comm_agree(swt_comm *comm, swt_status status) {
         if (reporter != 0 && !error->agreed)
             prefix_rank(error, reporter);
         error->agreed = true;
+    }
+    const swt_error reported = *error;
+    char message[sizeof error->message];
+    memcpy(message, reported.message, sizeof message);
+    const swt_status shared = swt_comm_broadcast(comm, message, sizeof message, reporter, NULL);
+    if (comm->rank == reporter) {
+        *error = reported;
         return status;
     }
+    message[sizeof message - 1] = '\0';
+    if (shared != SWT_OK)
+        snprintf(message, sizeof message, "rank %d: failed; its own message says why", reporter);
     const swt_status agreed = (swt_status)(said % SPOKEN_FOR);
-    const swt_status recorded =
-        swt_fail(agreed, __FILE__, __LINE__, "rank %d: failed; its own message says why", reporter);
+    const swt_status recorded = swt_fail(agreed, __FILE__, __LINE__, "%s", message);
     error->agreed = true;
     error->silent = true;
     return recorded;

@@ -122,9 +122,10 @@ void swt_comm_abort(swt_comm *comm, int exit_code);
 
 /* Collective on host memory: if any rank's status is not OK, every rank gets the status of the
  * lowest failing rank, the record of that rank stays as it is and is marked agreed, the others'
- * records are marked agreed and silent. Unless that rank is 0, its message is prefixed "rank R: ".
- * So an error that some ranks meet ends all of them with one message. A rank that an earlier
- * agreement has silenced is the reporter of a later one only if nobody else can be. */
+ * records get its message and are marked agreed and silent. Unless that rank is 0, its message is
+ * prefixed "rank R: ". So an error that some ranks meet ends all of them with one message. A rank
+ * that an earlier agreement has silenced is the reporter of a later one only if nobody else can be.
+ */
 SWT_MUST_CHECK swt_status swt_comm_agree(swt_comm *comm, swt_status status);
 
 /* Collective on host memory: *most = the largest value of any rank. */

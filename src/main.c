@@ -2,22 +2,55 @@
 #include "selftest/selftest.h"
 #include "train/session.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t stop;
+
+/* What ends a run: a terminal or a job manager speaks so. To training they all mean "finish and
+ * write". */
+static const int endings[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
 
 static void on_signal(int number) {
     (void)number;
     stop = 1;
 }
 
-static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal};
+static void handle(int number, void (*handler)(int)) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    /* nohup, for one, has us ignore a signal. SIGINT alone is taken back: a shell without job
+     * control lets all that it starts in the background ignore it. */
+    const bool ignored = sigaction(number, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+    if (!ignored || number == SIGINT)
+        sigaction(number, &action, NULL);
+}
+
+/* From here on there is something to write at the end. A reader of the output that goes away (a
+ * pipe to head) is no reason to end: the log file has what it does not read. */
+static void catch_signals(void) {
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        handle(endings[i], on_signal);
+    handle(SIGPIPE, SIG_IGN);
+}
+
+/* Until then, and in commands that write nothing, a signal ends the program at once. A file that
+ * grows beyond its limit is an error of the write. */
+static void set_signals(void) {
+    handle(SIGINT, SIG_DFL);
+    handle(SIGXFSZ, SIG_IGN);
+}
+
+/* A daemon's or a job manager's program may start without standard streams: the first files that
+ * are opened would take their numbers, and get what is said. */
+static void open_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+            return;
 }
 
 /* Help and version: rank 0 speaks, nothing is computed. */
@@ -33,10 +66,30 @@ static swt_status print_text(const swt_options *o, int rank) {
     return SWT_OK;
 }
 
+/* What a command answers has to arrive; what training says is in its log file, too. */
+static swt_status check_output(swt_comm *world, const swt_options *o) {
+    if (o->command == SWT_COMMAND_TRAIN)
+        return SWT_OK;
+    errno = 0;
+    swt_status status = SWT_OK;
+    if (fflush(stdout) != 0 || ferror(stdout))
+        status = SWT_FAIL(FILE, "standard output: cannot be written (%s); see where it leads",
+                          errno != 0 ? strerror(errno) : "an earlier write failed");
+    return swt_comm_agree(world, status);
+}
+
 /* An error that the other ranks do not know of ends them by force. Nothing can be closed in order
  * then: they may wait for this rank in the middle of an exchange. */
 static bool must_abort(const swt_comm *world, swt_status status) {
     return status != SWT_OK && !swt_last_error()->agreed && world->size > 1;
+}
+
+/* What is likely not meant in the options; a run says it in its header. */
+static void say_notes(const swt_options *o, int rank) {
+    if (rank != 0 || o->command == SWT_COMMAND_TRAIN)
+        return;
+    for (const char *at = o->notes; *at != '\0'; at += strcspn(at, "\n") + 1)
+        fprintf(stderr, "swt-dist: warning: %.*s\n", (int)strcspn(at, "\n"), at);
 }
 
 static swt_status run(swt_comm *world, swt_options *o) {
@@ -48,16 +101,20 @@ static swt_status run(swt_comm *world, swt_options *o) {
         [SWT_COMMAND_PROBE] = swt_command_probe,
         [SWT_COMMAND_SELFTEST] = swt_command_selftest,
     };
-    if (o->command >= SWT_COMMAND_HELP)
-        return print_text(o, world->rank);
-    catch_signals();
-    swt_session session = {
-        .options = o, .world = world, .out = stdout, .err = stderr, .stop = &stop};
-    /* A run says them in its header. */
-    for (const char *at = o->command == SWT_COMMAND_TRAIN ? "" : o->notes;
-         *at != '\0' && world->rank == 0; at += strcspn(at, "\n") + 1)
-        fprintf(stderr, "swt-dist: warning: %.*s\n", (int)strcspn(at, "\n"), at);
-    const swt_status status = commands[o->command](&session);
+    if (o->command >= SWT_COMMAND_HELP) {
+        SWT_TRY(print_text(o, world->rank));
+        return check_output(world, o);
+    }
+    swt_session session = {.options = o,
+                           .world = world,
+                           .out = stdout,
+                           .err = stderr,
+                           .stop = &stop,
+                           .catch_signals = catch_signals};
+    say_notes(o, world->rank);
+    swt_status status = commands[o->command](&session);
+    if (status == SWT_OK)
+        status = check_output(world, o);
     if (!must_abort(world, status))
         swt_session_close(&session);
     return status;
@@ -80,6 +137,8 @@ static int finish(swt_comm *world, swt_status status) {
 int main(int argc, char **argv) {
     static swt_options options; /* some 30 KiB of paths: not on the stack */
     swt_comm world;
+    open_standard_streams();
+    set_signals();
     swt_comm_open_self(&world);
     swt_status status = SWT_OK;
     if (swt_comm_launched_by_mpi())

@@ -8,36 +8,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a rank tells the others after a check. */
-typedef struct report {
-    swt_finding found;
-    int64_t stopped;
-} report;
-
-/* All ranks' reports, and the first failure. */
+/* What all ranks found, and the first failure. */
 typedef struct course {
     swt_trial trial;
     FILE *out;
-    report *reports; /* (ranks) */
-    int failed;      /* checks */
-    int first_check; /* that failed; -1: none */
-    int first_rank;  /* where */
+    swt_finding *reports; /* (ranks), of the last check */
+    int failed;           /* checks */
+    int first_check;      /* that failed; -1: none */
+    int first_rank;       /* where */
     char first_message[SWT_TRIAL_TEXT_BYTES];
 } course;
 
 static int64_t largest_of(const course *c, double *worst, double *ms) {
     *worst = *ms = 0;
     for (int r = 0; r < c->trial.host->size; r++) {
-        *worst = fmax(*worst, c->reports[r].found.worst);
-        *ms = fmax(*ms, c->reports[r].found.ms);
+        *worst = fmax(*worst, c->reports[r].worst);
+        *ms = fmax(*ms, c->reports[r].ms);
     }
-    return c->reports[0].found.cases;
+    return c->reports[0].cases;
 }
 
 /* The lowest rank where the check failed; -1: none. */
 static int failing_rank(const course *c) {
     for (int r = 0; r < c->trial.host->size; r++)
-        if (c->reports[r].found.failed)
+        if (c->reports[r].failed)
             return r;
     return -1;
 }
@@ -58,37 +52,29 @@ static void print_row(const course *c, const char *name, int rank) {
     char share[32] = "exact";
     if (c->trial.host->rank != 0)
         return;
-    if (c->reports[0].found.measured)
+    if (c->reports[0].measured)
         snprintf(share, sizeof share, "%.3g", worst);
     fprintf(c->out, "%-24s %6lld %14s %9.1f  ", name, (long long)cases, share, ms);
     if (rank < 0)
         fprintf(c->out, "ok\n");
     else
-        fprintf(c->out, "FAILED on rank %d: %s\n", rank, c->reports[rank].found.message);
+        fprintf(c->out, "FAILED on rank %d: %s\n", rank, c->reports[rank].message);
     fflush(c->out);
 }
 
 /* Tell and hear what a check found. */
-static swt_status gather(course *c, int check, const volatile sig_atomic_t *stop) {
-    const report own = {.found = c->trial.found, .stopped = stop != NULL && *stop};
-    SWT_TRY(swt_comm_all_gather(c->trial.host, c->reports, &own, sizeof own, NULL));
+static swt_status gather(course *c, int check) {
+    SWT_TRY(swt_comm_all_gather(c->trial.host, c->reports, &c->trial.found, sizeof c->trial.found,
+                                NULL));
     const int rank = failing_rank(c);
     print_row(c, swt_check_table[check].name, rank);
     c->failed += rank >= 0;
     if (rank >= 0 && c->first_check < 0) {
         c->first_check = check;
         c->first_rank = rank;
-        memcpy(c->first_message, c->reports[rank].found.message, sizeof c->first_message);
+        memcpy(c->first_message, c->reports[rank].message, sizeof c->first_message);
     }
-    bool stopped = false;
-    for (int r = 0; r < c->trial.host->size; r++)
-        stopped = stopped || c->reports[r].stopped != 0;
-    if (!stopped)
-        return SWT_OK;
-    const bool first = c->trial.host->rank == 0;
-    return swt_comm_agree(c->trial.host,
-                          first ? SWT_FAIL(INTERRUPTED, "selftest: interrupted before its end")
-                                : SWT_OK);
+    return SWT_OK;
 }
 
 /* The error of an operation, with the check's name before it. */
@@ -102,7 +88,7 @@ static swt_status name_check(swt_status status, const char *name) {
 
 /* A rank whose operation fails ends all ranks: in a check together the others wait for it, so the
  * error goes up unagreed. */
-static swt_status run_checks(course *c, const volatile sig_atomic_t *stop) {
+static swt_status run_checks(course *c) {
     for (int i = 0; i < swt_check_count; i++) {
         const swt_check_row *row = &swt_check_table[i];
         const swt_status status = swt_check_run(&c->trial, i);
@@ -112,7 +98,7 @@ static swt_status run_checks(course *c, const volatile sig_atomic_t *stop) {
         if (row->together)
             SWT_TRY(named);
         SWT_TRY(swt_comm_agree(c->trial.host, named));
-        SWT_TRY(gather(c, i, stop));
+        SWT_TRY(gather(c, i));
     }
     return SWT_OK;
 }
@@ -134,8 +120,7 @@ static swt_status verdict(course *c, double start) {
     return swt_comm_agree(host, status);
 }
 
-swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
-                            const volatile sig_atomic_t *stop) {
+swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out) {
     const double start = swt_now_ms();
     course c = {.out = out, .first_check = -1};
     swt_status status = swt_trial_open(&c.trial, setup);
@@ -146,7 +131,7 @@ swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
     status = swt_comm_agree(setup->host, status);
     if (status == SWT_OK) {
         print_heading(&c, setup);
-        status = run_checks(&c, stop);
+        status = run_checks(&c);
     }
     if (status == SWT_OK)
         status = verdict(&c, start);
@@ -166,5 +151,5 @@ swt_status swt_command_selftest(swt_session *s) {
                                    .host = s->world,
                                    .world = s->devices,
                                    .seed = (uint64_t)s->options->train_seed};
-    return swt_selftest_all(&setup, s->out, s->stop);
+    return swt_selftest_all(&setup, s->out);
 }

@@ -15,9 +15,7 @@
  * device; of a failing operation its own. The same on every rank. */
 SWT_MUST_CHECK swt_status swt_command_selftest(swt_session *s);
 
-/* Collective: all checks, the table and the verdict, on a device that is open. `stop` (or NULL):
- * set by a signal, ends the test after the check under way. */
-SWT_MUST_CHECK swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out,
-                                           const volatile sig_atomic_t *stop);
+/* Collective: all checks, the table and the verdict, on a device that is open. */
+SWT_MUST_CHECK swt_status swt_selftest_all(const swt_trial_setup *setup, FILE *out);
 
 #endif

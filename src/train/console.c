@@ -25,6 +25,13 @@ static void log_line(swt_run *run, const char *fmt, va_list args) {
     fflush(run->log);
 }
 
+void swt_run_log(swt_run *run, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    log_line(run, fmt, args);
+    va_end(args);
+}
+
 void swt_run_say(swt_run *run, const char *fmt, ...) {
     va_list args;
     end_live_line(run);

@@ -10,6 +10,12 @@
  * ran it. */
 enum { SUM_CE, SUM_TARGETS, SUM_DROPPED, SUM_ROUTED, SUM_COUNT };
 
+/* How many windows of the validation part are evaluated: all, or the first train.eval_windows. */
+static int64_t count_windows(const swt_session *s) {
+    const int64_t most = s->options->train_eval_windows;
+    return most > 0 ? swt_min(most, s->data.valid_windows) : s->data.valid_windows;
+}
+
 /* Windows number first .. first + B - 1 into the host's batch of turn 0; what is beyond the split
  * carries no target and takes no slot. */
 static int64_t fill_batch(swt_session *s, int64_t first) {
@@ -20,7 +26,7 @@ static int64_t fill_batch(swt_session *s, int64_t first) {
         int32_t *tokens = m->host_tokens + b * T, *wanted = m->host_targets + b * T;
         int32_t *routed = m->host_routed + b * T;
         int64_t filled = 0;
-        if (first + b < s->data.valid_windows) {
+        if (first + b < count_windows(s)) {
             filled = swt_data_valid_window(&s->data, first + b, tokens, wanted);
             swt_mark_routed(&m->dims, routed, tokens);
             targets += filled;
@@ -43,7 +49,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
                           double *stats) {
     swt_model *m = &s->model;
     const swt_dims *d = &m->dims;
-    const bool own = number * d->B < s->data.valid_windows;
+    const bool own = number * d->B < count_windows(s);
     SWT_TRY(swt_step_batch(m));
     const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
     const swt_pass pass = {.B = own ? d->B : 0,
@@ -73,7 +79,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
 }
 
 static int64_t count_batches(const swt_session *s) {
-    return swt_ceil_div(s->data.valid_windows, s->model.dims.B);
+    return swt_ceil_div(count_windows(s), s->model.dims.B);
 }
 
 swt_status swt_eval_alloc(const swt_session *s, double **rows) {
@@ -87,12 +93,20 @@ swt_status swt_eval_alloc(const swt_session *s, double **rows) {
 
 /* All micro-batches, dealt to the ranks like a step's; then the sums in the order of their numbers.
  */
-static swt_status run_split(swt_session *s, bool dropless, double *rows, double total[SUM_COUNT]) {
-    const int64_t count = count_batches(s);
+static swt_status run_split(swt_session *s, bool dropless, double *rows, double total[SUM_COUNT],
+                            const swt_eval_watch *watch) {
+    const int64_t count = count_batches(s), turns = swt_dist_turns(&s->dist, count);
     double *stats = rows + count * SUM_COUNT;
     memset(rows, 0, (size_t)(count * SUM_COUNT) * sizeof *rows);
-    for (int64_t turn = 0; turn < swt_dist_turns(&s->dist, count); turn++)
+    for (int64_t turn = 0; turn < turns; turn++) {
+        bool stopped = false;
         SWT_TRY(run_one(s, turn * s->dist.size + s->dist.rank, dropless, rows, stats));
+        SWT_TRY(swt_session_stopped(s, &stopped));
+        if (stopped)
+            return swt_comm_agree(s->world, SWT_FAIL(INTERRUPTED, "evaluation: interrupted"));
+        const int64_t done = turn + 1 + (dropless ? turns : 0);
+        watch->progress(watch->context, (double)done / (double)(2 * turns));
+    }
     SWT_TRY(swt_comm_share_f64(s->world, rows, count * SUM_COUNT, NULL));
     memset(total, 0, SUM_COUNT * sizeof *total);
     for (int64_t i = 0; i < count; i++)
@@ -101,13 +115,14 @@ static swt_status run_split(swt_session *s, bool dropless, double *rows, double 
     return SWT_OK;
 }
 
-swt_status swt_evaluate(swt_session *s, double *rows, swt_eval_result *out) {
+swt_status swt_evaluate(swt_session *s, double *rows, swt_eval_result *out,
+                        const swt_eval_watch *watch) {
     double total[SUM_COUNT] = {0};
-    SWT_TRY(run_split(s, false, rows, total));
+    SWT_TRY(run_split(s, false, rows, total, watch));
     out->targets = (int64_t)total[SUM_TARGETS];
     out->loss = total[SUM_CE] / total[SUM_TARGETS];
     out->dropped = total[SUM_ROUTED] > 0.0 ? total[SUM_DROPPED] / total[SUM_ROUTED] : 0.0;
-    SWT_TRY(run_split(s, true, rows, total));
+    SWT_TRY(run_split(s, true, rows, total, watch));
     out->loss_dropless = total[SUM_CE] / total[SUM_TARGETS];
     return SWT_OK;
 }

@@ -60,6 +60,13 @@ static double weigh(double *weights, const float *logits, int64_t V, const swt_s
     return sum;
 }
 
+static bool all_finite(const float *logits, int64_t V) {
+    for (int64_t v = 0; v < V; v++)
+        if (!isfinite(logits[v]))
+            return false;
+    return true;
+}
+
 static int32_t choose(const writer *w, int64_t V, const swt_sampling *how) {
     int64_t best = 0;
     for (int64_t v = 1; v < V; v++)
@@ -108,12 +115,14 @@ swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_co
     SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
     for (int64_t i = 0; i < tokens; i++) {
         SWT_TRY_TO(status, done, next_logits(s, &w));
-        w.ids[w.count] = choose(&w, V, how);
-        if (!isfinite(w.logits[w.ids[w.count]]))
+        if (!all_finite(w.logits, V))
             status =
                 SWT_FAIL(NUMBERS, "generate: the model's logits are not finite; use an earlier "
                                   "checkpoint");
+        else if (s->stop != NULL && *s->stop)
+            status = SWT_FAIL(INTERRUPTED, "generate: interrupted");
         SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+        w.ids[w.count] = choose(&w, V, how);
         w.count++;
     }
     *out = decode(s, &w, out_bytes);

@@ -1,4 +1,5 @@
 /* The commands that only read a checkpoint: eval and generate. */
+#include "base/clock.h"
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
@@ -51,6 +52,26 @@ static void print_answer(const swt_session *s, const char *dir, const swt_eval_r
             (long long)e->targets, e->loss, e->loss_dropless, 100.0 * e->dropped);
 }
 
+/* How far an evaluation is: a live line on a terminal, in a pipe a line on standard error where it
+ * takes long; standard output gets the answer alone. */
+typedef struct watcher {
+    swt_run console;
+    FILE *err;
+    double said_ms;
+} watcher;
+
+static void show_evaluation(void *context, double share) {
+    watcher *w = context;
+    const double now_ms = swt_now_ms();
+    if (w->err == NULL || now_ms - w->said_ms < (w->console.terminal ? 100.0 : 10e3))
+        return;
+    w->said_ms = now_ms;
+    if (w->console.terminal)
+        swt_run_progress(&w->console, false, "evaluation %3.0f %%", 100.0 * share);
+    else
+        fprintf(w->err, "swt-dist: evaluation %.0f %%\n", 100.0 * share);
+}
+
 swt_status swt_command_eval(swt_session *s) {
     char dir[SWT_PATH_BYTES];
     swt_dims d;
@@ -64,12 +85,17 @@ swt_status swt_command_eval(swt_session *s) {
     SWT_TRY(open_checkpoint(s, dir, &d));
     if (s->world->rank == 0)
         swt_header_warn(s);
+    watcher w = {.console = {.terminal = swt_run_on_terminal()},
+                 .err = s->world->rank == 0 ? s->err : NULL,
+                 .said_ms = swt_now_ms()};
+    const swt_eval_watch watch = {.progress = show_evaluation, .context = &w};
     swt_eval_result e = {0};
     double *rows = NULL;
     status = swt_comm_agree(s->world, swt_eval_alloc(s, &rows));
     if (status == SWT_OK)
-        status = swt_evaluate(s, rows, &e);
+        status = swt_evaluate(s, rows, &e, &watch);
     free(rows);
+    swt_run_close(&w.console);
     SWT_TRY(status);
     if (!isfinite(e.loss) || !isfinite(e.loss_dropless))
         return swt_comm_agree(s->world, SWT_FAIL(NUMBERS,

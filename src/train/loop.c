@@ -14,21 +14,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* In a pipe, an evaluation that says nothing for so long says how far it is. */
+static const double QUIET_MS = 10e3;
+
 /* The state of a run beside the session's. */
 typedef struct loop {
     swt_session *s;
-    swt_run run;                    /* rank 0's; closed elsewhere */
-    bool first;                     /* rank 0: writes and speaks */
-    double *rows;                   /* of swt_report_alloc */
-    double *eval_rows;              /* of swt_eval_alloc */
-    swt_report report;              /* of the last row */
-    swt_step_state state;           /* after the last step */
-    int64_t step;                   /* updates done */
-    int64_t row_step;               /* at the last row */
-    double steps_ms;                /* time of the steps since the last row */
-    double comm_ms;                 /* of that, communication */
-    double shown_ms;                /* when the live line was last drawn */
-    double total_steps_ms;          /* of all steps, for the time left */
+    swt_run run;           /* rank 0's; closed elsewhere */
+    bool first;            /* rank 0: writes and speaks */
+    double *rows;          /* of swt_report_alloc */
+    double *eval_rows;     /* of swt_eval_alloc */
+    swt_report report;     /* of the last row */
+    swt_step_state state;  /* after the last step */
+    int64_t step;          /* updates done */
+    int64_t row_step;      /* at the last row */
+    double steps_ms;       /* time of the steps since the last row */
+    double comm_ms;        /* of that, communication */
+    double shown_ms;       /* when the live line was last drawn */
+    double recent_step_ms; /* a step since the last row, or in the row's interval */
+    double eval_start_ms;
+    double eval_ms;                 /* the last evaluation; 0: there was none yet */
+    int64_t saved_step;             /* of the last checkpoint; -1: none */
     int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
     int64_t prompt_count;
 } loop;
@@ -63,13 +69,12 @@ static swt_status run_step(loop *r) {
         SWT_TRY(swt_step_state_read(&s->model, &r->state));
     const double ms = swt_now_ms() - start_ms;
     r->steps_ms += ms;
-    r->total_steps_ms += ms;
     for (int i = 0; i < 3; i++)
         r->comm_ms += comm_of(s, i)->busy_ms;
     return SWT_OK;
 }
 
-static void format_time_left(char *out, size_t bytes, double ms) {
+static void format_time(char *out, size_t bytes, double ms) {
     const int64_t seconds = (int64_t)(ms / 1e3 + 0.5);
     if (seconds >= 3600)
         snprintf(out, bytes, "%lld h %02lld min", (long long)(seconds / 3600),
@@ -81,19 +86,40 @@ static void format_time_left(char *out, size_t bytes, double ms) {
         snprintf(out, bytes, "%lld s", (long long)seconds);
 }
 
-/* The live line, at most ten times a second, or the log interval's line. */
+/* Steps at the recent rate, and evaluations as long as the last one. Before the first, what one
+ * takes is not known: it is named instead. */
+static void format_time_left(char *out, size_t bytes, const loop *r, double step_ms) {
+    const swt_options *o = r->s->options;
+    const int64_t last = o->train_steps, each = o->train_eval_every;
+    const int64_t evaluations = 1 + (each > 0 ? (last - 1) / each - (r->step - 1) / each : 0);
+    char time[48];
+    format_time(time, sizeof time,
+                step_ms * (double)(last - r->step) + r->eval_ms * (double)evaluations);
+    snprintf(out, bytes, "%s%s", time, r->eval_ms > 0.0 ? "" : " + evaluation");
+}
+
+/* Whether the live line may be drawn again: at most ten times a second. */
+static bool draws(loop *r) {
+    const double now_ms = swt_now_ms();
+    if (!r->run.terminal || now_ms - r->shown_ms < 100.0)
+        return false;
+    r->shown_ms = now_ms;
+    return true;
+}
+
+/* The live line, or the log interval's line. */
 static void show_progress(loop *r, bool due) {
-    if (!r->first || (!due && (!r->run.terminal || swt_now_ms() - r->shown_ms < 100.0)))
+    if (!r->first || (!due && !draws(r)))
         return;
     const swt_options *o = r->s->options;
     const swt_dims *d = &r->s->model.dims;
-    const double step_ms = r->total_steps_ms / (double)r->step;
-    char left[48], last_row[64] = "";
-    format_time_left(left, sizeof left, step_ms * (double)(o->train_steps - r->step));
+    const int64_t steps = r->step - r->row_step;
+    const double step_ms = steps > 0 ? r->steps_ms / (double)steps : r->recent_step_ms;
+    char left[64], last_row[64] = "";
+    format_time_left(left, sizeof left, r, step_ms);
     if (r->row_step > 0)
         snprintf(last_row, sizeof last_row, "  loss %7.4f  dropped %4.1f %%", r->report.loss,
                  100.0 * r->report.dropped);
-    r->shown_ms = swt_now_ms();
     swt_run_progress(&r->run, due, "step %6lld/%lld%s  %6.0f tokens/s  left %s", (long long)r->step,
                      (long long)o->train_steps, last_row,
                      1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
@@ -136,6 +162,7 @@ static swt_status report(loop *r) {
         SWT_TRY(swt_report_gather(&r->s->model, r->rows, r->state.targets, &r->report));
         if (r->first)
             status = write_training_row(r);
+        r->recent_step_ms = r->steps_ms / (double)(r->step - r->row_step);
         r->row_step = r->step;
         r->steps_ms = r->comm_ms = 0.0;
     }
@@ -144,9 +171,26 @@ static swt_status report(loop *r) {
     return status;
 }
 
+/* On a terminal the live line; in a pipe a line where an evaluation takes long. */
+static void show_evaluation(void *context, double share) {
+    loop *r = context;
+    const double now_ms = swt_now_ms();
+    const bool due = !r->run.terminal && now_ms - r->shown_ms >= QUIET_MS;
+    char left[48];
+    if (!r->first || (!due && !draws(r)))
+        return;
+    r->shown_ms = now_ms;
+    format_time(left, sizeof left, (now_ms - r->eval_start_ms) * (1.0 - share) / share);
+    swt_run_progress(&r->run, due, "step %6lld  evaluation %3.0f %%  left %s", (long long)r->step,
+                     100.0 * share, left);
+}
+
 static swt_status evaluate(loop *r) {
+    const swt_eval_watch watch = {.progress = show_evaluation, .context = r};
     swt_eval_result e;
-    SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e));
+    r->eval_start_ms = r->shown_ms = swt_now_ms();
+    SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e, &watch));
+    r->eval_ms = swt_now_ms() - r->eval_start_ms;
     if (!r->first)
         return SWT_OK;
     swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
@@ -174,35 +218,77 @@ static swt_status sample(loop *r) {
     return SWT_OK;
 }
 
+static swt_status save(loop *r, int64_t step) {
+    SWT_TRY(swt_checkpoint_write(r->s, &r->run, step));
+    r->saved_step = step;
+    return SWT_OK;
+}
+
 /* What comes between steps. Failures of rank 0's files and a signal to any rank stop all ranks
- * here. */
+ * here; a signal also stops an evaluation or a sample. */
 static swt_status between_steps(loop *r, swt_status io) {
     swt_session *s = r->s;
     const swt_options *o = s->options;
     const bool last = r->step == o->train_steps;
     if (!looks_at(s, r->step))
         return SWT_OK;
-    if (io == SWT_OK && *s->stop && !last)
-        io = SWT_FAIL(INTERRUPTED,
-                      "step %lld of %lld: interrupted, weights written; start again with "
-                      "run.init_from",
-                      (long long)r->step, (long long)o->train_steps);
-    io = swt_comm_agree(s->world, io);
-    if (io == SWT_INTERRUPTED) {
-        const swt_error why = *swt_last_error();
-        SWT_TRY(swt_checkpoint_write(s, &r->run, r->step));
-        *swt_last_error() = why;
-        return io;
-    }
-    SWT_TRY(io);
+    if (io == SWT_OK && *s->stop)
+        io = SWT_FAIL(INTERRUPTED, "training: interrupted");
+    SWT_TRY(swt_comm_agree(s->world, io));
     if (last || every(o->train_eval_every, r->step))
         io = evaluate(r);
     SWT_TRY(swt_comm_agree(s->world, io));
     if (every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
     if (last || every(o->train_checkpoint_every, r->step))
-        SWT_TRY(swt_checkpoint_write(s, &r->run, r->step));
+        SWT_TRY(save(r, r->step));
     return SWT_OK;
+}
+
+/* ---- an end before the last step */
+
+/* The step whose weights are worth keeping when a run ends so; -1: none. A step whose gradient was
+ * not finite has changed nothing, and neither have those that a device made after it. */
+static int64_t step_to_keep(const loop *r, swt_status why) {
+    if (!swt_last_error()->agreed || (why != SWT_INTERRUPTED && why != SWT_NUMBERS))
+        return -1;
+    return r->state.nonfinite != 0 ? r->state.step - 1 : r->step;
+}
+
+/* The message of the end, and what became of the weights. */
+static swt_status retell(const loop *r, const swt_error *why, int64_t kept, const char *not_kept) {
+    char what[256], weights[512];
+    snprintf(what, sizeof what, "step %lld of %lld: interrupted", (long long)r->step,
+             (long long)r->s->options->train_steps);
+    if (kept >= 0)
+        snprintf(weights, sizeof weights,
+                 "the weights of step %lld are in %.300s; --init-from starts from them, with "
+                 "schedule and data anew, until a run can be resumed",
+                 (long long)kept, r->run.path);
+    else
+        snprintf(weights, sizeof weights, "no weights written: %.400s", not_kept);
+    const swt_status status =
+        swt_fail(why->status, why->file, why->line, "%.480s; %s",
+                 why->status == SWT_INTERRUPTED ? what : why->message, weights);
+    swt_last_error()->agreed = why->agreed;
+    swt_last_error()->silent = why->silent;
+    return status;
+}
+
+/* Weights that are good are written, whatever ended the run; the log says why it ended. */
+static swt_status end_early(loop *r, swt_status status) {
+    const swt_error why = *swt_last_error();
+    const int64_t step = step_to_keep(r, status);
+    if (step >= 0) {
+        const bool saved = r->saved_step == step || save(r, step) == SWT_OK;
+        const swt_error failed = *swt_last_error();
+        if (!saved && !failed.agreed)
+            return failed.status;
+        status = retell(r, &why, saved ? step : -1, failed.message);
+    }
+    if (r->first)
+        swt_run_log(&r->run, "error: %s", swt_last_error()->message);
+    return status;
 }
 
 /* Weights of another run. */
@@ -246,6 +332,7 @@ static swt_status prepare(loop *r) {
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(swt_session_open_model(s, &d, true));
     SWT_TRY(start_weights(s, from[0] != '\0' ? from : NULL));
+    s->catch_signals();
     status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)
         status = swt_eval_alloc(s, &r->eval_rows);
@@ -258,18 +345,21 @@ static swt_status prepare(loop *r) {
 }
 
 swt_status swt_command_train(swt_session *s) {
-    loop r = {.s = s, .first = s->world->rank == 0};
+    loop r = {.s = s, .first = s->world->rank == 0, .saved_step = -1};
     swt_status status = prepare(&r);
-    if (status == SWT_OK && s->options->train_steps == 0)
+    const bool begun = status == SWT_OK;
+    if (begun && s->options->train_steps == 0)
         status = between_steps(&r, SWT_OK);
     while (status == SWT_OK && r.step < s->options->train_steps) {
-        SWT_TRY_TO(status, done, run_step(&r));
-        status = between_steps(&r, report(&r));
+        status = run_step(&r);
+        if (status == SWT_OK)
+            status = between_steps(&r, report(&r));
     }
     if (status == SWT_OK && r.first)
         swt_run_say(&r.run, "done: %lld step%s, %s", (long long)r.step, swt_plural(r.step),
                     r.run.path);
-done:
+    if (status != SWT_OK && begun)
+        status = end_early(&r, status);
     if (r.run.metrics != NULL)
         swt_run_close(&r.run);
     free(r.eval_rows);

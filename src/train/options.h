@@ -73,8 +73,8 @@ typedef struct swt_options {
         optim_clip_norm, optim_clip_update, optim_z_loss;
     bool optim_eps_uncorrected, optim_scale_parameter;
 
-    int64_t train_seed, train_steps, train_log_every, train_eval_every, train_sample_every,
-        train_checkpoint_every, train_keep_checkpoints, train_check_every;
+    int64_t train_seed, train_steps, train_log_every, train_eval_every, train_eval_windows,
+        train_sample_every, train_checkpoint_every, train_keep_checkpoints, train_check_every;
 
     char data_path[SWT_PATH_BYTES], data_valid[SWT_PATH_BYTES];
     int data_tokenizer, data_unknown;

@@ -249,6 +249,12 @@ const swt_option swt_option_table[] = {
     KEY("train.eval_every", TRAINING, INT(train_eval_every, 0, 99999999, "steps"), BOTH("500"),
         .also = "eval-interval eval-steps validate-interval valid-every eval-freq val-interval",
         .help = "Steps from one evaluation to the next. 0: only at the last step."),
+    KEY("train.eval_windows", ALL, INT(train_eval_windows, 0, INT64_C(1) << 40, "windows"),
+        BOTH("0"),
+        .also = "eval-iters eval-batches max-eval-samples limit-val-batches eval-windows",
+        .help =
+            "Windows of the validation part that an evaluation reads, from its first on. 0: all "
+            "of them."),
     KEY("train.sample_every", TRAINING, INT(train_sample_every, 0, 99999999, "steps"), BOTH("0"),
         .also = "sample-interval generate-every",
         .help = "Steps from one printed sample to the next. 0: never."),

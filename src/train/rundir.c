@@ -116,9 +116,8 @@ static void discard(FILE **file, const swt_run *run, const char *name) {
         unlink(path);
 }
 
-/* mpirun gives rank 0 a terminal of its own, whatever its own output is: launch/run says what the
- * user's is, and without its word there is no live line. */
-static bool on_terminal(void) {
+/* mpirun gives rank 0 a terminal of its own, whatever its own output is. */
+bool swt_run_on_terminal(void) {
     const char *said = getenv("SWT_TERMINAL");
     if (said != NULL)
         return strcmp(said, "1") == 0;
@@ -126,7 +125,7 @@ static bool on_terminal(void) {
 }
 
 swt_status swt_run_create(swt_run *out, const swt_options *o) {
-    *out = (swt_run){.terminal = on_terminal()};
+    *out = (swt_run){.terminal = swt_run_on_terminal()};
     SWT_TRY(choose_path(out->path, o));
     SWT_TRY(check_unused(out->path));
     size_t kept_bytes = 0;

@@ -35,6 +35,13 @@ SWT_MUST_CHECK swt_status swt_run_metrics(swt_run *run, const swt_metric *row, i
 /* A line to the terminal (after the live line, if one is open) and to log.txt. */
 void swt_run_say(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
 
+/* Whether standard output is the user's terminal. Under MPI launch/run says so (SWT_TERMINAL);
+ * without its word there is no live line. */
+bool swt_run_on_terminal(void);
+
+/* A line to log.txt alone. */
+void swt_run_log(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
+
 /* Progress: on a terminal redraws the one live line; in a pipe prints a line where `due` (a log
  * interval's end). log.txt gets the line where due. */
 void swt_run_progress(swt_run *run, bool due, const char *fmt, ...) SWT_PRINTF(3, 4);

@@ -1,6 +1,7 @@
 #include "train/weights.h"
 #include "train/files.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
@@ -93,6 +94,17 @@ static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer
     return swt_tensor_writer_begin(w, path);
 }
 
+/* Weights that are not finite are no checkpoint: nothing can start from them. */
+static swt_status check_finite(const float *values, const swt_param *p) {
+    for (int64_t i = 0; i < p->count; i++)
+        if (!isfinite(values[i]))
+            return SWT_FAIL(NUMBERS,
+                            "%s: a weight is not finite; lower optim.lr or clip with "
+                            "optim.clip_norm",
+                            p->name);
+    return SWT_OK;
+}
+
 /* Every rank fetches every tensor, also after rank 0 met a full disk: it tells the others at the
  * end. *hash is that of all weights in the order of the table: equal training has equal hashes. */
 static swt_status write_tensors(swt_session *s, swt_tensor_writer *w, uint64_t *hash) {
@@ -104,7 +116,9 @@ static swt_status write_tensors(swt_session *s, swt_tensor_writer *w, uint64_t *
         status = swt_weights_fetch(&s->model, s->model.param, i);
         if (status != SWT_OK || s->world->rank != 0 || io != SWT_OK)
             continue;
-        io = swt_tensor_writer_data(w, s->model.staging);
+        io = check_finite(s->model.staging, &s->model.params.table[i]);
+        if (io == SWT_OK)
+            io = swt_tensor_writer_data(w, s->model.staging);
         const size_t bytes = (size_t)s->model.params.table[i].count * sizeof(float);
         if (io == SWT_OK && XXH3_64bits_update(digest, s->model.staging, bytes) != XXH_OK)
             io = SWT_FAIL(INTERNAL, "checksum: XXH3 failed");

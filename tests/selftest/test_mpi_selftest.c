@@ -98,7 +98,7 @@ static swt_status whole(swt_comm *host, swt_comm *world, const swt_ops *ops, cha
     succeeds(host, swt_cpu_backend.open(&device, 0, 1));
     const swt_trial_setup setup = {
         .ops = ops, .device = &device, .host = host, .world = world, .seed = 3};
-    const swt_status status = swt_selftest_all(&setup, out, NULL);
+    const swt_status status = swt_selftest_all(&setup, out);
     rewind(out);
     text[fread(text, 1, text_bytes - 1, out)] = '\0';
     fclose(out);

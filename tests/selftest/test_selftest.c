@@ -185,7 +185,7 @@ static void the_first_failure_is_named(void **state) {
                                        .host = &world,
                                        .world = &world,
                                        .seed = 5};
-        assert_int_equal(swt_selftest_all(&setup, out, NULL), i == 0 ? SWT_OK : SWT_NUMBERS);
+        assert_int_equal(swt_selftest_all(&setup, out), i == 0 ? SWT_OK : SWT_NUMBERS);
         rewind(out);
         text[fread(text, 1, sizeof text - 1, out)] = '\0';
         fclose(out);
