@@ -185,9 +185,8 @@ def finish(process, line, timeout):
     except subprocess.TimeoutExpired:
         end(process)
         raise Miss(f"did not end within {timeout} s: {line}") from None
-    return Result(
-        process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), time.monotonic() - begin, line
-    )
+    out, err = ((said or b"").decode(errors="replace") for said in (out, err))
+    return Result(process.returncode, out, err, time.monotonic() - begin, line)
 
 
 def run(ranks, args, timeout=120, **how):

@@ -70,6 +70,7 @@ static const struct {
     {"train.steps", "2000", "2000"},
     {"train.log_every", "10", "10"},
     {"train.eval_every", "500", "500"},
+    {"train.eval_windows", "0", "0"},
     {"train.sample_every", "0", "0"},
     {"train.checkpoint_every", "0", "0"},
     {"train.keep_checkpoints", "2", "2"},

@@ -1,0 +1,220 @@
+#!/usr/bin/python3
+"""A run ends well, whatever ends it: signals, a reader that leaves, closed streams, a full standard output, bad numbers."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+from support import (
+    FIXTURES,
+    PROGRAM,
+    SLOW,
+    Suite,
+    checkpoint,
+    copy_checkpoint,
+    end,
+    environment,
+    finish,
+    flags,
+    metrics,
+    run,
+    same_tensors,
+    scratch,
+    small,
+    start,
+    succeed,
+    train,
+    want,
+    weights,
+    write_text,
+)
+
+PATIENCE_S = 60 if SLOW else 10  # a job manager gives 30
+
+
+def begin(ranks, folder, options, mark, launched=False, env=None):
+    """A training that has written `mark` to its log."""
+    out = os.path.join(folder, "run")
+    args = ["--data", write_text(folder), "--out", out, *flags(options)]
+    process = start(ranks, args, launched, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log, deadline = os.path.join(out, "log.txt"), time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if os.path.exists(log) and mark in read(log):
+            return process, out
+        time.sleep(0.02)
+    end(process)
+    return want(False, f"never said {mark!r}")
+
+
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def reason(out):
+    return read(os.path.join(out, "log.txt")).splitlines()[-1]
+
+
+def interrupted(process, out, number, what):
+    """The signal's end: in time, exit code 130, one line that the log has too, weights of the step that it names."""
+    process.send_signal(number)
+    result = finish(process, what, PATIENCE_S)
+    want(result.code == 130, result.told())
+    lines = result.err.strip().splitlines()
+    want(len(lines) == 1 and reason(out) == "error: " + lines[0].split("error: ", 1)[1], f"{lines}, log: {reason(out)}")
+    step = int(re.search(r"step (\d+) of \d+: interrupted; the weights of step \1 are in ", lines[0])[1])
+    want(os.path.basename(checkpoint(out)) == f"step-{step:08d}", f"{lines[0]}, but {checkpoint(out)}")
+    want(all(np.isfinite(v).all() for v in weights(out).values()), "weights are not finite")
+    return step
+
+
+def signal_between_steps(number):
+    with scratch() as folder:
+        process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
+        interrupted(process, out, number, number.name)
+
+
+def signal_in_evaluation(ranks, launched):
+    """The validation part is nearly the whole text, so that an evaluation lasts for many signals."""
+    with scratch() as folder:
+        options = small(train_steps=10**7, train_eval_every=3, run_threads=1, data_valid_fraction=0.9)
+        options.update({"batch.sequences": 1, "train.log_every": 3})
+        process, out = begin(ranks, folder, options, "step      3/", launched)
+        want(interrupted(process, out, signal.SIGTERM, "in an evaluation") % 3 == 0, "not in an evaluation")
+        rows = [r["step"] for r in metrics(out)[1]]
+        want(rows == sorted(set(rows)), f"rows of evaluations: {rows}")
+
+
+def ignored_signal_stays_ignored():
+    """As under nohup."""
+    with scratch() as folder:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        want(process.poll() is None, "ended by a signal that its parent had it ignore")
+        interrupted(process, out, signal.SIGTERM, "after SIGHUP")
+
+
+def nothing_to_save(folder, out, data):
+    """Commands that write nothing at their end are ended by a signal's own action, in the middle of what lasts."""
+    fixture = os.path.join(FIXTURES, "labml-drop")
+    weights_of, batch, config = (os.path.join(fixture, n) for n in ("weights.safetensors", "batch.safetensors", "config.yaml"))
+    probe = ["probe", "--config", config, "--weights", weights_of, "--batch", batch, "--out", os.path.join(folder, "o")]
+    for number, args in (
+        (signal.SIGTERM, ["generate", "--checkpoint", out, "--tokens", 10**8]),
+        (signal.SIGINT, ["generate", "--checkpoint", out, "--tokens", 10**8]),
+        (signal.SIGUSR1, ["plan", "--experts", 65536, "--ranks", 65536, "--data", data]),
+        (signal.SIGHUP, [*probe, "--optim-steps", 10**6, "--optim.lr", 0, "--threads", 1]),
+    ):
+        process = start(1, args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        time.sleep(1.5 if SLOW else 0.5)
+        want(process.poll() is None, f"{args[0]} has ended by itself")
+        process.send_signal(number)
+        result = finish(process, args[0], PATIENCE_S)
+        want(result.code == -number, f"{number.name}: {result.told()}")
+
+
+def reader_leaves():
+    """`| head`: the training goes on to its end, and the log has every line."""
+    with scratch() as folder:
+        out = os.path.join(folder, "run")
+        args = ["--data", write_text(folder), "--out", out, *flags(small(train_steps=300, train_log_every=1))]
+        process = start(1, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read().decode()
+        want(process.wait(60) == 0 and err == "", f"exit {process.returncode}: {err}")
+        want(reason(out).startswith("done: 300 steps") and len(metrics(out)[0]) == 300, reason(out))
+
+
+def closed_streams():
+    """What a daemon starts without standard streams writes its files as always."""
+    with scratch() as folder:
+        data, logs = write_text(folder), []
+        for name, closing in (("all", "<&- >&- 2>&-"), ("out", ">&-"), ("none", ">/dev/null")):
+            out = os.path.join(folder, name)
+            args = ["--data", data, "--out", out, *flags(small(train_steps=3, train_log_every=1, run_threads=1))]
+            line = f'exec "$0" "$@" {closing}'
+            code = subprocess.run(["sh", "-c", line, PROGRAM, *map(str, args)], env=environment(), check=False).returncode
+            want(code == 0 and len(metrics(out)[0]) == 3, f"{name}: exit {code}")
+            logs.append(re.sub(r"[\d.]+ (tokens/s|s)|run directory.*|" + out, "", read(os.path.join(out, "log.txt"))))
+        want(logs[0] == logs[1] == logs[2], f"logs differ: {logs}")
+
+
+def full_output(out, data):
+    commands = [["eval", "--checkpoint", out], ["generate", "--checkpoint", out, "--tokens", 5], ["plan", "--data", data]]
+    for args in [*commands, ["--help"], ["--help-config"], ["--version"]]:
+        with open("/dev/full", "wb") as full:
+            process = start(1, args, stdout=full, stderr=subprocess.PIPE)
+            result = finish(process, f"{args[0]} >/dev/full", PATIENCE_S)
+        want(result.code == 3 and "standard output: cannot be written" in result.err, result.told())
+
+
+def bad_numbers(ranks):
+    """The weights of the last good step are kept: those of a run that ends there by itself."""
+    with scratch() as folder:
+        data = write_text(folder)
+        options = small(optim_name="sgd", optim_lr=1e6, optim_clip_norm=0, optim_schedule="constant", run_threads=1)
+        options["train.steps"] = 1000
+        out = os.path.join(folder, "run")
+        result = run(ranks, ["--data", data, "--out", out, *flags(options)])
+        want(result.code == 5 and len(result.err.strip().splitlines()) == 1, result.told())
+        step = int(re.search(r"the weights of step (\d+) are in ", result.err)[1])
+        want("error: " + result.err.strip().split("error: ", 1)[1] == reason(out), f"the log ends with {reason(out)}")
+        want(os.path.basename(checkpoint(out)) == f"step-{step:08d}", checkpoint(out))
+        again = train(1, folder, "again", dict(options, **{"train.steps": step, "train.eval_every": 0}), data)
+        want(not same_tensors(weights(again), weights(out)), f"the weights are not those of {step} steps")
+
+
+def bad_logits(folder, out):
+    """One logit that is not a number, which greedy choice would never take."""
+    tensors = dict(weights(out))
+    tensors["head.bias"] = tensors["head.bias"].copy()
+    tensors["head.bias"][3] = np.nan
+    broken = os.path.join(folder, "nan")
+    copy_checkpoint(checkpoint(out), broken, tensors)
+    for temperature in (0, 1):
+        result = run(1, ["generate", "--checkpoint", broken, "--tokens", 5, "--temperature", temperature])
+        want(result.code == 5 and result.out == "", result.told())
+
+
+def bounded_evaluation(out, data):
+    """The first windows alone: as many targets, on any number of ranks the same loss, and another than that of all."""
+    rows = []
+    for ranks, windows in ((1, 0), (1, 6), (2, 6)):
+        said = succeed(ranks, ["eval", "--checkpoint", out, "--data", data, "--train.eval_windows", windows]).out
+        rows.append([re.search(rf"^{name} +(\S+)", said, re.M)[1] for name in ("targets", "valid_loss")])
+    want(rows[1] == rows[2] != rows[0] and int(rows[1][0]) == 6 * 16, f"{rows}")
+
+
+def main():
+    suite = Suite()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+        suite.case(f"{number.name} between steps", signal_between_steps, number)
+    suite.case("SIGTERM in an evaluation", signal_in_evaluation, 1, False)
+    suite.case("SIGTERM in an evaluation of 2 ranks", signal_in_evaluation, 2, True)
+    suite.case("an ignored signal", ignored_signal_stays_ignored)
+    suite.case("a reader that leaves", reader_leaves)
+    suite.case("closed streams", closed_streams)
+    for ranks in (1, 2):
+        suite.case(f"bad numbers on {ranks} ranks", bad_numbers, ranks)
+    with scratch() as folder:
+        data = write_text(folder)
+        out = train(1, folder, "run", small(train_steps=1, run_threads=1), data)
+        suite.case("nothing to save", nothing_to_save, folder, out, data)
+        suite.case("full standard output", full_output, out, data)
+        suite.case("bad logits", bad_logits, folder, out)
+        suite.case("bounded evaluation", bounded_evaluation, out, data)
+    return suite.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
