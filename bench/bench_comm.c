@@ -269,6 +269,7 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    swt_threads_settle(argv);
     static swt_options options;
     static bench b = {.device = "auto", .rounds = 41};
     swt_comm world;

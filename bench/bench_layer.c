@@ -206,6 +206,7 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    swt_threads_settle(argv);
     static swt_options options;
     bench b = {.device = "auto",
                .tokens = 1024,

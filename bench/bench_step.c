@@ -169,6 +169,7 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    swt_threads_settle(argv);
     static swt_options options;
     static bench b = {.steps = 40};
     swt_comm world;

@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "comm/swt_comm.h"
+#include "kernels/swt_threads.h"
 
 #include <stdbool.h>
 #include <stdint.h>

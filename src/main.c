@@ -1,4 +1,5 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
+#include "kernels/swt_threads.h"
 #include "selftest/selftest.h"
 #include "train/session.h"
 
@@ -138,6 +139,7 @@ int main(int argc, char **argv) {
     static swt_options options; /* some 30 KiB of paths: not on the stack */
     swt_comm world;
     open_standard_streams();
+    swt_threads_settle(argv);
     set_signals();
     swt_comm_open_self(&world);
     swt_status status = SWT_OK;

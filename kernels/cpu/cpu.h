@@ -12,8 +12,13 @@
 
 /* The vector code that swt_device_open_cpu chose for this processor: the widest of plain, avx2 and
  * avx512 that it can run, or the one that the environment variable SWT_ISA names. */
+typedef struct swt_cpu_own {
+    const swt_vec *vec;
+    unsigned char *scratch; /* (threads, SWT_SCRATCH_BYTES) */
+} swt_cpu_own;
+
 static inline const swt_vec *swt_cpu_vec(const swt_ctx *c) {
-    return c->device->own;
+    return ((const swt_cpu_own *)c->device->own)->vec;
 }
 
 /* Run one part of an operation, on one thread. args is the operation's own structure. */
@@ -22,6 +27,10 @@ typedef void (*swt_cpu_part_fn)(const void *args, int64_t part);
 /* Run parts 0 .. parts - 1 on c->device->threads threads, each part once, in any order, and wait
  * for them. A part cannot fail: what can be wrong has been checked before (ops_*.c). */
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
+
+/* Inside a part: SWT_SCRATCH_BYTES of its thread's, aligned to 64, to be used until the part ends.
+ */
+void *swt_cpu_scratch(const swt_ctx *c);
 
 /* swt_backend.open */
 SWT_MUST_CHECK swt_status swt_cpu_open(swt_device *out, int ordinal, int threads);

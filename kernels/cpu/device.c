@@ -104,7 +104,9 @@ static swt_status cpu_stream_wait(swt_device *d, swt_stream *s, swt_event *e) {
 }
 
 static void cpu_close(swt_device *d) {
-    (void)d;
+    swt_cpu_own *own = d->own;
+    free(own->scratch);
+    free(own);
 }
 
 static const swt_device_table cpu_table = {
@@ -157,6 +159,14 @@ swt_status swt_cpu_open(swt_device *out, int ordinal, int threads) {
                         "SWT_ISA: '%s' is not vector code that this processor runs; "
                         "use plain, avx2 or avx512, or unset it",
                         isa);
-    *out = (swt_device){.table = &cpu_table, .threads = threads, .own = (void *)vec};
+    swt_cpu_own *own = calloc(1, sizeof *own);
+    if (own != NULL)
+        own->scratch = aligned_alloc(ALIGN_BYTES, (size_t)threads * SWT_SCRATCH_BYTES);
+    if (own == NULL || own->scratch == NULL) {
+        free(own);
+        return SWT_FAIL(MEMORY, "cpu: no memory for %d threads; use fewer", threads);
+    }
+    own->vec = vec;
+    *out = (swt_device){.table = &cpu_table, .threads = threads, .own = own};
     return SWT_OK;
 }

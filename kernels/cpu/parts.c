@@ -1,6 +1,13 @@
 #include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 
+#include <omp.h>
+
+void *swt_cpu_scratch(const swt_ctx *c) {
+    const swt_cpu_own *own = c->device->own;
+    return own->scratch + (size_t)omp_get_thread_num() * SWT_SCRATCH_BYTES;
+}
+
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args) {
     /* One thread needs no region: starting one takes longer than a small operation. */
     if (c->device->threads == 1 || parts <= 1) {

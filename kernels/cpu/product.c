@@ -26,23 +26,29 @@ static void run_steps(const swt_vec *vec, const swt_vec_product *whole, float *p
     vec->product(&p);
 }
 
-void swt_cpu_block_nn(const swt_vec *vec, const swt_vec_product *p) {
-    _Alignas(64) float partial[SWT_ROWS * SWT_COLUMNS];
+/* The scratch of a block. */
+typedef struct block_scratch {
+    float partial[SWT_ROWS * SWT_COLUMNS], transposed[SWT_STEPS * SWT_COLUMNS];
+} block_scratch;
+_Static_assert(sizeof(block_scratch) <= SWT_SCRATCH_BYTES, "a thread's scratch");
+
+void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_product *p) {
+    block_scratch *own = swt_cpu_scratch(c);
     int64_t first = 0;
     do {
-        run_steps(vec, p, partial, first, p->b + first * p->b_step, p->b_step);
+        run_steps(swt_cpu_vec(c), p, own->partial, first, p->b + first * p->b_step, p->b_step);
         first += SWT_STEPS;
     } while (first < p->k);
 }
 
-void swt_cpu_block_nt(const swt_vec *vec, const swt_vec_product *p) {
-    _Alignas(64) float partial[SWT_ROWS * SWT_COLUMNS];
-    _Alignas(64) float transposed[SWT_STEPS * SWT_COLUMNS];
+void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_product *p) {
+    const swt_vec *vec = swt_cpu_vec(c);
+    block_scratch *own = swt_cpu_scratch(c);
     int64_t first = 0;
     do {
-        vec->transpose(transposed, SWT_COLUMNS, p->b + first, p->b_step, p->columns,
+        vec->transpose(own->transposed, SWT_COLUMNS, p->b + first, p->b_step, p->columns,
                        swt_min(SWT_STEPS, p->k - first));
-        run_steps(vec, p, partial, first, transposed, SWT_COLUMNS);
+        run_steps(vec, p, own->partial, first, own->transposed, SWT_COLUMNS);
         first += SWT_STEPS;
     } while (first < p->k);
 }
@@ -50,7 +56,7 @@ void swt_cpu_block_nt(const swt_vec *vec, const swt_vec_product *p) {
 /* ------------------------------------------------------------------ the layers' products */
 
 typedef struct products_args {
-    const swt_ctx *c; /* tn_sums */
+    const swt_ctx *c;
     const swt_vec *vec;
     swt_cpu_groups groups;
     float *out, *dbias;
@@ -119,13 +125,14 @@ static void nt_part(const void *args, int64_t part) {
                                .a_row = in,
                                .a_step = 1,
                                .b_step = in};
-    swt_cpu_block_nt(a->vec, &p);
+    swt_cpu_block_nt(a->c, &p);
 }
 
 void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
                          const float *w, const float *bias, const float *residual, bool relu,
                          int64_t in, int64_t out) {
-    const products_args a = {.vec = swt_cpu_vec(c),
+    const products_args a = {.c = c,
+                             .vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = y,
                              .x = x,
@@ -156,12 +163,13 @@ static void nn_part(const void *args, int64_t part) {
                                .a_row = out,
                                .a_step = 1,
                                .b_step = in};
-    swt_cpu_block_nn(a->vec, &p);
+    swt_cpu_block_nn(a->c, &p);
 }
 
 void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
                          const float *w, const float *mask, int64_t in, int64_t out) {
-    const products_args a = {.vec = swt_cpu_vec(c),
+    const products_args a = {.c = c,
+                             .vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = dx,
                              .dy = dy,
@@ -234,7 +242,8 @@ static void tn_part(const void *args, int64_t part) {
 
 void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
                          const float *dy, const float *x, int64_t in, int64_t out, bool add) {
-    const products_args a = {.vec = swt_cpu_vec(c),
+    const products_args a = {.c = c,
+                             .vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = dw,
                              .dbias = dbias,
@@ -277,6 +286,14 @@ static void clear_block(const sum_block *b) {
         memset(b->sum + row * b->stride, 0, (size_t)b->columns * sizeof *b->sum);
 }
 
+/* The scratch of a block of sums. */
+typedef struct sums_scratch {
+    _Alignas(64) int64_t own[SWT_COLUMNS * SWT_COLUMNS];
+    int64_t own_bias[SWT_COLUMNS];
+    float dw[SWT_COLUMNS * SWT_COLUMNS], dbias[SWT_COLUMNS];
+} sums_scratch;
+_Static_assert(sizeof(sums_scratch) <= SWT_SCRATCH_BYTES, "a thread's scratch");
+
 /* The sums stay in the cache from one source to the next, and where this call makes them and
  * finishes them they never leave it. */
 static void tn_sums_part(const void *args, int64_t part) {
@@ -286,11 +303,12 @@ static void tn_sums_part(const void *args, int64_t part) {
     const weight_block b = weight_block_of(in, out, part);
     const int64_t at = (b.weight * out + b.o) * in + b.i, bias_at = b.weight * out + b.o;
     const bool local = sums->first && sums->last, bias = a->dbias != NULL && b.i == 0;
-    _Alignas(64) int64_t own[SWT_COLUMNS * SWT_COLUMNS], own_bias[SWT_COLUMNS];
-    _Alignas(64) float dw[SWT_COLUMNS * SWT_COLUMNS], dbias[SWT_COLUMNS];
-    const sum_block weights = local ? (sum_block){own, SWT_COLUMNS, b.outs, b.ins}
+    sums_scratch *scratch = swt_cpu_scratch(a->c);
+    float *dw = scratch->dw, *dbias = scratch->dbias;
+    const sum_block weights = local ? (sum_block){scratch->own, SWT_COLUMNS, b.outs, b.ins}
                                     : (sum_block){sums->sum + at, in, b.outs, b.ins};
-    const sum_block biases = {local || !bias ? own_bias : sums->bias_sum + bias_at, 0, 1, b.outs};
+    const sum_block biases = {local || !bias ? scratch->own_bias : sums->bias_sum + bias_at, 0, 1,
+                              b.outs};
     bool first = sums->first;
     if (!first)
         prefetch_rows(weights.sum, in, b.outs, b.ins);

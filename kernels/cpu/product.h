@@ -16,11 +16,11 @@ enum {
     SWT_SUM_ROWS = 256 /* rows that a weight's gradient sums at a time */
 };
 
-/* One block on the calling thread: p->c = ... as in swt_vec_product, with p->rows <= SWT_ROWS,
- * p->columns <= SWT_COLUMNS and any k; start is the block's own and must be NULL.
- * nn: b is (k, columns). nt: b is (columns, k), b_step floats from row to row. */
-void swt_cpu_block_nn(const swt_vec *vec, const swt_vec_product *p);
-void swt_cpu_block_nt(const swt_vec *vec, const swt_vec_product *p);
+/* One block, inside a part, in its scratch: p->c = ... as in swt_vec_product, with p->rows <=
+ * SWT_ROWS, p->columns <= SWT_COLUMNS and any k; start is the block's own and must be NULL. nn: b
+ * is (k, columns). nt: b is (columns, k), b_step floats from row to row. */
+void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_product *p);
+void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_product *p);
 
 /* Products of the same shape, one for each weight and source. Those of weight w and source s have
  * the rows (w * sources + s) * capacity ... of which rows[w * sources + s] are occupied; all of

@@ -81,7 +81,7 @@ static void logits(const forward_args *a, int64_t first, int64_t tokens) {
                                    .a_row = C,
                                    .a_step = 1,
                                    .b_step = C};
-        swt_cpu_block_nt(swt_cpu_vec(a->c), &p);
+        swt_cpu_block_nt(a->c, &p);
     }
 }
 
@@ -258,7 +258,7 @@ static void input_gradient(const backward_args *a, int64_t first, int64_t tokens
                                    .a_row = E,
                                    .a_step = 1,
                                    .b_step = C};
-        swt_cpu_block_nn(swt_cpu_vec(a->c), &p);
+        swt_cpu_block_nn(a->c, &p);
     }
 }
 

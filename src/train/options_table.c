@@ -305,8 +305,9 @@ const swt_option swt_option_table[] = {
     KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
         .also = "num-threads nthreads omp-num-threads cpus", .nearly = "num-workers workers",
         .difference = "threads of arithmetic; ranks are started by launch/run -n",
-        .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, divided "
-                "by the ranks on this node, at least 1."),
+        .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, by "
+                "affinity and by the control group's quota, divided by the ranks that share them, "
+                "at most OMP_NUM_THREADS, at least 1."),
     KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"),
         .also = "precision bf16 fp16 half mixed-precision amp torch-dtype params-dtype",
         .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights; "

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/cores.h"
 #include "base/words.h"
+#include "kernels/swt_threads.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,23 +81,32 @@ static swt_status try_gpus(swt_session *s, int threads) {
     return SWT_OK;
 }
 
-/* run.threads, or the cores this rank may use divided by the ranks that share them. */
-static swt_status count_threads(swt_session *s, int *threads) {
+/* The cores that this rank may use, divided among the ranks that share them. */
+static swt_status count_cores(swt_session *s, int *cores) {
     swt_cores own;
-    const int allowed = swt_cores_allowed(&own), size = s->world->size;
-    int local_rank = 0, local_size = 1, same = 0;
-    SWT_TRY(swt_comm_node(s->world, &local_rank, &local_size));
+    const int size = s->world->size;
+    (void)swt_cores_allowed(&own);
     swt_cores *all = calloc((size_t)size, sizeof *all);
     if (all == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", size, swt_plural(size));
     swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
-    for (int r = 0; r < size; r++)
-        same += memcmp(&all[r], &own, sizeof own) == 0;
+    *cores = swt_cores_share(&own, all, size);
     free(all);
-    const int64_t sharing = swt_ceil_div((int64_t)same * local_size, size);
-    const int64_t fair = swt_max(allowed / swt_max(sharing, 1), 1);
-    *threads = (int)(s->options->run_threads != 0 ? s->options->run_threads : fair);
     return status;
+}
+
+/* run.threads, or as many as this rank has cores; OpenMP's own limits hold in any case. */
+static swt_status count_threads(swt_session *s, int *threads) {
+    int cores = 1;
+    const char *limit = NULL;
+    SWT_TRY(count_cores(s, &cores));
+    const int64_t wanted = s->options->run_threads != 0 ? s->options->run_threads : cores;
+    *threads = (int)swt_threads_limit(wanted, s->options->run_threads != 0, &limit);
+    if (limit != NULL)
+        swt_session_warn(s, "%d thread%s, because %s says so, where %lld %s; unset it", *threads,
+                         swt_plural(*threads), limit, (long long)wanted,
+                         s->options->run_threads != 0 ? "were asked for" : "cores are free");
+    return SWT_OK;
 }
 
 swt_status swt_session_open_device(swt_session *s) {

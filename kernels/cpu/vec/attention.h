@@ -1,5 +1,5 @@
-/* Attention of one head, in tiles of KEYS keys and blocks of queries on the stack: any T in the
- * same memory, and the scores stay in the first cache levels. Included by vec.c alone.
+/* Attention of one head, in tiles of KEYS keys and blocks of queries in the caller's scratch: any T
+ * in the same memory, and the scores stay in the first cache levels. Included by vec.c alone.
  *
  * Queries, keys and values are read where they lie; only what must have positions in lanes is
  * transposed. Scores are in units of ln 2, so that the softmax takes powers of 2. */
@@ -46,6 +46,7 @@ typedef struct forward_block {
     vf max[2], total[2];
     fetch next;
 } forward_block;
+_Static_assert(sizeof(forward_block) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
 /* Scores of ROWS keys, the first one `ahead` of the first query, with vectors first, ..., 1 of the
  * queries. */
@@ -116,29 +117,29 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
     }
 }
 
-static void attention_forward(float *y, float *lse, const swt_vec_head *h) {
+static void attention_forward(float *y, float *lse, const swt_vec_head *h, void *scratch) {
     const int64_t stride = h->qkv_stride;
-    forward_block b;
-    b.next = (fetch){.at = {{h->q + h->next_qkv, stride, 1},
-                            {h->k + h->next_qkv, stride, 1},
-                            {h->v + h->next_qkv, stride, 1},
-                            {y + h->next_y, h->y_stride, 1}},
-                     .tensors = 4,
-                     .T = h->next_qkv != 0 ? h->T : 0,
-                     .D = h->D};
+    forward_block *b = scratch;
+    b->next = (fetch){.at = {{h->q + h->next_qkv, stride, 1},
+                             {h->k + h->next_qkv, stride, 1},
+                             {h->v + h->next_qkv, stride, 1},
+                             {y + h->next_y, h->y_stride, 1}},
+                      .tensors = 4,
+                      .T = h->next_qkv != 0 ? h->T : 0,
+                      .D = h->D};
     for (int64_t top = 0; top < h->T; top += QUERIES) {
         for (int v = 0; v < 2; v++) {
             const int64_t i = top + v * LANES;
-            pack_transposed((matrix){b.queries + v * LANES, QUERIES},
+            pack_transposed((matrix){b->queries + v * LANES, QUERIES},
                             (operand){h->q + i * stride, stride, 1}, h->T - i, h->D,
                             h->scale * LOG2_E);
-            b.max[v] = splat(-INFINITY);
-            b.total[v] = (vf){0};
+            b->max[v] = splat(-INFINITY);
+            b->total[v] = (vf){0};
         }
         for (int64_t j = 0; j < top + QUERIES && j < h->T; j += KEYS)
-            forward_tile(&b, y, h, top, j);
+            forward_tile(b, y, h, top, j);
         for (int v = 0; v < 2 && top + v * LANES < h->T; v++)
-            store(lse + top + v * LANES, b.max[v] * LN_2 + log_of(b.total[v]),
+            store(lse + top + v * LANES, b->max[v] * LN_2 + log_of(b->total[v]),
                   h->T - top - v * LANES);
     }
 }
@@ -153,6 +154,7 @@ typedef struct backward_tile {
     float delta[KEYS]; /* scale dy . y */
     fetch next;
 } backward_tile;
+_Static_assert(sizeof(backward_tile) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
 /* From scores (in p) and dp (in ds) of query r of the block to p and scale ds. The query sees the
  * tile's first `visible` keys; n is a multiple of LANES. */
@@ -244,32 +246,32 @@ static void backward_products(backward_tile *b, const backward_args *a, int64_t 
 /* A tile of keys at a time: its dk and dv gather over the queries from the diagonal on, while dq
  * gathers over the tiles. */
 static void attention_backward(float *dq, float *dk, float *dv, const float *dy, const float *y,
-                               const float *lse, const swt_vec_head *h) {
+                               const float *lse, const swt_vec_head *h, void *scratch) {
     const backward_args a = {dq, dk, dv, dy, y, lse, h};
     const int64_t stride = h->qkv_stride, ahead = h->next_qkv;
-    backward_tile b;
-    b.next = (fetch){.at = {{h->q + ahead, stride, 1},
-                            {h->k + ahead, stride, 1},
-                            {h->v + ahead, stride, 1},
-                            {dq + ahead, stride, 1},
-                            {dk + ahead, stride, 1},
-                            {dv + ahead, stride, 1},
-                            {dy + h->next_y, h->y_stride, 1},
-                            {y + h->next_y, h->y_stride, 1}},
-                     .tensors = 8,
-                     .T = ahead != 0 ? h->T : 0,
-                     .D = h->D};
+    backward_tile *b = scratch;
+    b->next = (fetch){.at = {{h->q + ahead, stride, 1},
+                             {h->k + ahead, stride, 1},
+                             {h->v + ahead, stride, 1},
+                             {dq + ahead, stride, 1},
+                             {dk + ahead, stride, 1},
+                             {dv + ahead, stride, 1},
+                             {dy + h->next_y, h->y_stride, 1},
+                             {y + h->next_y, h->y_stride, 1}},
+                      .tensors = 8,
+                      .T = ahead != 0 ? h->T : 0,
+                      .D = h->D};
     for (int64_t j = 0; j < h->T; j += KEYS) {
         for (int64_t c = 0; c < KEYS && j + c < h->T; c += LANES) {
             const int64_t at = (j + c) * stride, rows = h->T - j - c;
-            pack_transposed((matrix){b.keys + c, KEYS}, (operand){h->k + at, stride, 1}, rows, h->D,
-                            h->scale * LOG2_E);
-            pack_transposed((matrix){b.values + c, KEYS}, (operand){h->v + at, stride, 1}, rows,
+            pack_transposed((matrix){b->keys + c, KEYS}, (operand){h->k + at, stride, 1}, rows,
+                            h->D, h->scale * LOG2_E);
+            pack_transposed((matrix){b->values + c, KEYS}, (operand){h->v + at, stride, 1}, rows,
                             h->D, h->scale);
         }
         for (int64_t i = j; i < h->T; i += KEYS) {
-            backward_scores(&b, &a, i, j);
-            backward_products(&b, &a, i, j);
+            backward_scores(b, &a, i, j);
+            backward_products(b, &a, i, j);
         }
     }
 }

@@ -48,6 +48,10 @@ typedef struct swt_vec_product {
     bool relu;
 } swt_vec_product;
 
+/* What a part may use besides its stack, which a user may have made small (ulimit -s,
+ * OMP_STACKSIZE). */
+enum { SWT_SCRATCH_BYTES = 256 << 10 };
+
 typedef struct swt_vec {
     const char *name; /* "plain", "avx2", "avx512" */
 
@@ -88,11 +92,12 @@ typedef struct swt_vec {
     void (*grad_finish)(float *grad, const int64_t *sum, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
 
-    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: T. */
-    void (*attention_forward)(float *y, float *lse, const swt_vec_head *head);
+    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: T. scratch: of
+     * SWT_SCRATCH_BYTES, aligned to 64. */
+    void (*attention_forward)(float *y, float *lse, const swt_vec_head *head, void *scratch);
     /* dq, dk, dv have head->qkv_stride. */
     void (*attention_backward)(float *dq, float *dk, float *dv, const float *dy, const float *y,
-                               const float *lse, const swt_vec_head *head);
+                               const float *lse, const swt_vec_head *head, void *scratch);
 } swt_vec;
 
 extern const swt_vec swt_vec_plain;
