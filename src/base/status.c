@@ -15,6 +15,7 @@ swt_status swt_fail(swt_status status, const char *file, int line, const char *f
     last_error.line = line;
     last_error.agreed = false;
     last_error.silent = false;
+    last_error.disk_full = false;
     return status;
 }
 

@@ -40,6 +40,7 @@ typedef struct swt_error {
     int line;
     bool agreed;
     bool silent;
+    bool disk_full; /* a file could not be written for want of room */
 } swt_error;
 
 /* Record an error and return its code. Use SWT_FAIL, which fills in the place in the code. */

@@ -4,11 +4,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { NAME_BYTES = 40 };
+enum { NAME_BYTES = 40, SET_ASIDE_MOST = 100 };
 
 static const char *const folder_name = "checkpoints", *const weights_name = "weights.safetensors",
                          *const hidden_prefix = ".step-";
@@ -75,54 +75,124 @@ static swt_status step_path(char out[SWT_PATH_BYTES], const char *checkpoints, i
     return swt_path_join(out, SWT_PATH_BYTES, checkpoints, name);
 }
 
-static swt_status remove_leftover(void *context, const char *folder, const char *name) {
-    (void)context;
-    char path[SWT_PATH_BYTES];
-    if (strncmp(name, hidden_prefix, strlen(hidden_prefix)) != 0)
-        return SWT_OK;
-    SWT_TRY(swt_path_join(path, sizeof path, folder, name));
-    return swt_folder_remove(path);
+static swt_status checkpoints_of(char out[SWT_PATH_BYTES], const swt_run *run) {
+    return swt_path_join(out, SWT_PATH_BYTES, run->path, folder_name);
 }
 
-swt_status swt_run_checkpoint_begin(const swt_run *run, int64_t step, char *dir, size_t dir_bytes) {
-    char checkpoints[SWT_PATH_BYTES], hidden[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(checkpoints, sizeof checkpoints, run->path, folder_name));
-    SWT_TRY(step_path(hidden, checkpoints, step, ".", ""));
-    if (strlen(hidden) >= dir_bytes)
-        return SWT_FAIL(FILE, "%s: the path is too long; give a shorter --out", hidden);
-    if (mkdir(checkpoints, 0777) == 0)
-        SWT_TRY(swt_path_sync(run->path));
-    else if (errno != EEXIST)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written",
-                        checkpoints, strerror(errno));
-    SWT_TRY(swt_folder_walk(checkpoints, remove_leftover, NULL));
-    if (mkdir(hidden, 0777) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written",
-                        hidden, strerror(errno));
-    memcpy(dir, hidden, strlen(hidden) + 1);
+swt_status swt_run_check_path(const char *run_path, int64_t last_step) {
+    swt_run run = {0};
+    char checkpoints[SWT_PATH_BYTES], folder[SWT_PATH_BYTES], file[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(run.path, sizeof run.path, run_path, ""));
+    SWT_TRY(checkpoints_of(checkpoints, &run));
+    SWT_TRY(step_path(folder, checkpoints, last_step, ".", ".old99"));
+    return swt_path_join(file, sizeof file, folder, weights_name);
+}
+
+/* ---- tidying up */
+
+static void warn_once(swt_run *run, swt_status status) {
+    if (status != SWT_OK && !run->untidy)
+        swt_run_say(run, "warning: %s", swt_last_error()->message);
+    run->untidy = run->untidy || status != SWT_OK;
+}
+
+static swt_status remove_leftover(void *context, const char *folder, const char *name) {
+    if (strncmp(name, hidden_prefix, strlen(hidden_prefix)) == 0)
+        warn_once(context, swt_folder_remove(folder, name));
     return SWT_OK;
 }
 
-/* Hide a published checkpoint before anything in it is removed, so that a kill leaves no half one.
- */
-static swt_status retire(const char *checkpoints, int64_t step, char hidden[SWT_PATH_BYTES]) {
-    char published[SWT_PATH_BYTES];
-    SWT_TRY(step_path(published, checkpoints, step, "", ""));
-    SWT_TRY(step_path(hidden, checkpoints, step, ".", ".old"));
-    return swt_path_rename(published, hidden);
+/* Hide a published checkpoint, or what is left in the way of a new one, under a name with .old:
+ * the first that is free, where a leftover cannot be removed. */
+static swt_status set_aside(const char *checkpoints, int64_t step, const char *prefix,
+                            char name[2 * NAME_BYTES]) {
+    char from[SWT_PATH_BYTES], to[SWT_PATH_BYTES], suffix[NAME_BYTES] = ".old";
+    swt_path_kind kind = SWT_PATH_OTHER;
+    SWT_TRY(step_path(from, checkpoints, step, prefix, ""));
+    for (int i = 1; kind != SWT_PATH_NONE && i < SET_ASIDE_MOST; i++) {
+        SWT_TRY(step_path(to, checkpoints, step, ".", suffix));
+        SWT_TRY(swt_path_look(&kind, to, false));
+        snprintf(suffix, sizeof suffix, ".old%d", i);
+    }
+    SWT_TRY(swt_path_rename(from, to));
+    snprintf(name, 2 * NAME_BYTES, "%s", strrchr(to, '/') + 1);
+    return SWT_OK;
 }
 
-static swt_status remove_oldest(const char *checkpoints, int64_t keep) {
+/* A published checkpoint is hidden before anything in it is removed, so that a kill leaves no half
+ * one. */
+static swt_status remove_step(const char *checkpoints, int64_t step) {
+    char name[2 * NAME_BYTES];
+    SWT_TRY(set_aside(checkpoints, step, "", name));
+    return swt_folder_remove(checkpoints, name);
+}
+
+static void remove_oldest(swt_run *run, const char *checkpoints, int64_t keep) {
     step_list list = {0};
-    char hidden[SWT_PATH_BYTES];
-    swt_status status = list_steps(&list, checkpoints);
-    for (int64_t i = 0; status == SWT_OK && i < list.count - keep; i++) {
-        status = retire(checkpoints, list.steps[i], hidden);
-        if (status == SWT_OK)
-            status = swt_folder_remove(hidden);
-    }
+    warn_once(run, list_steps(&list, checkpoints));
+    for (int64_t i = 0; i < list.count - keep; i++)
+        warn_once(run, remove_step(checkpoints, list.steps[i]));
     free(list.steps);
-    return status;
+}
+
+bool swt_run_checkpoint_drop(swt_run *run, int64_t keep) {
+    char checkpoints[SWT_PATH_BYTES];
+    step_list list = {0};
+    bool dropped = false;
+    swt_status status = checkpoints_of(checkpoints, run);
+    if (status == SWT_OK)
+        status = list_steps(&list, checkpoints);
+    if (status == SWT_OK && keep > 0 && list.count > 1) {
+        status = remove_step(checkpoints, list.steps[0]);
+        dropped = status == SWT_OK;
+    }
+    if (dropped)
+        swt_run_say(run,
+                    "warning: the disk is full, so the checkpoint of step %" PRId64
+                    " was removed; free space",
+                    list.steps[0]);
+    warn_once(run, status);
+    free(list.steps);
+    return dropped;
+}
+
+void swt_run_checkpoint_discard(swt_run *run, int64_t step) {
+    char checkpoints[SWT_PATH_BYTES], published[NAME_BYTES], name[2 * NAME_BYTES];
+    published_name(published, step);
+    snprintf(name, sizeof name, ".%s", published);
+    swt_status status = checkpoints_of(checkpoints, run);
+    if (status == SWT_OK)
+        status = swt_folder_remove(checkpoints, name);
+    warn_once(run, status);
+}
+
+/* ---- publication */
+
+/* checkpoints/ of the run, made if it is not there. */
+static swt_status make_checkpoints(const swt_run *run, char checkpoints[SWT_PATH_BYTES]) {
+    swt_path_kind kind = SWT_PATH_NONE;
+    SWT_TRY(checkpoints_of(checkpoints, run));
+    SWT_TRY(swt_path_look(&kind, checkpoints, true));
+    if (kind == SWT_PATH_FOLDER)
+        return SWT_OK;
+    SWT_TRY(swt_folder_make(checkpoints));
+    return swt_path_sync(run->path);
+}
+
+swt_status swt_run_checkpoint_begin(swt_run *run, int64_t step, char *dir, size_t dir_bytes) {
+    char checkpoints[SWT_PATH_BYTES], hidden[SWT_PATH_BYTES], left[2 * NAME_BYTES];
+    swt_path_kind kind = SWT_PATH_NONE;
+    SWT_TRY(make_checkpoints(run, checkpoints));
+    SWT_TRY(step_path(hidden, checkpoints, step, ".", ""));
+    if (strlen(hidden) >= dir_bytes)
+        return SWT_FAIL(FILE, "%s: the path is too long; give a shorter --out", hidden);
+    warn_once(run, swt_folder_walk(checkpoints, remove_leftover, run));
+    SWT_TRY(swt_path_look(&kind, hidden, false));
+    if (kind != SWT_PATH_NONE)
+        SWT_TRY(set_aside(checkpoints, step, ".", left));
+    SWT_TRY(swt_folder_make(hidden));
+    memcpy(dir, hidden, strlen(hidden) + 1);
+    return SWT_OK;
 }
 
 static swt_status sync_file(void *context, const char *folder, const char *name) {
@@ -132,29 +202,44 @@ static swt_status sync_file(void *context, const char *folder, const char *name)
     return swt_path_sync(path);
 }
 
-swt_status swt_run_checkpoint_publish(const swt_run *run, int64_t step, int64_t keep) {
+swt_status swt_run_checkpoint_publish(swt_run *run, int64_t step, int64_t keep) {
     char checkpoints[SWT_PATH_BYTES], hidden[SWT_PATH_BYTES], published[SWT_PATH_BYTES],
-        replaced[SWT_PATH_BYTES] = "";
-    SWT_TRY(swt_path_join(checkpoints, sizeof checkpoints, run->path, folder_name));
+        old[SWT_PATH_BYTES], replaced[2 * NAME_BYTES] = "";
+    swt_path_kind kind = SWT_PATH_NONE;
+    SWT_TRY(checkpoints_of(checkpoints, run));
     SWT_TRY(step_path(hidden, checkpoints, step, ".", ""));
     SWT_TRY(step_path(published, checkpoints, step, "", ""));
     SWT_TRY(swt_folder_walk(hidden, sync_file, NULL));
     SWT_TRY(swt_path_sync(hidden));
-    if (swt_path_exists(published)) /* the same step again: rename(2) replaces no full folder */
-        SWT_TRY(retire(checkpoints, step, replaced));
-    SWT_TRY(swt_path_rename(hidden, published));
+    SWT_TRY(swt_path_look(&kind, published, false));
+    if (kind != SWT_PATH_NONE) /* the same step again: rename(2) replaces no full folder */
+        SWT_TRY(set_aside(checkpoints, step, "", replaced));
+    const swt_status status = swt_path_rename(hidden, published);
+    if (status != SWT_OK) {
+        /* The one that was there comes back. */
+        const swt_error why = *swt_last_error();
+        if (replaced[0] != '\0' && swt_path_join(old, sizeof old, checkpoints, replaced) == SWT_OK)
+            warn_once(run, swt_path_rename(old, published));
+        *swt_last_error() = why;
+        return status;
+    }
     SWT_TRY(swt_path_sync(checkpoints));
     if (replaced[0] != '\0')
-        SWT_TRY(swt_folder_remove(replaced));
-    return keep > 0 ? remove_oldest(checkpoints, keep) : SWT_OK;
+        warn_once(run, swt_folder_remove(checkpoints, replaced));
+    if (keep > 0)
+        remove_oldest(run, checkpoints, keep);
+    return SWT_OK;
 }
+
+/* ---- finding */
 
 /* *found = whether the folder holds weights. */
 static swt_status has_weights(const char *folder, bool *found) {
     char path[SWT_PATH_BYTES];
-    struct stat info;
+    swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_join(path, sizeof path, folder, weights_name));
-    *found = stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    SWT_TRY(swt_path_look(&kind, path, true));
+    *found = kind == SWT_PATH_FILE;
     return SWT_OK;
 }
 
@@ -173,12 +258,12 @@ static swt_status find_newest(char out[SWT_PATH_BYTES], const char *checkpoints,
 }
 
 static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {
-    struct stat info;
+    swt_path_kind kind = SWT_PATH_NONE;
     bool found = false;
-    if (stat(dir, &info) != 0)
-        return SWT_FAIL(CHECKPOINT, "%s: %s; a run or checkpoint folder is needed", dir,
-                        errno == ENOENT ? "is missing" : strerror(errno));
-    if (!S_ISDIR(info.st_mode))
+    SWT_TRY(swt_path_look(&kind, dir, true));
+    if (kind == SWT_PATH_NONE)
+        return SWT_FAIL(CHECKPOINT, "%s: is missing; a run or checkpoint folder is needed", dir);
+    if (kind != SWT_PATH_FOLDER)
         return SWT_FAIL(CHECKPOINT, "%s: is a file; a run or checkpoint folder is needed", dir);
     SWT_TRY(has_weights(dir, &found));
     if (found) {
@@ -187,7 +272,8 @@ static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {
     }
     char checkpoints[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(checkpoints, sizeof checkpoints, dir, folder_name));
-    if (stat(checkpoints, &info) == 0 && S_ISDIR(info.st_mode))
+    SWT_TRY(swt_path_look(&kind, checkpoints, true));
+    if (kind == SWT_PATH_FOLDER)
         SWT_TRY(find_newest(out, checkpoints, &found));
     if (!found)
         return SWT_FAIL(CHECKPOINT,

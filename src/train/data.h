@@ -87,11 +87,6 @@ typedef struct swt_data {
 SWT_MUST_CHECK swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates,
                                         const swt_options *o);
 
-/* Read a whole file into memory that the caller frees (a 0 byte follows the text).
- * Errors: `status` (FILE or CHECKPOINT), naming the path: missing, a folder, empty, unreadable. */
-SWT_MUST_CHECK swt_status swt_read_file(char **out, size_t *bytes, const char *path,
-                                        swt_status status);
-
 /* What is encoded. */
 typedef struct swt_texts {
     swt_text train; /* data.path; none where only `valid` is evaluated */

@@ -26,7 +26,9 @@ static swt_status consider(void *context, const char *folder, const char *name) 
     char path[SWT_PATH_BYTES];
     struct stat info;
     SWT_TRY(swt_path_join(path, sizeof path, folder, name));
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode))
+    swt_path_kind kind = SWT_PATH_NONE;
+    SWT_TRY(swt_path_look(&kind, path, true));
+    if (kind != SWT_PATH_FILE || stat(path, &info) != 0) /* or it has just gone */
         return SWT_OK;
     best->candidates++;
     const bool newer = is_newer(&info.st_mtim, &best->modified);
@@ -71,8 +73,9 @@ swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates, con
     const char *const folders[] = {"data", installed, built};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         newest_text best = {0};
-        struct stat info;
-        if (stat(folders[i], &info) != 0 || !S_ISDIR(info.st_mode))
+        swt_path_kind kind = SWT_PATH_NONE;
+        SWT_TRY(swt_path_look(&kind, folders[i], true));
+        if (kind != SWT_PATH_FOLDER)
             continue;
         SWT_TRY(swt_folder_walk(folders[i], consider, &best));
         *candidates = best.candidates;

@@ -1,112 +1,58 @@
 #include "train/files.h"
 
-#include "train/data.h"
-
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The most that one read(2) returns on Linux is a little less. */
-enum { READ_BYTES = 1 << 30 };
+/* The most that one read(2) or write(2) takes on Linux is a little more. */
+enum { TURN_BYTES = 1 << 30 };
+
+const char *swt_path_tail(const char *path) {
+    enum { TAIL_BYTES = 200 };
+    const size_t n = strlen(path);
+    if (n <= TAIL_BYTES)
+        return path;
+    path += n - TAIL_BYTES;
+    while (((unsigned char)*path & 0xC0) == 0x80) /* inside of a character */
+        path++;
+    return path;
+}
 
 swt_status swt_path_join(char *out, size_t out_bytes, const char *folder, const char *name) {
     const int length = snprintf(out, out_bytes, "%s/%s", folder, name);
     if (length < 0 || (size_t)length >= out_bytes)
-        return SWT_FAIL(FILE, "%.200s...: the path is too long; at most %zu bytes are possible",
-                        folder, out_bytes - 1);
+        return SWT_FAIL(FILE, "%s/%.40s: the path is too long; at most %zu bytes are possible",
+                        swt_path_tail(folder), name, out_bytes - 1);
     return SWT_OK;
 }
 
-bool swt_path_exists(const char *path) {
+swt_status swt_path_look(swt_path_kind *kind, const char *path, bool follow_links) {
     struct stat info;
-    return lstat(path, &info) == 0;
-}
-
-swt_status swt_file_finish(FILE **file, const char *path) {
-    int failed = fflush(*file) != 0 ? errno : 0;
-    if (failed == 0 && fsync(fileno(*file)) != 0)
-        failed = errno;
-    if (fclose(*file) != 0 && failed == 0)
-        failed = errno;
-    *file = NULL;
-    if (failed != 0)
-        return SWT_FAIL(FILE, "%s: cannot be written (%s); free space or choose another place",
-                        path, strerror(failed));
-    return SWT_OK;
-}
-
-swt_status swt_path_sync(const char *path) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return SWT_FAIL(FILE, "%s: cannot be opened (%s); give a file that can be read", path,
+    *kind = SWT_PATH_NONE;
+    if ((follow_links ? stat(path, &info) : lstat(path, &info)) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return SWT_OK;
+        return SWT_FAIL(FILE, "%s: cannot be looked at (%s); see the rights of its folders", path,
                         strerror(errno));
-    /* EINVAL: a file system that has nothing to sync for folders. */
-    const int failed = fsync(fd) != 0 && errno != EINVAL ? errno : 0;
-    close(fd);
-    if (failed != 0)
-        return SWT_FAIL(FILE, "%s: cannot be brought to disk (%s); check the file system", path,
-                        strerror(failed));
-    return SWT_OK;
-}
-
-swt_status swt_path_rename(const char *from, const char *to) {
-    if (rename(from, to) != 0)
-        return SWT_FAIL(FILE,
-                        "%s: cannot be renamed to %s (%s); see that the folder can be written",
-                        from, to, strerror(errno));
-    return SWT_OK;
-}
-
-swt_status swt_folder_walk(const char *folder, swt_folder_visit visit, void *context) {
-    DIR *stream = opendir(folder);
-    if (stream == NULL)
-        return SWT_FAIL(FILE, "%s: the folder cannot be read (%s); see its rights", folder,
-                        strerror(errno));
-    swt_status status = SWT_OK;
-    while (status == SWT_OK) {
-        errno = 0;
-        const struct dirent *entry = readdir(stream);
-        if (entry == NULL) {
-            if (errno != 0)
-                status = SWT_FAIL(FILE, "%s: the folder cannot be read (%s); see its rights",
-                                  folder, strerror(errno));
-            break;
-        }
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            status = visit(context, folder, entry->d_name);
     }
-    closedir(stream);
-    return status;
-}
-
-static swt_status remove_file(void *context, const char *folder, const char *name) {
-    (void)context;
-    char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, folder, name));
-    if (unlink(path) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be removed (%s); see that the folder can be written",
-                        path, strerror(errno));
+    *kind = S_ISREG(info.st_mode)   ? SWT_PATH_FILE
+            : S_ISDIR(info.st_mode) ? SWT_PATH_FOLDER
+                                    : SWT_PATH_OTHER;
     return SWT_OK;
 }
 
-swt_status swt_folder_remove(const char *folder) {
-    SWT_TRY(swt_folder_walk(folder, remove_file, NULL));
-    if (rmdir(folder) != 0)
-        return SWT_FAIL(FILE, "%s: cannot be removed (%s); see that the folder can be written",
-                        folder, strerror(errno));
-    return SWT_OK;
-}
+/* ---- reading */
 
 swt_status swt_file_open(int *fd, int64_t *bytes, const char *path, swt_status status) {
     /* O_NONBLOCK: a named pipe must not stop the program before it is refused. */
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0)
         return swt_fail(status, __FILE__, __LINE__, "%s: %s; the path of a readable file is needed",
-                        path, errno == ENOENT ? "is missing" : strerror(errno));
+                        swt_path_tail(path), errno == ENOENT ? "is missing" : strerror(errno));
     struct stat info;
     const char *why = NULL;
     if (fstat(*fd, &info) != 0)
@@ -115,51 +61,172 @@ swt_status swt_file_open(int *fd, int64_t *bytes, const char *path, swt_status s
         why = S_ISDIR(info.st_mode) ? "is a folder" : "is no regular file";
     if (why != NULL) {
         close(*fd);
+        *fd = -1;
         return swt_fail(status, __FILE__, __LINE__, "%s: %s; the path of a readable file is needed",
-                        path, why);
+                        swt_path_tail(path), why);
     }
     *bytes = info.st_size;
     return SWT_OK;
 }
 
-static swt_status read_all(int fd, char *out, size_t bytes, const char *path, swt_status status) {
+swt_status swt_file_read(int fd, void *out, size_t bytes, int64_t offset, const char *path,
+                         swt_status status) {
     for (size_t at = 0; at < bytes;) {
         const size_t rest = bytes - at;
-        const ssize_t got = read(fd, out + at, rest < READ_BYTES ? rest : READ_BYTES);
+        const ssize_t got = pread(fd, (char *)out + at, rest < TURN_BYTES ? rest : TURN_BYTES,
+                                  (off_t)(offset + (int64_t)at));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return swt_fail(
-                status, __FILE__, __LINE__,
-                "%s: cannot be read at byte %zu of %zu (%s); give a file that nobody writes", path,
-                at, bytes, got < 0 ? strerror(errno) : "it became shorter");
+            return swt_fail(status, __FILE__, __LINE__,
+                            "%s: cannot be read at byte %lld (%s); give a file that nobody writes",
+                            swt_path_tail(path), (long long)offset + (long long)at,
+                            got < 0 ? strerror(errno) : "it became shorter");
         at += (size_t)got;
     }
-    out[bytes] = '\0';
     return SWT_OK;
 }
 
-swt_status swt_read_file(char **out, size_t *bytes, const char *path, swt_status status) {
+swt_status swt_file_load(char **out, size_t *bytes, const char *path, int64_t most_bytes,
+                         swt_status status) {
     int fd = -1;
     int64_t size = 0;
     *out = NULL;
+    *bytes = 0;
     SWT_TRY(swt_file_open(&fd, &size, path, status));
     swt_status result = SWT_OK;
-    if (size == 0)
-        result = swt_fail(status, __FILE__, __LINE__, "%s: is empty; a file with content is needed",
-                          path);
+    if (size > most_bytes)
+        result = swt_fail(status, __FILE__, __LINE__,
+                          "%s: has %lld bytes, and a file of its kind at most %lld; give the right "
+                          "file",
+                          swt_path_tail(path), (long long)size, (long long)most_bytes);
     else if ((*out = malloc((size_t)size + 1)) == NULL)
-        result = SWT_FAIL(
-            MEMORY,
-            "%s: its %lld bytes do not fit in memory; use a smaller file or a machine with more",
-            path, (long long)size);
+        result = SWT_FAIL(MEMORY,
+                          "%s: no memory for its %lld bytes; use a smaller file or a machine with "
+                          "more memory",
+                          swt_path_tail(path), (long long)size);
     else
-        result = read_all(fd, *out, (size_t)size, path, status);
+        result = swt_file_read(fd, *out, (size_t)size, 0, path, status);
     close(fd);
     if (result != SWT_OK) {
         free(*out);
         *out = NULL;
+        return result;
     }
-    *bytes = result == SWT_OK ? (size_t)size : 0;
-    return result;
+    (*out)[size] = '\0';
+    *bytes = (size_t)size;
+    return SWT_OK;
+}
+
+swt_status swt_read_file(char **out, size_t *bytes, const char *path, swt_status status) {
+    SWT_TRY(swt_file_load(out, bytes, path, PTRDIFF_MAX - 1, status));
+    if (*bytes > 0)
+        return SWT_OK;
+    free(*out);
+    *out = NULL;
+    return swt_fail(status, __FILE__, __LINE__, "%s: is empty; a file with content is needed",
+                    path);
+}
+
+/* ---- writing */
+
+/* Notes in the error just recorded whether room was missing. */
+static swt_status note_room(swt_status status, int failed) {
+    swt_last_error()->disk_full = failed == ENOSPC || failed == EDQUOT;
+    return status;
+}
+
+swt_status swt_file_unwritten(const char *path, int failed) {
+    return note_room(SWT_FAIL(FILE,
+                              "%s: cannot be written (%s); free space or choose another place",
+                              swt_path_tail(path), strerror(failed)),
+                     failed);
+}
+
+swt_status swt_path_uncreated(const char *path, int failed) {
+    return note_room(SWT_FAIL(FILE,
+                              "%s: cannot be created (%s); give a folder that can be written, and "
+                              "a name that is not there",
+                              swt_path_tail(path), strerror(failed)),
+                     failed);
+}
+
+swt_status swt_file_create(int *fd, const char *path) {
+    /* O_EXCL follows no link: what is created is ours, wherever the name might have led. */
+    *fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    return *fd >= 0 ? SWT_OK : swt_path_uncreated(path, errno);
+}
+
+swt_status swt_file_remove(const char *path) {
+    if (unlink(path) != 0 && errno != ENOENT)
+        return SWT_FAIL(FILE, "%s: cannot be removed (%s); remove it by hand", path,
+                        strerror(errno));
+    return SWT_OK;
+}
+
+swt_status swt_file_write(int fd, const void *bytes, size_t count, const char *path) {
+    for (size_t at = 0; at < count;) {
+        const size_t rest = count - at;
+        const ssize_t put =
+            write(fd, (const char *)bytes + at, rest < TURN_BYTES ? rest : TURN_BYTES);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return swt_file_unwritten(path, put < 0 ? errno : EIO);
+        at += (size_t)put;
+    }
+    return SWT_OK;
+}
+
+/* 0, or errno. */
+static int sync_whole(int fd) {
+    int failed = 0;
+    do
+        failed = fsync(fd) != 0 ? errno : 0;
+    while (failed == EINTR);
+    return failed;
+}
+
+swt_status swt_file_finish(int *fd, const char *path) {
+    int failed = sync_whole(*fd);
+    /* Linux has closed it also where a signal came in between. */
+    if (close(*fd) != 0 && failed == 0 && errno != EINTR)
+        failed = errno;
+    *fd = -1;
+    return failed == 0 ? SWT_OK : swt_file_unwritten(path, failed);
+}
+
+swt_status swt_file_save(const char *path, const void *bytes, size_t count) {
+    int fd = -1;
+    SWT_TRY(swt_file_create(&fd, path));
+    swt_status status = swt_file_write(fd, bytes, count, path);
+    if (status == SWT_OK)
+        status = swt_file_finish(&fd, path);
+    else
+        close(fd);
+    if (status != SWT_OK)
+        unlink(path);
+    return status;
+}
+
+swt_status swt_path_sync(const char *path) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return SWT_FAIL(FILE, "%s: cannot be opened (%s); give a file that can be read", path,
+                        strerror(errno));
+    const int failed = sync_whole(fd);
+    close(fd);
+    /* EINVAL: a file system that has nothing to sync for folders. */
+    return failed == 0 || failed == EINVAL ? SWT_OK : swt_file_unwritten(path, failed);
+}
+
+swt_status swt_path_rename(const char *from, const char *to) {
+    if (rename(from, to) == 0)
+        return SWT_OK;
+    const int failed = errno;
+    return note_room(SWT_FAIL(FILE,
+                              "%s: cannot be renamed to %s (%s); see that the folder can be "
+                              "written",
+                              swt_path_tail(from), swt_path_tail(to), strerror(failed)),
+                     failed);
 }

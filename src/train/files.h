@@ -1,4 +1,5 @@
-/* Paths, folders, and what makes a file survive a crash. */
+/* Paths, folders, and what makes a file survive a crash. Every file and folder that the program
+ * opens, creates or removes by name goes through here. */
 #ifndef SWT_TRAIN_FILES_H
 #define SWT_TRAIN_FILES_H
 
@@ -7,28 +8,80 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
+
+/* A path for a message: its last 200 bytes where it is longer, so that the rest has room. */
+const char *swt_path_tail(const char *path);
 
 /* folder/name into out. Errors: FILE where it does not fit. */
 SWT_MUST_CHECK swt_status swt_path_join(char *out, size_t out_bytes, const char *folder,
                                         const char *name);
 
-/* True where the path leads to something, also to a link without target. */
-bool swt_path_exists(const char *path);
+typedef enum swt_path_kind {
+    SWT_PATH_NONE, /* nothing has that name */
+    SWT_PATH_FILE,
+    SWT_PATH_FOLDER,
+    SWT_PATH_OTHER /* a pipe, a device; a link, where links are not followed */
+} swt_path_kind;
+
+/* What is under a path. Errors: FILE where the system does not tell (rights, a broken disk): what
+ * cannot be seen is not taken for missing. */
+SWT_MUST_CHECK swt_status swt_path_look(swt_path_kind *kind, const char *path, bool follow_links);
+
+/* ---- reading */
 
 /* Open a regular file for reading. Errors: `status`, naming the path: missing, a folder, ... */
 SWT_MUST_CHECK swt_status swt_file_open(int *fd, int64_t *bytes, const char *path,
                                         swt_status status);
 
-/* Flush, fsync and close a file being written; *file is NULL afterwards, also on an error.
- * Errors: FILE, naming `path`. */
-SWT_MUST_CHECK swt_status swt_file_finish(FILE **file, const char *path);
+/* Read exactly so many bytes from a place in an open file. Errors: `status`, naming the path. */
+SWT_MUST_CHECK swt_status swt_file_read(int fd, void *out, size_t bytes, int64_t offset,
+                                        const char *path, swt_status status);
 
-/* fsync a file or folder by its path. Errors: FILE. */
+/* Read a whole file into memory that the caller frees (a 0 byte follows the text). Errors: `status`
+ * (FILE, CHECKPOINT, ...), naming the path: missing, a folder, larger than most_bytes, unreadable.
+ * An empty file is for the caller to judge. */
+SWT_MUST_CHECK swt_status swt_file_load(char **out, size_t *bytes, const char *path,
+                                        int64_t most_bytes, swt_status status);
+
+/* The same for what may be of any size, but not empty. */
+SWT_MUST_CHECK swt_status swt_read_file(char **out, size_t *bytes, const char *path,
+                                        swt_status status);
+
+/* ---- writing */
+
+/* Create a file that must not be there, not even as a link, and open it for writing. Errors: FILE.
+ */
+SWT_MUST_CHECK swt_status swt_file_create(int *fd, const char *path);
+
+/* Remove what has this name of ours: a file, or a link, whose target stays. Nothing happens where
+ * there is none. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_file_remove(const char *path);
+
+/* Write all bytes. Errors: FILE, naming the path; swt_error.disk_full says whether room was
+ * missing. */
+SWT_MUST_CHECK swt_status swt_file_write(int fd, const void *bytes, size_t count, const char *path);
+
+/* fsync and close a file being written; *fd is -1 afterwards, also on an error. Errors: as above.
+ */
+SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);
+
+/* Create, write and finish. Nothing stays on an error. */
+SWT_MUST_CHECK swt_status swt_file_save(const char *path, const void *bytes, size_t count);
+
+/* The errors of a write to `path`, and of its creation, that failed with this errno. */
+SWT_MUST_CHECK swt_status swt_file_unwritten(const char *path, int failed);
+SWT_MUST_CHECK swt_status swt_path_uncreated(const char *path, int failed);
+
+/* fsync a file or folder by its path. Errors: as of a write. */
 SWT_MUST_CHECK swt_status swt_path_sync(const char *path);
 
 /* rename(2). Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_path_rename(const char *from, const char *to);
+
+/* ---- folders */
+
+/* Make a folder. Errors: FILE, also where something has its name. */
+SWT_MUST_CHECK swt_status swt_folder_make(const char *path);
 
 /* Call `visit` for every entry of a folder but "." and ".."; stops at its first error.
  * Errors: FILE where the folder cannot be read; what visit returns. */
@@ -36,7 +89,12 @@ typedef swt_status (*swt_folder_visit)(void *context, const char *folder, const 
 SWT_MUST_CHECK swt_status swt_folder_walk(const char *folder, swt_folder_visit visit,
                                           void *context);
 
-/* Remove a folder of plain files. Errors: FILE. */
-SWT_MUST_CHECK swt_status swt_folder_remove(const char *folder);
+/* Remove folder/name and the files in it. What is a link goes as one, its target stays. A folder
+ * inside stays with what is in it, and so does what cannot be removed; all else goes. Errors: FILE,
+ * naming the first that stays. */
+SWT_MUST_CHECK swt_status swt_folder_remove(const char *folder, const char *name);
+
+/* Bytes that a user may still write to the file system of a folder. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_folder_room(const char *folder, int64_t *free_bytes);
 
 #endif

@@ -2,6 +2,7 @@
  * preset < file < flags. */
 #include "train/options.h"
 
+#include "train/files.h"
 #include "train/options_table.h"
 #include "train/rundir.h"
 

@@ -142,9 +142,3 @@ void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *o
     snprintf(out, out_bytes, "did you mean %s?%s%s%s", known, other ? " (" : "",
              other ? difference : "", other ? ")" : "");
 }
-
-const char *swt_path_tail(const char *path) {
-    enum { TAIL_BYTES = 200 };
-    const size_t n = strlen(path);
-    return n > TAIL_BYTES ? path + n - TAIL_BYTES : path;
-}

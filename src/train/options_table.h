@@ -152,7 +152,4 @@ void swt_options_note(swt_options *o, const char *const *values, const char *con
 SWT_MUST_CHECK swt_status swt_options_apply_yaml(swt_options *o, const char *path,
                                                  swt_status status, bool keep_preset);
 
-/* A path for a message: its last 200 bytes where it is longer, so that the rest has room. */
-const char *swt_path_tail(const char *path);
-
 #endif

@@ -3,6 +3,8 @@
 #include "train/options_table.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -80,18 +82,28 @@ swt_status swt_options_write_yaml(const swt_options *o, FILE *f) {
     yaml_emitter_set_output_file(&emitter, f);
     yaml_emitter_set_unicode(&emitter, 1);
     yaml_emitter_set_width(&emitter, -1); /* never folds a long text */
-    const bool written = put_document(&emitter, o) && fflush(f) == 0;
+    errno = 0;
+    const bool made = put_document(&emitter, o), written = fflush(f) == 0 && !ferror(f);
+    const int failed = errno;
     yaml_emitter_delete(&emitter);
-    return written ? SWT_OK
-                   : SWT_FAIL(FILE, "config.yaml: cannot be written; check the room on the disk");
+    if (!written)
+        return swt_file_unwritten("config.yaml", failed);
+    /* What else stops the library is that it gets no memory. */
+    return made ? SWT_OK
+                : SWT_FAIL(MEMORY, "config.yaml: no memory to write it; use a machine with more");
 }
 
 swt_status swt_options_write_file(const swt_options *o, const char *path) {
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", path,
-                        strerror(errno));
-    const swt_status written = swt_options_write_yaml(o, file);
-    const swt_status finished = swt_file_finish(&file, path);
-    return written != SWT_OK ? written : finished;
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    swt_status status = SWT_OK;
+    if (file == NULL || swt_options_write_yaml(o, file) != SWT_OK)
+        status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
+    if (file != NULL && fclose(file) != 0 && status == SWT_OK)
+        status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
+    if (status == SWT_OK)
+        status = swt_file_save(path, text, bytes);
+    free(text);
+    return status;
 }

@@ -1,7 +1,7 @@
 /* The YAML side of the options: a mapping of sections, each a mapping of keys to single values. */
+#include "train/files.h"
 #include "train/options_table.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,8 @@ static size_t event_line(const reader *r) {
  * text. */
 static swt_status broken(const reader *r) {
     size_t line = r->parser.problem_mark.line + 1;
-    if (r->parser.error == YAML_MEMORY_ERROR)
+    /* Some of the library's failed allocations end without any error of its own. */
+    if (r->parser.error == YAML_MEMORY_ERROR || r->parser.error == YAML_NO_ERROR)
         return SWT_FAIL(MEMORY, "%s: out of memory while reading it", r->path);
     if (r->parser.error == YAML_READER_ERROR) {
         line = 1;
@@ -255,39 +256,12 @@ static swt_status read_text(swt_options *o, const char *path, swt_status code, c
     return status;
 }
 
-/* The whole file in memory that the caller frees. */
-static swt_status load(char **out, size_t *bytes, const char *path, swt_status code) {
-    swt_status status = SWT_OK;
-    char *text = malloc(FILE_MOST_BYTES + 1);
-    FILE *file = fopen(path, "rb");
-    size_t n = 0;
-    if (text == NULL) {
-        status = SWT_FAIL(MEMORY, "%s: out of memory while reading it", swt_path_tail(path));
-    } else if (file == NULL || (n = fread(text, 1, FILE_MOST_BYTES + 1, file), ferror(file))) {
-        status = swt_fail(code, __FILE__, __LINE__, "%s: cannot be read (%s); give a YAML file",
-                          swt_path_tail(path), strerror(errno));
-    } else if (n > FILE_MOST_BYTES) {
-        status = swt_fail(code, __FILE__, __LINE__,
-                          "%s: is larger than 1 MiB, no configuration; give a YAML file",
-                          swt_path_tail(path));
-    }
-    if (file != NULL)
-        fclose(file);
-    if (status != SWT_OK) {
-        free(text);
-        return status;
-    }
-    *out = text;
-    *bytes = n;
-    return SWT_OK;
-}
-
 swt_status swt_options_apply_yaml(swt_options *o, const char *path, swt_status status,
                                   bool keep_preset) {
     char *text;
     size_t bytes;
     bool preset_found;
-    SWT_TRY(load(&text, &bytes, path, status));
+    SWT_TRY(swt_file_load(&text, &bytes, path, FILE_MOST_BYTES, status));
     const char *shown = swt_path_tail(path);
     const swt_status code = status;
     SWT_TRY_TO(status, done, read_text(o, shown, code, text, bytes, true, &preset_found));

@@ -1,13 +1,14 @@
 /* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
  * one forward and backward step out, and the parameters after n optimiser steps. */
 #include "base/checked.h"
+#include "train/files.h"
 #include "train/report.h"
 #include "train/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 /* What the forward pass decides, of all micro-batches, on every rank; written by rank 0. */
 typedef struct capture {
@@ -226,32 +227,51 @@ static swt_status run_steps(swt_session *s, capture *k, swt_tensor_writer *w, sw
     return s->options->optim_steps > 0 ? write_flat(s, w, m->param, io) : SWT_OK;
 }
 
-/* The output appears under its name only when it is whole. */
+/* FOLDER/.NAME.part for FOLDER/NAME: the output appears under its name only when it is whole. */
+static swt_status hidden_name(char out[SWT_PATH_BYTES], const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    const int length =
+        snprintf(out, SWT_PATH_BYTES, "%.*s.%s.part", (int)(name - path), path, name);
+    if (length < 0 || length >= SWT_PATH_BYTES)
+        return SWT_FAIL(FILE, "%.200s...: the path is too long; give a shorter --out", path);
+    return SWT_OK;
+}
+
+/* Rank 0, before anything is computed: whether the output can be written. */
+static swt_status check_output(const swt_session *s) {
+    const char *out = s->options->run_out;
+    char hidden[SWT_PATH_BYTES];
+    swt_path_kind kind = SWT_PATH_NONE;
+    int fd = -1;
+    if (s->world->rank != 0)
+        return SWT_OK;
+    SWT_TRY(hidden_name(hidden, out));
+    SWT_TRY(swt_path_look(&kind, out, true));
+    if (kind == SWT_PATH_FOLDER || out[strlen(out) - 1] == '/')
+        return SWT_FAIL(FILE, "%s: is a folder; give --out the name of a file", out);
+    SWT_TRY(swt_file_remove(hidden)); /* of a probe that was killed */
+    SWT_TRY(swt_file_create(&fd, hidden));
+    SWT_TRY(swt_file_finish(&fd, hidden));
+    return swt_file_remove(hidden);
+}
+
 static swt_status write_output(swt_session *s, capture *k) {
-    const char *out = s->options->run_out, *slash = strrchr(out, '/');
-    const int folder = slash != NULL ? (int)(slash - out) + 1 : 0;
     const bool first = s->world->rank == 0;
     char hidden[SWT_PATH_BYTES];
     swt_tensor_writer w = {0};
-    swt_status status = SWT_OK, io = SWT_OK;
-    snprintf(hidden, sizeof hidden, "%.*s.%.4000s.part", folder, out, out + folder);
-    if (first) {
-        struct stat is;
-        if (out[folder] == '\0' || (stat(out, &is) == 0 && S_ISDIR(is.st_mode)))
-            status = SWT_FAIL(FILE, "%s: is a folder; give --out the name of a file", out);
-        else
-            status = declare(s, &w);
-        if (status == SWT_OK)
-            status = swt_tensor_writer_begin(&w, hidden);
-    }
+    swt_status status = hidden_name(hidden, s->options->run_out), io = SWT_OK;
+    if (first && status == SWT_OK)
+        status = declare(s, &w);
+    if (first && status == SWT_OK)
+        status = swt_tensor_writer_begin(&w, hidden);
     SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
     SWT_TRY_TO(status, done, run_steps(s, k, &w, &io));
     if (first && io == SWT_OK)
         io = swt_tensor_writer_end(&w);
-    if (first && io == SWT_OK && rename(hidden, out) != 0) {
-        io =
-            SWT_FAIL(FILE, "%s: cannot be written; give --out a path in a folder that exists", out);
-        (void)remove(hidden);
+    if (first && io == SWT_OK) {
+        io = swt_path_rename(hidden, s->options->run_out);
+        if (io != SWT_OK)
+            unlink(hidden);
     }
     status = swt_comm_agree(s->world, io);
 done:
@@ -262,7 +282,10 @@ done:
 swt_status swt_command_probe(swt_session *s) {
     capture k = {0};
     swt_dims d;
-    swt_status status = swt_comm_agree(s->world, read_inputs(s, &d, &k));
+    swt_status status = check_output(s);
+    if (status == SWT_OK)
+        status = read_inputs(s, &d, &k);
+    status = swt_comm_agree(s->world, status);
     if (status == SWT_OK)
         status = swt_session_open_model(s, &d, true);
     if (status == SWT_OK) {

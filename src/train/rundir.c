@@ -39,15 +39,17 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 
 static swt_status check_unused(const char *path) {
     static const char *const names[] = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints"};
-    struct stat info;
-    if (stat(path, &info) != 0)
+    swt_path_kind kind = SWT_PATH_NONE;
+    SWT_TRY(swt_path_look(&kind, path, true));
+    if (kind == SWT_PATH_NONE)
         return SWT_OK;
-    if (!S_ISDIR(info.st_mode))
+    if (kind != SWT_PATH_FOLDER)
         return SWT_FAIL(USAGE, "%s: is a file; give a new folder as --out", path);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char inside[SWT_PATH_BYTES];
         SWT_TRY(swt_path_join(inside, sizeof inside, path, names[i]));
-        if (swt_path_exists(inside))
+        SWT_TRY(swt_path_look(&kind, inside, false)); /* a link without target counts, too */
+        if (kind != SWT_PATH_NONE)
             return SWT_FAIL(USAGE, "%s: already holds a run; give another --out", path);
     }
     return SWT_OK;
@@ -65,8 +67,7 @@ static swt_status make_folders(char *path, size_t *kept_bytes) {
         const int failed = mkdir(path, 0777) != 0 ? errno : 0;
         path[at] = end;
         if (failed != 0 && failed != EEXIST)
-            return SWT_FAIL(FILE, "%s: cannot be created (%s); give a writable --out", path,
-                            strerror(failed));
+            return swt_path_uncreated(path, failed);
         if (failed == 0 && *kept_bytes == length)
             *kept_bytes = at - 1;
     }
@@ -87,23 +88,26 @@ static swt_status write_config(const swt_run *run, const swt_options *o) {
     char hidden[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(hidden, sizeof hidden, run->path, config_hidden_name));
     SWT_TRY(swt_path_join(path, sizeof path, run->path, config_name));
-    swt_status status = swt_options_write_file(o, hidden);
-    if (status == SWT_OK)
-        status = swt_path_rename(hidden, path);
+    SWT_TRY(swt_file_remove(hidden)); /* of a run that was killed here */
+    SWT_TRY(swt_options_write_file(o, hidden));
+    const swt_status status = swt_path_rename(hidden, path);
     if (status != SWT_OK)
         unlink(hidden);
     return status;
 }
 
-/* "x": of two runs that start at once in one folder, one fails here. */
+/* Of two runs that start at once in one folder, one fails here. */
 static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
     char path[SWT_PATH_BYTES];
+    int fd = -1;
     SWT_TRY(swt_path_join(path, sizeof path, run->path, name));
-    *file = fopen(path, "wxe");
-    if (*file == NULL)
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give another --out", path,
-                        strerror(errno));
-    return SWT_OK;
+    SWT_TRY(swt_file_create(&fd, path));
+    *file = fdopen(fd, "w");
+    if (*file != NULL)
+        return SWT_OK;
+    close(fd);
+    unlink(path);
+    return SWT_FAIL(MEMORY, "%s: no memory to open it; use a machine with more", path);
 }
 
 static void discard(FILE **file, const swt_run *run, const char *name) {
@@ -127,6 +131,7 @@ bool swt_run_on_terminal(void) {
 swt_status swt_run_create(swt_run *out, const swt_options *o) {
     *out = (swt_run){.terminal = swt_run_on_terminal()};
     SWT_TRY(choose_path(out->path, o));
+    SWT_TRY(swt_run_check_path(out->path, o->train_steps));
     SWT_TRY(check_unused(out->path));
     size_t kept_bytes = 0;
     swt_status status = make_folders(out->path, &kept_bytes);
@@ -192,8 +197,8 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
             return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
     }
     memcpy(line + at, "}\n", sizeof "}\n");
-    if (fputs(line, run->metrics) < 0 || fflush(run->metrics) != 0)
-        return SWT_FAIL(FILE, "%s/%s: cannot be written (%s); free space on the disk", run->path,
-                        metrics_name, strerror(errno));
-    return SWT_OK;
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, sizeof path, run->path, metrics_name));
+    /* Past the stream, which would lose a row that a signal interrupts. */
+    return swt_file_write(fileno(run->metrics), line, at + 2, path);
 }

@@ -14,6 +14,7 @@ typedef struct swt_run {
     FILE *metrics, *log;
     bool terminal;       /* standard output is a terminal: one live line */
     bool live_line_open; /* a live line stands unfinished on the terminal */
+    bool untidy;         /* that something old could not be removed was said */
 } swt_run;
 
 /* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and
@@ -46,16 +47,27 @@ void swt_run_log(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
  * interval's end). log.txt gets the line where due. */
 void swt_run_progress(swt_run *run, bool due, const char *fmt, ...) SWT_PRINTF(3, 4);
 
-/* ---- atomic publication of a checkpoint folder */
+/* ---- atomic publication of a checkpoint folder. Tidying up never ends a run: what cannot be
+ * removed is warned of, once. checkpoints/ itself may be a link, say to a larger disk; nothing in
+ * it is followed that is created or removed. */
+
+/* Whether the longest path of a run in this folder is one that the system takes. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_run_check_path(const char *run_path, int64_t last_step);
 
 /* Make the hidden folder checkpoints/.step-NNNNNNNN (removing what an interrupted write left
  * there). */
-SWT_MUST_CHECK swt_status swt_run_checkpoint_begin(const swt_run *run, int64_t step, char *dir,
+SWT_MUST_CHECK swt_status swt_run_checkpoint_begin(swt_run *run, int64_t step, char *dir,
                                                    size_t dir_bytes);
 /* fsync the files and the folder, rename it to step-NNNNNNNN, fsync the parent; then remove the
  * oldest ones beyond `keep` (0 keeps all). */
-SWT_MUST_CHECK swt_status swt_run_checkpoint_publish(const swt_run *run, int64_t step,
-                                                     int64_t keep);
+SWT_MUST_CHECK swt_status swt_run_checkpoint_publish(swt_run *run, int64_t step, int64_t keep);
+
+/* Remove the hidden folder of a checkpoint that cannot be published. */
+void swt_run_checkpoint_discard(swt_run *run, int64_t step);
+
+/* The disk is full: remove the oldest published checkpoint of at least two, where only so many are
+ * kept. Returns whether one went; with keep 0 all were asked for, and none goes. */
+bool swt_run_checkpoint_drop(swt_run *run, int64_t keep);
 
 /* The checkpoint that a DIR argument means: itself if it holds weights.safetensors, else the newest
  * published one of its checkpoints/. Errors: CHECKPOINT. */

@@ -7,8 +7,8 @@
 #include "base/dtype.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 enum { SWT_TENSOR_NAME_BYTES = 96, SWT_TENSOR_DIMS = 4 };
 
@@ -23,7 +23,7 @@ typedef struct swt_tensor_entry {
 
 /* A file open for reading. */
 typedef struct swt_tensor_file {
-    FILE *file;
+    int fd; /* -1: closed */
     char path[4096];
     swt_status status; /* code of this file's errors: FILE or CHECKPOINT */
     int64_t data_start_bytes;
@@ -54,7 +54,8 @@ SWT_MUST_CHECK swt_status swt_tensor_file_read(const swt_tensor_file *f, const c
 /* A file being written: declare every tensor in the order of its data, then write their data in the
  * same order. The caller names a hidden temporary path and renames it when done. */
 typedef struct swt_tensor_writer {
-    FILE *file;
+    int fd; /* of a file begun and not ended */
+    bool begun;
     char path[4096];
     int64_t count, capacity, written;
     swt_tensor_entry *entries;
@@ -64,7 +65,7 @@ typedef struct swt_tensor_writer {
 SWT_MUST_CHECK swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name,
                                                     swt_dtype dtype, int dims,
                                                     const int64_t *shape);
-/* Create the file and write the header. */
+/* Create the file, which must not be there, and write the header. Errors: FILE, as all below. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path);
 /* The next declared tensor's data. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data);

@@ -1,7 +1,7 @@
 #include "train/files.h"
 #include "train/safetensors_header.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,34 +11,14 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data are 
 /* The format's own bound on the header. */
 enum { LENGTH_BYTES = 8, LARGEST_HEADER_BYTES = 100000000, SHAPE_TEXT_BYTES = 128 };
 
-static swt_status open_file(swt_tensor_file *f, int64_t *bytes) {
-    int fd = -1;
-    SWT_TRY(swt_file_open(&fd, bytes, f->path, f->status));
-    f->file = fdopen(fd, "rb");
-    if (f->file == NULL) {
-        const int failed = errno;
-        close(fd);
-        return SWT_FAIL_TENSORS(f, "cannot be read (%s); give a file that nobody writes",
-                                strerror(failed));
-    }
-    return SWT_OK;
-}
-
-static swt_status read_exactly(const swt_tensor_file *f, void *out, size_t bytes) {
-    if (fread(out, 1, bytes, f->file) != bytes)
-        return SWT_FAIL_TENSORS(f, "cannot be read (%s); give a file that nobody writes",
-                                ferror(f->file) ? strerror(errno) : "it became shorter");
-    return SWT_OK;
-}
-
 static swt_status read_header(swt_tensor_file *f) {
     int64_t file_bytes = 0;
-    SWT_TRY(open_file(f, &file_bytes));
+    SWT_TRY(swt_file_open(&f->fd, &file_bytes, f->path, f->status));
     if (file_bytes < LENGTH_BYTES)
         return SWT_FAIL_TENSORS(f, "has %lld bytes; a safetensors file has at least 10",
                                 (long long)file_bytes);
     uint64_t header_bytes = 0;
-    SWT_TRY(read_exactly(f, &header_bytes, LENGTH_BYTES));
+    SWT_TRY(swt_file_read(f->fd, &header_bytes, LENGTH_BYTES, 0, f->path, f->status));
     if (header_bytes > LARGEST_HEADER_BYTES)
         return SWT_FAIL_TENSORS(
             f, "its header has %llu bytes; at most %d are allowed (no safetensors?)",
@@ -53,7 +33,7 @@ static swt_status read_header(swt_tensor_file *f) {
                         (unsigned long long)header_bytes);
     json[header_bytes] = '\0';
     f->data_start_bytes = LENGTH_BYTES + (int64_t)header_bytes;
-    swt_status status = read_exactly(f, json, header_bytes);
+    swt_status status = swt_file_read(f->fd, json, header_bytes, LENGTH_BYTES, f->path, f->status);
     if (status == SWT_OK)
         status = swt_tensor_header_parse(f, json, header_bytes, file_bytes - f->data_start_bytes);
     free(json);
@@ -61,7 +41,7 @@ static swt_status read_header(swt_tensor_file *f) {
 }
 
 swt_status swt_tensor_file_open(swt_tensor_file *out, const char *path, swt_status status) {
-    *out = (swt_tensor_file){.status = status};
+    *out = (swt_tensor_file){.fd = -1, .status = status};
     const size_t length = strlen(path);
     if (length >= sizeof out->path)
         return swt_fail(status, __FILE__, __LINE__,
@@ -75,10 +55,10 @@ swt_status swt_tensor_file_open(swt_tensor_file *out, const char *path, swt_stat
 }
 
 void swt_tensor_file_close(swt_tensor_file *f) {
-    if (f->file != NULL)
-        fclose(f->file);
+    if (f->fd >= 0)
+        close(f->fd);
     free(f->entries);
-    *f = (swt_tensor_file){0};
+    *f = (swt_tensor_file){.fd = -1};
 }
 
 static int name_against_entry(const void *name, const void *entry) {
@@ -121,8 +101,6 @@ swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name, swt_
                                 int dims, const int64_t *shape, void *out) {
     SWT_TRY(swt_tensor_file_check(f, name, dtype, dims, shape));
     const swt_tensor_entry *e = swt_tensor_file_find(f, name);
-    if (fseeko(f->file, f->data_start_bytes + e->offset_bytes, SEEK_SET) != 0)
-        return SWT_FAIL_TENSORS(f, "tensor %s: cannot be read (%s); give a file that nobody writes",
-                                name, strerror(errno));
-    return read_exactly(f, out, (size_t)e->bytes);
+    return swt_file_read(f->fd, out, (size_t)e->bytes, f->data_start_bytes + e->offset_bytes,
+                         f->path, f->status);
 }

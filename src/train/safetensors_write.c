@@ -4,10 +4,9 @@
 #include "train/utf8.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data are little-endian");
@@ -33,9 +32,9 @@ swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name, swt
                         "safetensors: `%.80s` is no name of a tensor; 1 to %d printable "
                         "bytes are needed",
                         name, SWT_TENSOR_NAME_BYTES - 1);
-    if (w->file != NULL || dims < 0 || dims > SWT_TENSOR_DIMS)
+    if (w->begun || dims < 0 || dims > SWT_TENSOR_DIMS)
         return SWT_FAIL(SHAPE, "safetensors: tensor %s cannot be declared: %s", name,
-                        w->file != NULL ? "the header is written" : "wrong number of dimensions");
+                        w->begun ? "the header is written" : "wrong number of dimensions");
     swt_tensor_entry e = {.dtype = dtype, .dims = dims, .offset_bytes = w->data_bytes};
     memcpy(e.name, name, length + 1);
     e.bytes = (int64_t)swt_dtype_bytes(dtype);
@@ -107,13 +106,6 @@ static char *header_text(const swt_tensor_writer *w) {
     return text;
 }
 
-static swt_status write_bytes(swt_tensor_writer *w, const void *bytes, size_t count) {
-    if (count > 0 && fwrite(bytes, 1, count, w->file) != count)
-        return SWT_FAIL(FILE, "%s: cannot be written (%s); free space or choose another place",
-                        w->path, strerror(errno));
-    return SWT_OK;
-}
-
 swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     const size_t length = strlen(path);
     if (length >= sizeof w->path)
@@ -125,56 +117,46 @@ swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     if (text == NULL)
         return SWT_FAIL(MEMORY, "%s: no memory for the header", path);
     swt_status status = SWT_OK;
-    w->file = fopen(path, "wbe");
-    if (w->file == NULL) {
-        status = SWT_FAIL(FILE, "%s: cannot be created (%s); choose another place", path,
-                          strerror(errno));
-        goto done;
-    }
+    SWT_TRY_TO(status, done, swt_file_create(&w->fd, path));
+    w->begun = true;
     /* Spaces make the data begin at a multiple of 8 bytes, as readers that map the file expect. */
     static const char spaces[HEADER_ALIGN_BYTES] = "       ";
     const size_t text_bytes = strlen(text);
     const size_t pad_bytes =
         (HEADER_ALIGN_BYTES - text_bytes % HEADER_ALIGN_BYTES) % HEADER_ALIGN_BYTES;
     const uint64_t header_bytes = text_bytes + pad_bytes;
-    SWT_TRY_TO(status, done, write_bytes(w, &header_bytes, sizeof header_bytes));
-    SWT_TRY_TO(status, done, write_bytes(w, text, text_bytes));
-    SWT_TRY_TO(status, done, write_bytes(w, spaces, pad_bytes));
+    SWT_TRY_TO(status, done, swt_file_write(w->fd, &header_bytes, sizeof header_bytes, path));
+    SWT_TRY_TO(status, done, swt_file_write(w->fd, text, text_bytes, path));
+    SWT_TRY_TO(status, done, swt_file_write(w->fd, spaces, pad_bytes, path));
 done:
     cJSON_free(text);
     return status;
 }
 
 swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data) {
-    if (w->file == NULL || w->written == w->count)
+    if (!w->begun || w->written == w->count)
         return SWT_FAIL(INTERNAL, "safetensors: more data than the %lld declared tensors",
                         (long long)w->count);
-    SWT_TRY(write_bytes(w, data, (size_t)w->entries[w->written].bytes));
+    SWT_TRY(swt_file_write(w->fd, data, (size_t)w->entries[w->written].bytes, w->path));
     w->written++;
     return SWT_OK;
 }
 
-/* Only a regular file: a device that was given as the path stays. */
-static void remove_unfinished(const char *path) {
-    struct stat info;
-    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode))
-        unlink(path);
-}
-
 swt_status swt_tensor_writer_end(swt_tensor_writer *w) {
-    if (w->file == NULL || w->written != w->count)
+    if (!w->begun || w->written != w->count)
         return SWT_FAIL(INTERNAL, "safetensors: data of %lld of %lld declared tensors",
                         (long long)w->written, (long long)w->count);
-    const swt_status status = swt_file_finish(&w->file, w->path);
+    const swt_status status = swt_file_finish(&w->fd, w->path);
+    w->begun = false;
     if (status != SWT_OK)
-        remove_unfinished(w->path);
+        unlink(w->path);
     return status;
 }
 
 void swt_tensor_writer_fini(swt_tensor_writer *w) {
-    if (w->file != NULL) {
-        fclose(w->file);
-        remove_unfinished(w->path);
+    if (w->begun) {
+        close(w->fd);
+        unlink(w->path);
     }
     free(w->entries);
     *w = (swt_tensor_writer){0};

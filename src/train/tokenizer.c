@@ -3,10 +3,8 @@
 #include "train/utf8.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { BYTE_VOCAB = 256 };
 
@@ -141,21 +139,12 @@ done:
 swt_status swt_tokenizer_write(const swt_tokenizer *t, const char *path) {
     char *text = to_json(t);
     if (text == NULL)
-        return SWT_FAIL(MEMORY, "%s: no memory to write the vocabulary", path);
-    FILE *file = fopen(path, "wxe");
-    if (file == NULL) {
-        cJSON_free(text);
-        return SWT_FAIL(FILE, "%s: cannot be created (%s); give a folder that can be written", path,
-                        strerror(errno));
-    }
-    /* The stream remembers a failed write; finish reports it. */
-    const bool written = fputs(text, file) >= 0 && fputc('\n', file) != EOF;
+        return SWT_FAIL(MEMORY, "%s: no memory to write the vocabulary; use a machine with more",
+                        path);
+    const size_t bytes = strlen(text);
+    text[bytes] = '\n'; /* in place of the 0 that is not written */
+    const swt_status status = swt_file_save(path, text, bytes + 1);
     cJSON_free(text);
-    swt_status status = swt_file_finish(&file, path);
-    if (status == SWT_OK && !written)
-        status = SWT_FAIL(FILE, "%s: cannot be written; free space on the disk", path);
-    if (status != SWT_OK)
-        unlink(path);
     return status;
 }
 

@@ -10,7 +10,7 @@ static void make_run(swt_run *run, const char *folder) {
 }
 
 /* Begin a checkpoint, with two files in it. */
-static void begin(const swt_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
+static void begin(swt_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
     char path[TEMP_PATH_BYTES], text[32];
     assert_int_equal(swt_run_checkpoint_begin(run, step, dir, TEMP_PATH_BYTES), SWT_OK);
     snprintf(text, sizeof text, "weights of %lld", (long long)step);
@@ -18,7 +18,7 @@ static void begin(const swt_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
     temp_write(temp_path(path, dir, "config.yaml"), "x", 1);
 }
 
-static void publish(const swt_run *run, int64_t step, int64_t keep) {
+static void publish(swt_run *run, int64_t step, int64_t keep) {
     char dir[TEMP_PATH_BYTES];
     begin(run, step, dir);
     assert_int_equal(swt_run_checkpoint_publish(run, step, keep), SWT_OK);
@@ -125,6 +125,120 @@ static void test_leftovers(void **state) {
     temp_remove(folder);
 }
 
+static void begin_and_fail_to_tidy(swt_run *run, int64_t step, const char *checkpoints) {
+    char dir[TEMP_PATH_BYTES];
+    begin(run, step, dir);
+    assert_int_equal(swt_run_checkpoint_publish(run, step, 1), SWT_OK);
+    char name[32];
+    snprintf(name, sizeof name, "step-%08d", (int)step);
+    expect_found(run->path, checkpoints, name);
+}
+
+/* A folder in an old checkpoint stays with what is in it, and ends nothing. */
+static void test_untidy(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], notes[TEMP_PATH_BYTES];
+    char checkpoints[TEMP_PATH_BYTES], published[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    make_run(&run, folder);
+    temp_path(checkpoints, run.path, "checkpoints");
+    for (int step = 1; step <= 3; step++) {
+        begin_and_fail_to_tidy(&run, step, checkpoints);
+        char name[32];
+        snprintf(name, sizeof name, "step-%08d", step);
+        temp_path(notes, temp_path(published, checkpoints, name), "notes");
+        assert_int_equal(mkdir(notes, 0777), 0);
+        temp_write(temp_path(path, notes, "mine"), "x", 1);
+        assert_int_equal(run.untidy, step > 1);
+    }
+    /* What was removed is hidden; of it only the folder is left. */
+    assert_int_equal(temp_count(checkpoints), 3);
+    temp_path(path, checkpoints, ".step-00000001.old");
+    assert_int_equal(temp_count(path), 1);
+    assert_true(temp_exists(path, "notes/mine"));
+    /* The same step again, with a leftover of its hidden name, too. */
+    temp_path(path, checkpoints, ".step-00000003");
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_int_equal(mkdir(temp_path(notes, path, "notes"), 0777), 0);
+    begin_and_fail_to_tidy(&run, 3, checkpoints);
+    assert_true(temp_exists(checkpoints, ".step-00000003.old/notes"));
+    assert_true(temp_exists(checkpoints, ".step-00000003.old1/notes/mine"));
+    temp_remove(folder);
+}
+
+/* Links with the names that are created or removed: they go, and what they lead to stays. */
+static void test_links(void **state) {
+    (void)state;
+    static const char *const names[] = {".step-00000007", ".step-00000002", ".step-00000009.old",
+                                        "step-00000001"};
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
+    char victim[TEMP_PATH_BYTES], kept[TEMP_PATH_BYTES], disk[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    make_run(&run, folder);
+    assert_int_equal(mkdir(temp_path(victim, folder, "victim"), 0777), 0);
+    temp_write(temp_path(kept, victim, "mine"), "x", 1);
+    /* checkpoints itself may be a link. */
+    assert_int_equal(mkdir(temp_path(disk, folder, "disk"), 0777), 0);
+    assert_int_equal(symlink(disk, temp_path(checkpoints, run.path, "checkpoints")), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_int_equal(symlink(victim, temp_path(path, checkpoints, names[i])), 0);
+    temp_path(path, checkpoints, ".step-00000003");
+    assert_int_equal(symlink(kept, path), 0); /* to a file */
+    publish(&run, 7, 1);
+    assert_int_equal(temp_count(disk), 1);
+    assert_true(temp_exists(disk, "step-00000007/weights.safetensors"));
+    assert_int_equal(temp_count(victim), 1);
+    assert_false(run.untidy);
+    temp_remove(folder);
+}
+
+/* What cannot be looked at is not taken for missing. */
+static void test_unseen(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
+    temp_make(folder);
+    temp_path(path, folder, "loop");
+    assert_int_equal(symlink("loop", path), 0);
+    expect_error(swt_checkpoint_find(found, sizeof found, path), SWT_CHECKPOINT,
+                 "loop: cannot be looked at (Too many levels of symbolic links)");
+    assert_int_equal(symlink("loop", temp_path(path, folder, "weights.safetensors")), 0);
+    expect_error(swt_checkpoint_find(found, sizeof found, folder), SWT_CHECKPOINT,
+                 "weights.safetensors: cannot be looked at");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("loop", temp_path(path, folder, "checkpoints")), 0);
+    expect_error(swt_checkpoint_find(found, sizeof found, folder), SWT_CHECKPOINT,
+                 "checkpoints: cannot be looked at");
+    temp_remove(folder);
+}
+
+/* The disk is full: the oldest goes, but never the only one, and none where all are kept. */
+static void test_drop(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
+    swt_run run;
+    temp_make(folder);
+    make_run(&run, folder);
+    temp_path(checkpoints, run.path, "checkpoints");
+    assert_false(swt_run_checkpoint_drop(&run, 2));
+    run.untidy = false;
+    publish(&run, 1, 3);
+    assert_false(swt_run_checkpoint_drop(&run, 3));
+    publish(&run, 2, 3);
+    assert_false(swt_run_checkpoint_drop(&run, 0));
+    begin(&run, 3, dir);
+    assert_true(swt_run_checkpoint_drop(&run, 3));
+    expect_found(run.path, checkpoints, "step-00000002");
+    assert_false(swt_run_checkpoint_drop(&run, 3));
+    assert_int_equal(temp_count(checkpoints), 2);
+    swt_run_checkpoint_discard(&run, 3);
+    swt_run_checkpoint_discard(&run, 3);
+    assert_int_equal(temp_count(checkpoints), 1);
+    assert_false(run.untidy);
+    temp_remove(folder);
+}
+
 static void test_find(void **state) {
     (void)state;
     static const char *const ignored[] = {"step-0000009",   "step-000000009",
@@ -174,8 +288,9 @@ static void test_find(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_publish), cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_untidy),  cmocka_unit_test(test_links),
+        cmocka_unit_test(test_unseen),  cmocka_unit_test(test_drop),
         cmocka_unit_test(test_find),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

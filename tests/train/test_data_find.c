@@ -1,5 +1,6 @@
 #include "temp.h"
 #include "train/data.h"
+#include "train/files.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>

@@ -84,12 +84,45 @@ static void test_create_refuses(void **state) {
     temp_path(inside, path, name);
     expect_error(create(&run, inside), SWT_FILE, "cannot be created (File name too long)");
     assert_int_equal(temp_count(folder), 1);
+    /* A path that leaves no room for its checkpoints' files is refused before it is made. */
+    swt_options *o = options("");
+    for (size_t at = 0; at < SWT_PATH_BYTES - 40; at++)
+        o->run_out[at] = at % 100 == 99 ? '/' : 'n';
+    memcpy(o->run_out, folder, strlen(folder));
+    o->run_out[strlen(folder)] = '/';
+    expect_error(swt_run_create(&run, o), SWT_FILE, "the path is too long");
+    free(o);
+    assert_int_equal(temp_count(folder), 1);
+    /* Nor is a folder that cannot be looked at taken for a new one. */
+    assert_int_equal(symlink("loop", temp_path(path, folder, "loop")), 0);
+    expect_error(create(&run, path), SWT_FILE, "loop: cannot be looked at");
+    assert_int_equal(unlink(path), 0);
     if (geteuid() != 0) { /* root may write everywhere */
         assert_int_equal(chmod(folder, 0500), 0);
         temp_path(path, folder, "denied");
         expect_error(create(&run, path), SWT_FILE, "denied: cannot be created (Permission denied)");
         assert_int_equal(chmod(folder, 0700), 0);
     }
+    temp_remove(folder);
+}
+
+/* A link with the hidden name of the configuration: it goes, and what it leads to stays. */
+static void test_create_over_link(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], victim[TEMP_PATH_BYTES],
+        hidden[TEMP_PATH_BYTES];
+    swt_run run;
+    size_t bytes = 0;
+    temp_make(folder);
+    temp_write(temp_path(victim, folder, "victim"), "mine", 4);
+    assert_int_equal(mkdir(temp_path(path, folder, "run"), 0777), 0);
+    assert_int_equal(symlink(victim, temp_path(hidden, path, ".config.yaml")), 0);
+    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    swt_run_close(&run);
+    assert_int_equal(temp_count(path), 3);
+    char *text = temp_read(victim, &bytes);
+    assert_string_equal(text, "mine");
+    free(text);
     temp_remove(folder);
 }
 
@@ -303,15 +336,11 @@ static void test_no_directory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),
-        cmocka_unit_test(test_create_refuses),
-        cmocka_unit_test(test_create_without_space),
-        cmocka_unit_test(test_default_path),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_metrics_errors),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_long_line),
-        cmocka_unit_test(test_no_directory),
+        cmocka_unit_test(test_create),           cmocka_unit_test(test_create_refuses),
+        cmocka_unit_test(test_create_over_link), cmocka_unit_test(test_create_without_space),
+        cmocka_unit_test(test_default_path),     cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics_errors),   cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_long_line),        cmocka_unit_test(test_no_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

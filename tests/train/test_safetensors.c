@@ -182,7 +182,7 @@ static void test_broken_headers(void **state) {
         expect_error(swt_tensor_file_open(&f, path, SWT_CHECKPOINT), SWT_CHECKPOINT,
                      broken[i].part);
         expect_error(swt_tensor_file_open(&f, path, SWT_FILE), SWT_FILE, "x.safetensors: ");
-        assert_null(f.file);
+        assert_int_equal(f.fd, -1);
         assert_null(f.entries);
     }
     /* What the broken ones are changes of is right. */
@@ -261,7 +261,7 @@ static void test_cut_while_open(void **state) {
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(truncate(path, info.st_size - 1), 0);
     expect_error(swt_tensor_file_read(&f, "a", SWT_U8, 1, shape, data), SWT_CHECKPOINT,
-                 "x.safetensors: cannot be read (it became shorter)");
+                 "x.safetensors: cannot be read at byte 1000079 (it became shorter)");
     swt_tensor_file_close(&f);
     free(data);
     temp_remove(folder);

@@ -75,6 +75,7 @@ static void test_write_many(void **state) {
             snprintf(name, sizeof name, "t.%d", i * 7919 % 1000);
             declare(&w, name, SWT_I32, 1, (int64_t[]){i % 3});
         }
+        unlink(path);
         assert_int_equal(swt_tensor_writer_begin(&w, path), SWT_OK);
         for (int i = 0; i < count; i++)
             assert_int_equal(swt_tensor_writer_data(&w, (int32_t[]){i, -i}), SWT_OK);
@@ -194,17 +195,21 @@ static void test_no_space(void **state) {
     expect_error(swt_tensor_writer_begin(&w, path), SWT_FILE,
                  "cannot be created (No such file or directory)");
     swt_tensor_writer_fini(&w);
-    if (access("/dev/full", W_OK) == 0) {
-        const int64_t bytes = 100;
-        char data[100] = "";
-        declare(&w, "a", SWT_U8, 1, &bytes);
-        assert_int_equal(swt_tensor_writer_begin(&w, "/dev/full"), SWT_OK); /* still in memory */
-        assert_int_equal(swt_tensor_writer_data(&w, data), SWT_OK);
-        expect_error(swt_tensor_writer_end(&w), SWT_FILE,
-                     "/dev/full: cannot be written (No space left on device)");
+    /* What has the name already stays as it is, and so does what a link of that name leads to. */
+    char link[TEMP_PATH_BYTES];
+    temp_write(temp_path(path, folder, "x.safetensors"), "mine", 4);
+    assert_int_equal(symlink("x.safetensors", temp_path(link, folder, "link")), 0);
+    const char *const taken[] = {path, link};
+    for (int i = 0; i < 2; i++) {
+        size_t bytes = 0;
+        expect_error(swt_tensor_writer_begin(&w, taken[i]), SWT_FILE,
+                     "cannot be created (File exists)");
         swt_tensor_writer_fini(&w);
-        assert_int_equal(access("/dev/full", F_OK), 0); /* a device is not removed */
+        char *text = temp_read(path, &bytes);
+        assert_string_equal(text, "mine");
+        free(text);
     }
+    assert_int_equal(temp_count(folder), 2);
     temp_remove(folder);
 }
 
