@@ -339,8 +339,10 @@ static swt_status prepare(loop *r) {
     if (status == SWT_OK && r->first)
         status = swt_run_create(&r->run, s->options);
     SWT_TRY(swt_comm_agree(s->world, status));
-    if (r->first)
+    if (r->first) {
         swt_header_say(&r->run, s);
+        swt_checkpoint_check_room(s, &r->run);
+    }
     return SWT_OK;
 }
 

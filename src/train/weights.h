@@ -19,7 +19,12 @@ SWT_MUST_CHECK swt_status swt_weights_load(swt_model *m, const char *path, swt_s
 SWT_MUST_CHECK swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab);
 
 /* Collective: write checkpoints/step-NNNNNNNN of the run (rank 0's `run`) and publish it: weights,
- * configuration, vocabulary; the log gets the weights' hash. Errors: FILE, on every rank. */
+ * configuration, vocabulary; the log gets the weights' hash. On a full disk the oldest checkpoint
+ * that may go makes room for a second attempt. Errors: FILE, on every rank; nothing half-written
+ * stays. */
 SWT_MUST_CHECK swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step);
+
+/* Rank 0, before the first step: warn where the disk has less room than the run needs. */
+void swt_checkpoint_check_room(const swt_session *s, swt_run *run);
 
 #endif

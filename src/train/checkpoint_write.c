@@ -1,0 +1,202 @@
+/* Writing a checkpoint: from all ranks' shards to a published folder, and what is done where the
+ * disk has no room for it. */
+#include "train/files.h"
+#include "train/weights.h"
+
+#include "base/checked.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <xxhash.h>
+
+/* Rank 0: the small files, and the weights file's header. */
+static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer *w) {
+    const swt_params *params = &s->model.params;
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "config.yaml"));
+    SWT_TRY(swt_options_write_file(s->options, path));
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
+    SWT_TRY(swt_tokenizer_write(&s->tokenizer, path));
+    for (int64_t i = 0; i < params->count; i++) {
+        const swt_param *p = &params->table[i];
+        SWT_TRY(swt_tensor_writer_declare(w, p->name, SWT_F32, p->dims, p->shape));
+    }
+    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
+    return swt_tensor_writer_begin(w, path);
+}
+
+/* Weights that are not finite are no checkpoint: nothing can start from them. */
+static swt_status check_finite(const float *values, const swt_param *p) {
+    for (int64_t i = 0; i < p->count; i++)
+        if (!isfinite(values[i]))
+            return SWT_FAIL(NUMBERS,
+                            "%s: a weight is not finite; lower optim.lr or clip with "
+                            "optim.clip_norm",
+                            p->name);
+    return SWT_OK;
+}
+
+/* Every rank fetches every tensor, also after rank 0 met a full disk: it tells the others at the
+ * end. *hash is that of all weights in the order of the table: equal training has equal hashes. */
+static swt_status write_tensors(swt_session *s, swt_tensor_writer *w, uint64_t *hash) {
+    XXH3_state_t *digest = XXH3_createState();
+    swt_status io = SWT_OK, status = SWT_OK;
+    if (digest == NULL || XXH3_64bits_reset(digest) != XXH_OK)
+        io = SWT_FAIL(MEMORY, "memory: no room for a checksum");
+    for (int64_t i = 0; i < s->model.params.count && status == SWT_OK; i++) {
+        status = swt_weights_fetch(&s->model, s->model.param, i);
+        if (status != SWT_OK || s->world->rank != 0 || io != SWT_OK)
+            continue;
+        io = check_finite(s->model.staging, &s->model.params.table[i]);
+        if (io == SWT_OK)
+            io = swt_tensor_writer_data(w, s->model.staging);
+        const size_t bytes = (size_t)s->model.params.table[i].count * sizeof(float);
+        if (io == SWT_OK && XXH3_64bits_update(digest, s->model.staging, bytes) != XXH_OK)
+            io = SWT_FAIL(INTERNAL, "checksum: XXH3 failed");
+    }
+    if (digest != NULL)
+        *hash = XXH3_64bits_digest(digest);
+    XXH3_freeState(digest);
+    return status != SWT_OK ? status : io;
+}
+
+/* Rank 0, once all data are there. */
+static swt_status publish(swt_session *s, swt_run *run, swt_tensor_writer *w, int64_t step,
+                          uint64_t hash) {
+    SWT_TRY(swt_tensor_writer_end(w));
+    SWT_TRY(swt_run_checkpoint_publish(run, step, s->options->train_keep_checkpoints));
+    swt_run_say(run, "step %6lld  checkpoint written, weights' hash %016llx", (long long)step,
+                (unsigned long long)hash);
+    return SWT_OK;
+}
+
+/* One attempt; nothing of it stays where it fails. */
+static swt_status write_once(swt_session *s, swt_run *run, int64_t step) {
+    const bool first = s->world->rank == 0;
+    char dir[SWT_PATH_BYTES];
+    uint64_t hash = 0;
+    swt_tensor_writer w = {0};
+    swt_status status = SWT_OK;
+    if (first) {
+        status = swt_run_checkpoint_begin(run, step, dir, sizeof dir);
+        if (status == SWT_OK)
+            status = begin_files(s, dir, &w);
+    }
+    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    status = write_tensors(s, &w, &hash);
+    if (first && status == SWT_OK)
+        status = publish(s, run, &w, step, hash);
+    status = swt_comm_agree(s->world, status);
+done:
+    swt_tensor_writer_fini(&w);
+    if (first && status != SWT_OK) {
+        const swt_error why = *swt_last_error();
+        swt_run_checkpoint_discard(run, step);
+        *swt_last_error() = why;
+    }
+    return status;
+}
+
+/* At least the bytes of a checkpoint's files, and hardly more. */
+static int64_t checkpoint_bytes(const swt_session *s) {
+    /* The configuration; of a tensor in the header all but its name; of a character at most. */
+    enum { CONFIG_BYTES = 4096, ENTRY_BYTES = 110, TOKEN_BYTES = 9 };
+    const swt_params *p = &s->model.params;
+    int64_t bytes = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer.vocab;
+    for (int64_t i = 0; i < p->count; i++)
+        bytes += ENTRY_BYTES + (int64_t)strlen(p->table[i].name) +
+                 p->table[i].count * (int64_t)sizeof(float);
+    return bytes;
+}
+
+/* The error of a full disk, which stands in the record already, with how much is missing. */
+static void say_missing(const swt_session *s, const swt_run *run) {
+    swt_error *error = swt_last_error();
+    const swt_error why = *error;
+    int64_t free_bytes = 0;
+    if (swt_folder_room(run->path, &free_bytes) == SWT_OK) {
+        const int64_t bytes = checkpoint_bytes(s);
+        const double needed = (double)bytes / 1048576.0, room = (double)free_bytes / 1048576.0;
+        char advice[128] =
+            "raise the quota or choose another --out"; /* there is room, but not for us */
+        if (bytes > free_bytes)
+            snprintf(advice, sizeof advice, "free %.1f MiB more or choose another --out",
+                     needed - room);
+        snprintf(error->message, sizeof error->message,
+                 "%.*s: a checkpoint has %.1f MiB, and %.1f MiB are free; %s",
+                 (int)strcspn(why.message, ";"), why.message, needed, room, advice);
+    } else {
+        memcpy(error->message, why.message, sizeof error->message);
+    }
+    error->status = why.status;
+    error->agreed = why.agreed;
+    error->silent = why.silent;
+}
+
+swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step) {
+    const bool first = s->world->rank == 0;
+    swt_status status = write_once(s, run, step);
+    if (status != SWT_FILE) /* the same on all ranks, or one that ends them by force */
+        return status;
+    bool full = first && swt_last_error()->disk_full;
+    const swt_error why = *swt_last_error();
+    int64_t again = full && swt_run_checkpoint_drop(run, s->options->train_keep_checkpoints);
+    *swt_last_error() = why;
+    SWT_TRY(swt_comm_broadcast(s->world, &again, sizeof again, 0, NULL));
+    if (again) {
+        status = write_once(s, run, step);
+        full = first && status == SWT_FILE && swt_last_error()->disk_full;
+    }
+    if (full)
+        say_missing(s, run);
+    return status;
+}
+
+/* ---- known before step 1 */
+
+/* Checkpoints that are there at once, at most. */
+static int64_t most_checkpoints(const swt_options *o) {
+    const int64_t every = o->train_checkpoint_every, keep = o->train_keep_checkpoints;
+    const int64_t written = every > 0 ? swt_ceil_div(swt_max(o->train_steps, 1), every) : 1;
+    return keep > 0 ? swt_min(written, keep + 1) : written; /* one is being written beside them */
+}
+
+/* Of metrics.jsonl and log.txt, about. */
+static double row_bytes(const swt_options *o) {
+    enum { TRAINING_BYTES = 560, EVALUATION_BYTES = 240, SAMPLE_BYTES = 80 };
+    const double steps = (double)o->train_steps;
+    double bytes = TRAINING_BYTES * (steps / (double)o->train_log_every + 1.0) + EVALUATION_BYTES;
+    if (o->train_eval_every > 0)
+        bytes += EVALUATION_BYTES * steps / (double)o->train_eval_every;
+    if (o->train_sample_every > 0)
+        bytes += SAMPLE_BYTES * steps / (double)o->train_sample_every;
+    return bytes;
+}
+
+void swt_checkpoint_check_room(const swt_session *s, swt_run *run) {
+    const swt_options *o = s->options;
+    const double one = (double)checkpoint_bytes(s), rows = row_bytes(o), mib = 1048576.0;
+    const int64_t most = most_checkpoints(o);
+    const double needed = one * (double)most + rows;
+    int64_t free_bytes = 0;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        (double)limit.rlim_cur < one)
+        swt_run_say(
+            run,
+            "warning: a file may have %.1f MiB here (ulimit -f), and a checkpoint's weights "
+            "have %.1f; raise the limit",
+            (double)limit.rlim_cur / mib, one / mib);
+    const swt_status known = swt_folder_room(run->path, &free_bytes);
+    if (known != SWT_OK)
+        swt_run_say(run, "warning: %s", swt_last_error()->message);
+    else if (needed > (double)free_bytes)
+        swt_run_say(
+            run,
+            "warning: this run needs up to %.1f MiB (%lld checkpoint%s of %.1f, rows %.1f), "
+            "and %s has %.1f MiB free; free space, or keep fewer checkpoints",
+            needed / mib, (long long)most, most == 1 ? "" : "s", one / mib, rows / mib, run->path,
+            (double)free_bytes / mib);
+}
