@@ -21,6 +21,11 @@ fail() {
     exit "$code"
 }
 
+# help_of SCRIPT: the comment at its head.
+help_of() {
+    sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//p}}' "$1"
+}
+
 have() {
     command -v "$1" >/dev/null 2>&1
 }

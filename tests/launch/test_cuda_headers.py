@@ -121,10 +121,10 @@ class Bench:
             check=False,
         )
         out = os.path.join(self.folder, "out")
-        found = [os.path.relpath(os.path.join(d, f), out) for d, _, files in os.walk(out) for f in files]
+        found = self.seen()
         line = done.stderr.count("\n") == (1 if code else 0) and "Traceback" not in done.stderr
         ok = done.returncode == code and told in done.stderr and line and sorted(found) == sorted(left)
-        ok = ok and (left or not os.path.exists(out) or not os.listdir(out))
+        ok = ok and (left or code == 2 or not os.path.exists(out) or not os.listdir(out))
         print(f"{'ok  ' if ok else 'FAIL'} {what}" + ("" if ok else f": exit {done.returncode}, {done.stderr}, {found}"))
         self.failed += not ok
 
@@ -155,11 +155,37 @@ class Bench:
             self.failed += f.read() != b"int in;\n"
         self.serve(change={"nvidia/cu13/include/one.h": b"changed"})
         self.expect("a complete folder is left alone", 0, "", whole)
-        os.remove(os.path.join(self.folder, "out", "cuda", ".complete"))
-        left = [f for f in whole if f != "cuda/.complete"]
-        self.expect("an incomplete one stays as it is until the new one is whole", 1, "one.h is not what", left)
+        stamp = os.path.join(self.folder, "out", "cuda", ".complete")
+        with open(stamp, "w", encoding="utf-8") as f:
+            f.write("nvidia_one-0.9 nvidia_two-2.0")
+        self.expect("another version stays as it is until the new one is whole", 1, "one.h is not what", whole)
         self.serve()
         self.expect("and is replaced then", 0, "", whole)
+        self.strangers(stamp, [f for f in whole if f != "cuda/.complete"])
+
+    def strangers(self, stamp, headers):
+        """What the script did not make it does not touch."""
+        cuda = os.path.dirname(stamp)
+        os.remove(stamp)
+        self.expect("a folder without the mark", 2, "was not made here", headers)
+        with open(stamp, "w", encoding="utf-8") as f:
+            f.write("done")
+        self.expect("another program's mark", 2, "was not made here", [*headers, "cuda/.complete"])
+        with open(stamp, "w", encoding="utf-8") as f:
+            f.write("nvidia_one-0.9")
+        os.rename(cuda, os.path.join(self.folder, "mine"))
+        os.symlink(os.path.join(self.folder, "mine"), cuda)
+        self.expect("a link to a folder", 2, "was not made here", self.seen())
+        self.failed += not os.path.exists(os.path.join(self.folder, "mine", "one.h"))
+        for flag, code in (("--help", 0), ("--verbose", 2), ("", 2)):
+            done = subprocess.run([sys.executable, self.script, flag], cwd=self.folder, capture_output=True, check=False)
+            ok = done.returncode == code and not os.path.exists(os.path.join(self.folder, flag or "--"))
+            print(f"{'ok  ' if ok else 'FAIL'} '{flag}': exit {done.returncode}")
+            self.failed += not ok
+
+    def seen(self):
+        out = os.path.join(self.folder, "out")
+        return [os.path.relpath(os.path.join(d, f), out) for d, _, files in os.walk(out) for f in files]
 
 
 def main():

