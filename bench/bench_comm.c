@@ -269,6 +269,8 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    if (program_help(argc, argv, usage))
+        return 0;
     swt_threads_settle(argv);
     static swt_options options;
     static bench b = {.device = "auto", .rounds = 41};

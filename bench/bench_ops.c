@@ -128,6 +128,8 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    if (program_help(argc, argv, usage))
+        return 0;
     swt_threads_settle(argv);
     static swt_options options;
     bench b = {.device = "auto", .dtype = "fp32", .preset = "labml", .ms = 200};

@@ -168,7 +168,12 @@ static swt_status run(bench *b, int argc, char **argv) {
     return SWT_OK;
 }
 
+static const char usage[] =
+    "bench_step [--steps N] [--json] [--no-sums] [any flag of swt-dist's training]";
+
 int main(int argc, char **argv) {
+    if (program_help(argc, argv, usage))
+        return 0;
     swt_threads_settle(argv);
     static swt_options options;
     static bench b = {.steps = 40};

@@ -23,8 +23,14 @@ def read(run):
 
 
 def main():
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(__doc__.strip())
+        return
+    wrong = [a for a in sys.argv[1:2] if a.startswith("-")] + [a for a in sys.argv[2:] if "=" not in a or a.startswith("-")]
+    if len(sys.argv) < 3 or wrong:
+        why = f"{wrong[0]}: is not known" if wrong else "no run is given"
+        print(f"bench/plot_loss.py: error: {why}; give OUT.svg LABEL=RUN_DIR...", file=sys.stderr)
+        sys.exit(2)
     curves = dict(a.split("=", 1) for a in sys.argv[2:])
     curves = {label: read(run) for label, run in curves.items()}
     last = max(step for points in curves.values() for step, _ in points)

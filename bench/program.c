@@ -54,6 +54,16 @@ swt_status program_flags(const flag *flags, int n, int *argc, char **argv) {
     return SWT_OK;
 }
 
+bool program_help(int argc, char *const *argv, const char *usage) {
+    bool asked = false;
+    for (int i = 1; i < argc; i++)
+        asked = asked || strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (asked && (rank == NULL || strcmp(rank, "0") == 0))
+        printf("usage: %s\n", usage);
+    return asked;
+}
+
 swt_status program_no_more(int argc, char *const *argv, const char *usage) {
     if (argc > 1)
         return SWT_FAIL(USAGE, "%s: is not known; usage: %s", argv[1], usage);

@@ -23,6 +23,9 @@ typedef struct flag {
  * USAGE. */
 SWT_MUST_CHECK swt_status program_flags(const flag *flags, int n, int *argc, char **argv);
 
+/* Is --help (or -h) on the command line? Then prints `usage`, on the first rank alone. */
+bool program_help(int argc, char *const *argv, const char *usage);
+
 /* Nothing may be left in the command line. Errors: USAGE. */
 SWT_MUST_CHECK swt_status program_no_more(int argc, char *const *argv, const char *usage);
 

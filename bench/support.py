@@ -239,9 +239,12 @@ def machine():
         model = next(
             (line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), model
         )
-    busy = " (others use the cores: measure again)" if LOAD_AT_START > cores() / 4 else ""
-    load = f"load {LOAD_AT_START:.1f} at the start{busy}"
-    return f"{model}, {cores()} cores, {datetime.date.today()}, {load}"
+    return f"{model}, {cores()} cores, {datetime.date.today()}, load {LOAD_AT_START:.1f} at the start"
+
+
+def advice():
+    """For who reads a table as it is made, not for a picture that stays."""
+    return " (others use the cores: measure again)" if LOAD_AT_START > cores() / 4 else ""
 
 
 def short(value):

@@ -4,11 +4,13 @@ the real programs. Called with the build folder."""
 
 import csv
 import os
+import re
+import shutil
 import sys
 import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
-from bed import BUILD, Suite, close, rows, stand_in, text, tool, want  # noqa: E402
+from bed import BUILD, ROOT, Suite, close, rows, stand_in, text, tool, want  # noqa: E402
 
 # Steps at 10 GFLOP/s on each core, but two ranks of one thread take 1.5 times as long.
 TRAINING = """
@@ -166,7 +168,33 @@ def test_real_programs(folder):
     want(len(read_files(folder)[0]) == len(table), "rows of the CSV")
 
 
+def test_page(folder):
+    """docs/scaling.svg is drawn from docs/scaling.csv, and so are the figures of docs/performance.md."""
+    docs = os.path.join(ROOT, "docs")
+    shutil.copy(os.path.join(docs, "scaling.csv"), folder)
+    with open(os.path.join(docs, "scaling.svg"), encoding="utf-8") as f:
+        picture = f.read()
+    code, _, err = tool("scaling", "--out", folder, "--redraw", re.findall(r">([^<>]+)</text>", picture)[1])
+    want(code == 0, err)
+    with open(os.path.join(folder, "scaling.svg"), encoding="utf-8") as f:
+        want(f.read() == picture, "docs/scaling.svg is not what bench/scaling --redraw draws from docs/scaling.csv")
+    with open(os.path.join(docs, "scaling.csv"), encoding="utf-8", newline="") as f:
+        table = list(csv.DictReader(f))
+    with open(os.path.join(docs, "performance.md"), encoding="utf-8") as f:
+        page = f.read()
+    for sweep in {row["sweep"] for row in table}:
+        cells = re.findall(rf"^\| {sweep}\b.*$", page, re.M)[-1].split("|")
+        for cell, column in ((cells[3], "cost_over_best"), (cells[4], "cost_over_best_of_minima")):
+            own = [r for r in table if r["sweep"] == sweep]
+            costs = {f"{float(r[column]):.2f}" for r in own}
+            worst = max(float(r[column]) for r in own if r["oversubscribed"] == "0")
+            shown = set(re.findall(r"\d\.\d\d", cell))
+            want(shown <= costs, f"{sweep}: the page's {shown - costs} do not stand in the CSV")
+            want(f"{worst:.2f}" in shown, f"{sweep}: the page does not show the worst, {worst:.2f}")
+
+
 suite = Suite()
+suite.case(test_page)
 suite.case(test_costs)
 suite.case(test_weak_is_weak)
 suite.case(test_missing_program)
