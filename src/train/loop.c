@@ -87,7 +87,7 @@ static void format_time(char *out, size_t bytes, double ms) {
 }
 
 /* Steps at the recent rate, and evaluations as long as the last one. Before the first, what one
- * takes is not known: it is named instead. */
+ * takes is not known: more than the steps' time is left. */
 static void format_time_left(char *out, size_t bytes, const loop *r, double step_ms) {
     const swt_options *o = r->s->options;
     const int64_t last = o->train_steps, each = o->train_eval_every;
@@ -95,7 +95,7 @@ static void format_time_left(char *out, size_t bytes, const loop *r, double step
     char time[48];
     format_time(time, sizeof time,
                 step_ms * (double)(last - r->step) + r->eval_ms * (double)evaluations);
-    snprintf(out, bytes, "%s%s", time, r->eval_ms > 0.0 ? "" : " + evaluation");
+    snprintf(out, bytes, "%s%s", r->eval_ms > 0.0 ? "" : "> ", time);
 }
 
 /* Whether the live line may be drawn again: at most ten times a second. */

@@ -145,7 +145,7 @@ def closed_streams():
             line = f'exec "$0" "$@" {closing}'
             code = subprocess.run(["sh", "-c", line, PROGRAM, *map(str, args)], env=environment(), check=False).returncode
             want(code == 0 and len(metrics(out)[0]) == 3, f"{name}: exit {code}")
-            logs.append(re.sub(r"[\d.]+ (tokens/s|s)|run directory.*|" + out, "", read(os.path.join(out, "log.txt"))))
+            logs.append(re.sub(r" +[\d.]+ tokens/s.*|run directory.*|" + out, "", read(os.path.join(out, "log.txt"))))
         want(logs[0] == logs[1] == logs[2], f"logs differ: {logs}")
 
 

@@ -60,7 +60,7 @@ def check_live_line(text, steps, columns):
         seen = int(match[1])
         want(len(plain) < columns, f"{len(plain)} characters on {columns} columns")
         # The loss is that of the last log interval's end: there is none before the first.
-        form = r"loss +\d+\.\d+ .*\d tokens/s.*left \d" if seen >= 10 else r"\d tokens/s.*left \d"
+        form = r"loss +\d+\.\d+ .*\d tokens/s.*left (> )?\d" if seen >= 10 else r"\d tokens/s.*left (> )?\d"
         want(columns < 80 or re.search(form, plain), f"loss, tokens/s or time left is missing: {plain!r}")
         # What a longer frame left behind the shorter one must go.
         want(frame.rstrip("\n").endswith("\x1b[K"), f"the rest of the line is not erased: {frame!r}")
