@@ -6,13 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALIGN_ELEMENTS = 32 }; /* 64 bytes also in BF16 */
+enum {
+    ALIGN_ELEMENTS = 32,   /* 64 bytes also in BF16 */
+    MOST_TENSORS = 1 << 24 /* a table of 3 GiB; Switch-C has 61,000 */
+};
 
-/* The walk over the model. The first pass has no table and counts; the second fills it. */
+/* The walk over the model. It counts, in time that does not grow with the experts; where there is a
+ * table, it fills it; where there is a visitor, it shows every tensor until the first error. */
 typedef struct walk {
     const swt_dims *d;
-    const swt_dist *dist;
+    const swt_dist *dist; /* NULL: nobody holds anything yet */
     swt_params *p;
+    swt_param_visit visit;
+    void *context;
+    swt_status status;       /* of the visitor */
     int64_t shared, experts; /* next free element of the two parts */
     int64_t layer, role;
 } walk;
@@ -32,6 +39,8 @@ static void add_entry(walk *w, swt_param entry) {
     if (p->table != NULL)
         p->table[p->count] = entry;
     p->count++;
+    if (w->visit != NULL && w->status == SWT_OK)
+        w->status = w->visit(w->context, &entry);
 }
 
 /* A shared tensor (rows, cols), or (rows) with cols = 0, at the next free place. */
@@ -60,22 +69,28 @@ static int64_t add_shared(walk *w, swt_param_kind kind, int64_t rows, int64_t co
 static int64_t add_experts(walk *w, swt_param_kind kind, int64_t rows, int64_t cols, int64_t fan_in,
                            const char *part) {
     const int64_t begin = align(w->experts), count = rows * swt_max(cols, 1);
-    for (int64_t e = 0; e < w->d->E; e++) {
-        const int64_t local = e - w->dist->first_own;
+    const int64_t own = w->dist != NULL ? w->dist->El : 0;
+    const int64_t first_own = w->dist != NULL ? w->dist->first_own : 0;
+    const bool each = w->p->table != NULL || w->visit != NULL;
+    if (!each) { /* all but the first, which is counted as any tensor */
+        w->p->count += w->d->E - 1;
+        w->p->total += (w->d->E - 1) * count;
+    }
+    for (int64_t e = 0; e < (each ? w->d->E : 1) && w->status == SWT_OK; e++) {
+        const int64_t local = e - first_own;
         swt_param entry = {.kind = kind,
                            .dims = cols > 0 ? 2 : 1,
                            .shape = {rows, cols},
                            .count = count,
                            .fan_in = fan_in,
                            .expert = e,
-                           .offset =
-                               local >= 0 && local < w->dist->El ? begin + local * count : -1};
+                           .offset = local >= 0 && local < own ? begin + local * count : -1};
         snprintf(entry.name, sizeof entry.name, "decoder.%lld.moe.experts.%lld.%s",
                  (long long)w->layer, (long long)e, part);
         add_entry(w, entry);
     }
     w->role++;
-    w->experts = begin + w->dist->El * count;
+    w->experts = begin + own * count;
     return begin;
 }
 
@@ -139,8 +154,9 @@ static void walk_model(walk *w) {
     p->embed.weight = add_shared(w, SWT_PARAM_EMBED, d->V, d->C, d->C, "embed.weight");
     p->embed.bias = -1;
     const int64_t block_role = w->role;
-    for (w->layer = 0; w->layer < d->L; w->layer++) {
-        swt_layer_places *at = &p->layers[w->layer];
+    swt_layer_places unused;
+    for (w->layer = 0; w->layer < d->L && w->status == SWT_OK; w->layer++) {
+        swt_layer_places *at = p->layers != NULL ? &p->layers[w->layer] : &unused;
         w->role = block_role;
         snprintf(prefix, sizeof prefix, "decoder.%lld.attn_norm", (long long)w->layer);
         at->attn_norm = add_norm(w, prefix);
@@ -181,19 +197,30 @@ static void place_experts(swt_params *p, const swt_dims *d) {
     }
 }
 
+swt_status swt_params_visit(const swt_dims *d, swt_param_visit visit, void *context) {
+    swt_params none = {0};
+    walk w = {.d = d, .p = &none, .visit = visit, .context = context};
+    walk_model(&w);
+    return w.status;
+}
+
 swt_status swt_params_init(swt_params *out, const swt_dims *d, const swt_dist *dist) {
     *out = (swt_params){0};
-    out->layers = calloc((size_t)d->L, sizeof *out->layers);
-    if (out->layers == NULL)
-        return SWT_FAIL(MEMORY, "memory: no room for the table of %lld layers", (long long)d->L);
     walk_model(&(walk){.d = d, .dist = dist, .p = out});
     const size_t count = (size_t)out->count;
+    *out = (swt_params){0};
+    if (count > MOST_TENSORS)
+        return SWT_FAIL(
+            MEMORY,
+            "memory: a model of %zu named tensors is larger than any machine; use fewer "
+            "model.layers or moe.experts",
+            count);
+    out->layers = calloc((size_t)d->L, sizeof *out->layers);
     out->table = calloc(count, sizeof *out->table);
-    if (out->table == NULL) {
+    if (out->layers == NULL || out->table == NULL) {
         swt_params_fini(out);
         return SWT_FAIL(MEMORY, "memory: no room for the table of %zu parameters", count);
     }
-    out->count = out->total = out->active = 0;
     walk w = {.d = d, .dist = dist, .p = out};
     walk_model(&w);
     out->shared_end = align(w.shared);

@@ -57,7 +57,14 @@ typedef struct swt_params {
     swt_layer_places *layers; /* (L), owned */
 } swt_params;
 
-/* Make the table for this rank. Errors: MEMORY. */
+/* Call `visit` for every named tensor of the model, in the table's order but without a table
+ * (offset is -1 for experts); stops at its first error. For dimensions that nobody has vouched for.
+ */
+typedef swt_status (*swt_param_visit)(void *context, const swt_param *p);
+SWT_MUST_CHECK swt_status swt_params_visit(const swt_dims *d, swt_param_visit visit, void *context);
+
+/* Make the table for this rank. Errors: MEMORY, also for more tensors than any model has, which is
+ * known at once. */
 SWT_MUST_CHECK swt_status swt_params_init(swt_params *out, const swt_dims *d, const swt_dist *dist);
 void swt_params_fini(swt_params *p);
 

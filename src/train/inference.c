@@ -13,8 +13,10 @@
 /* The model of a checkpoint folder, its weights loaded. Collective. */
 static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dims *d) {
     char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_session_open_model(s, d, false));
     SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
+    /* Before anything of the sizes that the configuration claims is made. */
+    SWT_TRY(swt_comm_agree(s->world, swt_weights_check(path, d, SWT_CHECKPOINT)));
+    SWT_TRY(swt_session_open_model(s, d, false));
     return swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT));
 }
 

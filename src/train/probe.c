@@ -66,6 +66,7 @@ static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
     swt_tensor_file f;
     SWT_TRY(swt_weights_vocab(o->weights_path, SWT_FILE, &vocab));
     SWT_TRY(swt_dims_from_options(d, o, vocab));
+    SWT_TRY(swt_weights_check(o->weights_path, d, SWT_FILE));
     SWT_TRY(swt_tensor_file_open(&f, o->batch_path, SWT_FILE));
     const swt_status status = read_batch(&f, d, k);
     swt_tensor_file_close(&f);

@@ -2,6 +2,7 @@
 #include "train/files.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
@@ -13,38 +14,52 @@ swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
     return swt_comm_broadcast(m->dist->host, m->staging, bytes, owner, NULL);
 }
 
-static bool in_table(const swt_params *params, const char *name) {
-    for (int64_t i = 0; i < params->count; i++)
-        if (strcmp(params->table[i].name, name) == 0)
-            return true;
-    return false;
+/* A file against the tensors of a model; `known` marks those of its entries that the model has. */
+typedef struct comparison {
+    const swt_tensor_file *f;
+    bool *known; /* (f->count + 1) */
+} comparison;
+
+static swt_status compare(void *context, const swt_param *p) {
+    const comparison *c = context;
+    SWT_TRY(swt_tensor_file_check(c->f, p->name, SWT_F32, p->dims, p->shape));
+    c->known[swt_tensor_file_find(c->f, p->name) - c->f->entries] = true;
+    return SWT_OK;
 }
 
-/* A file with more tensors than the model has is of another model. */
-static swt_status refuse_unknown(const swt_params *params, const swt_tensor_file *f) {
-    if (f->count == params->count)
-        return SWT_OK;
-    for (int64_t i = 0; i < f->count; i++)
-        if (!in_table(params, f->entries[i].name))
-            return swt_fail(
-                f->status, __FILE__, __LINE__,
-                "%s: has a tensor %s, which this model has not; use the configuration the "
-                "weights were made with",
-                f->path, f->entries[i].name);
-    return SWT_OK;
+/* The file holds the model's tensors, each with its shape, and no others. What the dimensions claim
+ * costs nothing: the first tensor that the file has not ends it. */
+static swt_status check_file(const swt_tensor_file *f, const swt_dims *d) {
+    comparison c = {.f = f, .known = calloc((size_t)f->count + 1, sizeof *c.known)};
+    if (c.known == NULL)
+        return SWT_FAIL(MEMORY,
+                        "%s: no memory to compare its %lld tensors; use a machine with more",
+                        f->path, (long long)f->count);
+    swt_status status = swt_params_visit(d, compare, &c);
+    for (int64_t i = 0; i < f->count && status == SWT_OK; i++)
+        if (!c.known[i])
+            status =
+                swt_fail(f->status, __FILE__, __LINE__,
+                         "%s: has a tensor %s, which this model has not; use the configuration the "
+                         "weights were made with",
+                         f->path, f->entries[i].name);
+    free(c.known);
+    return status;
+}
+
+swt_status swt_weights_check(const char *path, const swt_dims *d, swt_status status) {
+    swt_tensor_file f;
+    SWT_TRY(swt_tensor_file_open(&f, path, status));
+    const swt_status result = check_file(&f, d);
+    swt_tensor_file_close(&f);
+    return result;
 }
 
 swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
     swt_tensor_file f;
     SWT_TRY(swt_tensor_file_open(&f, path, status));
     /* Every rank judges the whole file, so that all say the same of it; each reads its own part. */
-    swt_status result = SWT_OK;
-    for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
-        const swt_param *p = &m->params.table[i];
-        result = swt_tensor_file_check(&f, p->name, SWT_F32, p->dims, p->shape);
-    }
-    if (result == SWT_OK)
-        result = refuse_unknown(&m->params, &f);
+    swt_status result = check_file(&f, &m->dims);
     for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
         const swt_param *p = &m->params.table[i];
         if (p->offset < 0)

@@ -11,6 +11,10 @@
  * into model.staging of every rank. */
 SWT_MUST_CHECK swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i);
 
+/* Local: whether the file holds exactly the tensors of a model of these dimensions. For a command
+ * that has not made the model yet: dimensions from a file may claim any size. Errors: `status`. */
+SWT_MUST_CHECK swt_status swt_weights_check(const char *path, const swt_dims *d, swt_status status);
+
 /* Local: read every tensor this rank holds. The file must hold exactly the model's tensors.
  * Errors: `status` (FILE or CHECKPOINT), naming file and tensor. */
 SWT_MUST_CHECK swt_status swt_weights_load(swt_model *m, const char *path, swt_status status);
