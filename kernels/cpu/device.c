@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include "base/clock.h"
+#include "base/room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,9 @@ enum { ALIGN_BYTES = 64, HUGE_PAGE_BYTES = 2 << 20 };
 
 static swt_status cpu_room(swt_device *d, size_t *free_bytes, size_t *total_bytes) {
     (void)d;
-    const long page = sysconf(_SC_PAGESIZE), all = sysconf(_SC_PHYS_PAGES),
-               unused = sysconf(_SC_AVPHYS_PAGES);
-    if (page <= 0 || all <= 0 || unused < 0)
-        return SWT_FAIL(INTERNAL, "cpu: the system does not say how much memory it has");
-    *free_bytes = (size_t)page * (size_t)unused;
-    *total_bytes = (size_t)page * (size_t)all;
+    if (!swt_room("", free_bytes, total_bytes))
+        return SWT_FAIL(INTERNAL,
+                        "cpu: the system does not say how much memory it has; mount /proc");
     return SWT_OK;
 }
 

@@ -1,40 +1,27 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "base/cores.h"
 
+#include "base/cgroup.h"
+
 #include <math.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, LINE_BYTES = 4096 };
-
-/* The first line of the file FOLDER/NAME; false where there is none. */
-static bool read_line(const char *folder, const char *name, char line[LINE_BYTES]) {
-    char path[PATH_BYTES + 64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *f = fopen(path, "re");
-    if (f == NULL)
-        return false;
-    const bool read = fgets(line, LINE_BYTES, f) != NULL;
-    (void)fclose(f); /* only read */
-    return read;
-}
-
 /* ---- quotas */
 
 /* The quota of one folder in cores; 0: it has none. */
 static double folder_quota(const char *folder) {
-    char line[LINE_BYTES];
+    char line[SWT_CGROUP_LINE_BYTES];
     double quota_us = 0.0, period_us = 0.0;
-    if (read_line(folder, "cpu.max", line)) { /* "150000 100000", "max 100000" */
+    if (swt_cgroup_line(folder, "cpu.max", line)) { /* "150000 100000", "max 100000" */
         if (sscanf(line, "%lf %lf", &quota_us, &period_us) != 2)
             return 0.0;
-    } else if (!read_line(folder, "cpu.cfs_quota_us", line) ||
+    } else if (!swt_cgroup_line(folder, "cpu.cfs_quota_us", line) ||
                sscanf(line, "%lf", &quota_us) != 1 ||
-               !read_line(folder, "cpu.cfs_period_us", line) ||
+               !swt_cgroup_line(folder, "cpu.cfs_period_us", line) ||
                sscanf(line, "%lf", &period_us) != 1) {
         return 0.0;
     }
@@ -46,60 +33,18 @@ typedef struct least {
     uint64_t group;
 } least;
 
-/* The groups from MOUNT/PATH up to MOUNT. In a container the path may be the host's, which is not
- * there; the container's own group is the mount then. Of equal quotas the outer one's group counts:
- * more processes share it. */
-static void climb(const char *mount, const char *path, least *found) {
-    char folder[PATH_BYTES];
-    const size_t top = strlen(mount);
-    if (snprintf(folder, sizeof folder, "%s%s", mount, path) >= (int)sizeof folder)
-        return;
-    for (;;) {
-        struct stat info;
-        const double quota = folder_quota(folder);
-        if (quota > 0.0 && (found->quota == 0.0 || quota <= found->quota) &&
-            stat(folder, &info) == 0)
-            *found = (least){quota, (uint64_t)info.st_ino};
-        char *slash = strrchr(folder, '/');
-        if (strlen(folder) <= top || slash == NULL)
-            return;
-        *slash = '\0';
-    }
-}
-
-static bool has_word(const char *list, const char *word) {
-    const size_t n = strlen(word);
-    for (const char *at = list; at != NULL; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, word, n) == 0 && (at[n] == ',' || at[n] == '\0'))
-            return true;
-    }
-    return false;
+/* Of equal quotas the outer group's counts: more processes share it. */
+static void consider(void *context, const char *folder) {
+    least *found = context;
+    struct stat info;
+    const double quota = folder_quota(folder);
+    if (quota > 0.0 && (found->quota == 0.0 || quota <= found->quota) && stat(folder, &info) == 0)
+        *found = (least){quota, (uint64_t)info.st_ino};
 }
 
 double swt_cores_quota(const char *root, uint64_t *group) {
     least found = {0.0, 0};
-    char line[LINE_BYTES], mount[PATH_BYTES];
-    snprintf(mount, sizeof mount, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(mount, "re");
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) { /* "4:cpu,cpuacct:/user/1" */
-        line[strcspn(line, "\n")] = '\0';
-        char *list = strchr(line, ':'), *path = list != NULL ? strchr(list + 1, ':') : NULL;
-        if (path == NULL)
-            continue;
-        list++;
-        *path++ = '\0';
-        if (*list != '\0' && !has_word(list, "cpu"))
-            continue;
-        snprintf(mount, sizeof mount, "%s/sys/fs/cgroup%s%.256s", root, *list != '\0' ? "/" : "",
-                 list);
-        climb(mount, path, &found);
-        snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/cpu", root);
-        if (*list != '\0')
-            climb(mount, path, &found);
-    }
-    if (f != NULL)
-        (void)fclose(f); /* only read */
+    swt_cgroup_walk(root, "cpu", consider, &found);
     *group = found.group;
     return found.quota;
 }
@@ -121,7 +66,7 @@ static int32_t whole_cores(double quota) {
 }
 
 int swt_cores_allowed(swt_cores *out) {
-    char line[LINE_BYTES];
+    char line[SWT_CGROUP_LINE_BYTES];
     cpu_set_t set;
     CPU_ZERO(&set);
     memset(out, 0, sizeof *out);
@@ -129,7 +74,7 @@ int swt_cores_allowed(swt_cores *out) {
         memcpy(out->mask, &set, sizeof set < sizeof out->mask ? sizeof set : sizeof out->mask);
     out->in_mask = at_least_1(CPU_COUNT(&set));
     out->in_quota = whole_cores(swt_cores_quota("", &out->group));
-    if (read_line("/proc/sys/kernel/random", "boot_id", line))
+    if (swt_cgroup_line("/proc/sys/kernel/random", "boot_id", line))
         snprintf(out->machine, sizeof out->machine, "%.36s", line);
     else if (gethostname(out->machine, sizeof out->machine - 1) != 0)
         out->machine[0] = '\0';
