@@ -1,5 +1,7 @@
 #include "base/status.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -8,8 +10,10 @@ static _Thread_local swt_error last_error;
 swt_status swt_fail(swt_status status, const char *file, int line, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    vsnprintf(last_error.message, sizeof last_error.message, fmt, args);
+    const int length = vsnprintf(last_error.message, sizeof last_error.message, fmt, args);
     va_end(args);
+    /* Names of files and keys come from anywhere; every message passes here. */
+    swt_utf8_clean(last_error.message, length >= (int)sizeof last_error.message);
     last_error.status = status;
     last_error.file = file;
     last_error.line = line;

@@ -1,12 +1,14 @@
 /* What a run says: lines and the live line on the terminal, and log.txt. */
 #include "train/rundir.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 512, DEFAULT_COLUMNS = 80 };
+enum { LINE_BYTES = 12288, /* with two paths */ DEFAULT_COLUMNS = 80 };
 
 static const char *const erase_to_end = "\033[K";
 
@@ -16,12 +18,23 @@ static void end_live_line(swt_run *run) {
     run->live_line_open = false;
 }
 
+/* Names of files and samples come from anywhere: a line stays one, and leaves the terminal alone.
+ */
+static void format_line(char *line, size_t bytes, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+static void format_line(char *line, size_t bytes, const char *fmt, va_list args) {
+    const int length = vsnprintf(line, bytes, fmt, args);
+    swt_utf8_clean(line, length >= (int)bytes);
+}
+
 /* A line to log.txt; commands without a run directory have none. */
 static void log_line(swt_run *run, const char *fmt, va_list args) {
     if (run->log == NULL)
         return;
-    vfprintf(run->log, fmt, args);
-    fputc('\n', run->log);
+    char line[LINE_BYTES];
+    format_line(line, sizeof line, fmt, args);
+    fprintf(run->log, "%s\n", line);
     fflush(run->log);
 }
 
@@ -33,12 +46,13 @@ void swt_run_log(swt_run *run, const char *fmt, ...) {
 }
 
 void swt_run_say(swt_run *run, const char *fmt, ...) {
+    char line[LINE_BYTES];
     va_list args;
     end_live_line(run);
     va_start(args, fmt);
-    vfprintf(stdout, fmt, args);
+    format_line(line, sizeof line, fmt, args);
     va_end(args);
-    fputc('\n', stdout);
+    fprintf(stdout, "%s\n", line);
     fflush(stdout);
     va_start(args, fmt);
     log_line(run, fmt, args);
@@ -65,7 +79,7 @@ void swt_run_progress(swt_run *run, bool due, const char *fmt, ...) {
     char line[LINE_BYTES];
     va_list args;
     va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
+    format_line(line, sizeof line, fmt, args);
     va_end(args);
     if (due) {
         va_start(args, fmt);

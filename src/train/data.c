@@ -3,7 +3,7 @@
 #include "base/checked.h"
 #include "base/rng.h"
 #include "train/files.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* One value: from text, to text, and what the text may be. */
 #include "train/options_table.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <inttypes.h>

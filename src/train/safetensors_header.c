@@ -1,7 +1,7 @@
 #include "train/safetensors_header.h"
 
 #include "base/checked.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "base/checked.h"
 #include "train/files.h"
 #include "train/safetensors.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* The texts and prompts that a command is given: read, encoded, and what is not as the user may
  * think is said. */
+#include "base/utf8.h"
 #include "train/files.h"
 #include "train/session.h"
-#include "train/utf8.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,8 +16,10 @@ void swt_session_warn(swt_session *s, const char *fmt, ...) {
     if (s->warning_count == SWT_WARNINGS)
         return;
     va_start(args, fmt);
-    vsnprintf(s->warnings[s->warning_count++], SWT_WARNING_BYTES, fmt, args);
+    char *line = s->warnings[s->warning_count++];
+    const int length = vsnprintf(line, SWT_WARNING_BYTES, fmt, args);
     va_end(args);
+    swt_utf8_clean(line, length >= SWT_WARNING_BYTES);
 }
 
 void swt_session_say_warnings(swt_session *s) {

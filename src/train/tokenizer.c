@@ -1,6 +1,6 @@
 #include "train/data.h"
 #include "train/files.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Characters that a vocabulary has not: counted, and named for a message. */
 #include "train/data.h"
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 

@@ -281,7 +281,7 @@ static void speak(swt_run *run) {
     swt_run_say(run, "start %d", 1);
     swt_run_progress(run, false, "step %d", 1);
     swt_run_progress(run, true, "step %d", 2);
-    swt_run_say(run, "sample: %s", "a\nb");
+    swt_run_say(run, "sample: %s", "a\nb\033[2J\xC3\xA9\xFF");
     swt_run_progress(run, false, "step 3");
 }
 
@@ -290,14 +290,14 @@ static void test_lines(void **state) {
     char folder[TEMP_PATH_BYTES], *out = NULL, *log = NULL;
     temp_make(folder);
     capture(folder, speak, false, &out, &log);
-    assert_string_equal(out, "start 1\nstep 2\nsample: a\nb\n");
-    assert_string_equal(log, "start 1\nstep 2\nsample: a\nb\n");
+    assert_string_equal(out, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
+    assert_string_equal(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
     free(out);
     free(log);
     capture(folder, speak, true, &out, &log);
-    assert_string_equal(out, "start 1\n\rstep 1\033[K\rstep 2\033[K\nsample: a\nb\n"
+    assert_string_equal(out, "start 1\n\rstep 1\033[K\rstep 2\033[K\nsample: a?b?[2J\xC3\xA9?\n"
                              "\rstep 3\033[K\n");
-    assert_string_equal(log, "start 1\nstep 2\nsample: a\nb\n");
+    assert_string_equal(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
     free(out);
     free(log);
     temp_remove(folder);

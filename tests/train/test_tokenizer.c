@@ -1,7 +1,7 @@
+#include "base/utf8.h"
 #include "temp.h"
 #include "train/data.h"
 #include "train/files.h"
-#include "train/utf8.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -107,6 +107,38 @@ static swt_status encode(const swt_tokenizer *t, const char *text, size_t bytes,
 }
 
 static const char sample[] = "It is a \xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80 \"test\\\"\n\tIt!\x7F";
+
+static void expect_clean(const char *given, bool cut, const char *expected) {
+    char text[64];
+    snprintf(text, sizeof text, "%s", given);
+    swt_utf8_clean(text, cut);
+    assert_string_equal(text, expected);
+}
+
+static void test_utf8_clean(void **state) {
+    (void)state;
+    expect_clean("", true, "");
+    expect_clean("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", true,
+                 "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
+    expect_clean("\033[2J\n\t\x7F", false, "?[2J???");
+    expect_clean("\xC2\x9B"
+                 "31m\x9B",
+                 false, "?31m?"); /* CSI in 8 bits, with and without UTF-8 */
+    expect_clean("a\xE2\x82", false, "a??");
+    expect_clean("a\xE2\x82", true, "a");
+    expect_clean("a\xF0\x9F\x98", true, "a");
+    expect_clean("a\xC3", true, "a");
+    expect_clean("\x82\x82\x82\x82", true, "????");
+    /* Every message of an error passes here. */
+    char name[1100];
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    memcpy(name + 1020, "\xF0\x9F\x98\x80", 4);
+    assert_int_equal(SWT_FAIL(FILE, "%s", name), SWT_FILE);
+    assert_int_equal(strlen(swt_last_error()->message), 1020);
+    assert_int_equal(SWT_FAIL(FILE, "a\nb\033\xC3\xA9"), SWT_FILE);
+    assert_string_equal(swt_last_error()->message, "a?b?\xC3\xA9");
+}
 
 static void test_char_vocabulary(void **state) {
     (void)state;
@@ -364,6 +396,7 @@ int main(void) {
         cmocka_unit_test(test_utf8_encodes_every_code_point),
         cmocka_unit_test(test_utf8_accepts_nothing_else),
         cmocka_unit_test(test_utf8_printable),
+        cmocka_unit_test(test_utf8_clean),
         cmocka_unit_test(test_char_vocabulary),
         cmocka_unit_test(test_byte_vocabulary),
         cmocka_unit_test(test_unknown_characters),

@@ -1,6 +1,6 @@
 /* Strict UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
-#ifndef SWT_TRAIN_UTF8_H
-#define SWT_TRAIN_UTF8_H
+#ifndef SWT_BASE_UTF8_H
+#define SWT_BASE_UTF8_H
 
 #include "base/status.h"
 
@@ -27,5 +27,9 @@ SWT_MUST_CHECK swt_status swt_utf8_check(const char *text, size_t bytes, const c
 
 /* True for UTF-8 without control characters: what may stand in a message of one line. */
 bool swt_utf8_printable(const char *string);
+
+/* Make a text harmless to a terminal and to a log of lines: control characters and bytes that are
+ * no UTF-8 become '?'. `cut`: its end may be missing, and a character that it broke goes. */
+void swt_utf8_clean(char *text, bool cut);
 
 #endif

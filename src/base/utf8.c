@@ -1,4 +1,4 @@
-#include "train/utf8.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
@@ -65,14 +65,47 @@ swt_status swt_utf8_check(const char *text, size_t bytes, const char *where) {
                     where, (long long)wrong);
 }
 
+/* Of the terminal, in 7 and in 8 bits. */
+static bool is_control(uint32_t c) {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0);
+}
+
 bool swt_utf8_printable(const char *string) {
     const size_t bytes = strlen(string);
     for (size_t at = 0; at < bytes;) {
         uint32_t c = 0;
         const int length = swt_utf8_decode(string + at, bytes - at, &c);
-        if (length == 0 || c < 0x20 || (c >= 0x7F && c < 0xA0))
+        if (length == 0 || is_control(c))
             return false;
         at += (size_t)length;
     }
     return true;
+}
+
+/* The bytes at the end that begin a character and do not finish it. */
+static size_t broken_end(const char *text, size_t bytes) {
+    for (size_t n = 1; n <= 3 && n <= bytes; n++) {
+        const unsigned char c = (unsigned char)text[bytes - n];
+        if ((c & 0xC0) != 0x80)
+            return (size_t)length_of_lead(c) > n ? n : 0;
+    }
+    return 0;
+}
+
+void swt_utf8_clean(char *text, bool cut) {
+    size_t bytes = strlen(text), put = 0;
+    if (cut)
+        bytes -= broken_end(text, bytes);
+    for (size_t at = 0; at < bytes;) {
+        uint32_t c = 0;
+        const int length = swt_utf8_decode(text + at, bytes - at, &c);
+        if (length == 0 || is_control(c)) {
+            text[put++] = '?';
+        } else {
+            memmove(text + put, text + at, (size_t)length);
+            put += (size_t)length;
+        }
+        at += (size_t)(length > 0 ? length : 1);
+    }
+    text[put] = '\0';
 }
