@@ -2,8 +2,8 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
-#include "train/files.h"
 #include "base/utf8.h"
+#include "train/files.h"
 
 #include <limits.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* One value: from text, to text, and what the text may be. */
-#include "train/options_table.h"
 #include "base/utf8.h"
+#include "train/options_table.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -124,15 +124,11 @@ bool swt_option_read(swt_options *o, const swt_option *row, const char *text) {
     return false;
 }
 
-/* A given value for a message: one line, at most 60 bytes, "" where it is empty. */
+/* A given value for a message: at most 60 bytes, "" where it is empty. */
 static void quote(char out[64], const char *text) {
     size_t n = 0;
-    for (; n < 60 && text[n] != '\0'; n++) {
-        const unsigned char c = (unsigned char)text[n];
+    for (; n < 60 && text[n] != '\0'; n++)
         out[n] = text[n];
-        if (c < 0x20 || c == 0x7F)
-            out[n] = '?';
-    }
     const bool cut = text[n] != '\0';
     while (cut && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
         n--; /* not inside a character */

@@ -1,7 +1,7 @@
 #include "base/checked.h"
+#include "base/utf8.h"
 #include "train/files.h"
 #include "train/safetensors.h"
-#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

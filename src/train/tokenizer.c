@@ -1,6 +1,6 @@
+#include "base/utf8.h"
 #include "train/data.h"
 #include "train/files.h"
-#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

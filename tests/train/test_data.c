@@ -1,6 +1,6 @@
+#include "base/utf8.h"
 #include "temp.h"
 #include "train/data.h"
-#include "base/utf8.h"
 
 /* Options are large, so not on the stack. */
 static swt_options *options(int64_t T, double valid_fraction, int64_t seed) {

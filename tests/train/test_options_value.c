@@ -104,7 +104,7 @@ static void words_and_texts(void **state) {
     rejected("moe.drop", "posit",
              "--flag: moe.drop is posit; it must be position, priority or random");
     rejected("data.prompt", "a\xff\nb",
-             "--flag: data.prompt is a\xff?b; it must be UTF-8 text of at most 1023 bytes");
+             "--flag: data.prompt is a??b; it must be UTF-8 text of at most 1023 bytes");
     const char *const no_utf8[] = {"\x80",     "\xc0\x80",         "\xe0\x9f\xbf", "\xed\xa0\x80",
                                    "\xe2\x82", "\xf4\x90\x80\x80", "\xf8",         "\xc3("};
     for (size_t i = 0; i < sizeof no_utf8 / sizeof no_utf8[0]; i++)
