@@ -103,7 +103,7 @@ swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_co
                         const swt_sampling *how, char **out, size_t *out_bytes) {
     const int64_t V = s->model.dims.V;
     swt_status status = SWT_OK;
-    writer w = {.ids = malloc((size_t)(prompt_count + tokens) * sizeof(int32_t)),
+    writer w = {.ids = calloc((size_t)(prompt_count + tokens), sizeof(int32_t)),
                 .count = prompt_count,
                 .logits = malloc((size_t)V * sizeof(float)),
                 .weights = malloc((size_t)V * sizeof(double))};

@@ -56,7 +56,7 @@ expect 1 "0 passed, 2 failed, 0 skipped" -R '^bad\.missing$'
 expect 1 "0 passed, 1 failed, 0 skipped" -R '^nothing$'
 expect 1 "7 passed, 8 failed, 4 skipped" --long
 expect 2 "test: error: -R: a regular expression is missing" -R
-expect 2 "test: error: --short: unknown argument; --long, -R REGEX and --build PRESET are known" --short
+expect 2 "test: error: --short: unknown argument; --fresh (first), --long, -R REGEX and --build PRESET are known" --short
 
 # a build that fails is a failure, and shows why
 echo 'message(FATAL_ERROR "broken here")' >>"$tree/CMakeLists.txt"

@@ -16,7 +16,8 @@ done
 
 # One file a run: with several, clang-tidy 14 takes every va_list of the later ones for unset.
 tidy() {
-    xargs -r -n 1 -P 2 "$tidy" --quiet --config-file="$root/.clang-tidy" -p "$compile_commands" "$@" 2>/dev/null
+    xargs -r -n 1 -P 2 "$tidy" --quiet --config-file="$root/.clang-tidy" -p "$compile_commands" \
+        --extra-arg=-U_FORTIFY_SOURCE "$@" 2>/dev/null # its macros are not our code
 }
 check() {
     local all
