@@ -152,7 +152,7 @@ static swt_status run(bench *b, int argc, char **argv) {
     FILE *out = b->s.world->rank == 0 ? stdout : NULL;
     swt_status status = program_flags(flags, 3, &argc, argv);
     if (status == SWT_OK)
-        status = swt_options_parse(b->s.options, argc, argv);
+        status = swt_options_parse(b->s.options, b->s.world, argc, argv);
     if (status == SWT_OK && b->s.options->command != SWT_COMMAND_TRAIN)
         status = SWT_FAIL(USAGE,
                           "%s: is not measured; give flags of training, --steps N, --json "

@@ -195,17 +195,6 @@ void swt_comm_close(swt_comm *comm) {
     *comm = (swt_comm){.table = NULL};
 }
 
-bool swt_comm_launched_by_mpi(void) {
-    /* Set by mpirun, PMIx launchers and srun --mpi. SLURM_PROCID does not count: a plain srun or
-     * sbatch sets it too, without MPI. */
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK",
-                                        "PMI_SIZE"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (getenv(names[i]))
-            return true;
-    return false;
-}
-
 enum { WINDOW = 64 };
 
 /* The numbers of ranks base .. base + WINDOW - 1 (0 beyond the last rank), on every rank. A sum
@@ -226,6 +215,21 @@ swt_status swt_comm_max(swt_comm *comm, int64_t value, int64_t *most) {
         SWT_TRY(gather_window(comm, value, base, window));
         for (int i = 0; i < WINDOW && base + i < comm->size; i++)
             *most = swt_max(*most, window[i]);
+    }
+    return SWT_OK;
+}
+
+swt_status swt_comm_differ(swt_comm *comm, const uint64_t *own, int count, int *first) {
+    SWT_TRY(check_comm(comm, __func__));
+    *first = -1;
+    for (int base = 0; base < count; base += WINDOW) {
+        uint64_t theirs[WINDOW];
+        const int n = (int)swt_min(WINDOW, count - base);
+        memcpy(theirs, own + base, (size_t)n * sizeof *theirs);
+        SWT_TRY(swt_comm_broadcast(comm, theirs, (size_t)n * sizeof *theirs, 0, NULL));
+        for (int i = 0; i < n && *first < 0; i++)
+            if (theirs[i] != own[base + i])
+                *first = base + i;
     }
     return SWT_OK;
 }

@@ -74,6 +74,17 @@ SWT_MUST_CHECK swt_status swt_comm_open_nccl(swt_comm *out, swt_comm *host, swt_
 /* True if this process was started by an MPI launcher (mpirun, srun --mpi). */
 bool swt_comm_launched_by_mpi(void);
 
+/* The value of an environment variable, NULL where it is not set: getenv. */
+typedef char *(*swt_variable)(const char *name);
+
+/* The variable that says that a launcher started several processes, of which this is *rank, where
+ * MPI has a world of only one; NULL where nothing says so. */
+const char *swt_comm_split_apart(swt_variable variable, int world_size, int *rank);
+
+/* Local. Errors: USAGE where processes were started together that do not know of each other; the
+ * message is the first one's. */
+SWT_MUST_CHECK swt_status swt_comm_check_alone(const swt_comm *world);
+
 void swt_comm_close(swt_comm *comm);
 
 /* The exchange of the switch layer, with counts known on the host. A block is block_bytes long (an
@@ -127,6 +138,11 @@ void swt_comm_abort(swt_comm *comm, int exit_code);
  * that an earlier agreement has silenced is the reporter of a later one only if nobody else can be.
  */
 SWT_MUST_CHECK swt_status swt_comm_agree(swt_comm *comm, swt_status status);
+
+/* Collective on host memory: *first = the first of own[0..count) that is another number on rank 0,
+ * -1 if all are the same. Every rank gives the same count. */
+SWT_MUST_CHECK swt_status swt_comm_differ(swt_comm *comm, const uint64_t *own, int count,
+                                          int *first);
 
 /* Collective on host memory: *most = the largest value of any rank. */
 SWT_MUST_CHECK swt_status swt_comm_max(swt_comm *comm, int64_t value, int64_t *most);

@@ -146,7 +146,10 @@ int main(int argc, char **argv) {
     if (swt_comm_launched_by_mpi())
         status = swt_comm_open_mpi(&world);
     if (status == SWT_OK)
-        status = swt_comm_agree(&world, swt_options_parse(&options, argc, argv));
+        status = swt_options_parse(&options, &world, argc, argv);
+    if (status == SWT_OK && options.command < SWT_COMMAND_HELP &&
+        options.command != SWT_COMMAND_PLAN)
+        status = swt_comm_check_alone(&world);
     if (status == SWT_OK)
         status = run(&world, &options);
     return finish(&world, status);

@@ -1,5 +1,6 @@
 /* The commands that only read a checkpoint: eval and generate. */
 #include "base/clock.h"
+#include "train/agree.h"
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
@@ -17,7 +18,8 @@ static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dim
     /* Before anything of the sizes that the configuration claims is made. */
     SWT_TRY(swt_comm_agree(s->world, swt_weights_check(path, d, SWT_CHECKPOINT)));
     SWT_TRY(swt_session_open_model(s, d, false));
-    return swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT));
+    SWT_TRY(swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT)));
+    return swt_agree_on_weights(s, path, SWT_CHECKPOINT);
 }
 
 /* Which part of the text was evaluated, and what of it was not. */
@@ -83,6 +85,7 @@ swt_status swt_command_eval(swt_session *s) {
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
     SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_agree_on_text(s, dir));
     swt_session_say_warnings(s);
     SWT_TRY(open_checkpoint(s, dir, &d));
     if (s->world->rank == 0)
@@ -125,6 +128,7 @@ swt_status swt_command_generate(swt_session *s) {
     if (status == SWT_OK)
         status = swt_session_encode_prompt(s, "prompt", o->prompt, prompt, &prompt_count);
     SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_agree_on_text(s, dir));
     swt_session_say_warnings(s);
     d.B = d.M = 1;
     SWT_TRY(open_checkpoint(s, dir, &d));

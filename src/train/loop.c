@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/words.h"
+#include "train/agree.h"
 #include "train/eval.h"
 #include "train/files.h"
 #include "train/generate.h"
@@ -316,7 +317,7 @@ static swt_status read_given(loop *r, char from[SWT_PATH_BYTES], swt_dims *d) {
     const swt_options *o = s->options;
     from[0] = '\0';
     if (o->run_init_from[0] != '\0')
-        SWT_TRY(swt_checkpoint_find(from, SWT_PATH_BYTES, o->run_init_from));
+        memcpy(from, o->run_init_from, SWT_PATH_BYTES);
     SWT_TRY(swt_session_read_text(s, from[0] != '\0' ? from : NULL));
     SWT_TRY(swt_dims_from_options(d, o, s->tokenizer.vocab));
     if (o->train_sample_every == 0)
@@ -328,10 +329,14 @@ static swt_status prepare(loop *r) {
     swt_session *s = r->s;
     swt_dims d;
     char from[SWT_PATH_BYTES];
+    SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", s->options->run_init_from));
     swt_status status = read_given(r, from, &d);
     SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_agree_on_text(s, from[0] != '\0' ? from : NULL));
     SWT_TRY(swt_session_open_model(s, &d, true));
     SWT_TRY(start_weights(s, from[0] != '\0' ? from : NULL));
+    SWT_TRY(swt_agree_on_weights(s, from[0] != '\0' ? from : NULL,
+                                 from[0] != '\0' ? SWT_CHECKPOINT : SWT_USAGE));
     s->catch_signals();
     status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)

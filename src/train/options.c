@@ -2,6 +2,7 @@
  * preset < file < flags. */
 #include "train/options.h"
 
+#include "train/agree.h"
 #include "train/files.h"
 #include "train/options_table.h"
 #include "train/rundir.h"
@@ -294,9 +295,9 @@ static swt_status choose_eval_text(swt_options *o, const arguments *a) {
     return SWT_OK;
 }
 
-static swt_status assemble(swt_options *o, const arguments *a) {
+/* What the arguments alone say: the command's own, and what a preset brings. */
+static swt_status begin(swt_options *o, const arguments *a) {
     const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
-    const bool preset_given = a->values[preset_index] != NULL;
     swt_options_defaults(o, SWT_PRESET_LABML);
     SWT_TRY(apply_flag(o, a, preset_index));
     swt_options_defaults(o, (swt_preset)o->model_preset);
@@ -305,6 +306,11 @@ static swt_status assemble(swt_options *o, const arguments *a) {
         if (swt_option_table[i].key == NULL)
             SWT_TRY(apply_flag(o, a, i));
     }
+    return SWT_OK;
+}
+
+static swt_status assemble(swt_options *o, const arguments *a) {
+    const bool preset_given = is_given(a, "model.preset");
     char path[SWT_PATH_BYTES];
     bool from_checkpoint;
     SWT_TRY(find_file(o, path, sizeof path, &from_checkpoint));
@@ -328,16 +334,30 @@ static swt_status assemble(swt_options *o, const arguments *a) {
     return choose_eval_text(o, a);
 }
 
-swt_status swt_options_parse(swt_options *out, int argc, char *const *argv) {
+/* Up to where the command line names files. */
+static swt_status parse_line(swt_options *out, arguments *a, int argc, char *const *argv) {
     swt_options_defaults(out, SWT_PRESET_LABML);
     SWT_TRY(find_help(out, argc, argv));
     if (out->command != SWT_COMMAND_TRAIN)
         return SWT_OK;
-    arguments a = {0};
-    SWT_TRY(read_arguments(&a, argc, argv));
-    SWT_TRY(check_required(&a));
-    SWT_TRY(assemble(out, &a));
+    SWT_TRY(read_arguments(a, argc, argv));
+    SWT_TRY(check_required(a));
+    return begin(out, a);
+}
+
+static swt_status parse_files(swt_options *out, const arguments *a) {
+    if (a->command == NULL) /* help */
+        return SWT_OK;
+    SWT_TRY(assemble(out, a));
     SWT_TRY(swt_options_check(out));
-    swt_options_note(out, a.values, a.earlier);
+    swt_options_note(out, a->values, a->earlier);
     return SWT_OK;
+}
+
+swt_status swt_options_parse(swt_options *out, swt_comm *world, int argc, char *const *argv) {
+    arguments a = {0};
+    SWT_TRY(swt_comm_agree(world, parse_line(out, &a, argc, argv)));
+    SWT_TRY(swt_agree_on_checkpoint(world, "--checkpoint", out->checkpoint_path));
+    SWT_TRY(swt_comm_agree(world, parse_files(out, &a)));
+    return swt_agree_on_options(world, out);
 }

@@ -7,6 +7,7 @@
 #define SWT_TRAIN_OPTIONS_H
 
 #include "base/status.h"
+#include "comm/swt_comm.h"
 #include "kernels/swt_ops.h"
 #include "model/dims.h"
 
@@ -108,8 +109,10 @@ typedef struct swt_options {
  * Without --config, --checkpoint and --model.preset: labml with 8 sequences in 4 micro-batches.
  * Also checks what can be checked without data: ranges, what is not built yet (refused by name),
  * and what must fit together (width divides by heads where head_width is 0, ...). Errors: USAGE;
- * CHECKPOINT where DIR has no readable config.yaml. Local, the same on every rank.  */
-SWT_MUST_CHECK swt_status swt_options_parse(swt_options *out, int argc, char *const *argv);
+ * CHECKPOINT where DIR has no readable config.yaml. Collective: rank 0 finds out which
+ * folder DIR means, and what makes the ranks' work different is refused (train/agree.h). */
+SWT_MUST_CHECK swt_status swt_options_parse(swt_options *out, swt_comm *world, int argc,
+                                            char *const *argv);
 
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);

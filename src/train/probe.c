@@ -1,6 +1,7 @@
 /* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
  * one forward and backward step out, and the parameters after n optimiser steps. */
 #include "base/checked.h"
+#include "train/agree.h"
 #include "train/files.h"
 #include "train/report.h"
 #include "train/weights.h"
@@ -280,6 +281,15 @@ done:
     return status;
 }
 
+/* Sizes and the batch; the weights once they are read. */
+static swt_status agree_on_inputs(swt_session *s, const swt_dims *d, const capture *k) {
+    const swt_options *o = s->options;
+    const size_t bytes = (size_t)(d->M * d->B * d->T) * sizeof *k->tokens;
+    SWT_TRY(swt_agree_on_bytes(s->world, &d->V, sizeof d->V, o->weights_path));
+    SWT_TRY(swt_agree_on_bytes(s->world, k->tokens, bytes, o->batch_path));
+    return swt_agree_on_bytes(s->world, k->targets, bytes, o->batch_path);
+}
+
 swt_status swt_command_probe(swt_session *s) {
     capture k = {0};
     swt_dims d;
@@ -287,6 +297,8 @@ swt_status swt_command_probe(swt_session *s) {
     if (status == SWT_OK)
         status = read_inputs(s, &d, &k);
     status = swt_comm_agree(s->world, status);
+    if (status == SWT_OK)
+        status = agree_on_inputs(s, &d, &k);
     if (status == SWT_OK)
         status = swt_session_open_model(s, &d, true);
     if (status == SWT_OK) {
@@ -297,6 +309,8 @@ swt_status swt_command_probe(swt_session *s) {
             status = upload(&s->model, &k);
         status = swt_comm_agree(s->world, status);
     }
+    if (status == SWT_OK)
+        status = swt_agree_on_weights(s, s->options->weights_path, SWT_FILE);
     if (status == SWT_OK)
         status = write_output(s, &k);
     capture_fini(&k);

@@ -167,6 +167,23 @@ static void largest_value(void **state) {
     check(comm, most == INT64_MIN + comm->size - 1);
 }
 
+/* Every place and rank in turn has another number than rank 0. */
+static void first_difference(void **state) {
+    swt_comm *comm = *state;
+    enum { COUNT = 130 }; /* more than travel at once */
+    for (int rank = 0; rank < comm->size; rank++)
+        for (int place = 0; place < COUNT; place += 43) {
+            uint64_t own[COUNT] = {0};
+            int first = 0;
+            own[COUNT - 1] = own[place] = comm->rank == rank ? UINT64_MAX - 1 : 1;
+            succeeds(comm, swt_comm_differ(comm, own, COUNT, &first));
+            const bool differs =
+                comm->size > 1 && comm->rank != 0 && (rank == 0 || rank == comm->rank);
+            check(comm, first == (differs ? place : -1));
+            check(comm, own[place] == (comm->rank == rank ? UINT64_MAX - 1 : 1));
+        }
+}
+
 static void gather_and_broadcast(void **state) {
     swt_comm *comm = *state;
     const int64_t lengths[] = {0, 1, 13, 20000};
@@ -384,6 +401,7 @@ int main(void) {
         cmocka_unit_test(largest_value),
         cmocka_unit_test(exchange_on_uneven_splits),
         cmocka_unit_test(tokens_come_home_from_any_routing),
+        cmocka_unit_test(first_difference),
         cmocka_unit_test(gather_and_broadcast),
         cmocka_unit_test(groups),
         cmocka_unit_test(agreement_of_every_pattern),

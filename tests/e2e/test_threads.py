@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """How the program's threads wait, how many there are and how little stack they need, whatever a job script's environment
 says. Speed is not judged here (docs/decisions.md has figures)."""
 
@@ -9,9 +9,7 @@ import subprocess
 import sys
 import time
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from support import PROGRAM, SLOW, Suite, flags, scratch, small, want, weights_digest, write_text  # noqa: E402
+from support import PROGRAM, SLOW, Suite, flags, scratch, small, want, weights_digest, write_text
 
 OPENMP = re.compile("^(OMP|GOMP)_")
 CORES = sorted(os.sched_getaffinity(0))

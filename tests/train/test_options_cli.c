@@ -1,4 +1,5 @@
 /* The command line: commands, flags, precedence, and every way to get it wrong. */
+#include "comm/swt_comm.h"
 #include "kernels/swt_backend.h"
 #include "train/options.h"
 
@@ -23,7 +24,9 @@ static swt_status parse(const char *const *arguments) {
         assert_true(argc <= ARGUMENTS_MOST);
         argv[argc] = (char *)arguments[argc - 1];
     }
-    return swt_options_parse(&parsed, argc, argv);
+    swt_comm alone;
+    swt_comm_open_self(&alone);
+    return swt_options_parse(&parsed, &alone, argc, argv);
 }
 
 #define PARSE(...)    parse((const char *const[]){__VA_ARGS__, NULL})
