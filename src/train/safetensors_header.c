@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/utf8.h"
+#include "train/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -167,13 +168,18 @@ static swt_status parse_root(swt_tensor_file *f, const cJSON *root, int64_t data
 swt_status swt_tensor_header_parse(swt_tensor_file *f, const char *json, size_t json_bytes,
                                    int64_t data_bytes) {
     const char *end = json;
+    bool no_memory = false;
     /* A 0 byte would end a name early and hide the rest of it. */
     cJSON *root = memchr(json, 0, json_bytes) == NULL
-                      ? cJSON_ParseWithLengthOpts(json, json_bytes, &end, false)
+                      ? swt_json_parse(json, json_bytes, &end, &no_memory)
                       : NULL;
     swt_status status = SWT_OK;
-    if (root == NULL || !cJSON_IsObject(root) ||
-        strspn(end, " \t\r\n") != (size_t)(json + json_bytes - end))
+    if (no_memory)
+        status = SWT_FAIL(MEMORY,
+                          "%s: no memory to read its header of %zu bytes; use a machine with more",
+                          f->path, json_bytes);
+    else if (root == NULL || !cJSON_IsObject(root) ||
+             strspn(end, " \t\r\n") != (size_t)(json + json_bytes - end))
         status = SWT_FAIL_TENSORS(
             f, "its header of %zu bytes is no JSON object; write the file again", json_bytes);
     else

@@ -1,12 +1,14 @@
 #include "base/utf8.h"
 #include "train/data.h"
 #include "train/files.h"
+#include "train/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BYTE_VOCAB = 256 };
+/* Every code point there is, each written as "\\ud83d\\ude00" and a comma. */
+enum { BYTE_VOCAB = 256, JSON_MOST_BYTES = 15 * SWT_CODE_POINTS + 64 };
 
 /* The values of swt_tokenizer_kind in tokenizer.json. */
 static const char *const kind_names[] = {
@@ -191,11 +193,14 @@ swt_status swt_tokenizer_read(swt_tokenizer *out, const char *path) {
     *out = (swt_tokenizer){0};
     char *text = NULL;
     size_t bytes = 0;
-    SWT_TRY(swt_read_file(&text, &bytes, path, SWT_CHECKPOINT));
-    cJSON *root = cJSON_ParseWithLength(text, bytes);
+    const char *end = NULL;
+    bool no_memory = false;
+    SWT_TRY(swt_file_load(&text, &bytes, path, JSON_MOST_BYTES, SWT_CHECKPOINT));
+    cJSON *root = swt_json_parse(text, bytes, &end, &no_memory);
     free(text);
     swt_status status =
         root != NULL ? from_json(out, root, path)
+        : no_memory  ? SWT_FAIL(MEMORY, "%s: no memory to read it; use a machine with more", path)
                      : SWT_FAIL(CHECKPOINT, "%s: is no JSON; write the checkpoint again", path);
     cJSON_Delete(root);
     if (status != SWT_OK)

@@ -343,7 +343,7 @@ static void test_json_errors(void **state) {
     static const struct {
         const char *text, *part;
     } cases[] = {
-        {"", "is empty"},
+        {"", "is no JSON"},
         {"{\"kind\":\"char\",\"tokens\":[\"a\",", "is no JSON"},
         {"[]", "no `kind`"},
         {"{\"tokens\":[\"a\"]}", "no `kind`"},
