@@ -6,24 +6,24 @@
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- quotas */
 
-/* The quota of one folder in cores; 0: it has none. */
+/* The quota of one folder in cores; 0: it has none (strtod makes 0 of a word). */
 static double folder_quota(const char *folder) {
-    char line[SWT_CGROUP_LINE_BYTES];
+    char line[SWT_CGROUP_LINE_BYTES], *rest;
     double quota_us = 0.0, period_us = 0.0;
     if (swt_cgroup_line(folder, "cpu.max", line)) { /* "150000 100000", "max 100000" */
-        if (sscanf(line, "%lf %lf", &quota_us, &period_us) != 2)
-            return 0.0;
-    } else if (!swt_cgroup_line(folder, "cpu.cfs_quota_us", line) ||
-               sscanf(line, "%lf", &quota_us) != 1 ||
-               !swt_cgroup_line(folder, "cpu.cfs_period_us", line) ||
-               sscanf(line, "%lf", &period_us) != 1) {
-        return 0.0;
+        quota_us = strtod(line, &rest);
+        period_us = strtod(rest, NULL);
+    } else if (swt_cgroup_line(folder, "cpu.cfs_quota_us", line)) {
+        quota_us = strtod(line, NULL);
+        if (swt_cgroup_line(folder, "cpu.cfs_period_us", line))
+            period_us = strtod(line, NULL);
     }
     return quota_us > 0.0 && period_us > 0.0 ? quota_us / period_us : 0.0;
 }
