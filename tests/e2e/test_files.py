@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from support import PROGRAM, Suite, run, scratch, small, train, want, write_text
+from support import FIXTURES, PROGRAM, Suite, run, scratch, small, train, want, write_text
 
 SECONDS = 60
 FLAGS = ["--layers", 2, "--model.width", 32, "--model.heads", 2, "--model.hidden", 64, "--experts", 4]
@@ -116,6 +116,23 @@ def claims():
         want(result.code == 1 and "named tensors" in result.err, result.told())
 
 
+def links():
+    """A link with the hidden name of probe's output goes, and what it leads to stays; a folder is no output."""
+    inputs = os.path.join(FIXTURES, "labml-drop")
+    files = [os.path.join(inputs, name) for name in ("config.yaml", "weights.safetensors", "batch.safetensors")]
+    with scratch() as folder:
+        with open(os.path.join(folder, "victim"), "w", encoding="utf-8") as f:
+            f.write("mine")
+        os.symlink("victim", os.path.join(folder, ".o.st.part"))
+        args = ["probe", "--config", files[0], "--weights", files[1], "--batch", files[2], "--threads", 1, "--out"]
+        result = run(1, [*args, "o.st"], timeout=SECONDS, cwd=folder)
+        want(result.code == 0 and entries(folder) == ["o.st", "victim"], result.told())
+        with open(os.path.join(folder, "victim"), encoding="utf-8") as f:
+            want(f.read() == "mine", "a link was followed")
+        result = run(1, [*args, "none/o.st"], timeout=SECONDS, cwd=folder)
+        want(result.code == 3 and "cannot be created" in result.err, result.told())
+
+
 def limits():
     """What a shell's limits leave: of memory, of a file's size, of a path."""
     with scratch() as folder:
@@ -143,6 +160,7 @@ def main():
     suite.case("a folder in an old checkpoint", untidy)
     suite.case("pipes", pipes)
     suite.case("claims", claims)
+    suite.case("links", links)
     suite.case("limits", limits, heavy=True)  # an address space of 150 MB is no place for a sanitizer
     suite.finish()
 
