@@ -115,7 +115,7 @@ static swt_status set_aside(const char *checkpoints, int64_t step, const char *p
         snprintf(suffix, sizeof suffix, ".old%d", i);
     }
     SWT_TRY(swt_path_rename(from, to));
-    snprintf(name, 2 * NAME_BYTES, "%s", strrchr(to, '/') + 1);
+    snprintf(name, (size_t)2 * NAME_BYTES, "%s", strrchr(to, '/') + 1);
     return SWT_OK;
 }
 
