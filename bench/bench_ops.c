@@ -128,6 +128,7 @@ static swt_status run(bench *b, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    swt_standard_open();
     if (program_help(argc, argv, usage))
         return 0;
     swt_threads_settle(argv);

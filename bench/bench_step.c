@@ -172,6 +172,7 @@ static const char usage[] =
     "bench_step [--steps N] [--json] [--no-sums] [any flag of swt-dist's training]";
 
 int main(int argc, char **argv) {
+    swt_standard_open();
     if (program_help(argc, argv, usage))
         return 0;
     swt_threads_settle(argv);

@@ -87,7 +87,11 @@ swt_status program_open(swt_comm *world) {
 }
 
 int program_close(swt_comm *world, const char *name, swt_status status) {
-    const swt_error *error = swt_last_error();
+    swt_error *error = swt_last_error();
+    if (status == SWT_OK) {
+        status = swt_standard_finish(stdout);
+        error->agreed = status != SWT_OK; /* nobody waits any more */
+    }
     const int code = swt_exit_code(status);
     if (status != SWT_OK && !error->silent) {
         fprintf(stderr, "%s: error: %s\n", name, error->message);

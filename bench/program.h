@@ -2,6 +2,7 @@
 #ifndef BENCH_PROGRAM_H
 #define BENCH_PROGRAM_H
 
+#include "base/standard.h"
 #include "base/status.h"
 #include "comm/swt_comm.h"
 #include "kernels/swt_threads.h"

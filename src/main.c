@@ -1,14 +1,12 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
+#include "base/standard.h"
 #include "kernels/swt_threads.h"
 #include "selftest/selftest.h"
 #include "train/session.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static volatile sig_atomic_t stop;
 
@@ -46,37 +44,24 @@ static void set_signals(void) {
     handle(SIGXFSZ, SIG_IGN);
 }
 
-/* A daemon's or a job manager's program may start without standard streams: the first files that
- * are opened would take their numbers, and get what is said. */
-static void open_standard_streams(void) {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
-            return;
-}
-
 /* Help and version: rank 0 speaks, nothing is computed. */
-static swt_status print_text(const swt_options *o, int rank) {
+static swt_status print_text(const swt_options *o, int rank, FILE *out) {
     if (rank != 0)
         return SWT_OK;
     if (o->command == SWT_COMMAND_VERSION)
-        printf("swt-dist %s\n", SWT_VERSION);
+        fprintf(out, "swt-dist %s\n", SWT_VERSION);
     else if (o->command == SWT_COMMAND_HELP)
-        swt_options_print_help(stdout, o->help_topic);
+        swt_options_print_help(out, o->help_topic);
     else
-        swt_options_print_config_help(stdout, o->help_markdown);
+        swt_options_print_config_help(out, o->help_markdown);
     return SWT_OK;
 }
 
 /* What a command answers has to arrive; what training says is in its log file, too. */
-static swt_status check_output(swt_comm *world, const swt_options *o) {
+static swt_status check_output(swt_comm *world, const swt_options *o, FILE *out) {
     if (o->command == SWT_COMMAND_TRAIN)
         return SWT_OK;
-    errno = 0;
-    swt_status status = SWT_OK;
-    if (fflush(stdout) != 0 || ferror(stdout))
-        status = SWT_FAIL(FILE, "standard output: cannot be written (%s); see where it leads",
-                          errno != 0 ? strerror(errno) : "an earlier write failed");
-    return swt_comm_agree(world, status);
+    return swt_comm_agree(world, swt_standard_finish(out));
 }
 
 /* An error that the other ranks do not know of ends them by force. Nothing can be closed in order
@@ -93,7 +78,7 @@ static void say_notes(const swt_options *o, int rank) {
         fprintf(stderr, "swt-dist: warning: %.*s\n", (int)strcspn(at, "\n"), at);
 }
 
-static swt_status run(swt_comm *world, swt_options *o) {
+static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
     static swt_status (*const commands[])(swt_session *) = {
         [SWT_COMMAND_TRAIN] = swt_command_train,
         [SWT_COMMAND_EVAL] = swt_command_eval,
@@ -103,19 +88,19 @@ static swt_status run(swt_comm *world, swt_options *o) {
         [SWT_COMMAND_SELFTEST] = swt_command_selftest,
     };
     if (o->command >= SWT_COMMAND_HELP) {
-        SWT_TRY(print_text(o, world->rank));
-        return check_output(world, o);
+        SWT_TRY(print_text(o, world->rank, out));
+        return check_output(world, o, out);
     }
     swt_session session = {.options = o,
                            .world = world,
-                           .out = stdout,
+                           .out = out,
                            .err = stderr,
                            .stop = &stop,
                            .catch_signals = catch_signals};
     say_notes(o, world->rank);
     swt_status status = commands[o->command](&session);
     if (status == SWT_OK)
-        status = check_output(world, o);
+        status = check_output(world, o, out);
     if (!must_abort(world, status))
         swt_session_close(&session);
     return status;
@@ -138,9 +123,10 @@ static int finish(swt_comm *world, swt_status status) {
 int main(int argc, char **argv) {
     static swt_options options; /* some 30 KiB of paths: not on the stack */
     swt_comm world;
-    open_standard_streams();
+    swt_standard_open();
     swt_threads_settle(argv);
     set_signals();
+    FILE *out = swt_standard_stream();
     swt_comm_open_self(&world);
     swt_status status = SWT_OK;
     if (swt_comm_launched_by_mpi())
@@ -151,6 +137,7 @@ int main(int argc, char **argv) {
         options.command != SWT_COMMAND_PLAN)
         status = swt_comm_check_alone(&world);
     if (status == SWT_OK)
-        status = run(&world, &options);
+        status = run(&world, &options, out);
+    fflush(out);
     return finish(&world, status);
 }

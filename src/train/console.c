@@ -1,8 +1,11 @@
 /* What a run says: lines and the live line on the terminal, and log.txt. */
 #include "train/rundir.h"
 
+#include "base/standard.h"
 #include "base/utf8.h"
+#include "train/files.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,7 +13,7 @@
 
 enum { LINE_BYTES = 12288, /* with two paths */ DEFAULT_COLUMNS = 80 };
 
-static const char *const erase_to_end = "\033[K";
+static const char *const erase_to_end = "\033[K", *const log_name = "log.txt";
 
 static void end_live_line(swt_run *run) {
     if (run->live_line_open)
@@ -32,10 +35,34 @@ static void format_line(char *line, size_t bytes, const char *fmt, va_list args)
 static void log_line(swt_run *run, const char *fmt, va_list args) {
     if (run->log == NULL)
         return;
-    char line[LINE_BYTES];
-    format_line(line, sizeof line, fmt, args);
-    fprintf(run->log, "%s\n", line);
-    fflush(run->log);
+    char line[LINE_BYTES + 1];
+    format_line(line, LINE_BYTES, fmt, args);
+    strcat(line, "\n");
+    /* Past the stream, which would lose a line that a signal interrupts, and behind what another
+     * rank may have written. */
+    lseek(fileno(run->log), 0, SEEK_END);
+    const int failed = swt_write_all(fileno(run->log), line, strlen(line));
+    if (failed != 0)
+        run->log_failed = failed;
+}
+
+swt_status swt_run_check_log(const swt_run *run) {
+    if (run->log_failed != 0)
+        return SWT_FAIL(FILE, "%s/%s: cannot be written (%s); free space on the disk", run->path,
+                        log_name, strerror(run->log_failed));
+    return SWT_OK;
+}
+
+void swt_run_log_end(const swt_run *run, int rank, const char *why) {
+    char path[SWT_PATH_BYTES], line[LINE_BYTES];
+    if (swt_path_join(path, sizeof path, run->path, log_name) != SWT_OK)
+        return;
+    const int log = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+    if (log < 0)
+        return;
+    snprintf(line, sizeof line, "error: rank %d: %s\n", rank, why);
+    swt_write_all(log, line, strlen(line));
+    close(log);
 }
 
 void swt_run_log(swt_run *run, const char *fmt, ...) {

@@ -36,6 +36,7 @@ typedef struct loop {
     double eval_start_ms;
     double eval_ms;                 /* the last evaluation; 0: there was none yet */
     int64_t saved_step;             /* of the last checkpoint; -1: none */
+    int64_t tried_step;             /* of the last one that was begun */
     int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
     int64_t prompt_count;
 } loop;
@@ -126,6 +127,12 @@ static void show_progress(loop *r, bool due) {
                      1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
 }
 
+/* A row, if the log is as well as the metrics. */
+static swt_status write_row(loop *r, const swt_metric *row, int count) {
+    SWT_TRY(swt_run_check_log(&r->run));
+    return swt_run_metrics(&r->run, row, count);
+}
+
 static swt_status write_training_row(loop *r) {
     const swt_dims *d = &r->s->model.dims;
     const swt_report *p = &r->report;
@@ -151,7 +158,7 @@ static swt_status write_training_row(loop *r) {
         {"flops_useful", p->flops_useful, false},
         {"flops_padded", p->flops_padded, false},
     };
-    return swt_run_metrics(&r->run, row, (int)(sizeof row / sizeof *row));
+    return write_row(r, row, (int)(sizeof row / sizeof *row));
 }
 
 /* A training row at every log interval and at the last step. */
@@ -202,7 +209,7 @@ static swt_status evaluate(loop *r) {
         {"valid_loss_dropless", e.loss_dropless, false},
         {"valid_dropped", e.dropped, false},
     };
-    return swt_run_metrics(&r->run, row, (int)(sizeof row / sizeof *row));
+    return write_row(r, row, (int)(sizeof row / sizeof *row));
 }
 
 static swt_status sample(loop *r) {
@@ -220,6 +227,7 @@ static swt_status sample(loop *r) {
 }
 
 static swt_status save(loop *r, int64_t step) {
+    r->tried_step = step;
     SWT_TRY(swt_checkpoint_write(r->s, &r->run, step));
     r->saved_step = step;
     return SWT_OK;
@@ -248,17 +256,22 @@ static swt_status between_steps(loop *r, swt_status io) {
 
 /* ---- an end before the last step */
 
-/* The step whose weights are worth keeping when a run ends so; -1: none. A step whose gradient was
- * not finite has changed nothing, and neither have those that a device made after it. */
+/* The step whose weights are worth keeping when a run ends so; -1: none, or they cannot be written.
+ * Of other errors nobody knows where each rank stands. A step whose gradient was not finite has
+ * changed nothing, and neither have those that a device made after it. */
 static int64_t step_to_keep(const loop *r, swt_status why) {
-    if (!swt_last_error()->agreed || (why != SWT_INTERRUPTED && why != SWT_NUMBERS))
-        return -1;
-    return r->state.nonfinite != 0 ? r->state.step - 1 : r->step;
+    const bool between = why == SWT_INTERRUPTED || why == SWT_NUMBERS || why == SWT_FILE;
+    const int64_t step = r->state.nonfinite != 0 ? r->state.step - 1 : r->step;
+    const bool failed = r->tried_step == step && r->saved_step != step;
+    return between && swt_last_error()->agreed && !failed ? step : -1;
 }
 
-/* The message of the end, and what became of the weights. */
-static swt_status retell(const loop *r, const swt_error *why, int64_t kept, const char *not_kept) {
+/* The message of the end, and what became of the weights. An interruption that has not written them
+ * is the error that kept it from that. */
+static swt_status retell(const loop *r, const swt_error *why, int64_t kept,
+                         const swt_error *failed) {
     char what[256], weights[512];
+    const bool asked = why->status == SWT_INTERRUPTED;
     snprintf(what, sizeof what, "step %lld of %lld: interrupted", (long long)r->step,
              (long long)r->s->options->train_steps);
     if (kept >= 0)
@@ -267,10 +280,10 @@ static swt_status retell(const loop *r, const swt_error *why, int64_t kept, cons
                  "schedule and data anew, until a run can be resumed",
                  (long long)kept, r->run.path);
     else
-        snprintf(weights, sizeof weights, "no weights written: %.400s", not_kept);
+        snprintf(weights, sizeof weights, "no weights written: %.400s", failed->message);
     const swt_status status =
-        swt_fail(why->status, why->file, why->line, "%.480s; %s",
-                 why->status == SWT_INTERRUPTED ? what : why->message, weights);
+        swt_fail(asked && kept < 0 ? failed->status : why->status, why->file, why->line,
+                 "%.480s; %s", asked ? what : why->message, weights);
     swt_last_error()->agreed = why->agreed;
     swt_last_error()->silent = why->silent;
     return status;
@@ -285,10 +298,12 @@ static swt_status end_early(loop *r, swt_status status) {
         const swt_error failed = *swt_last_error();
         if (!saved && !failed.agreed)
             return failed.status;
-        status = retell(r, &why, saved ? step : -1, failed.message);
+        status = retell(r, &why, saved ? step : -1, &failed);
     }
     if (r->first)
         swt_run_log(&r->run, "error: %s", swt_last_error()->message);
+    else if (!swt_last_error()->agreed)
+        swt_run_log_end(&r->run, r->s->world->rank, swt_last_error()->message);
     return status;
 }
 
@@ -344,6 +359,7 @@ static swt_status prepare(loop *r) {
     if (status == SWT_OK && r->first)
         status = swt_run_create(&r->run, s->options);
     SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_comm_broadcast(s->world, r->run.path, sizeof r->run.path, 0, NULL));
     if (r->first) {
         swt_header_say(&r->run, s);
         swt_checkpoint_check_room(s, &r->run);
@@ -351,8 +367,17 @@ static swt_status prepare(loop *r) {
     return SWT_OK;
 }
 
+/* The others are done by then. */
+static swt_status say_done(loop *r) {
+    swt_run_say(&r->run, "done: %lld step%s, %s", (long long)r->step, swt_plural(r->step),
+                r->run.path);
+    const swt_status status = swt_run_check_log(&r->run);
+    swt_last_error()->agreed = true;
+    return status;
+}
+
 swt_status swt_command_train(swt_session *s) {
-    loop r = {.s = s, .first = s->world->rank == 0, .saved_step = -1};
+    loop r = {.s = s, .first = s->world->rank == 0, .saved_step = -1, .tried_step = -1};
     swt_status status = prepare(&r);
     const bool begun = status == SWT_OK;
     if (begun && s->options->train_steps == 0)
@@ -363,8 +388,7 @@ swt_status swt_command_train(swt_session *s) {
             status = between_steps(&r, report(&r));
     }
     if (status == SWT_OK && r.first)
-        swt_run_say(&r.run, "done: %lld step%s, %s", (long long)r.step, swt_plural(r.step),
-                    r.run.path);
+        status = say_done(&r);
     if (status != SWT_OK && begun)
         status = end_early(&r, status);
     if (r.run.metrics != NULL)

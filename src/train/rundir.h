@@ -15,6 +15,7 @@ typedef struct swt_run {
     bool terminal;       /* standard output is a terminal: one live line */
     bool live_line_open; /* a live line stands unfinished on the terminal */
     bool untidy;         /* that something old could not be removed was said */
+    int log_failed;      /* errno of the last line that log.txt did not take; 0 = none */
 } swt_run;
 
 /* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and
@@ -42,6 +43,12 @@ bool swt_run_on_terminal(void);
 
 /* A line to log.txt alone. */
 void swt_run_log(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
+
+/* Errors: FILE where log.txt did not take a line. */
+SWT_MUST_CHECK swt_status swt_run_check_log(const swt_run *run);
+
+/* A rank that has but the run's path, and ends all others by force, says why in log.txt. */
+void swt_run_log_end(const swt_run *run, int rank, const char *why);
 
 /* Progress: on a terminal redraws the one live line; in a pipe prints a line where `due` (a log
  * interval's end). log.txt gets the line where due. */

@@ -89,6 +89,29 @@ def signal_in_evaluation(ranks, launched):
         want(rows == sorted(set(rows)), f"rows of evaluations: {rows}")
 
 
+def interrupted_without_room():
+    """Where the weights cannot be written, the exit code does not say that they are."""
+    with scratch() as folder:
+        process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
+        write_text(folder)
+        os.rename(os.path.join(folder, "text.txt"), os.path.join(out, "checkpoints"))
+        process.send_signal(signal.SIGTERM)
+        result = finish(process, "no room", PATIENCE_S)
+        want(result.code == 3 and "interrupted; no weights written: " in result.err, result.told())
+        want("error: " + result.err.strip().split("error: ", 1)[1] == reason(out), f"the log ends with {reason(out)}")
+
+
+def signal_in_a_long_step():
+    """A step of many micro-batches is left, too, and the weights are those before it."""
+    with scratch() as folder:
+        options = small(train_steps=2, batch_micro_batches=4096, run_threads=1, batch_seq_len=64)
+        options.update({"batch.sequences": 16})
+        process, out = begin(1, folder, options, "memory of rank 0")
+        time.sleep(0.5)
+        want(process.poll() is None, "ended by itself")
+        want(interrupted(process, out, signal.SIGTERM, "in a long step") == 0, "a step that was not done is counted")
+
+
 def ignored_signal_stays_ignored():
     """As under nohup."""
     with scratch() as folder:
@@ -201,6 +224,8 @@ def main():
         suite.case(f"{number.name} between steps", signal_between_steps, number)
     suite.case("SIGTERM in an evaluation", signal_in_evaluation, 1, False)
     suite.case("SIGTERM in an evaluation of 2 ranks", signal_in_evaluation, 2, True)
+    suite.case("SIGTERM in a long step", signal_in_a_long_step)
+    suite.case("interrupted without room", interrupted_without_room)
     suite.case("an ignored signal", ignored_signal_stays_ignored)
     suite.case("a reader that leaves", reader_leaves)
     suite.case("closed streams", closed_streams)

@@ -252,6 +252,55 @@ static void test_metrics_errors(void **state) {
     temp_remove(folder);
 }
 
+/* ---- the log */
+
+/* What the log does not take is an error at the next row, not silence. */
+static void test_log_cannot_be_written(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    swt_run run;
+    if (access("/dev/full", W_OK) != 0)
+        skip();
+    temp_make(folder);
+    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    swt_run_log(&run, "good");
+    assert_int_equal(swt_run_check_log(&run), SWT_OK);
+    fclose(run.log);
+    run.log = fopen("/dev/full", "w");
+    assert_non_null(run.log);
+    swt_run_log(&run, "lost");
+    expect_error(swt_run_check_log(&run), SWT_FILE,
+                 "run/log.txt: cannot be written (No space left on device)");
+    swt_run_close(&run);
+    temp_remove(folder);
+}
+
+/* Another rank's last word stands in the log, behind what rank 0 has said and before what it says
+ * later. */
+static void test_log_end_of_another_rank(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    swt_run run, other = {0};
+    size_t bytes = 0;
+    temp_make(folder);
+    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    memcpy(other.path, run.path, sizeof other.path);
+    swt_run_log(&run, "first %d", 1);
+    swt_run_log_end(&other, 2, "lost a peer");
+    swt_run_log(&run, "third");
+    swt_run_close(&run);
+    char *log = temp_read(temp_path(path, other.path, "log.txt"), &bytes);
+    assert_string_equal(log, "first 1\nerror: rank 2: lost a peer\nthird\n");
+    free(log);
+    /* A run that is gone, or whose log is a link, gets nothing. */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("elsewhere", path), 0);
+    swt_run_log_end(&other, 2, "lost a peer");
+    assert_int_equal(temp_count(other.path), 3);
+    assert_false(temp_exists(other.path, "elsewhere"));
+    temp_remove(folder);
+}
+
 /* ---- the terminal */
 
 /* What the run printed on standard output by `speak`, and the log. */
@@ -336,11 +385,18 @@ static void test_no_directory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),           cmocka_unit_test(test_create_refuses),
-        cmocka_unit_test(test_create_over_link), cmocka_unit_test(test_create_without_space),
-        cmocka_unit_test(test_default_path),     cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_metrics_errors),   cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_long_line),        cmocka_unit_test(test_no_directory),
+        cmocka_unit_test(test_create),
+        cmocka_unit_test(test_create_refuses),
+        cmocka_unit_test(test_create_over_link),
+        cmocka_unit_test(test_create_without_space),
+        cmocka_unit_test(test_default_path),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics_errors),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_log_cannot_be_written),
+        cmocka_unit_test(test_log_end_of_another_rank),
+        cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_no_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
