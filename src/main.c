@@ -31,10 +31,11 @@ static void handle(int number, void (*handler)(int)) {
 
 /* From here on there is something to write at the end. A reader of the output that goes away (a
  * pipe to head) is no reason to end: the log file has what it does not read. */
-static void catch_signals(void) {
+static const volatile sig_atomic_t *catch_signals(void) {
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
         handle(endings[i], on_signal);
     handle(SIGPIPE, SIG_IGN);
+    return &stop;
 }
 
 /* Until then, and in commands that write nothing, a signal ends the program at once. A file that
@@ -91,12 +92,8 @@ static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
         SWT_TRY(print_text(o, world->rank, out));
         return check_output(world, o, out);
     }
-    swt_session session = {.options = o,
-                           .world = world,
-                           .out = out,
-                           .err = stderr,
-                           .stop = &stop,
-                           .catch_signals = catch_signals};
+    swt_session session = {
+        .options = o, .world = world, .out = out, .err = stderr, .catch_signals = catch_signals};
     say_notes(o, world->rank);
     swt_status status = commands[o->command](&session);
     if (status == SWT_OK)

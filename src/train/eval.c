@@ -1,6 +1,7 @@
 #include "train/eval.h"
 
 #include "base/checked.h"
+#include "train/stop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,12 +99,10 @@ static swt_status run_split(swt_session *s, bool dropless, double *rows, double 
     const int64_t count = count_batches(s), turns = swt_dist_turns(&s->dist, count);
     double *stats = rows + count * SUM_COUNT;
     memset(rows, 0, (size_t)(count * SUM_COUNT) * sizeof *rows);
+    swt_pace pace = {0};
     for (int64_t turn = 0; turn < turns; turn++) {
-        bool stopped = false;
         SWT_TRY(run_one(s, turn * s->dist.size + s->dist.rank, dropless, rows, stats));
-        SWT_TRY(swt_session_stopped(s, &stopped));
-        if (stopped)
-            return swt_comm_agree(s->world, SWT_FAIL(INTERRUPTED, "evaluation: interrupted"));
+        SWT_TRY(swt_stop_look(s, &pace));
         const int64_t done = turn + 1 + (dropless ? turns : 0);
         watch->progress(watch->context, (double)done / (double)(2 * turns));
     }

@@ -1,6 +1,7 @@
 #include "train/generate.h"
 
 #include "base/checked.h"
+#include "train/stop.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -113,15 +114,16 @@ swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_co
     else
         memcpy(w.ids, prompt, (size_t)prompt_count * sizeof *prompt);
     SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    swt_pace pace = {0};
     for (int64_t i = 0; i < tokens; i++) {
         SWT_TRY_TO(status, done, next_logits(s, &w));
-        if (!all_finite(w.logits, V))
+        if (!all_finite(w.logits, V)) /* all ranks have the same */
             status =
                 SWT_FAIL(NUMBERS, "generate: the model's logits are not finite; use an earlier "
                                   "checkpoint");
-        else if (s->stop != NULL && *s->stop)
-            status = SWT_FAIL(INTERRUPTED, "generate: interrupted");
-        SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+        if (status != SWT_OK)
+            SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+        SWT_TRY_TO(status, done, swt_stop_look(s, &pace));
         w.ids[w.count] = choose(&w, V, how);
         w.count++;
     }

@@ -8,6 +8,7 @@
 #include "train/generate.h"
 #include "train/header.h"
 #include "train/report.h"
+#include "train/stop.h"
 #include "train/weights.h"
 
 #include <math.h>
@@ -37,6 +38,7 @@ typedef struct loop {
     double eval_ms;                 /* the last evaluation; 0: there was none yet */
     int64_t saved_step;             /* of the last checkpoint; -1: none */
     int64_t tried_step;             /* of the last one that was begun */
+    swt_pace turns, steps;          /* when they look for a signal */
     int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
     int64_t prompt_count;
 } loop;
@@ -57,6 +59,11 @@ static bool looks_at(const swt_session *s, int64_t step) {
     return !s->device.table->queues || step == o->train_steps || every(o->train_log_every, step) ||
            every(o->train_eval_every, step) || every(o->train_sample_every, step) ||
            every(o->train_checkpoint_every, step);
+}
+
+static swt_status look_after_turn(void *context) {
+    loop *r = context;
+    return swt_stop_look(r->s, &r->turns);
 }
 
 static swt_status run_step(loop *r) {
@@ -239,14 +246,11 @@ static swt_status between_steps(loop *r, swt_status io) {
     swt_session *s = r->s;
     const swt_options *o = s->options;
     const bool last = r->step == o->train_steps;
-    if (!looks_at(s, r->step))
-        return SWT_OK;
-    if (io == SWT_OK && *s->stop)
-        io = SWT_FAIL(INTERRUPTED, "training: interrupted");
-    SWT_TRY(swt_comm_agree(s->world, io));
+    if (r->row_step == r->step || io != SWT_OK)
+        SWT_TRY(swt_comm_agree(s->world, io));
+    SWT_TRY(swt_stop_look(s, &r->steps));
     if (last || every(o->train_eval_every, r->step))
-        io = evaluate(r);
-    SWT_TRY(swt_comm_agree(s->world, io));
+        SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
     if (every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
     if (last || every(o->train_checkpoint_every, r->step))
@@ -289,8 +293,19 @@ static swt_status retell(const loop *r, const swt_error *why, int64_t kept,
     return status;
 }
 
+/* Steps that are queued on a device come first: one of them may have failed. */
+static swt_status settle(loop *r, swt_status status) {
+    const swt_error why = *swt_last_error();
+    if (status != SWT_INTERRUPTED)
+        return status;
+    SWT_TRY(swt_step_state_read(&r->s->model, &r->state));
+    *swt_last_error() = why;
+    return status;
+}
+
 /* Weights that are good are written, whatever ended the run; the log says why it ended. */
 static swt_status end_early(loop *r, swt_status status) {
+    status = settle(r, status);
     const swt_error why = *swt_last_error();
     const int64_t step = step_to_keep(r, status);
     if (step >= 0) {
@@ -352,7 +367,11 @@ static swt_status prepare(loop *r) {
     SWT_TRY(start_weights(s, from[0] != '\0' ? from : NULL));
     SWT_TRY(swt_agree_on_weights(s, from[0] != '\0' ? from : NULL,
                                  from[0] != '\0' ? SWT_CHECKPOINT : SWT_USAGE));
-    s->catch_signals();
+    s->stop = s->catch_signals();
+    if (!s->device.table->queues) { /* else turns are done long after they were queued */
+        s->update.look = look_after_turn;
+        s->update.look_context = r;
+    }
     status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)
         status = swt_eval_alloc(s, &r->eval_rows);

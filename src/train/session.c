@@ -55,16 +55,6 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
     return SWT_OK;
 }
 
-swt_status swt_session_stopped(swt_session *s, bool *stopped) {
-    int64_t any = 0;
-    *stopped = false;
-    if (s->stop == NULL || s->catch_signals == NULL)
-        return SWT_OK;
-    SWT_TRY(swt_comm_max(s->world, *s->stop, &any));
-    *stopped = any != 0;
-    return SWT_OK;
-}
-
 bool swt_needs_moments(const swt_options *o) {
     return o->optim_name == SWT_OPTIM_ADAM;
 }

@@ -19,9 +19,9 @@ typedef struct swt_session {
     swt_comm *world;                   /* host memory */
     FILE *out;                         /* where rank 0's answers go */
     FILE *err;                         /* where its warnings go, where there is no run */
-    const volatile sig_atomic_t *stop; /* set by a signal once they are caught */
-    void (*catch_signals)(void);       /* main's: let signals set *stop; NULL: nobody listens */
-    char data_path[SWT_PATH_BYTES];    /* the text that was read; in eval the one evaluated */
+    const volatile sig_atomic_t *stop; /* set by a signal; NULL: they are not caught */
+    const volatile sig_atomic_t *(*catch_signals)(void); /* main's: from now on let them set that */
+    char data_path[SWT_PATH_BYTES]; /* the text that was read; in eval the one evaluated */
     swt_tokenizer tokenizer;
     swt_data data;
     const swt_backend *backend;
@@ -43,10 +43,6 @@ void swt_session_warn(swt_session *s, const char *fmt, ...) SWT_PRINTF(2, 3);
 
 /* Rank 0 writes the kept warnings to s->err: for commands without a run. */
 void swt_session_say_warnings(swt_session *s);
-
-/* Collective: whether a signal came to any rank, the same answer on all; `stopped` stays false
- * where none are caught. Errors: COMM. */
-SWT_MUST_CHECK swt_status swt_session_stopped(swt_session *s, bool *stopped);
 
 /* The model's dimensions. vocab is the tokenizer's (or the weights') and must equal model.vocab if
  * that is given. Errors: USAGE. */

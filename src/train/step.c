@@ -68,13 +68,16 @@ swt_pass swt_turn(const swt_model *m, int64_t turn) {
                       .routed = m->acts.routed + at};
 }
 
+swt_status swt_step_turn(swt_model *m, int64_t turn) {
+    const swt_pass pass = swt_turn(m, turn);
+    SWT_TRY(swt_model_forward(m, &pass));
+    SWT_TRY(swt_model_loss(m, &pass, true));
+    return swt_model_backward(m, &pass);
+}
+
 swt_status swt_step_gradients(swt_model *m) {
-    for (int64_t turn = 0; turn < m->turns; turn++) {
-        const swt_pass pass = swt_turn(m, turn);
-        SWT_TRY(swt_model_forward(m, &pass));
-        SWT_TRY(swt_model_loss(m, &pass, true));
-        SWT_TRY(swt_model_backward(m, &pass));
-    }
+    for (int64_t turn = 0; turn < m->turns; turn++)
+        SWT_TRY(swt_step_turn(m, turn));
     return SWT_OK;
 }
 
@@ -124,7 +127,11 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
 
 swt_status swt_step(swt_model *m, const swt_update *u) {
     SWT_TRY(swt_step_begin(m, u));
-    SWT_TRY(swt_step_gradients(m));
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        SWT_TRY(swt_step_turn(m, turn));
+        if (u->look != NULL)
+            SWT_TRY(u->look(u->look_context));
+    }
     SWT_TRY(swt_step_reduce(m, u));
     return swt_step_update(m, u);
 }

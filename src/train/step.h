@@ -1,7 +1,7 @@
 /* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
  *
- *     swt_step = swt_step_begin; swt_step_gradients: for each turn { swt_turn; forward; loss;
- *                backward }; swt_step_reduce; swt_step_update
+ *     swt_step = swt_step_begin; for each turn swt_step_turn: { swt_turn; forward; loss; backward
+ * }; swt_step_reduce; swt_step_update
  *
  * All are collective over all ranks. None needs the host: they queue work and return, and what
  * changes from step to step is in the step state and the batch. So a device can be given a step as
@@ -18,6 +18,9 @@ typedef struct swt_update {
     swt_schedule schedule;
     swt_adam_hyper adam;
     double clip_norm; /* 0 = no clipping */
+    /* Asked after each turn of swt_step; NULL: not. An error leaves the parameters as they were. */
+    swt_status (*look)(void *context);
+    void *look_context;
 } swt_update;
 
 swt_update swt_update_from_options(const swt_options *o);
@@ -40,7 +43,8 @@ SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update *u);
 /* The training pass of a turn; an empty one where this rank has no micro-batch left. */
 swt_pass swt_turn(const swt_model *m, int64_t turn);
 
-/* Forward, loss and backward of every turn. */
+/* Forward, loss and backward of a turn; of every turn. */
+SWT_MUST_CHECK swt_status swt_step_turn(swt_model *m, int64_t turn);
 SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m);
 
 /* After it model.grad is the gradient of the global batch on every rank that holds the tensor.
