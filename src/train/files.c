@@ -1,5 +1,7 @@
 #include "train/files.h"
 
+#include "base/standard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The most that one read(2) or write(2) takes on Linux is a little more. */
+/* The most that one read(2) takes on Linux is a little more. */
 enum { TURN_BYTES = 1 << 30 };
 
 const char *swt_path_tail(const char *path) {
@@ -165,17 +167,8 @@ swt_status swt_file_remove(const char *path) {
 }
 
 swt_status swt_file_write(int fd, const void *bytes, size_t count, const char *path) {
-    for (size_t at = 0; at < count;) {
-        const size_t rest = count - at;
-        const ssize_t put =
-            write(fd, (const char *)bytes + at, rest < TURN_BYTES ? rest : TURN_BYTES);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return swt_file_unwritten(path, put < 0 ? errno : EIO);
-        at += (size_t)put;
-    }
-    return SWT_OK;
+    const int failed = swt_write_all(fd, bytes, count);
+    return failed != 0 ? swt_file_unwritten(path, failed) : SWT_OK;
 }
 
 /* 0, or errno. */
