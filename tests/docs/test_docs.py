@@ -34,7 +34,8 @@ SHORTENED = re.compile(PRINTED.pattern.replace("printed by", "shortened from"), 
 CHARACTERS = 1115394  # of tiny Shakespeare, 65 different ones
 MACHINE = [  # what is the machine's, and what stands in its place
     (re.compile(r"\d+ tokens/s"), "N tokens/s"),
-    (re.compile(r"left (> )?\d+ s"), "left N s"),
+    (re.compile(r"left (> )?\d+ s.*$", re.M), "left N s"),
+    (re.compile(r"^step +\d+ +evaluation .*\n", re.M), ""),  # said where one takes long
     (re.compile(r"(hash) [0-9a-f]{16}"), r"\1 H"),
     (re.compile(r" +"), " "),
 ]
