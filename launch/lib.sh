@@ -7,7 +7,7 @@ SWT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SWT_BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin librandom123-dev
     libyaml-dev libcjson-dev libxxhash-dev)
 SWT_TEST_PACKAGES=(libcmocka-dev python3 python3-numpy clang-format clang-tidy libomp-dev cppcheck
-    shellcheck curl g++) # libomp-dev: clang-tidy finds its omp.h there
+    shellcheck curl g++ clang-14 libclang-rt-14-dev) # libomp-dev: clang-tidy finds its omp.h there; clang: libFuzzer
 
 say() {
     printf '%s\n' "$*"

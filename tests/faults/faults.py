@@ -1,0 +1,277 @@
+"""What the tests of this folder share: small runs of every command with one thing failing (inject.c), and their judge."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+from support import BUILD, PROGRAM, Probe, environment, flags, text, want  # noqa: E402
+import safet  # noqa: E402  (support has put the oracle's folder into the path)
+
+INJECT = os.path.join(BUILD, "tests", "libfaults_inject.so")
+HANGS_S = 20  # the runs below take 0.02 s
+
+# Steps of milliseconds; a checkpoint after each, of which two are kept.
+TINY = {
+    "model.layers": 2,
+    "model.width": 8,
+    "model.heads": 2,
+    "model.hidden": 8,
+    "moe.experts": 2,
+    "moe.every": 2,
+    "batch.sequences": 1,
+    "batch.seq_len": 8,
+    "batch.micro_batches": 1,
+    "optim.schedule": "constant",
+    "optim.lr": 0.01,
+    "train.steps": 3,
+    "train.log_every": 1,
+    "train.eval_every": 0,
+    "train.sample_every": 2,
+    "train.checkpoint_every": 1,
+    "train.keep_checkpoints": 2,
+    "data.valid_fraction": 0.01,
+    "data.prompt": "the",
+    "run.threads": 1,
+}
+
+# What differs from run to run: times and what follows from them, and paths that could not be made absolute.
+TIMES = re.compile(r'run directory [^\n]*|text  *[^ ]*|"(step_ms|tokens_per_s|comm_ms)": [^,}]*| *\d+ tokens/s|left [^\n]*|memory of rank 0[^\n]*')
+ERROR = re.compile(r"swt-dist: error: [^\n]*: [^\n]*\n")
+WARNING = re.compile(r"swt-dist: warning: [^\n]*\n")
+
+
+def fast_folder():
+    """A folder where fsync costs nothing, if there is one."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    return tempfile.mkdtemp(prefix="swt-faults-", dir=place)
+
+
+@contextlib.contextmanager
+def scratch():
+    path = fast_folder()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Outcome:
+    """What a run left: exit code, what it said, what failed (a line for each request that the library reported)."""
+
+    def __init__(self, folder, code, out, err, reported):
+        self.folder, self.code, self.out, self.err, self.reported = folder, code, out, err, reported
+
+    def told(self):
+        return f"exit {self.code}: {self.err.strip()[-300:]!r}"
+
+
+def start(folder, args, kind="", at=0, error=0):
+    """The program in a folder of its own, with a report of what failed in the file `report`."""
+    os.makedirs(folder)
+    with open(os.path.join(folder, "report"), "wb") as report:
+        fault = {
+            "LD_PRELOAD": INJECT,
+            "SWT_FAULT": kind,
+            "SWT_FAULT_AT": str(at),
+            "SWT_FAULT_ERROR": str(error),
+            "SWT_FAULT_REPORT": str(report.fileno()),
+        }
+        return subprocess.Popen(
+            [PROGRAM, *args],
+            cwd=folder,
+            env=environment(fault if kind else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[report.fileno()],
+        )
+
+
+def finish(process, folder):
+    try:
+        out, err = process.communicate(timeout=HANGS_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        err += b"HANGS"
+    with open(os.path.join(folder, "report"), encoding="utf-8", errors="replace") as f:
+        reported = f.read().splitlines()
+    return Outcome(folder, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"), reported)
+
+
+def run(folder, args, **fault):
+    return finish(start(folder, args, **fault), folder)
+
+
+# ---------------------------------------------------------------- what is there to judge
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def products(folder):
+    """{name: bytes} of every file that is published: no part of its path starts with a dot. Times are left out."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = os.path.join(place, name)
+            if name.startswith(".") or path == os.path.join(folder, "report"):
+                continue
+            content = read(path)
+            if not name.endswith(".safetensors"):
+                content = TIMES.sub("", content.decode(errors="replace")).replace(folder, "FOLDER").encode()
+            found[os.path.relpath(path, folder)] = content
+    return found
+
+
+class Judge:
+    """Compares a run with the undisturbed one: `want_*` raise what is wrong."""
+
+    def __init__(self, reference, stdout_is_product, checkpoints):
+        self.reference, self.stdout_is_product = reference, stdout_is_product
+        self.files = products(reference.folder)
+        self.checkpoints = checkpoints  # {step: {name: bytes}}, also of those that were removed later
+
+    def words(self, outcome, codes):
+        """The exit code is of the contract, and the line of an error in its form."""
+        want("HANGS" not in outcome.err, "it does not end")
+        want(outcome.code in codes, f"exit {outcome.code} is none of {codes}: {outcome.told()}")
+        lines = [line for line in outcome.err.splitlines(True) if not WARNING.fullmatch(line)]
+        if outcome.code == 0:
+            want(not lines, f"exit 0, but it said {lines}")
+        else:
+            want(len(lines) == 1 and ERROR.fullmatch(lines[0]), f"no error of one line: {outcome.told()}")
+
+    def unchanged(self, outcome, stdout=True):
+        """Exit code 0: all is there as it is without the fault."""
+        files = products(outcome.folder)
+        differ = [n for n in sorted(set(files) | set(self.files)) if files.get(n) != self.files.get(n)]
+        want(not differ, f"exit 0, but other files than without the fault: {differ}")
+        if stdout:
+            want(self.reference.out == outcome.out, f"exit 0, but it printed {outcome.out[-200:]!r}")
+
+    def whole(self, outcome):
+        """What is published is whole, whatever happened."""
+        for name, content in products(outcome.folder).items():
+            parts = name.split(os.sep)
+            if name.endswith("metrics.jsonl"):
+                want(content[-1:] in (b"", b"\n"), f"{name}: the last line is cut off")
+                for line in content.decode().splitlines():
+                    json.loads(line.replace(", , ", ", ").replace(", ,", ","))
+            elif self.checkpoints and len(parts) == 4 and parts[1] == "checkpoints":
+                step = int(parts[2].rsplit("-", 1)[1])
+                want(content == self.checkpoints[step].get(parts[3]), f"{name}: is not what it should be")
+                if parts[3] == "weights.safetensors":
+                    safet.load(os.path.join(outcome.folder, name))
+        for step in published(outcome.folder) if self.checkpoints else ():
+            missing = set(self.checkpoints[step]) - set(os.listdir(step_folder(outcome.folder, step)))
+            want(not missing, f"checkpoint {step} is published without {sorted(missing)}")
+
+
+def step_folder(folder, step):
+    return os.path.join(folder, "run", "checkpoints", f"step-{step:08d}")
+
+
+def published(folder):
+    """The steps that have a checkpoint."""
+    place = os.path.join(folder, "run", "checkpoints")
+    names = sorted(os.listdir(place)) if os.path.isdir(place) else []
+    return [int(name.rsplit("-", 1)[1]) for name in names if not name.startswith(".")]
+
+
+# ---------------------------------------------------------------- the commands
+
+
+class Command:
+    """A command with its undisturbed run. `broken`: exit codes that say that a file is at fault."""
+
+    def __init__(self, folder, name, args, broken, stdout=True, checkpoints=None):
+        self.folder, self.name, self.args, self.broken, self.stdout = folder, name, args, broken, stdout
+        reference = run(os.path.join(folder, name, "reference"), args)
+        want(reference.code == 0, f"{name}: {reference.told()}")
+        self.judge = Judge(reference, stdout, checkpoints or {})
+
+    def run(self, kind, at, error=0):
+        return run(os.path.join(self.folder, self.name, f"{kind}-{at}-{error}"), self.args, kind=kind, at=at, error=error)
+
+    def requests(self, kind):
+        """What the command asks for, in order: a list of the words of each request."""
+        counted = self.run(kind, 0)
+        want(counted.code == 0 and counted.reported, f"{self.name}: counting failed, {counted.told()}")
+        return [line.split(" ") for line in counted.reported]
+
+
+def checkpoints_of(folder, data, steps=TINY["train.steps"]):
+    """Every checkpoint of a run of TINY, by step."""
+    keep_all = dict(TINY, **{"train.keep_checkpoints": 0, "train.steps": steps})
+    outcome = run(folder, ["--data", data, "--out", "run", *map(str, flags(keep_all))])
+    want(outcome.code == 0, outcome.told())
+    by_step = {}
+    for step in published(folder):
+        place = step_folder(folder, step)
+        by_step[step] = {
+            name: read(os.path.join(place, name)).replace(b"keep_checkpoints: 0", b"keep_checkpoints: 2")
+            for name in os.listdir(place)
+        }
+        for name in by_step[step]:
+            if not name.endswith(".safetensors"):
+                text_of = by_step[step][name].decode(errors="replace")
+                by_step[step][name] = TIMES.sub("", text_of).replace(folder, "FOLDER").encode()
+    return by_step
+
+
+def write_text(folder):
+    path = os.path.join(folder, "text.txt")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text(4000))
+    return path
+
+
+def commands(folder):
+    """Every command that reads or writes files, on a model of a few thousand weights."""
+    data = write_text(folder)
+    by_step = checkpoints_of(os.path.join(folder, "all"), data)
+    run_folder = os.path.join(folder, "all", "run")
+    probe = Probe(folder, model_width=8, model_hidden=8, model_heads=2, model_layers=2)
+    probe.run()
+    files = [
+        part
+        for name, file in (("config", "config.yaml"), ("weights", "w.safetensors"), ("batch", "b.safetensors"))
+        for part in ("--" + name, os.path.join(folder, file))
+    ]
+    options = list(map(str, flags(TINY)))
+    rows = (
+        # name, arguments, exit codes for a file at fault, whether standard output is the product
+        ("train", ["--data", data, "--out", "run", *options], (3,), False),
+        ("init-from", ["--data", data, "--out", "run", *options, "--init-from", run_folder], (3, 4), False),
+        ("eval", ["eval", "--checkpoint", run_folder], (3, 4), True),
+        ("generate", ["generate", "--checkpoint", run_folder, "--prompt", "the", "--tokens", "5"], (3, 4), True),
+        ("plan", ["plan", "--ranks", "2", "--data", data, "--config", os.path.join(run_folder, "config.yaml")], (2, 3), True),
+        ("probe", ["probe", *files, "--out", "out.safetensors", "--threads", "1"], (2, 3), False),
+        ("help", ["--help-config"], (3,), True),
+    )
+    for name, args, broken, stdout in rows:
+        yield Command(folder, name, args, broken, stdout, by_step if name == "train" else None)
+
+
+def all_of(jobs, function):
+    """function(job) for all jobs, two at a time; the misses as a list."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return [miss for miss in pool.map(function, jobs) if miss]
+
+
+def ready():
+    if not os.path.exists(INJECT):
+        print("skipped: the library that lets calls fail is not built here (Linux on x86-64, no sanitizers)")
+        sys.exit(77)
