@@ -26,8 +26,8 @@ static swt_status cpu_alloc(swt_device *d, void **out, size_t bytes) {
     const size_t whole = (bytes / align + 1) * align; /* never 0 */
     *out = whole > bytes ? aligned_alloc(align, whole) : NULL;
     if (*out == NULL)
-        return SWT_FAIL(MEMORY, "cpu: cannot allocate %zu bytes; use smaller batches or more ranks",
-                        bytes);
+        return SWT_FAIL(
+            MEMORY, "memory: cannot allocate %zu bytes; use smaller batches or more ranks", bytes);
     if (align == HUGE_PAGE_BYTES)
         (void)madvise(*out, whole, MADV_HUGEPAGE); /* a wish: without it, it is only slower */
     return SWT_OK;
@@ -76,7 +76,7 @@ static swt_status cpu_stream_sync(swt_device *d, swt_stream *s) {
 static swt_status cpu_event_create(swt_device *d, swt_event **out) {
     (void)d;
     *out = calloc(1, sizeof **out);
-    return *out != NULL ? SWT_OK : SWT_FAIL(MEMORY, "cpu: no room for an event");
+    return *out != NULL ? SWT_OK : SWT_FAIL(MEMORY, "memory: no room for an event; free some");
 }
 
 static void cpu_event_destroy(swt_device *d, swt_event *e) {

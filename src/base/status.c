@@ -2,6 +2,7 @@
 
 #include "base/utf8.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -25,6 +26,10 @@ swt_status swt_fail(swt_status status, const char *file, int line, const char *f
 
 swt_error *swt_last_error(void) {
     return &last_error;
+}
+
+swt_status swt_status_of(int error, swt_status otherwise) {
+    return error == ENOMEM ? SWT_MEMORY : otherwise;
 }
 
 int swt_exit_code(swt_status status) {

@@ -56,6 +56,10 @@ const char *swt_status_name(swt_status status);
 /* return SWT_FAIL(FILE, "%s: is empty; a text of at least two windows is needed", path); */
 #define SWT_FAIL(name, ...) swt_fail(SWT_##name, __FILE__, __LINE__, __VA_ARGS__)
 
+/* `otherwise`, or MEMORY where `error`, a value of errno, says that memory was missing: that is no
+ * fault of a file, which can be whole. */
+SWT_MUST_CHECK swt_status swt_status_of(int error, swt_status otherwise);
+
 /* Pass an error up. */
 #define SWT_TRY(call)                                                                              \
     do {                                                                                           \

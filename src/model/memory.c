@@ -281,13 +281,14 @@ static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t
 
 static swt_status commit_arenas(swt_model *m) {
     size_t planned[SWT_ARENA_COUNT], free_bytes = 0, total_bytes = 0;
-    SWT_TRY(swt_device_room(m->ctx.device, &free_bytes, &total_bytes));
+    /* For the words of an error alone: a system that does not tell is no reason to end. */
+    const swt_status room = swt_device_room(m->ctx.device, &free_bytes, &total_bytes);
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         planned[i] = m->arenas[i].used_bytes;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
         m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
         const swt_status status = swt_arena_commit(&m->arenas[i]);
-        if (status == SWT_MEMORY && i != SWT_ARENA_HOST)
+        if (status == SWT_MEMORY && i != SWT_ARENA_HOST && room == SWT_OK)
             return does_not_fit(m, planned, free_bytes, total_bytes);
         SWT_TRY(status);
     }

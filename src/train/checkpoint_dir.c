@@ -60,10 +60,13 @@ static int ascending(const void *a, const void *b) {
 
 /* The caller frees list->steps, also on an error. */
 static swt_status list_steps(step_list *list, const char *checkpoints) {
-    SWT_TRY(swt_folder_walk(checkpoints, add_step, list));
+    const swt_status status = swt_folder_walk(checkpoints, add_step, list);
+    /* Half a list, in the folder's order, would make any of them the oldest or the newest. */
+    if (status != SWT_OK)
+        list->count = 0;
     if (list->count > 0)
         qsort(list->steps, (size_t)list->count, sizeof *list->steps, ascending);
-    return SWT_OK;
+    return status;
 }
 
 /* checkpoints/<prefix>step-NNNNNNNN<suffix> of a run */

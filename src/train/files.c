@@ -47,14 +47,23 @@ swt_status swt_path_look(swt_path_kind *kind, const char *path, bool follow_link
     return SWT_OK;
 }
 
+int swt_open_at(int folder, const char *path, int flags) {
+    int fd = -1;
+    do
+        fd = openat(folder, path, flags | O_CLOEXEC, 0666);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 /* ---- reading */
 
 swt_status swt_file_open(int *fd, int64_t *bytes, const char *path, swt_status status) {
     /* O_NONBLOCK: a named pipe must not stop the program before it is refused. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *fd = swt_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
     if (*fd < 0)
-        return swt_fail(status, __FILE__, __LINE__, "%s: %s; the path of a readable file is needed",
-                        swt_path_tail(path), errno == ENOENT ? "is missing" : strerror(errno));
+        return swt_fail(swt_status_of(errno, status), __FILE__, __LINE__,
+                        "%s: %s; the path of a readable file is needed", swt_path_tail(path),
+                        errno == ENOENT ? "is missing" : strerror(errno));
     struct stat info;
     const char *why = NULL;
     if (fstat(*fd, &info) != 0)
@@ -155,7 +164,7 @@ swt_status swt_path_uncreated(const char *path, int failed) {
 
 swt_status swt_file_create(int *fd, const char *path) {
     /* O_EXCL follows no link: what is created is ours, wherever the name might have led. */
-    *fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    *fd = swt_open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
     return *fd >= 0 ? SWT_OK : swt_path_uncreated(path, errno);
 }
 
@@ -203,7 +212,7 @@ swt_status swt_file_save(const char *path, const void *bytes, size_t count) {
 }
 
 swt_status swt_path_sync(const char *path) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int fd = swt_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
     if (fd < 0)
         return SWT_FAIL(FILE, "%s: cannot be opened (%s); give a file that can be read", path,
                         strerror(errno));

@@ -27,6 +27,10 @@ typedef enum swt_path_kind {
  * cannot be seen is not taken for missing. */
 SWT_MUST_CHECK swt_status swt_path_look(swt_path_kind *kind, const char *path, bool follow_links);
 
+/* openat(2) with O_CLOEXEC and the rights of a new file, once more where a signal came in between.
+ * -1 and errno where it fails. */
+int swt_open_at(int folder, const char *path, int flags);
+
 /* ---- reading */
 
 /* Open a regular file for reading. Errors: `status`, naming the path: missing, a folder, ... */

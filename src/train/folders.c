@@ -29,8 +29,11 @@ static const char *next_name(DIR *stream, int *failed) {
 }
 
 swt_status swt_folder_walk(const char *folder, swt_folder_visit visit, void *context) {
-    DIR *stream = opendir(folder);
+    const int fd = swt_open_at(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY);
+    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
     int failed = stream == NULL ? errno : 0;
+    if (fd >= 0 && stream == NULL)
+        close(fd);
     swt_status status = SWT_OK;
     while (stream != NULL && status == SWT_OK) {
         const char *name = next_name(stream, &failed);
@@ -41,7 +44,8 @@ swt_status swt_folder_walk(const char *folder, swt_folder_visit visit, void *con
     if (stream != NULL)
         closedir(stream);
     if (status == SWT_OK && failed != 0)
-        status = SWT_FAIL(FILE, "%s: the folder cannot be read (%s); see its rights",
+        status = swt_fail(swt_status_of(failed, SWT_FILE), __FILE__, __LINE__,
+                          "%s: the folder cannot be read (%s); see its rights",
                           swt_path_tail(folder), strerror(failed));
     return status;
 }
@@ -75,7 +79,7 @@ static void remove_files(int fd, stays *first) {
 /* By descriptors, without following links: between a look at a name and its use another process
  * might put a link there, and what it leads to is not ours. */
 static void remove_at(int parent, const char *name, stays *first) {
-    const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int fd = swt_open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT)
         return;
     if (fd < 0 && (errno == ENOTDIR || errno == ELOOP)) {
@@ -94,7 +98,7 @@ static void remove_at(int parent, const char *name, stays *first) {
 
 swt_status swt_folder_remove(const char *folder, const char *name) {
     stays first = {0};
-    const int parent = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int parent = swt_open_at(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY);
     if (parent < 0) {
         first.failed = errno;
     } else {

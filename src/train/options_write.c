@@ -100,7 +100,8 @@ swt_status swt_options_write_file(const swt_options *o, const char *path) {
     swt_status status = SWT_OK;
     if (file == NULL || swt_options_write_yaml(o, file) != SWT_OK)
         status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
-    if (file != NULL && fclose(file) != 0 && status == SWT_OK)
+    /* fclose says nothing of the memory that it did not get: there is no text then. */
+    if (file != NULL && (fclose(file) != 0 || text == NULL) && status == SWT_OK)
         status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
     if (status == SWT_OK)
         status = swt_file_save(path, text, bytes);

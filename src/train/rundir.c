@@ -105,9 +105,12 @@ static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
     *file = fdopen(fd, "w");
     if (*file != NULL)
         return SWT_OK;
+    const int failed = errno;
     close(fd);
     unlink(path);
-    return SWT_FAIL(MEMORY, "%s: no memory to open it; use a machine with more", path);
+    return swt_fail(swt_status_of(failed, SWT_FILE), __FILE__, __LINE__,
+                    "%s: cannot be opened (%s); use a machine with more memory, or another --out",
+                    path, strerror(failed));
 }
 
 static void discard(FILE **file, const swt_run *run, const char *name) {

@@ -30,7 +30,7 @@ static bool judged(swt_status status, swt_status refusal) {
         return true;
     const swt_error *e = swt_last_error();
     MUST(status == refusal && e->status == refusal);
-    MUST(e->message[0] != '\0');
+    MUST(e->message[0] != '\0' && swt_utf8_printable(e->message));
     return false;
 }
 
