@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """bench/compare: the table from stand-ins whose times are known, what it says when something is
 missing or fails, wrong usage, and a short run of the real programs. Called with the build folder."""
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Every tool of bench/ has --help (exit 0) and refuses what it does not know (exit 2, one line of its own). Called with
 the build folder."""
 

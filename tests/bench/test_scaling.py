@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """bench/scaling: table, CSV and plot from stand-ins whose cost per FLOP is known, and a short run of
 the real programs. Called with the build folder."""
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Every command that README.md and docs/*.md show is run, and every output shown beside one is what it prints.
 
   test_docs.py BUILD            compare

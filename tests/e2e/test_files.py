@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Files and folders: a full disk, what cannot be removed, links, pipes, claims of size, limits."""
 
 import os

@@ -6,10 +6,11 @@
 readelf=$(need readelf)
 cc=$(need cc)
 
-# programs FOLDER: its ELF programs, without those that CMake tries the compiler with.
+# programs FOLDER: its ELF programs, without those that CMake tries the compiler with, those that libFuzzer drives (their
+# compiler's own flags) and the library that tests load into a program.
 programs() {
     local file
-    find "$1" \( -name CMakeFiles -o -name Testing \) -prune -o -type f -perm -u+x -print | while read -r file; do
+    find "$1" \( -name CMakeFiles -o -name Testing -o -name fuzz -o -name "*.so" \) -prune -o -type f -perm -u+x -print | while read -r file; do
         [ "$(head -c 4 "$file" | tail -c 3)" != ELF ] || printf '%s\n' "$file"
     done
 }
