@@ -3,6 +3,7 @@
 #include "base/cgroup.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -16,6 +17,13 @@ static void consider(least *found, double total_bytes, double used_bytes) {
         *found = (least){free_bytes, total_bytes};
 }
 
+/* The number that a text begins with; false where it begins with none ("max", for one). */
+static bool read_number(const char *text, double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text;
+}
+
 /* The number behind "KEY" at the start of a line of a file; false where there is none. */
 static bool find_number(const char *path, const char *key, double *value) {
     char line[SWT_CGROUP_LINE_BYTES];
@@ -23,7 +31,7 @@ static bool find_number(const char *path, const char *key, double *value) {
     bool found = false;
     FILE *f = fopen(path, "re");
     while (f != NULL && !found && fgets(line, sizeof line, f) != NULL)
-        found = strncmp(line, key, n) == 0 && sscanf(line + n, "%lf", value) == 1;
+        found = strncmp(line, key, n) == 0 && read_number(line + n, value);
     if (f != NULL)
         (void)fclose(f); /* only read */
     return found;
@@ -37,9 +45,9 @@ static void consider_group(void *context, const char *folder) {
     char line[SWT_CGROUP_LINE_BYTES], path[SWT_CGROUP_LINE_BYTES + 16];
     for (int version = 0; version < 2; version++) {
         double limit = 0.0, used = 0.0, unread = 0.0;
-        if (!swt_cgroup_line(folder, names[version][0], line) || sscanf(line, "%lf", &limit) != 1 ||
+        if (!swt_cgroup_line(folder, names[version][0], line) || !read_number(line, &limit) ||
             limit > 1e18 || /* "max", and what means it */
-            !swt_cgroup_line(folder, names[version][1], line) || sscanf(line, "%lf", &used) != 1)
+            !swt_cgroup_line(folder, names[version][1], line) || !read_number(line, &used))
             continue;
         snprintf(path, sizeof path, "%s/memory.stat", folder);
         if (!find_number(path, names[version][2], &unread))

@@ -154,7 +154,7 @@ static void walk_model(walk *w) {
     p->embed.weight = add_shared(w, SWT_PARAM_EMBED, d->V, d->C, d->C, "embed.weight");
     p->embed.bias = -1;
     const int64_t block_role = w->role;
-    swt_layer_places unused;
+    swt_layer_places unused = {0};
     for (w->layer = 0; w->layer < d->L && w->status == SWT_OK; w->layer++) {
         swt_layer_places *at = p->layers != NULL ? &p->layers[w->layer] : &unused;
         w->role = block_role;

@@ -37,11 +37,12 @@ static void log_line(swt_run *run, const char *fmt, va_list args) {
         return;
     char line[LINE_BYTES + 1];
     format_line(line, LINE_BYTES, fmt, args);
-    strcat(line, "\n");
+    const size_t length = strlen(line);
+    line[length] = '\n'; /* bytes, no longer a string */
     /* Past the stream, which would lose a line that a signal interrupts, and behind what another
      * rank may have written. */
     lseek(fileno(run->log), 0, SEEK_END);
-    const int failed = swt_write_all(fileno(run->log), line, strlen(line));
+    const int failed = swt_write_all(fileno(run->log), line, length + 1);
     if (failed != 0)
         run->log_failed = failed;
 }
