@@ -292,7 +292,7 @@ static swt_status agree_on_inputs(swt_session *s, const swt_dims *d, const captu
 
 swt_status swt_command_probe(swt_session *s) {
     capture k = {0};
-    swt_dims d;
+    swt_dims d = {0};
     swt_status status = check_output(s);
     if (status == SWT_OK)
         status = read_inputs(s, &d, &k);

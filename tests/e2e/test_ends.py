@@ -126,7 +126,7 @@ def ignored_signal_stays_ignored():
         interrupted(process, out, signal.SIGTERM, "after SIGHUP")
 
 
-def nothing_to_save(folder, out, data):
+def nothing_to_save(folder, out):
     """Commands that write nothing at their end are ended by a signal's own action, in the middle of what lasts."""
     fixture = os.path.join(FIXTURES, "labml-drop")
     weights_of, batch, config = (os.path.join(fixture, n) for n in ("weights.safetensors", "batch.safetensors", "config.yaml"))
@@ -134,7 +134,7 @@ def nothing_to_save(folder, out, data):
     for number, args in (
         (signal.SIGTERM, ["generate", "--checkpoint", out, "--tokens", 10**8]),
         (signal.SIGINT, ["generate", "--checkpoint", out, "--tokens", 10**8]),
-        (signal.SIGUSR1, ["plan", "--experts", 65536, "--ranks", 65536, "--data", data]),
+        (signal.SIGUSR1, ["generate", "--checkpoint", out, "--tokens", 10**8]),
         (signal.SIGHUP, [*probe, "--optim-steps", 10**6, "--optim.lr", 0, "--threads", 1]),
     ):
         process = start(1, args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -234,7 +234,7 @@ def main():
     with scratch() as folder:
         data = write_text(folder)
         out = train(1, folder, "run", small(train_steps=1, run_threads=1), data)
-        suite.case("nothing to save", nothing_to_save, folder, out, data)
+        suite.case("nothing to save", nothing_to_save, folder, out)
         suite.case("full standard output", full_output, out, data)
         suite.case("bad logits", bad_logits, folder, out)
         suite.case("bounded evaluation", bounded_evaluation, out, data)
