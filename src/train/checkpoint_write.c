@@ -4,6 +4,7 @@
 #include "train/weights.h"
 
 #include "base/checked.h"
+#include "base/words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -116,23 +117,20 @@ static void say_missing(const swt_session *s, const swt_run *run) {
     swt_error *error = swt_last_error();
     const swt_error why = *error;
     int64_t free_bytes = 0;
-    if (swt_folder_room(run->path, &free_bytes) == SWT_OK) {
-        const int64_t bytes = checkpoint_bytes(s);
-        const double needed = (double)bytes / 1048576.0, room = (double)free_bytes / 1048576.0;
-        char advice[128] =
-            "raise the quota or choose another --out"; /* there is room, but not for us */
-        if (bytes > free_bytes)
-            snprintf(advice, sizeof advice, "free %.1f MiB more or choose another --out",
-                     needed - room);
-        snprintf(error->message, sizeof error->message,
-                 "%.*s: a checkpoint has %.1f MiB, and %.1f MiB are free; %s",
-                 (int)strcspn(why.message, ";"), why.message, needed, room, advice);
-    } else {
-        memcpy(error->message, why.message, sizeof error->message);
-    }
-    error->status = why.status;
-    error->agreed = why.agreed;
-    error->silent = why.silent;
+    const swt_status known = swt_folder_room(run->path, &free_bytes);
+    *error = why;
+    if (known != SWT_OK)
+        return;
+    const int64_t bytes = checkpoint_bytes(s);
+    const double needed = (double)bytes / 1048576.0, room = (double)free_bytes / 1048576.0;
+    char advice[128] =
+        "raise the quota or choose another --out"; /* there is room, but not for us */
+    if (bytes > free_bytes)
+        snprintf(advice, sizeof advice, "free %.1f MiB more or choose another --out",
+                 needed - room);
+    snprintf(error->message, sizeof error->message,
+             "%.*s: a checkpoint has %.1f MiB, and %.1f MiB are free; %s",
+             (int)strcspn(why.message, ";"), why.message, needed, room, advice);
 }
 
 swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step) {
@@ -197,6 +195,6 @@ void swt_checkpoint_check_room(const swt_session *s, swt_run *run) {
             run,
             "warning: this run needs up to %.1f MiB (%lld checkpoint%s of %.1f, rows %.1f), "
             "and %s has %.1f MiB free; free space, or keep fewer checkpoints",
-            needed / mib, (long long)most, most == 1 ? "" : "s", one / mib, rows / mib, run->path,
+            needed / mib, (long long)most, swt_plural(most), one / mib, rows / mib, run->path,
             (double)free_bytes / mib);
 }

@@ -340,15 +340,12 @@ static swt_status start_weights(swt_session *s, const char *from) {
     return swt_comm_agree(s->world, status);
 }
 
-/* What the user gives: a checkpoint to start from, whose folder goes to `from`, texts in its
- * vocabulary, and a prompt, which is better refused now than in the middle of a run. */
-static swt_status read_given(loop *r, char from[SWT_PATH_BYTES], swt_dims *d) {
+/* What the user gives: texts, in the vocabulary of the checkpoint to start from (NULL: none), and a
+ * prompt, which is better refused now than in the middle of a run. */
+static swt_status read_given(loop *r, const char *from, swt_dims *d) {
     swt_session *s = r->s;
     const swt_options *o = s->options;
-    from[0] = '\0';
-    if (o->run_init_from[0] != '\0')
-        memcpy(from, o->run_init_from, SWT_PATH_BYTES);
-    SWT_TRY(swt_session_read_text(s, from[0] != '\0' ? from : NULL));
+    SWT_TRY(swt_session_read_text(s, from));
     SWT_TRY(swt_dims_from_options(d, o, s->tokenizer.vocab));
     if (o->train_sample_every == 0)
         return SWT_OK;
@@ -358,15 +355,15 @@ static swt_status read_given(loop *r, char from[SWT_PATH_BYTES], swt_dims *d) {
 static swt_status prepare(loop *r) {
     swt_session *s = r->s;
     swt_dims d;
-    char from[SWT_PATH_BYTES];
-    SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", s->options->run_init_from));
+    char *dir = s->options->run_init_from;
+    SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", dir));
+    const char *from = dir[0] != '\0' ? dir : NULL;
     swt_status status = read_given(r, from, &d);
     SWT_TRY(swt_comm_agree(s->world, status));
-    SWT_TRY(swt_agree_on_text(s, from[0] != '\0' ? from : NULL));
+    SWT_TRY(swt_agree_on_text(s, from));
     SWT_TRY(swt_session_open_model(s, &d, true));
-    SWT_TRY(start_weights(s, from[0] != '\0' ? from : NULL));
-    SWT_TRY(swt_agree_on_weights(s, from[0] != '\0' ? from : NULL,
-                                 from[0] != '\0' ? SWT_CHECKPOINT : SWT_USAGE));
+    SWT_TRY(start_weights(s, from));
+    SWT_TRY(swt_agree_on_weights(s, from, from != NULL ? SWT_CHECKPOINT : SWT_USAGE));
     s->stop = s->catch_signals();
     if (!s->device.table->queues) { /* else turns are done long after they were queued */
         s->update.look = look_after_turn;
