@@ -1,6 +1,6 @@
 #include "train/agree.h"
 
-#include "train/files.h"
+#include "io/files.h"
 #include "train/options_table.h"
 #include "train/rundir.h"
 

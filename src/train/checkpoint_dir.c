@@ -1,5 +1,5 @@
 /* Which checkpoint folders there are, and their atomic publication. */
-#include "train/files.h"
+#include "io/files.h"
 #include "train/rundir.h"
 
 #include <errno.h>

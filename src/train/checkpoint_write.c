@@ -1,6 +1,6 @@
 /* Writing a checkpoint: from all ranks' shards to a published folder, and what is done where the
  * disk has no room for it. */
-#include "train/files.h"
+#include "io/files.h"
 #include "train/weights.h"
 
 #include "base/checked.h"

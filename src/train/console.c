@@ -3,7 +3,7 @@
 
 #include "base/standard.h"
 #include "base/utf8.h"
-#include "train/files.h"
+#include "io/files.h"
 
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* The commands that only read a checkpoint: eval and generate. */
 #include "base/clock.h"
+#include "io/files.h"
 #include "train/agree.h"
 #include "train/eval.h"
-#include "train/files.h"
 #include "train/generate.h"
 #include "train/header.h"
 #include "train/weights.h"

@@ -2,8 +2,8 @@
  * preset < file < flags. */
 #include "train/options.h"
 
+#include "io/files.h"
 #include "train/agree.h"
-#include "train/files.h"
 #include "train/options_table.h"
 #include "train/rundir.h"
 

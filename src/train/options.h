@@ -8,6 +8,8 @@
 
 #include "base/status.h"
 #include "comm/swt_comm.h"
+#include "io/data.h"
+#include "io/files.h"
 #include "kernels/swt_ops.h"
 #include "model/dims.h"
 
@@ -35,17 +37,16 @@ typedef enum { SWT_POSITIONS_NONE, SWT_POSITIONS_RELATIVE } swt_positions;
 typedef enum { SWT_ATTN_SCALE_SQRT, SWT_ATTN_SCALE_ONE } swt_attn_scale;
 typedef enum { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
 typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
-typedef enum { SWT_TOKENIZER_CHAR, SWT_TOKENIZER_BYTE } swt_tokenizer_kind;
 typedef enum { SWT_UNKNOWN_REFUSE, SWT_UNKNOWN_SKIP } swt_unknown_choice;
 typedef enum { SWT_DEVICE_AUTO, SWT_DEVICE_CPU, SWT_DEVICE_CUDA } swt_device_choice;
 typedef enum { SWT_RUN_FP32, SWT_RUN_BF16 } swt_run_dtype;
 typedef enum { SWT_RESUME_OFF, SWT_RESUME_AUTO } swt_resume;
 typedef enum { SWT_NONFINITE_STOP, SWT_NONFINITE_SKIP } swt_nonfinite;
 
-enum { SWT_PATH_BYTES = 4096, SWT_TEXT_BYTES = 1024 };
+enum { SWT_TEXT_BYTES = 1024 };
 
 /* Every option's value. Field names are the keys with the dot replaced by an underscore; choices
- * are ints that hold the enums above or those of model/dims.h and swt_ops.h (swt_drop,
+ * are ints that hold the enums above or those of model/dims.h, io/data.h and swt_ops.h (swt_drop,
  * swt_dropped_output, swt_gate, swt_schedule_kind), so that the table can fill them all the same
  * way. */
 typedef struct swt_options {

@@ -1,5 +1,5 @@
 /* The options as a YAML file that reads back to the same options. */
-#include "train/files.h"
+#include "io/files.h"
 #include "train/options_table.h"
 
 #include <errno.h>

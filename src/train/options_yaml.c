@@ -1,5 +1,5 @@
 /* The YAML side of the options: a mapping of sections, each a mapping of keys to single values. */
-#include "train/files.h"
+#include "io/files.h"
 #include "train/options_table.h"
 
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
  * one forward and backward step out, and the parameters after n optimiser steps. */
 #include "base/checked.h"
+#include "io/files.h"
 #include "train/agree.h"
-#include "train/files.h"
 #include "train/report.h"
 #include "train/weights.h"
 

@@ -2,7 +2,7 @@
 
 #include "comm/swt_comm.h"
 
-#include "train/files.h"
+#include "io/files.h"
 
 #include <errno.h>
 #include <math.h>

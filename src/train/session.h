@@ -3,9 +3,9 @@
 #define SWT_TRAIN_SESSION_H
 
 #include "comm/swt_comm.h"
+#include "io/data.h"
 #include "kernels/swt_backend.h"
 #include "model/model.h"
-#include "train/data.h"
 #include "train/options.h"
 #include "train/step.h"
 

@@ -1,7 +1,7 @@
 /* The texts and prompts that a command is given: read, encoded, and what is not as the user may
  * think is said. */
 #include "base/utf8.h"
-#include "train/files.h"
+#include "io/files.h"
 #include "train/session.h"
 
 #include <errno.h>
@@ -53,7 +53,7 @@ static swt_status read_text(const swt_session *s, char **buffer, swt_text *out, 
 static swt_status find_text(swt_session *s) {
     swt_options *o = s->options;
     int64_t candidates = 0;
-    SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, &candidates, o));
+    SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, &candidates, o->data_path));
     if (candidates > 1)
         swt_session_warn(s,
                          "of the %lld texts of its folder, %s is the newest and was taken; "
@@ -108,11 +108,16 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     swt_options *o = s->options;
     char *buffers[2] = {NULL, NULL};
     swt_texts texts = {.vocabulary = checkpoint != NULL ? checkpoint : s->data_path};
+    const swt_cut cut = {.T = o->batch_seq_len,
+                         .valid_fraction = o->data_valid_fraction,
+                         .seed = (uint64_t)o->train_seed,
+                         .skip_unknown = o->data_unknown == SWT_UNKNOWN_SKIP,
+                         .evaluates = o->command == SWT_COMMAND_EVAL};
     const bool valid = o->data_valid[0] != '\0';
     swt_status status = SWT_OK;
     if (valid)
         make_full(o->data_valid);
-    if (valid && o->command == SWT_COMMAND_EVAL) {
+    if (valid && cut.evaluates) {
         memcpy(s->data_path, o->data_valid, sizeof s->data_path);
     } else {
         SWT_TRY_TO(status, done, find_text(s));
@@ -121,7 +126,7 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     if (valid)
         SWT_TRY_TO(status, done, read_text(s, &buffers[1], &texts.valid, o->data_valid));
     SWT_TRY_TO(status, done, choose_tokenizer(s, &texts, checkpoint));
-    SWT_TRY_TO(status, done, swt_data_init(&s->data, &s->tokenizer, &texts, o));
+    SWT_TRY_TO(status, done, swt_data_init(&s->data, &s->tokenizer, &texts, &cut));
     warn_of_texts(s, &texts);
 done:
     free(buffers[0]);

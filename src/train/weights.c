@@ -1,5 +1,5 @@
 #include "train/weights.h"
-#include "train/files.h"
+#include "io/files.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,9 +2,9 @@
 #ifndef SWT_TRAIN_WEIGHTS_H
 #define SWT_TRAIN_WEIGHTS_H
 
+#include "io/safetensors.h"
 #include "model/model.h"
 #include "train/rundir.h"
-#include "train/safetensors.h"
 #include "train/session.h"
 
 /* Collective: tensor i of a flat array (model.param or model.grad), from the rank that holds it

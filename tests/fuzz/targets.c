@@ -3,9 +3,9 @@
 
 #include "base/utf8.h"
 #include "comm/swt_comm.h"
-#include "train/data.h"
+#include "io/data.h"
+#include "io/safetensors.h"
 #include "train/options.h"
-#include "train/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>

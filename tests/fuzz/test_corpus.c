@@ -1,7 +1,7 @@
 /* Every input of tests/fuzz/corpus once through its target, by any compiler and its sanitizers:
  * what fuzzing has found stays found. A broken promise ends the process, which fails the test. */
 #include "fuzz/targets.h"
-#include "train/temp.h"
+#include "support/temp.h"
 
 static void replay(void **state) {
     const fuzz_target *target = *state;

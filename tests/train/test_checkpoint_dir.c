@@ -1,4 +1,4 @@
-#include "temp.h"
+#include "support/temp.h"
 #include "train/rundir.h"
 
 /* All that the publication needs of a run: its directory. */

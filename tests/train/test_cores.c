@@ -2,7 +2,7 @@
  * OpenMP's own limits. */
 #include "base/cores.h"
 #include "kernels/swt_threads.h"
-#include "train/temp.h"
+#include "support/temp.h"
 
 typedef struct file {
     const char *path, *text;

@@ -1,4 +1,4 @@
-#include "temp.h"
+#include "support/temp.h"
 #include "train/rundir.h"
 
 #include <fcntl.h>

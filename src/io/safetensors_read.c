@@ -1,5 +1,5 @@
-#include "train/files.h"
-#include "train/safetensors_header.h"
+#include "io/files.h"
+#include "io/safetensors_header.h"
 
 #include <stdio.h>
 #include <stdlib.h>

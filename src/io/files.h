@@ -1,13 +1,16 @@
 /* Paths, folders, and what makes a file survive a crash. Every file and folder that the program
  * opens, creates or removes by name goes through here. */
-#ifndef SWT_TRAIN_FILES_H
-#define SWT_TRAIN_FILES_H
+#ifndef SWT_IO_FILES_H
+#define SWT_IO_FILES_H
 
 #include "base/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* Of every path that is kept, its end included. */
+enum { SWT_PATH_BYTES = 4096 };
 
 /* A path for a message: its last 200 bytes where it is longer, so that the rest has room. */
 const char *swt_path_tail(const char *path);

@@ -1,6 +1,6 @@
 /* A temporary folder for one test, small files in it, and the judge of an error's message. */
-#ifndef SWT_TESTS_TRAIN_TEMP_H
-#define SWT_TESTS_TRAIN_TEMP_H
+#ifndef SWT_TESTS_SUPPORT_TEMP_H
+#define SWT_TESTS_SUPPORT_TEMP_H
 
 #include "base/status.h"
 

@@ -1,5 +1,5 @@
-#include "temp.h"
-#include "train/safetensors.h"
+#include "io/safetensors.h"
+#include "support/temp.h"
 
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,8 +1,8 @@
-#include "train/safetensors_header.h"
+#include "io/safetensors_header.h"
 
 #include "base/checked.h"
 #include "base/utf8.h"
-#include "train/json.h"
+#include "io/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -1,22 +1,16 @@
 #include "base/utf8.h"
-#include "temp.h"
-#include "train/data.h"
+#include "io/data.h"
+#include "support/temp.h"
 
-/* Options are large, so not on the stack. */
-static swt_options *options(int64_t T, double valid_fraction, int64_t seed) {
-    swt_options *o = calloc(1, sizeof *o);
-    assert_non_null(o);
-    o->batch_seq_len = T;
-    o->data_valid_fraction = valid_fraction;
-    o->train_seed = seed;
-    return o;
+static swt_cut cut_of(int64_t T, double valid_fraction, int64_t seed) {
+    return (swt_cut){.T = T, .valid_fraction = valid_fraction, .seed = (uint64_t)seed};
 }
 
-/* Encode one text, cut as the options say. */
+/* Encode and cut one text. */
 static swt_status init(swt_data *d, const swt_tokenizer *t, const char *text, size_t bytes,
-                       const swt_options *o) {
+                       const swt_cut *cut) {
     const swt_texts texts = {.train = {text, bytes, "in.txt"}, .vocabulary = "abc.txt"};
-    return swt_data_init(d, t, &texts, o);
+    return swt_data_init(d, t, &texts, cut);
 }
 
 /* Data whose token i is i: a text of ascending distinct characters. So a window's first token is
@@ -27,16 +21,15 @@ static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, 
     size_t bytes = 0;
     for (int i = 0; i < count; i++)
         bytes += (size_t)swt_utf8_encode(0x4E00u + (uint32_t)i, text + bytes);
-    swt_options *o = options(T, valid_fraction, seed);
+    swt_cut cut = cut_of(T, valid_fraction, seed);
     swt_tokenizer t;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "ramp"), SWT_OK);
-    assert_int_equal(init(d, &t, text, bytes, o), SWT_OK);
+    assert_int_equal(init(d, &t, text, bytes, &cut), SWT_OK);
     assert_int_equal(d->count, count);
     for (int i = 0; i < count; i++)
         assert_int_equal(d->ids[i], i);
     swt_tokenizer_fini(&t);
     free(text);
-    free(o);
 }
 
 /* The start of training window w, after a check of the whole window. */
@@ -58,17 +51,16 @@ static void expect_cut(size_t count, int64_t T, double valid_fraction, int64_t t
     char *text = malloc(count);
     assert_non_null(text);
     memset(text, 'a', count);
-    swt_options *o = options(T, valid_fraction, 1);
+    swt_cut cut = cut_of(T, valid_fraction, 1);
     const swt_tokenizer t = {.kind = SWT_TOKENIZER_BYTE, .vocab = 256};
     swt_data d;
-    assert_int_equal(init(&d, &t, text, count, o), SWT_OK);
+    assert_int_equal(init(&d, &t, text, count, &cut), SWT_OK);
     assert_int_equal(d.train_count, train_count);
     assert_int_equal(d.train_windows, train_windows);
     assert_int_equal(d.valid_windows, valid_windows);
     swt_data_fini(&d);
     swt_data_fini(&d);
     free(text);
-    free(o);
 }
 
 static void test_cut(void **state) {
@@ -80,13 +72,12 @@ static void test_cut(void **state) {
 }
 
 static void expect_too_short(size_t count, int64_t T, double valid_fraction, const char *part) {
-    swt_options *o = options(T, valid_fraction, 1);
+    swt_cut cut = cut_of(T, valid_fraction, 1);
     const swt_tokenizer t = {.kind = SWT_TOKENIZER_BYTE, .vocab = 256};
     char text[64] = "";
     swt_data d;
-    expect_error(init(&d, &t, text, count, o), SWT_FILE, part);
+    expect_error(init(&d, &t, text, count, &cut), SWT_FILE, part);
     assert_null(d.ids);
-    free(o);
 }
 
 static void test_too_short(void **state) {
@@ -97,17 +88,16 @@ static void test_too_short(void **state) {
     expect_too_short(64, 8, 1.0, "the training part has 0 tokens, 9 are needed");
     expect_too_short(0, 4, 0.5, "in.txt: is empty");
     /* Every character unknown to the tokenizer: nothing is left. */
-    swt_options *o = options(4, 0.5, 1);
+    swt_cut cut = cut_of(4, 0.5, 1);
     swt_tokenizer t;
     swt_data d;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "abc", 3, "x"), SWT_OK);
-    expect_error(init(&d, &t, "XYZXYZXYZ", 9, o), SWT_FILE,
+    expect_error(init(&d, &t, "XYZXYZXYZ", 9, &cut), SWT_FILE,
                  "in.txt: the vocabulary of abc.txt has not 9 of 9 characters (100 %): U+0058 'X'");
-    o->data_unknown = SWT_UNKNOWN_SKIP; /* nothing would be left */
-    expect_error(init(&d, &t, "XYZXYZXYZ", 9, o), SWT_FILE, "9 of 9 characters");
-    expect_error(init(&d, &t, "abc\xFF", 4, o), SWT_FILE, "in.txt: byte 3 is no UTF-8");
+    cut.skip_unknown = true; /* nothing would be left */
+    expect_error(init(&d, &t, "XYZXYZXYZ", 9, &cut), SWT_FILE, "9 of 9 characters");
+    expect_error(init(&d, &t, "abc\xFF", 4, &cut), SWT_FILE, "in.txt: byte 3 is no UTF-8");
     swt_tokenizer_fini(&t);
-    free(o);
 }
 
 /* ---- windows */
@@ -264,12 +254,12 @@ static void test_valid_text(void **state) {
     (void)state;
     size_t bytes = 0, valid_bytes = 0;
     char *text = ramp_text(0, 100, &bytes), *valid = ramp_text(40, 20, &valid_bytes);
-    swt_options *o = options(8, 0.1, 1);
+    swt_cut cut = cut_of(8, 0.1, 1);
     swt_tokenizer t;
     swt_data d;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "x"), SWT_OK);
     swt_texts texts = {{text, bytes, "in.txt"}, {valid, valid_bytes, "valid.txt"}, "in.txt"};
-    assert_int_equal(swt_data_init(&d, &t, &texts, o), SWT_OK);
+    assert_int_equal(swt_data_init(&d, &t, &texts, &cut), SWT_OK);
     assert_int_equal(d.train_count, 100);
     assert_int_equal(d.train_windows, 12); /* floor(99 / 8) */
     assert_int_equal(d.valid_windows, 3);
@@ -283,41 +273,40 @@ static void test_valid_text(void **state) {
     swt_data_fini(&d);
     /* Characters of the one that the other has not. */
     texts.valid = (swt_text){"ab", 2, "valid.txt"};
-    expect_error(swt_data_init(&d, &t, &texts, o), SWT_FILE,
+    expect_error(swt_data_init(&d, &t, &texts, &cut), SWT_FILE,
                  "valid.txt: the vocabulary of in.txt has not 2 of 2 characters");
     texts.valid = (swt_text){valid, 3, "valid.txt"};
-    expect_error(swt_data_init(&d, &t, &texts, o), SWT_FILE, "valid.txt: the text has 1 tokens, 2");
+    expect_error(swt_data_init(&d, &t, &texts, &cut), SWT_FILE,
+                 "valid.txt: the text has 1 tokens, 2");
     /* Evaluated alone, without a text to train on. */
     texts.train = (swt_text){0};
     texts.valid = (swt_text){valid, valid_bytes, "valid.txt"};
-    o->command = SWT_COMMAND_EVAL;
-    assert_int_equal(swt_data_init(&d, &t, &texts, o), SWT_OK);
+    cut.evaluates = true;
+    assert_int_equal(swt_data_init(&d, &t, &texts, &cut), SWT_OK);
     assert_int_equal(d.train_count, 0);
     expect_window(&d, 2, 56, 3);
     swt_data_fini(&d);
     swt_tokenizer_fini(&t);
     free(valid);
     free(text);
-    free(o);
 }
 
 static void expect_eval(int count, double valid_fraction, int64_t windows, int64_t targets,
                         int64_t left) {
     size_t bytes = 0;
     char *text = ramp_text(0, count, &bytes);
-    swt_options *o = options(8, valid_fraction, 1);
-    o->command = SWT_COMMAND_EVAL;
+    swt_cut cut = cut_of(8, valid_fraction, 1);
+    cut.evaluates = true;
     swt_tokenizer t;
     swt_data d;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "x"), SWT_OK);
-    assert_int_equal(init(&d, &t, text, bytes, o), SWT_OK);
+    assert_int_equal(init(&d, &t, text, bytes, &cut), SWT_OK);
     assert_int_equal(d.valid_windows, windows);
     assert_int_equal(d.valid_targets, targets);
     assert_int_equal(d.valid_left, left);
     swt_data_fini(&d);
     swt_tokenizer_fini(&t);
     free(text);
-    free(o);
 }
 
 /* eval needs nothing to train on, reads a whole text to its end, and of a part that a run was

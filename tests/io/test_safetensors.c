@@ -1,5 +1,5 @@
-#include "temp.h"
-#include "train/safetensors.h"
+#include "io/safetensors.h"
+#include "support/temp.h"
 
 /* Bytes of a safetensors file from a header and data: the format written by hand. */
 static size_t compose(unsigned char *out, const char *header, uint64_t claimed, const char *data) {

@@ -1,6 +1,6 @@
-#include "temp.h"
-#include "train/data.h"
-#include "train/files.h"
+#include "io/data.h"
+#include "io/files.h"
+#include "support/temp.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -50,50 +50,45 @@ static void test_find(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
     int64_t candidates = -1;
-    swt_options *o = calloc(1, sizeof *o); /* large, so not on the stack */
-    assert_non_null(o);
     assert_non_null(getcwd(before, sizeof before));
     temp_make(folder);
     assert_int_equal(chdir(folder), 0);
     assert_int_equal(unsetenv("SWT_DATA"), 0);
-    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE,
+    expect_error(swt_data_find(path, sizeof path, &candidates, ""), SWT_FILE,
                  "data.path: no text given and none under data/; run launch/dataset or give "
                  "--data FILE");
     assert_int_equal(mkdir(temp_path(data, folder, "data"), 0777), 0);
     make_text(data, "notes.md", 0);
     make_text(data, ".hidden.txt", 0);
     assert_int_equal(mkdir("data/folder.txt", 0777), 0);
-    expect_error(swt_data_find(path, sizeof path, &candidates, o), SWT_FILE, "run launch/dataset");
+    expect_error(swt_data_find(path, sizeof path, &candidates, ""), SWT_FILE, "run launch/dataset");
 
     make_text(data, "old.txt", 100);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, ""), SWT_OK);
     assert_string_equal(path, "data/old.txt");
     make_text(data, "new.txt", 50);
     make_text(data, "older.txt", 200);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, ""), SWT_OK);
     assert_string_equal(path, "data/new.txt");
     assert_int_equal(candidates, 3); /* said, so that nobody takes it for another */
 
     assert_int_equal(setenv("SWT_DATA", "elsewhere.txt", 1), 0);
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, ""), SWT_OK);
     assert_string_equal(path, "elsewhere.txt");
     assert_int_equal(candidates, 0);
-    strcpy(o->data_path, "given.txt");
-    assert_int_equal(swt_data_find(path, sizeof path, &candidates, o), SWT_OK);
+    assert_int_equal(swt_data_find(path, sizeof path, &candidates, "given.txt"), SWT_OK);
     assert_string_equal(path, "given.txt");
-    expect_error(swt_data_find(path, 9, &candidates, o), SWT_FILE, "too long");
+    expect_error(swt_data_find(path, 9, &candidates, "given.txt"), SWT_FILE, "too long");
     assert_int_equal(unsetenv("SWT_DATA"), 0);
     assert_int_equal(chdir(before), 0);
     temp_remove(folder);
-    free(o);
 }
 
 /* Started again as --find, the program prints what it finds. */
 static int find_and_print(void) {
-    static swt_options o;
     char path[SWT_PATH_BYTES];
     int64_t candidates = 0;
-    if (swt_data_find(path, sizeof path, &candidates, &o) != SWT_OK)
+    if (swt_data_find(path, sizeof path, &candidates, "") != SWT_OK)
         return 1;
     puts(path);
     return 0;

@@ -1,5 +1,5 @@
-#include "train/data.h"
-#include "train/files.h"
+#include "io/data.h"
+#include "io/files.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,10 +58,10 @@ static swt_status copy_path(char *path, size_t path_bytes, const char *from) {
     return SWT_OK;
 }
 
-swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates, const swt_options *o) {
+swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates, const char *given) {
     *candidates = 0;
-    if (o->data_path[0] != '\0')
-        return copy_path(path, path_bytes, o->data_path);
+    if (given[0] != '\0')
+        return copy_path(path, path_bytes, given);
     const char *from_environment = getenv("SWT_DATA");
     if (from_environment != NULL && from_environment[0] != '\0')
         return copy_path(path, path_bytes, from_environment);

@@ -1,7 +1,7 @@
 #include "base/checked.h"
 #include "base/utf8.h"
-#include "train/files.h"
-#include "train/safetensors.h"
+#include "io/files.h"
+#include "io/safetensors.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

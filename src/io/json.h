@@ -1,6 +1,6 @@
 /* Reading JSON with the library, so that a lack of memory is not taken for a broken file. */
-#ifndef SWT_TRAIN_JSON_H
-#define SWT_TRAIN_JSON_H
+#ifndef SWT_IO_JSON_H
+#define SWT_IO_JSON_H
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>

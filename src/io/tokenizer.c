@@ -1,7 +1,7 @@
 #include "base/utf8.h"
-#include "train/data.h"
-#include "train/files.h"
-#include "train/json.h"
+#include "io/data.h"
+#include "io/files.h"
+#include "io/json.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-#include "train/data.h"
+#include "io/data.h"
 
 #include "base/checked.h"
 #include "base/rng.h"
 #include "base/utf8.h"
-#include "train/files.h"
+#include "io/files.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -48,7 +48,7 @@ static swt_status lay_valid_windows(swt_data *d, const char *path, const char *p
 /* Append the tokens of a text. What its vocabulary has not is refused, or left out where the user
  * says so and something is left. */
 static swt_status append(swt_data *d, swt_unknown *unknown, const swt_tokenizer *t,
-                         const swt_text *text, const char *vocabulary, const swt_options *o) {
+                         const swt_text *text, const char *vocabulary, bool skip_unknown) {
     int64_t count = 0;
     *unknown = (swt_unknown){0};
     if (text->at == NULL)
@@ -57,7 +57,7 @@ static swt_status append(swt_data *d, swt_unknown *unknown, const swt_tokenizer 
         return SWT_FAIL(FILE, "%s: is empty; a text is needed", text->path);
     SWT_TRY(swt_tokenizer_encode(t, text, d->ids + d->count, &count, unknown));
     d->count += count;
-    if (unknown->count == 0 || (o->data_unknown == SWT_UNKNOWN_SKIP && count > 0))
+    if (unknown->count == 0 || (skip_unknown && count > 0))
         return SWT_OK;
     char what[SWT_UNKNOWN_BYTES];
     swt_unknown_print(unknown, what);
@@ -70,9 +70,9 @@ static swt_status append(swt_data *d, swt_unknown *unknown, const swt_tokenizer 
 }
 
 static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_texts *texts,
-                                 const swt_options *o) {
+                                 const swt_cut *cut) {
     const swt_text *train = &texts->train, *valid = &texts->valid;
-    const bool evaluates = o->command == SWT_COMMAND_EVAL, whole = valid->at != NULL;
+    const bool whole = valid->at != NULL;
     /* A token is at least one byte. */
     const size_t bytes = train->bytes + valid->bytes;
     if (bytes > PTRDIFF_MAX / sizeof *d->ids || (d->ids = malloc(bytes * sizeof *d->ids)) == NULL)
@@ -80,16 +80,15 @@ static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_
                         "%s: no memory for the tokens of %zu bytes of text, %zu bytes each; use a "
                         "shorter text or a machine with more",
                         whole ? valid->path : train->path, bytes, sizeof *d->ids);
-    SWT_TRY(append(d, &d->unknown_train, t, train, texts->vocabulary, o));
-    d->train_count =
-        whole ? d->count : (int64_t)((1.0 - o->data_valid_fraction) * (double)d->count);
-    SWT_TRY(append(d, &d->unknown_valid, t, valid, texts->vocabulary, o));
-    if (!evaluates)
+    SWT_TRY(append(d, &d->unknown_train, t, train, texts->vocabulary, cut->skip_unknown));
+    d->train_count = whole ? d->count : (int64_t)((1.0 - cut->valid_fraction) * (double)d->count);
+    SWT_TRY(append(d, &d->unknown_valid, t, valid, texts->vocabulary, cut->skip_unknown));
+    if (!cut->evaluates)
         SWT_TRY(lay_train_windows(d, train->path));
     const bool less_than_a_window = d->count - d->train_count <= d->T;
-    SWT_TRY(lay_valid_windows(d, whole ? valid->path : train->path,
-                              whole ? "text" : "validation part",
-                              d->train_count == 0 || whole || (evaluates && less_than_a_window)));
+    SWT_TRY(
+        lay_valid_windows(d, whole ? valid->path : train->path, whole ? "text" : "validation part",
+                          d->train_count == 0 || whole || (cut->evaluates && less_than_a_window)));
     int32_t *exact = realloc(d->ids, (size_t)d->count * sizeof *d->ids);
     if (exact != NULL)
         d->ids = exact;
@@ -97,9 +96,9 @@ static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_
 }
 
 swt_status swt_data_init(swt_data *out, const swt_tokenizer *t, const swt_texts *texts,
-                         const swt_options *o) {
-    *out = (swt_data){.T = o->batch_seq_len, .seed = (uint64_t)o->train_seed, .order_epoch = -1};
-    const swt_status status = encode_and_cut(out, t, texts, o);
+                         const swt_cut *cut) {
+    *out = (swt_data){.T = cut->T, .seed = cut->seed, .order_epoch = -1};
+    const swt_status status = encode_and_cut(out, t, texts, cut);
     if (status != SWT_OK)
         swt_data_fini(out);
     return status;

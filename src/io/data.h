@@ -1,14 +1,15 @@
 /* Text, tokenizer, and the windows that training and evaluation read. Host only, no communication.
  */
-#ifndef SWT_TRAIN_DATA_H
-#define SWT_TRAIN_DATA_H
+#ifndef SWT_IO_DATA_H
+#define SWT_IO_DATA_H
 
 #include "base/status.h"
-#include "train/options.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+typedef enum { SWT_TOKENIZER_CHAR, SWT_TOKENIZER_BYTE } swt_tokenizer_kind;
 
 /* A vocabulary. char: one token per distinct Unicode code point of the text, in code-point order,
  * ids from 0; byte: the 256 byte values. */
@@ -81,11 +82,11 @@ typedef struct swt_data {
     int32_t *order;      /* (train_windows), owned */
 } swt_data;
 
-/* Where the text is: options.data_path, else $SWT_DATA, else the newest *.txt under ./data or under
- * the data/ folder beside the program's project. *candidates: the texts of that folder, 0 where
- * none was looked at. Errors: FILE, saying to run launch/dataset. */
+/* Where the text is: `given` (data.path) if it is not empty, else $SWT_DATA, else the newest *.txt
+ * under ./data or under the data/ folder beside the program's project. *candidates: the texts of
+ * that folder, 0 where none was looked at. Errors: FILE, saying to run launch/dataset. */
 SWT_MUST_CHECK swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates,
-                                        const swt_options *o);
+                                        const char *given);
 
 /* What is encoded. */
 typedef struct swt_texts {
@@ -94,13 +95,22 @@ typedef struct swt_texts {
     const char *vocabulary; /* whose the vocabulary is, for messages: a text or a checkpoint */
 } swt_texts;
 
+/* How they are encoded and cut. */
+typedef struct swt_cut {
+    int64_t T;             /* window length */
+    double valid_fraction; /* of `train`, where there is no `valid` */
+    uint64_t seed;         /* of the order of the training windows */
+    bool skip_unknown;     /* characters outside the vocabulary are left out, not refused */
+    bool evaluates;        /* in eval: there need be no training part */
+} swt_cut;
+
 /* Encode and cut. A part of a text validates in whole windows, whose loss is comparable from run to
  * run; a text that validates as a whole, and in eval a part of less than a window, counts to its
- * end, in a last window that is shorter. Evaluation needs no training part.
- * Errors: FILE where characters are unknown and data.unknown is refuse (or nothing else is left),
- * or where a part is too short (says how many tokens there are and how many are needed). */
+ * end, in a last window that is shorter.
+ * Errors: FILE where characters are unknown and not skipped (or nothing else is left), or where a
+ * part is too short (says how many tokens there are and how many are needed). */
 SWT_MUST_CHECK swt_status swt_data_init(swt_data *out, const swt_tokenizer *t,
-                                        const swt_texts *texts, const swt_options *o);
+                                        const swt_texts *texts, const swt_cut *cut);
 void swt_data_fini(swt_data *d);
 
 /* Training window number w (0, 1, 2, ... over the whole run), as labml orders them: epoch w /

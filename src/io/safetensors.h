@@ -1,8 +1,8 @@
 /* Safetensors files: an 8-byte little-endian header length, a JSON header, raw little-endian data.
  * Host only. Reading checks everything: a file from anywhere cannot make the program read or
  * allocate out of bounds. */
-#ifndef SWT_TRAIN_SAFETENSORS_H
-#define SWT_TRAIN_SAFETENSORS_H
+#ifndef SWT_IO_SAFETENSORS_H
+#define SWT_IO_SAFETENSORS_H
 
 #include "base/dtype.h"
 #include "base/status.h"

@@ -1,8 +1,8 @@
 /* The JSON header of a safetensors file, checked. Private to the reader. */
-#ifndef SWT_TRAIN_SAFETENSORS_HEADER_H
-#define SWT_TRAIN_SAFETENSORS_HEADER_H
+#ifndef SWT_IO_SAFETENSORS_HEADER_H
+#define SWT_IO_SAFETENSORS_HEADER_H
 
-#include "train/safetensors.h"
+#include "io/safetensors.h"
 
 /* "FILE: WHAT" with the file's status. */
 #define SWT_FAIL_TENSORS(f, fmt, ...)                                                              \

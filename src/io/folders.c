@@ -1,5 +1,5 @@
 /* What files.h promises of folders. */
-#include "train/files.h"
+#include "io/files.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 #include "base/utf8.h"
-#include "temp.h"
-#include "train/data.h"
-#include "train/files.h"
+#include "io/data.h"
+#include "io/files.h"
+#include "support/temp.h"
 
 #include <fcntl.h>
 #include <signal.h>

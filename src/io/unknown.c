@@ -1,6 +1,6 @@
 /* Characters that a vocabulary has not: counted, and named for a message. */
 #include "base/utf8.h"
-#include "train/data.h"
+#include "io/data.h"
 
 #include <stdio.h>
 
