@@ -5,7 +5,7 @@ SWT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # What building and running needs, and what the tests and lints need on top of it (Debian names).
 SWT_BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin librandom123-dev
-    libyaml-dev libcjson-dev libxxhash-dev)
+    libyaml-dev libjansson-dev libxxhash-dev)
 SWT_TEST_PACKAGES=(libcmocka-dev python3 python3-numpy clang-format clang-tidy libomp-dev cppcheck
     shellcheck curl g++ clang-14 libclang-rt-14-dev) # libomp-dev: clang-tidy finds its omp.h there; clang: libFuzzer
 

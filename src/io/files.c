@@ -211,6 +211,14 @@ swt_status swt_file_save(const char *path, const void *bytes, size_t count) {
     return status;
 }
 
+bool swt_memory_stream_close(FILE *stream, char *const *text) {
+    if (stream == NULL)
+        return false;
+    const bool written = !ferror(stream);
+    /* fclose says nothing of the memory that it did not get: there is no text then. */
+    return fclose(stream) == 0 && written && *text != NULL;
+}
+
 swt_status swt_path_sync(const char *path) {
     const int fd = swt_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
     if (fd < 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Of every path that is kept, its end included. */
 enum { SWT_PATH_BYTES = 4096 };
@@ -74,6 +75,10 @@ SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);
 
 /* Create, write and finish. Nothing stays on an error. */
 SWT_MUST_CHECK swt_status swt_file_save(const char *path, const void *bytes, size_t count);
+
+/* Close a stream of open_memstream, which is NULL where it got no memory itself. False where not
+ * all that was printed is in *text, which the caller frees either way. */
+SWT_MUST_CHECK bool swt_memory_stream_close(FILE *stream, char *const *text);
 
 /* The errors of a write to `path`, and of its creation, that failed with this errno. */
 SWT_MUST_CHECK swt_status swt_file_unwritten(const char *path, int failed);

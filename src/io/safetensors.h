@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
+#include "io/files.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +25,7 @@ typedef struct swt_tensor_entry {
 /* A file open for reading. */
 typedef struct swt_tensor_file {
     int fd; /* -1: closed */
-    char path[4096];
+    char path[SWT_PATH_BYTES];
     swt_status status; /* code of this file's errors: FILE or CHECKPOINT */
     int64_t data_start_bytes;
     int64_t count;
@@ -56,7 +57,7 @@ SWT_MUST_CHECK swt_status swt_tensor_file_read(const swt_tensor_file *f, const c
 typedef struct swt_tensor_writer {
     int fd; /* of a file begun and not ended */
     bool begun;
-    char path[4096];
+    char path[SWT_PATH_BYTES];
     int64_t count, capacity, written;
     swt_tensor_entry *entries;
     int64_t data_bytes;

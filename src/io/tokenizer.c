@@ -3,12 +3,16 @@
 #include "io/files.h"
 #include "io/json.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Every code point there is, each written as "\\ud83d\\ude00" and a comma. */
-enum { BYTE_VOCAB = 256, JSON_MOST_BYTES = 15 * SWT_CODE_POINTS + 64 };
+/* Every code point there is, each written as "\\ud83d\\ude00" and a comma; and what the tree of
+ * that takes (swt_json_tree_bytes). */
+enum {
+    BYTE_VOCAB = 256,
+    JSON_MOST_BYTES = 15 * SWT_CODE_POINTS + 64,
+    MOST_TREE_BYTES = 96 * SWT_CODE_POINTS + 1024
+};
 
 /* The values of swt_tokenizer_kind in tokenizer.json. */
 static const char *const kind_names[] = {
@@ -117,53 +121,45 @@ int swt_tokenizer_decode(const swt_tokenizer *t, int32_t id, char out[5]) {
     return 1;
 }
 
-/* The vocabulary as JSON text, which the caller frees with cJSON_free; NULL without memory. */
-static char *to_json(const swt_tokenizer *t) {
-    char *text = NULL;
-    cJSON *root = cJSON_CreateObject();
-    if (cJSON_AddStringToObject(root, "kind", kind_names[t->kind]) == NULL)
-        goto done;
-    if (t->kind == SWT_TOKENIZER_CHAR) {
-        cJSON *tokens = cJSON_AddArrayToObject(root, "tokens");
-        for (int32_t id = 0; id < t->vocab; id++) {
-            char character[5];
-            swt_utf8_encode(t->code_points[id], character);
-            if (!cJSON_AddItemToArray(tokens, cJSON_CreateString(character)))
-                goto done;
-        }
+static void print_vocabulary(FILE *out, const swt_tokenizer *t) {
+    fprintf(out, "{\"kind\":\"%s\"", kind_names[t->kind]);
+    for (int32_t id = 0; t->kind == SWT_TOKENIZER_CHAR && id < t->vocab; id++) {
+        char character[5];
+        swt_utf8_encode(t->code_points[id], character);
+        fputs(id == 0 ? ",\"tokens\":[" : ",", out);
+        swt_json_print_string(out, character);
     }
-    text = cJSON_PrintUnformatted(root);
-done:
-    cJSON_Delete(root);
-    return text;
+    fputs(t->kind == SWT_TOKENIZER_CHAR ? "]}\n" : "}\n", out);
 }
 
 swt_status swt_tokenizer_write(const swt_tokenizer *t, const char *path) {
-    char *text = to_json(t);
-    if (text == NULL)
-        return SWT_FAIL(MEMORY, "%s: no memory to write the vocabulary; use a machine with more",
-                        path);
-    const size_t bytes = strlen(text);
-    text[bytes] = '\n'; /* in place of the 0 that is not written */
-    const swt_status status = swt_file_save(path, text, bytes + 1);
-    cJSON_free(text);
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out != NULL)
+        print_vocabulary(out, t);
+    const swt_status status =
+        swt_memory_stream_close(out, &text)
+            ? swt_file_save(path, text, bytes)
+            : SWT_FAIL(MEMORY, "%s: no memory to write the vocabulary; use a machine with more",
+                       path);
+    free(text);
     return status;
 }
 
 /* Fill the vocabulary from the array of one-character strings in ascending order. */
-static swt_status read_tokens(swt_tokenizer *out, const cJSON *tokens, const char *path) {
-    const int count = cJSON_IsArray(tokens) ? cJSON_GetArraySize(tokens) : 0;
+static swt_status read_tokens(swt_tokenizer *out, const json_t *tokens, const char *path) {
+    const size_t count = json_array_size(tokens);
     if (count == 0)
         return SWT_FAIL(CHECKPOINT, "%s: has no array `tokens`; write the checkpoint again", path);
-    out->code_points = malloc((size_t)count * sizeof *out->code_points);
+    out->code_points = malloc(count * sizeof *out->code_points);
     if (out->code_points == NULL)
-        return SWT_FAIL(MEMORY, "%s: no memory for %d characters", path, count);
-    const cJSON *token = NULL;
-    cJSON_ArrayForEach(token, tokens) {
+        return SWT_FAIL(MEMORY, "%s: no memory for %zu characters", path, count);
+    for (size_t i = 0; i < count; i++) {
         uint32_t c = 0;
-        const char *s = cJSON_IsString(token) ? token->valuestring : "";
-        const int length = swt_utf8_decode(s, strlen(s), &c);
-        if (length == 0 || s[length] != '\0')
+        const json_t *token = json_array_get(tokens, i);
+        const size_t bytes = json_string_length(token);
+        if (bytes == 0 || swt_utf8_decode(json_string_value(token), bytes, &c) != (int)bytes)
             return SWT_FAIL(
                 CHECKPOINT,
                 "%s: token %lld is no single character in UTF-8; write the checkpoint again", path,
@@ -176,8 +172,8 @@ static swt_status read_tokens(swt_tokenizer *out, const cJSON *tokens, const cha
     return SWT_OK;
 }
 
-static swt_status from_json(swt_tokenizer *out, const cJSON *root, const char *path) {
-    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "kind"));
+static swt_status from_json(swt_tokenizer *out, const json_t *root, const char *path) {
+    const char *kind = json_string_value(json_object_get(root, "kind"));
     if (kind != NULL && strcmp(kind, kind_names[SWT_TOKENIZER_BYTE]) == 0) {
         *out = (swt_tokenizer){.kind = SWT_TOKENIZER_BYTE, .vocab = BYTE_VOCAB};
         return SWT_OK;
@@ -186,23 +182,32 @@ static swt_status from_json(swt_tokenizer *out, const cJSON *root, const char *p
         return SWT_FAIL(CHECKPOINT, "%s: has no `kind` that is known; char or byte is needed",
                         path);
     out->kind = SWT_TOKENIZER_CHAR;
-    return read_tokens(out, cJSON_GetObjectItemCaseSensitive(root, "tokens"), path);
+    return read_tokens(out, json_object_get(root, "tokens"), path);
+}
+
+static swt_status parse(swt_tokenizer *out, const char *text, size_t bytes, const char *path) {
+    json_error_t why;
+    bool no_memory = false;
+    if (swt_json_tree_bytes(text, bytes) > MOST_TREE_BYTES)
+        return SWT_FAIL(CHECKPOINT,
+                        "%s: holds more than a vocabulary has; write the checkpoint again", path);
+    json_t *root = swt_json_parse(text, bytes, &why, &no_memory);
+    const swt_status status =
+        root != NULL ? from_json(out, root, path)
+        : no_memory  ? SWT_FAIL(MEMORY, "%s: no memory to read it; use a machine with more", path)
+                     : SWT_FAIL(CHECKPOINT, "%s: is no JSON (%s); write the checkpoint again", path,
+                                why.text);
+    json_decref(root);
+    return status;
 }
 
 swt_status swt_tokenizer_read(swt_tokenizer *out, const char *path) {
     *out = (swt_tokenizer){0};
     char *text = NULL;
     size_t bytes = 0;
-    const char *end = NULL;
-    bool no_memory = false;
     SWT_TRY(swt_file_load(&text, &bytes, path, JSON_MOST_BYTES, SWT_CHECKPOINT));
-    cJSON *root = swt_json_parse(text, bytes, &end, &no_memory);
+    const swt_status status = parse(out, text, bytes, path);
     free(text);
-    swt_status status =
-        root != NULL ? from_json(out, root, path)
-        : no_memory  ? SWT_FAIL(MEMORY, "%s: no memory to read it; use a machine with more", path)
-                     : SWT_FAIL(CHECKPOINT, "%s: is no JSON; write the checkpoint again", path);
-    cJSON_Delete(root);
     if (status != SWT_OK)
         swt_tokenizer_fini(out);
     return status;

@@ -7,97 +7,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-/* ---- UTF-8 */
-
-/* The encoding of a code point, written from the table of RFC 3629 section 3; 0 for what has none.
- */
-static int encoding(uint32_t c, unsigned char out[4]) {
-    if (c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
-        return 0;
-    if (c <= 0x7F) {
-        out[0] = (unsigned char)c;
-        return 1;
-    }
-    if (c <= 0x7FF) {
-        out[0] = (unsigned char)(192 + c / 64);
-        out[1] = (unsigned char)(128 + c % 64);
-        return 2;
-    }
-    if (c <= 0xFFFF) {
-        out[0] = (unsigned char)(224 + c / 4096);
-        out[1] = (unsigned char)(128 + c / 64 % 64);
-        out[2] = (unsigned char)(128 + c % 64);
-        return 3;
-    }
-    out[0] = (unsigned char)(240 + c / 262144);
-    out[1] = (unsigned char)(128 + c / 4096 % 64);
-    out[2] = (unsigned char)(128 + c / 64 % 64);
-    out[3] = (unsigned char)(128 + c % 64);
-    return 4;
-}
-
-static void test_utf8_encodes_every_code_point(void **state) {
-    (void)state;
-    for (uint32_t c = 0; c <= 0x10FFFF; c++) {
-        unsigned char expected[4];
-        char got[5];
-        const int length = encoding(c, expected);
-        if (length == 0)
-            continue;
-        uint32_t back = 0;
-        assert_int_equal(swt_utf8_encode(c, got), length);
-        assert_memory_equal(got, expected, (size_t)length);
-        assert_int_equal(got[length], 0);
-        assert_int_equal(swt_utf8_decode(got, (size_t)length, &back), length);
-        assert_int_equal(back, c);
-        for (int cut = 0; cut < length; cut++)
-            assert_int_equal(swt_utf8_decode(got, (size_t)cut, &back), 0);
-    }
-}
-
-/* All strings of four bytes at the borders of UTF-8's classes: a decoder must accept exactly those
- * that begin with the encoding of the code point it names. */
-static void test_utf8_accepts_nothing_else(void **state) {
-    (void)state;
-    static const unsigned char bytes[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF,
-                                          0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE,
-                                          0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xF7, 0xF8, 0xFF};
-    enum { N = sizeof bytes };
-    int accepted = 0;
-    for (int i = 0; i < N * N * N * N; i++) {
-        const unsigned char s[4] = {bytes[i % N], bytes[i / N % N], bytes[i / N / N % N],
-                                    bytes[i / N / N / N]};
-        /* The number that the bits of each possible length would give; valid if that number's own
-         * encoding is these bytes. */
-        const uint32_t loose[5] = {0, s[0], (s[0] & 0x1Fu) << 6 | (s[1] & 0x3Fu),
-                                   (s[0] & 0xFu) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu),
-                                   (s[0] & 0x7u) << 18 | (s[1] & 0x3Fu) << 12 |
-                                       (s[2] & 0x3Fu) << 6 | (s[3] & 0x3Fu)};
-        int expected = 0;
-        for (int length = 1; length <= 4; length++) {
-            unsigned char e[4] = {0};
-            if (encoding(loose[length], e) == length && memcmp(e, s, (size_t)length) == 0)
-                expected = length;
-        }
-        uint32_t c = 0;
-        assert_int_equal(swt_utf8_decode((const char *)s, 4, &c), expected);
-        if (expected > 0)
-            assert_int_equal(c, loose[expected]);
-        accepted += expected > 0;
-    }
-    assert_true(accepted > 0 && accepted < N * N * N * N);
-}
-
-static void test_utf8_printable(void **state) {
-    (void)state;
-    assert_true(swt_utf8_printable("decoder.0.\"\\ \xC3\xA9\xE2\x82\xAC"));
-    assert_true(swt_utf8_printable(""));
-    assert_false(swt_utf8_printable("a\nb"));
-    assert_false(swt_utf8_printable("a\x7F"));
-    assert_false(swt_utf8_printable("a\xC2\x9B")); /* a terminal's control sequence introducer */
-    assert_false(swt_utf8_printable("a\xFF"));
-}
-
 /* ---- the vocabulary */
 
 static swt_status encode(const swt_tokenizer *t, const char *text, size_t bytes, int32_t *ids,
@@ -107,38 +16,6 @@ static swt_status encode(const swt_tokenizer *t, const char *text, size_t bytes,
 }
 
 static const char sample[] = "It is a \xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80 \"test\\\"\n\tIt!\x7F";
-
-static void expect_clean(const char *given, bool cut, const char *expected) {
-    char text[64];
-    snprintf(text, sizeof text, "%s", given);
-    swt_utf8_clean(text, cut);
-    assert_string_equal(text, expected);
-}
-
-static void test_utf8_clean(void **state) {
-    (void)state;
-    expect_clean("", true, "");
-    expect_clean("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80", true,
-                 "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
-    expect_clean("\033[2J\n\t\x7F", false, "?[2J???");
-    expect_clean("\xC2\x9B"
-                 "31m\x9B",
-                 false, "?31m?"); /* CSI in 8 bits, with and without UTF-8 */
-    expect_clean("a\xE2\x82", false, "a??");
-    expect_clean("a\xE2\x82", true, "a");
-    expect_clean("a\xF0\x9F\x98", true, "a");
-    expect_clean("a\xC3", true, "a");
-    expect_clean("\x82\x82\x82\x82", true, "????");
-    /* Every message of an error passes here. */
-    char name[1100];
-    memset(name, 'n', sizeof name - 1);
-    name[sizeof name - 1] = '\0';
-    memcpy(name + 1020, "\xF0\x9F\x98\x80", 4);
-    assert_int_equal(SWT_FAIL(FILE, "%s", name), SWT_FILE);
-    assert_int_equal(strlen(swt_last_error()->message), 1020);
-    assert_int_equal(SWT_FAIL(FILE, "a\nb\033\xC3\xA9"), SWT_FILE);
-    assert_string_equal(swt_last_error()->message, "a?b?\xC3\xA9");
-}
 
 static void test_char_vocabulary(void **state) {
     (void)state;
@@ -355,7 +232,8 @@ static void test_json_errors(void **state) {
         {"{\"kind\":\"char\",\"tokens\":[\"a\",1]}", "token 1 is no single character"},
         {"{\"kind\":\"char\",\"tokens\":[\"a\",\"\"]}", "token 1 is no single character"},
         {"{\"kind\":\"char\",\"tokens\":[\"a\",\"bc\"]}", "token 1 is no single character"},
-        {"{\"kind\":\"char\",\"tokens\":[\"a\",\"\xFF\"]}", "token 1 is no single character"},
+        {"{\"kind\":\"char\",\"tokens\":[\"a\",\"\xFF\"]}",
+         "is no JSON (unable to decode byte 0xff"},
         {"{\"kind\":\"char\",\"tokens\":[\"a\",\"a\"]}", "token 1 is out of order"},
         {"{\"kind\":\"char\",\"tokens\":[\"b\",\"a\"]}", "token 1 is out of order"},
     };
@@ -369,6 +247,49 @@ static void test_json_errors(void **state) {
         expect_error(swt_tokenizer_read(&t, path), SWT_CHECKPOINT, cases[i].part);
         assert_null(t.code_points);
     }
+    temp_remove(folder);
+}
+
+/* Every character that a file can hold fits what a reader allows. */
+static void test_json_of_all_characters(void **state) {
+    (void)state;
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    uint32_t *code_points = malloc(SWT_CODE_POINTS * sizeof *code_points);
+    assert_non_null(code_points);
+    swt_tokenizer t = {.kind = SWT_TOKENIZER_CHAR, .code_points = code_points}, back;
+    for (uint32_t c = 1; c < SWT_CODE_POINTS; c++)
+        if (c < 0xD800 || c > 0xDFFF) /* no surrogates */
+            code_points[t.vocab++] = c;
+    temp_make(folder);
+    temp_path(path, folder, "tokenizer.json");
+    assert_int_equal(swt_tokenizer_write(&t, path), SWT_OK);
+    assert_int_equal(swt_tokenizer_read(&back, path), SWT_OK);
+    assert_int_equal(back.vocab, t.vocab);
+    assert_memory_equal(back.code_points, code_points, (size_t)t.vocab * sizeof *code_points);
+    swt_tokenizer_fini(&back);
+    swt_tokenizer_fini(&t);
+    temp_remove(folder);
+}
+
+/* A small file whose tree would be larger than that of every vocabulary. */
+static void test_json_that_grows(void **state) {
+    (void)state;
+    static const char opening[] = "{\"kind\":\"char\",\"tokens\":[{}";
+    enum { OBJECTS = 500000, OPENING_BYTES = sizeof opening - 1 };
+    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char *text = malloc(OPENING_BYTES + 3 * OBJECTS + 2);
+    assert_non_null(text);
+    memcpy(text, opening, OPENING_BYTES);
+    for (int i = 0; i < OBJECTS; i++)
+        memcpy(text + OPENING_BYTES + 3 * i, ",{}", 3);
+    memcpy(text + OPENING_BYTES + 3 * OBJECTS, "]}", 2);
+    temp_make(folder);
+    temp_path(path, folder, "tokenizer.json");
+    temp_write(path, text, OPENING_BYTES + 3 * OBJECTS + 2);
+    swt_tokenizer t;
+    expect_error(swt_tokenizer_read(&t, path), SWT_CHECKPOINT,
+                 "tokenizer.json: holds more than a vocabulary has; ");
+    free(text);
     temp_remove(folder);
 }
 
@@ -393,18 +314,11 @@ static void test_tinyshakespeare(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_utf8_encodes_every_code_point),
-        cmocka_unit_test(test_utf8_accepts_nothing_else),
-        cmocka_unit_test(test_utf8_printable),
-        cmocka_unit_test(test_utf8_clean),
-        cmocka_unit_test(test_char_vocabulary),
-        cmocka_unit_test(test_byte_vocabulary),
-        cmocka_unit_test(test_unknown_characters),
-        cmocka_unit_test(test_bad_texts),
-        cmocka_unit_test(test_json_round_trip),
-        cmocka_unit_test(test_json_write_fails),
-        cmocka_unit_test(test_json_errors),
-        cmocka_unit_test(test_tinyshakespeare),
+        cmocka_unit_test(test_char_vocabulary),    cmocka_unit_test(test_byte_vocabulary),
+        cmocka_unit_test(test_unknown_characters), cmocka_unit_test(test_bad_texts),
+        cmocka_unit_test(test_json_round_trip),    cmocka_unit_test(test_json_write_fails),
+        cmocka_unit_test(test_json_errors),        cmocka_unit_test(test_json_of_all_characters),
+        cmocka_unit_test(test_json_that_grows),    cmocka_unit_test(test_tinyshakespeare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ without=-DCMAKE_DISABLE_FIND_PACKAGE_
 install='apt-get install -y --no-install-recommends'
 expect "$install libopenmpi-dev openmpi-bin libcmocka-dev\$" ${without}MPI=ON ${without}cmocka=ON
 expect 'DBUILD_TESTING=OFF' ${without}cmocka=ON
-expect "$install libopenmpi-dev openmpi-bin pkg-config libyaml-dev libcjson-dev libxxhash-dev librandom123-dev\$" ${without}PkgConfig=ON \
+expect "$install libopenmpi-dev openmpi-bin pkg-config libyaml-dev libjansson-dev libxxhash-dev librandom123-dev\$" ${without}PkgConfig=ON \
     -DBUILD_TESTING=OFF -DSWT_RANDOM123_INCLUDE=SWT_RANDOM123_INCLUDE-NOTFOUND -DCMAKE_FIND_ROOT_PATH="$tree" \
     -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
 

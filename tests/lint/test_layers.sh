@@ -41,7 +41,7 @@ check() {
         only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock|_own)?[.][ch]$"
         only["immintrin[.]h"] = "^kernels/cpu/"
         only["(yaml|xxhash)[.]h"] = "^src/train/"
-        only["cjson/cJSON[.]h"] = "^src/io/"
+        only["jansson[.]h"] = "^src/io/"
         only["cmocka[.]h"] = "^$"
     }
     $3 ~ /^[ \t]*#[ \t]*include/ && match($3, /["<][^">]+/) {
@@ -67,7 +67,7 @@ caught src/model/model.c '#include "train/step.h"'
 caught src/model/model.c '#include "io/files.h"'
 caught src/io/files.c '#include "model/dims.h"'
 caught src/io/data.c '#include "train/options.h"'
-caught src/train/weights.c '#include <cjson/cJSON.h>'
+caught src/train/weights.c '#include <jansson.h>'
 caught src/model/model.c '#include "kernels/cpu/cpu.h"'
 caught src/train/loop.c '  # include <mpi.h>'
 caught src/train/loop.c '#include <omp.h>'
