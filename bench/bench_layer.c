@@ -13,6 +13,7 @@
 #include "bench/bed.h"
 #include "bench/program.h"
 #include "bench/rows.h"
+#include "kernels/swt_positional.h"
 
 #include <stdlib.h>
 
@@ -115,13 +116,13 @@ static swt_status update(swt_model *m) {
         /* Experts without replicas are finished by the backward pass. */
         if (m->sum != NULL && (r->sharers == m->dist->world || r->sharers->size > 1)) {
             if (r->sharers == m->dist->world)
-                SWT_TRY(swt_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
+                SWT_TRY(pos_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
                                      0x1p62 / (double)m->dims.M, true));
             SWT_TRY(
                 swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, m->ctx.stream));
-            SWT_TRY(swt_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
+            SWT_TRY(pos_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
         }
-        SWT_TRY(swt_sgd(&m->ctx, m->param + r->offset, grad, r->count));
+        SWT_TRY(pos_sgd(&m->ctx, m->param + r->offset, grad, r->count));
     }
     return SWT_OK;
 }

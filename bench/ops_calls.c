@@ -1,5 +1,6 @@
 /* Each slot once, on the tensors of the bed. In the order of swt_ops.h. */
 #include "bench/ops_cases.h"
+#include "kernels/swt_positional.h"
 
 static swt_block_acts *block(const op_bed *b) {
     return &b->m->blocks[0];
@@ -177,51 +178,51 @@ swt_status op_call_combine_backward(const op_case *k) {
 
 swt_status op_call_state_advance(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_state_advance(&b->m->ctx, &b->update->schedule);
+    return pos_state_advance(&b->m->ctx, &b->update->schedule);
 }
 
 swt_status op_call_count_targets(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_count_targets(&b->m->ctx, &b->m->ctx.state->targets, b->m->acts.targets, b->moe.N);
+    return pos_count_targets(&b->m->ctx, &b->m->ctx.state->targets, b->m->acts.targets, b->moe.N);
 }
 
 swt_status op_call_grad_add(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_grad_add(&b->m->ctx, b->m->sum, b->m->grad, b->m->params.end,
+    return pos_grad_add(&b->m->ctx, b->m->sum, b->m->grad, b->m->params.end,
                         0x1p62 / (double)b->m->dims.M, false);
 }
 
 swt_status op_call_grad_finish(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_grad_finish(&b->m->ctx, b->m->grad, b->m->sum, b->m->params.end);
+    return pos_grad_finish(&b->m->ctx, b->m->grad, b->m->sum, b->m->params.end);
 }
 
 swt_status op_call_grad_squares(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_grad_squares(&b->m->ctx, b->m->squares, b->m->grad, b->m->spans, b->m->n_spans);
+    return pos_grad_squares(&b->m->ctx, b->m->squares, b->m->grad, b->m->spans, b->m->n_spans);
 }
 
 swt_status op_call_state_clip(const op_case *k) {
     const op_bed *b = k->b;
     const int64_t n = b->m->params.count;
-    return swt_state_clip(&b->m->ctx, b->m->squares, n,
+    return pos_state_clip(&b->m->ctx, b->m->squares, n,
                           (const int64_t *)(const void *)(b->m->squares + n), b->update->clip_norm);
 }
 
 swt_status op_call_adam(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_adam(&b->m->ctx, b->m->param, b->m->m, b->m->v, b->m->grad, b->m->params.end,
+    return pos_adam(&b->m->ctx, b->m->param, b->m->m, b->m->v, b->m->grad, b->m->params.end,
                     &b->update->adam);
 }
 
 swt_status op_call_sgd(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_sgd(&b->m->ctx, b->m->param, b->m->grad, b->m->params.end);
+    return pos_sgd(&b->m->ctx, b->m->param, b->m->grad, b->m->params.end);
 }
 
 /* Of weights that are the parameters themselves there is no copy: the moments take one. */
 swt_status op_call_cast(const op_case *k) {
     const swt_model *m = k->b->m;
     void *to = m->weights == (const void *)m->param ? (void *)m->m : m->weights;
-    return swt_cast(&m->ctx, to, m->param, m->params.end);
+    return pos_cast(&m->ctx, to, m->param, m->params.end);
 }

@@ -1,5 +1,6 @@
 /* The op table of a timed step: each slot tells the clock and passes on to the product's. */
 #include "bench/step_clock.h"
+#include "kernels/swt_op_table.h"
 
 #define TIMED(op, phase_, parameters, arguments)                                                   \
     static swt_status timed_##op parameters {                                                      \
@@ -99,30 +100,20 @@ TIMED(combine_backward, clock->phase,
       (const swt_ctx *c, void *drecv, float *dgate, void *dh, const void *dy, const void *h,
        const int32_t *expert, const float *gate, const int32_t *slot, const swt_moe_dims *dims),
       (c, drecv, dgate, dh, dy, h, expert, gate, slot, dims))
-TIMED(state_advance, clock->phase, (const swt_ctx *c, const swt_schedule *schedule), (c, schedule))
-TIMED(count_targets, clock->phase,
-      (const swt_ctx *c, int64_t *count, const int32_t *targets, int64_t n), (c, count, targets, n))
-TIMED(grad_squares, clock->phase,
-      (const swt_ctx *c, double *squares, const float *grad, const swt_span *spans,
-       int64_t n_spans),
-      (c, squares, grad, spans, n_spans))
-TIMED(state_clip, clock->phase,
-      (const swt_ctx *c, const double *squares, int64_t n, const int64_t *nonfinite_ranks,
-       double max_norm),
-      (c, squares, n, nonfinite_ranks, max_norm))
-TIMED(adam, clock->phase,
-      (const swt_ctx *c, float *param, float *m, float *v, const float *grad, int64_t n,
-       const swt_adam_hyper *hyper),
-      (c, param, m, v, grad, n, hyper))
-TIMED(sgd, clock->phase, (const swt_ctx *c, float *param, const float *grad, int64_t n),
-      (c, param, grad, n))
-TIMED(cast, clock->phase, (const swt_ctx *c, void *to, const float *from, int64_t n),
-      (c, to, from, n))
-TIMED(grad_add, PHASE_REDUCTION,
-      (const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit, bool first),
-      (c, sum, grad, n, limit, first))
-TIMED(grad_finish, PHASE_REDUCTION, (const swt_ctx *c, float *grad, const int64_t *sum, int64_t n),
-      (c, grad, sum, n))
+/* The exact sums' two operations have a phase of their own. */
+static step_phase phase_of(const step_clock *clock, int op) {
+    return op == SWT_OP_grad_add || op == SWT_OP_grad_finish ? PHASE_REDUCTION : clock->phase;
+}
+
+#define TIMED_OP(op)                                                                               \
+    static swt_status timed_##op(const swt_ctx *c, const swt_##op##_args *a) {                     \
+        step_clock *clock = step_clock_of(c);                                                      \
+        step_call k;                                                                               \
+        SWT_TRY(step_clock_begin(clock, &k));                                                      \
+        SWT_TRY(clock->inner->op(c, a));                                                           \
+        return step_clock_end(&k, #op, phase_of(clock, SWT_OP_##op));                              \
+    }
+SWT_OPS(TIMED_OP)
 
 /* Without exact sums: the gradients stay those of the last micro-batches, in fp32. */
 static swt_status unsummed_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
@@ -136,54 +127,48 @@ static swt_status unsummed_experts_backward_weight(const swt_ctx *c, float *dwi,
                                          dims, NULL);
 }
 
-static swt_status skip_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                                double limit, bool first) {
-    (void)c, (void)sum, (void)grad, (void)n, (void)limit, (void)first;
+static swt_status skip_grad_add(const swt_ctx *c, const swt_grad_add_args *a) {
+    (void)c, (void)a;
     return SWT_OK;
 }
 
-static swt_status skip_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
-    (void)c, (void)grad, (void)sum, (void)n;
+static swt_status skip_grad_finish(const swt_ctx *c, const swt_grad_finish_args *a) {
+    (void)c, (void)a;
     return SWT_OK;
 }
 
 void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
-    *out = (swt_ops){
-        .name = "timed",
-        .bf16 = inner->bf16,
-        .expert_sums = inner->expert_sums,
-        .all_slots = inner->all_slots,
-        .workspace_bytes = inner->workspace_bytes,
-        .linear_forward = timed_linear_forward,
-        .linear_backward_input = timed_linear_backward_input,
-        .linear_backward_weight = timed_linear_backward_weight,
-        .embedding_forward = timed_embedding_forward,
-        .embedding_backward = timed_embedding_backward,
-        .norm_forward = timed_norm_forward,
-        .norm_backward = timed_norm_backward,
-        .attention_forward = timed_attention_forward,
-        .attention_backward = timed_attention_backward,
-        .cross_entropy = timed_cross_entropy,
-        .router_forward = timed_router_forward,
-        .router_assign = timed_router_assign,
-        .router_losses = timed_router_losses,
-        .router_backward = timed_router_backward,
-        .dispatch_forward = timed_dispatch_forward,
-        .dispatch_backward = timed_dispatch_backward,
-        .experts_forward = timed_experts_forward,
-        .experts_backward_input = timed_experts_backward_input,
-        .experts_backward_weight =
-            no_sums ? unsummed_experts_backward_weight : timed_experts_backward_weight,
-        .combine_forward = timed_combine_forward,
-        .combine_backward = timed_combine_backward,
-        .state_advance = timed_state_advance,
-        .count_targets = timed_count_targets,
-        .grad_squares = timed_grad_squares,
-        .state_clip = timed_state_clip,
-        .adam = timed_adam,
-        .sgd = timed_sgd,
-        .cast = timed_cast,
-        .grad_add = no_sums ? skip_grad_add : timed_grad_add,
-        .grad_finish = no_sums ? skip_grad_finish : timed_grad_finish,
-    };
+    *out = (swt_ops){.name = "timed",
+                     .bf16 = inner->bf16,
+                     .expert_sums = inner->expert_sums,
+                     .all_slots = inner->all_slots,
+                     .workspace_bytes = inner->workspace_bytes,
+                     .linear_forward = timed_linear_forward,
+                     .linear_backward_input = timed_linear_backward_input,
+                     .linear_backward_weight = timed_linear_backward_weight,
+                     .embedding_forward = timed_embedding_forward,
+                     .embedding_backward = timed_embedding_backward,
+                     .norm_forward = timed_norm_forward,
+                     .norm_backward = timed_norm_backward,
+                     .attention_forward = timed_attention_forward,
+                     .attention_backward = timed_attention_backward,
+                     .cross_entropy = timed_cross_entropy,
+                     .router_forward = timed_router_forward,
+                     .router_assign = timed_router_assign,
+                     .router_losses = timed_router_losses,
+                     .router_backward = timed_router_backward,
+                     .dispatch_forward = timed_dispatch_forward,
+                     .dispatch_backward = timed_dispatch_backward,
+                     .experts_forward = timed_experts_forward,
+                     .experts_backward_input = timed_experts_backward_input,
+                     .experts_backward_weight =
+                         no_sums ? unsummed_experts_backward_weight : timed_experts_backward_weight,
+                     .combine_forward = timed_combine_forward,
+                     .combine_backward = timed_combine_backward,
+#define SLOT(op) .op = timed_##op,
+                     SWT_OPS(SLOT)};
+    if (no_sums) {
+        out->grad_add = skip_grad_add;
+        out->grad_finish = skip_grad_finish;
+    }
 }

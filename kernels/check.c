@@ -2,6 +2,8 @@
 
 #include "base/checked.h"
 
+#include <string.h>
+
 enum { ALIGN_BYTES = 64, WIDEST_BYTES = 8 };
 
 int64_t swt_arg_count(const int64_t *dims, int n) {
@@ -18,13 +20,25 @@ int64_t swt_arg_count(const int64_t *dims, int n) {
     return empty ? 0 : swt_checked_mul(count, WIDEST_BYTES, &bytes) ? count : -1;
 }
 
-static swt_dtype dtype_of(const swt_ctx *c, const swt_arg *arg) {
+swt_dtype swt_arg_dtype(const swt_ctx *c, const swt_arg *arg) {
     return arg->dtype == SWT_ACT ? c->dtype : (swt_dtype)arg->dtype;
+}
+
+/* The fields have pointer types of their own: the bytes of a pointer are what they share. */
+void *swt_arg_tensor(const swt_arg *arg) {
+    void *tensor = NULL;
+    memcpy(&tensor, arg->place, sizeof tensor);
+    return tensor;
+}
+
+static uintptr_t address_of(const swt_arg *arg) {
+    return (uintptr_t)swt_arg_tensor(arg);
 }
 
 /* 0 for an optional argument that is not given. */
 static uintptr_t bytes_of(const swt_ctx *c, const swt_arg *arg) {
-    return arg->at == NULL ? 0 : (uintptr_t)arg->count * swt_dtype_bytes(dtype_of(c, arg));
+    return address_of(arg) == 0 ? 0
+                                : (uintptr_t)arg->count * swt_dtype_bytes(swt_arg_dtype(c, arg));
 }
 
 static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg) {
@@ -35,14 +49,14 @@ static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg
                         op, arg->name);
     if (arg->count == 0)
         return SWT_OK;
-    if (arg->at == NULL)
+    if (address_of(arg) == 0)
         return arg->role & SWT_ARG_OPTIONAL
                    ? SWT_OK
                    : SWT_FAIL(SHAPE, "%s: %s is NULL; it must be given", op, arg->name);
-    const swt_dtype dtype = dtype_of(c, arg);
+    const swt_dtype dtype = swt_arg_dtype(c, arg);
     const bool scalars = dtype == SWT_I32 || swt_dtype_bytes(dtype) == WIDEST_BYTES;
     const uintptr_t align = scalars ? swt_dtype_bytes(dtype) : ALIGN_BYTES;
-    if ((uintptr_t)arg->at % align != 0)
+    if (address_of(arg) % align != 0)
         return SWT_FAIL(SHAPE, "%s: %s is not aligned; it must start at a multiple of %d bytes", op,
                         arg->name, (int)align);
     return SWT_OK;
@@ -51,7 +65,7 @@ static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg
 /* a comes before b in the list. */
 static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg *args, int a,
                                 int b) {
-    const uintptr_t a_at = (uintptr_t)args[a].at, b_at = (uintptr_t)args[b].at;
+    const uintptr_t a_at = address_of(&args[a]), b_at = address_of(&args[b]);
     const uintptr_t a_bytes = bytes_of(c, &args[a]), b_bytes = bytes_of(c, &args[b]);
     if (!((args[a].role | args[b].role) & SWT_ARG_OUT) || a_bytes == 0 || b_bytes == 0 ||
         a_at + a_bytes <= b_at || b_at + b_bytes <= a_at)
@@ -60,6 +74,14 @@ static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg 
         return SWT_OK;
     return SWT_FAIL(SHAPE, "%s: %s overlaps %s; they must not share memory", op, args[b].name,
                     args[a].name);
+}
+
+swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, int n) {
+    if (out->n + n > SWT_ARGS_MAX)
+        return SWT_FAIL(INTERNAL, "%s: more than %d tensors", out->op, SWT_ARGS_MAX);
+    memcpy(&out->args[out->n], args, (size_t)n * sizeof *args);
+    out->n += n;
+    return SWT_OK;
 }
 
 swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args, int n) {

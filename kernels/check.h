@@ -1,26 +1,35 @@
-/* The checks that every public operation makes of its arguments before it dispatches (ops_*.c). */
+/* The checks that every public operation makes of its arguments before it dispatches, and the words
+ * in which ops_*.c list them. */
 #ifndef SWT_CHECK_H
 #define SWT_CHECK_H
 
-#include "kernels/swt_ops.h"
+#include "kernels/swt_op_table.h"
 
-/* One tensor argument: {"x", x, SWT_ARG_IN, SWT_ACT, SWT_COUNT(N, C)}. */
-typedef struct swt_arg {
-    const char *name;
-    const void *at;
-    unsigned role; /* of the flags below */
-    int dtype;     /* swt_dtype, or SWT_ACT for the context's */
-    int64_t count; /* of elements; -1 where they cannot be counted; with 0 `at` may be anything */
-} swt_arg;
+/* An operation's list of tensors, swt_op.list, written by hand in ops_*.c with `a` the arguments:
+ *
+ *     SWT_ARGS_OF(norm_forward) {
+ *         return SWT_LIST(OUT(y, ACT, a->N, a->C), ..., MAYBE(bias, F32, a->C));
+ *     }
+ *
+ * A tensor is its field in `a`, its type and its dimensions. Outputs come first. */
+#define SWT_ARGS_OF(op)                                                                            \
+    SWT_MUST_CHECK swt_status swt_list_##op(const swt_##op##_args *a, swt_arg_list *out);          \
+    SWT_MUST_CHECK swt_status swt_list_##op(const swt_##op##_args *a, swt_arg_list *out)
 
-enum {
-    SWT_ARG_IN = 0,
-    SWT_ARG_OUT = 1,      /* overlaps no other argument */
-    SWT_ARG_OPTIONAL = 2, /* may be NULL */
-    SWT_ARG_IN_PLACE = 4  /* may be the first argument itself */
-};
+#define SWT_ARG(flags, field, type, ...)                                                           \
+    (swt_arg) {                                                                                    \
+        .name = #field, .place = &a->field, .role = (flags), .dtype = SWT_##type,                  \
+        .count = SWT_COUNT(__VA_ARGS__)                                                            \
+    }
+#define IN(...)       SWT_ARG(SWT_ARG_IN, __VA_ARGS__)
+#define OUT(...)      SWT_ARG(SWT_ARG_OUT, __VA_ARGS__)
+#define UPDATED(...)  SWT_ARG(SWT_ARG_OUT | SWT_ARG_UPDATED, __VA_ARGS__)
+#define OPTIONAL(...) SWT_ARG(SWT_ARG_OPTIONAL, __VA_ARGS__)
 
-enum { SWT_ACT = SWT_DTYPE_COUNT };
+#define SWT_LIST(...)                                                                              \
+    swt_list_add(out, (const swt_arg[]){__VA_ARGS__},                                              \
+                 (int)(sizeof((const swt_arg[]){__VA_ARGS__}) / sizeof(swt_arg)))
+SWT_MUST_CHECK swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, int n);
 
 /* The product of the dimensions; -1 if one is negative or the product's bytes overflow. */
 #define SWT_COUNT(...)                                                                             \

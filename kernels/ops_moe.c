@@ -3,6 +3,8 @@
 #include "kernels/cpu/router.h"
 #include "kernels/cuda/router.h"
 
+#undef IN
+#undef OUT
 enum { IN = SWT_ARG_IN, OUT = SWT_ARG_OUT, MAYBE = SWT_ARG_OPTIONAL, IN_PLACE = SWT_ARG_IN_PLACE };
 
 /* Dimensions that make sense together; indices must fit the 32 bits that hold them. */
@@ -52,15 +54,15 @@ swt_status swt_router_forward(const swt_ctx *c, float *probs, float *lse, int32_
     SWT_TRY(check_dims(dims, "router_forward"));
     const int64_t N = dims->N, C = dims->C, E = dims->E, k = dims->k;
     const swt_arg args[] = {
-        {"probs", probs, OUT, SWT_F32, SWT_COUNT(N, E)},
-        {"lse", lse, OUT, SWT_F32, SWT_COUNT(N)},
-        {"expert", expert, OUT, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, OUT, SWT_F32, SWT_COUNT(N, k)},
-        {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"w", w, IN, SWT_F32, SWT_COUNT(E, C)},
-        {"bias", bias, IN | MAYBE, SWT_F32, SWT_COUNT(E)},
-        {"routed", routed, IN, SWT_I32, SWT_COUNT(N)},
-        {"scratch", scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
+        {"probs", &probs, OUT, SWT_F32, SWT_COUNT(N, E)},
+        {"lse", &lse, OUT, SWT_F32, SWT_COUNT(N)},
+        {"expert", &expert, OUT, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, OUT, SWT_F32, SWT_COUNT(N, k)},
+        {"h", &h, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"w", &w, IN, SWT_F32, SWT_COUNT(E, C)},
+        {"bias", &bias, IN | MAYBE, SWT_F32, SWT_COUNT(E)},
+        {"routed", &routed, IN, SWT_I32, SWT_COUNT(N)},
+        {"scratch", &scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
     };
     SWT_CHECK("router_forward", args);
     SWT_TRY(swt_check_state(c, "router_forward"));
@@ -73,12 +75,12 @@ swt_status swt_router_assign(const swt_ctx *c, int32_t *slot, int32_t *kept, int
     SWT_TRY(check_dims(dims, "router_assign"));
     const int64_t N = dims->N, E = dims->E, k = dims->k;
     const swt_arg args[] = {
-        {"slot", slot, OUT, SWT_I32, SWT_COUNT(N, k)},
-        {"kept", kept, OUT, SWT_I32, SWT_COUNT(E)},
-        {"counts", counts, OUT, SWT_I32, SWT_COUNT(dims->G, E)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"scratch", scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
+        {"slot", &slot, OUT, SWT_I32, SWT_COUNT(N, k)},
+        {"kept", &kept, OUT, SWT_I32, SWT_COUNT(E)},
+        {"counts", &counts, OUT, SWT_I32, SWT_COUNT(dims->G, E)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"scratch", &scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
     };
     SWT_CHECK("router_assign", args);
     SWT_TRY(swt_check_state(c, "router_assign"));
@@ -91,12 +93,12 @@ swt_status swt_router_losses(const swt_ctx *c, double *stats, const float *probs
     SWT_TRY(check_dims(dims, "router_losses"));
     const int64_t N = dims->N, E = dims->E;
     const swt_arg args[] = {
-        {"stats", stats, OUT, SWT_F64, 3 + E},
-        {"probs", probs, IN, SWT_F32, SWT_COUNT(N, E)},
-        {"lse", lse, IN, SWT_F32, SWT_COUNT(N)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, dims->k)},
-        {"kept", kept, IN, SWT_I32, SWT_COUNT(E)},
-        {"counts", counts, IN, SWT_I32, SWT_COUNT(dims->G, E)},
+        {"stats", &stats, OUT, SWT_F64, 3 + E},
+        {"probs", &probs, IN, SWT_F32, SWT_COUNT(N, E)},
+        {"lse", &lse, IN, SWT_F32, SWT_COUNT(N)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, dims->k)},
+        {"kept", &kept, IN, SWT_I32, SWT_COUNT(E)},
+        {"counts", &counts, IN, SWT_I32, SWT_COUNT(dims->G, E)},
     };
     SWT_CHECK("router_losses", args);
     return c->ops->router_losses(c, stats, probs, lse, expert, kept, counts, dims);
@@ -110,18 +112,18 @@ swt_status swt_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbi
     SWT_TRY(check_dims(dims, "router_backward"));
     const int64_t N = dims->N, C = dims->C, E = dims->E, k = dims->k;
     const swt_arg args[] = {
-        {"dh", dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
-        {"dw", dw, OUT, SWT_F32, SWT_COUNT(E, C)},
-        {"dbias", dbias, OUT | MAYBE, SWT_F32, SWT_COUNT(E)},
-        {"dgate", dgate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"w", w, IN, SWT_F32, SWT_COUNT(E, C)},
-        {"probs", probs, IN, SWT_F32, SWT_COUNT(N, E)},
-        {"lse", lse, IN, SWT_F32, SWT_COUNT(N)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"counts", counts, IN, SWT_I32, SWT_COUNT(dims->G, E)},
-        {"scratch", scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
+        {"dh", &dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
+        {"dw", &dw, OUT, SWT_F32, SWT_COUNT(E, C)},
+        {"dbias", &dbias, OUT | MAYBE, SWT_F32, SWT_COUNT(E)},
+        {"dgate", &dgate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"h", &h, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"w", &w, IN, SWT_F32, SWT_COUNT(E, C)},
+        {"probs", &probs, IN, SWT_F32, SWT_COUNT(N, E)},
+        {"lse", &lse, IN, SWT_F32, SWT_COUNT(N)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"counts", &counts, IN, SWT_I32, SWT_COUNT(dims->G, E)},
+        {"scratch", &scratch, OUT, SWT_U8, swt_router_scratch_bytes(dims)},
     };
     SWT_CHECK("router_backward", args);
     SWT_TRY(swt_check_state(c, "router_backward"));
@@ -136,12 +138,12 @@ swt_status swt_dispatch_forward(const swt_ctx *c, void *send, int32_t *send_coun
     SWT_TRY(check_first_slot(first_slot, "dispatch_forward"));
     const int64_t N = dims->N, C = dims->C, E = dims->E, k = dims->k;
     const swt_arg args[] = {
-        {"send", send, OUT, SWT_ACT, SWT_COUNT(E, dims->K, C)},
-        {"send_counts", send_counts, OUT, SWT_I32, SWT_COUNT(E)},
-        {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"kept", kept, IN, SWT_I32, SWT_COUNT(E)},
+        {"send", &send, OUT, SWT_ACT, SWT_COUNT(E, dims->K, C)},
+        {"send_counts", &send_counts, OUT, SWT_I32, SWT_COUNT(E)},
+        {"h", &h, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"slot", &slot, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"kept", &kept, IN, SWT_I32, SWT_COUNT(E)},
     };
     SWT_CHECK("dispatch_forward", args);
     return c->ops->dispatch_forward(c, send, send_counts, h, expert, slot, kept, dims, first_slot);
@@ -153,13 +155,13 @@ swt_status swt_dispatch_backward(const swt_ctx *c, void *dh, float *dgate, const
     SWT_TRY(check_dims(dims, "dispatch_backward"));
     const int64_t N = dims->N, C = dims->C, k = dims->k;
     const swt_arg args[] = {
-        {"dh", dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
-        {"dgate", dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
-        {"dsend", dsend, IN, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
-        {"dot", dot, IN, SWT_F32, SWT_COUNT(dims->E, dims->K)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"dh", &dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
+        {"dgate", &dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
+        {"dsend", &dsend, IN, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
+        {"dot", &dot, IN, SWT_F32, SWT_COUNT(dims->E, dims->K)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"slot", &slot, IN, SWT_I32, SWT_COUNT(N, k)},
     };
     SWT_CHECK("dispatch_backward", args);
     return c->ops->dispatch_backward(c, dh, dgate, dsend, dot, expert, gate, slot, dims);
@@ -171,14 +173,14 @@ swt_status swt_experts_forward(const swt_ctx *c, void *y, void *hidden, const vo
     SWT_TRY(check_dims(dims, "experts_forward"));
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
     const swt_arg args[] = {
-        {"y", y, OUT, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"hidden", hidden, OUT, SWT_ACT, SWT_COUNT(El, P, K, F)},
-        {"x", x, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"wi", wi, IN, SWT_ACT, SWT_COUNT(El, F, C)},
-        {"bi", bi, IN | MAYBE, SWT_ACT, SWT_COUNT(El, F)},
-        {"wo", wo, IN, SWT_ACT, SWT_COUNT(El, C, F)},
-        {"bo", bo, IN | MAYBE, SWT_ACT, SWT_COUNT(El, C)},
-        {"counts", counts, IN, SWT_I32, SWT_COUNT(El, P)},
+        {"y", &y, OUT, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"hidden", &hidden, OUT, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"x", &x, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"wi", &wi, IN, SWT_ACT, SWT_COUNT(El, F, C)},
+        {"bi", &bi, IN | MAYBE, SWT_ACT, SWT_COUNT(El, F)},
+        {"wo", &wo, IN, SWT_ACT, SWT_COUNT(El, C, F)},
+        {"bo", &bo, IN | MAYBE, SWT_ACT, SWT_COUNT(El, C)},
+        {"counts", &counts, IN, SWT_I32, SWT_COUNT(El, P)},
     };
     SWT_CHECK("experts_forward", args);
     return c->ops->experts_forward(c, y, hidden, x, wi, bi, wo, bo, counts, dims);
@@ -191,15 +193,15 @@ swt_status swt_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden,
     SWT_TRY(check_dims(dims, "experts_backward_input"));
     const int64_t El = dims->El, P = dims->P, K = dims->K, C = dims->C, F = dims->F;
     const swt_arg args[] = {
-        {"dx", dx, OUT, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"dhidden", dhidden, OUT, SWT_ACT, SWT_COUNT(El, P, K, F)},
-        {"dot", dot, OUT, SWT_F32, SWT_COUNT(El, P, K)},
-        {"dy", dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"hidden", hidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
-        {"wi", wi, IN, SWT_ACT, SWT_COUNT(El, F, C)},
-        {"wo", wo, IN, SWT_ACT, SWT_COUNT(El, C, F)},
-        {"bo", bo, IN | MAYBE, SWT_ACT, SWT_COUNT(El, C)},
-        {"counts", counts, IN, SWT_I32, SWT_COUNT(El, P)},
+        {"dx", &dx, OUT, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"dhidden", &dhidden, OUT, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"dot", &dot, OUT, SWT_F32, SWT_COUNT(El, P, K)},
+        {"dy", &dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"hidden", &hidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"wi", &wi, IN, SWT_ACT, SWT_COUNT(El, F, C)},
+        {"wo", &wo, IN, SWT_ACT, SWT_COUNT(El, C, F)},
+        {"bo", &bo, IN | MAYBE, SWT_ACT, SWT_COUNT(El, C)},
+        {"counts", &counts, IN, SWT_I32, SWT_COUNT(El, P)},
     };
     SWT_CHECK("experts_backward_input", args);
     return c->ops->experts_backward_input(c, dx, dhidden, dot, dy, hidden, wi, wo, bo, counts,
@@ -223,19 +225,19 @@ swt_status swt_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi,
                                "NULL; both or neither must be given");
     const unsigned sum = OUT | (held ? 0 : MAYBE);
     const swt_arg args[] = {
-        {"dwi", dwi, OUT, SWT_F32, SWT_COUNT(El, F, C)},
-        {"dbi", dbi, OUT | MAYBE, SWT_F32, SWT_COUNT(El, F)},
-        {"dwo", dwo, OUT, SWT_F32, SWT_COUNT(El, C, F)},
-        {"dbo", dbo, OUT | MAYBE, SWT_F32, SWT_COUNT(El, C)},
-        {"x", x, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"hidden", hidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
-        {"dhidden", dhidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
-        {"dy", dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
-        {"counts", counts, IN, SWT_I32, SWT_COUNT(El, P)},
-        {"sums.wi", at.wi, sum, SWT_I64, SWT_COUNT(El, F, C)},
-        {"sums.bi", at.bi, OUT | MAYBE, SWT_I64, SWT_COUNT(El, F)},
-        {"sums.wo", at.wo, sum, SWT_I64, SWT_COUNT(El, C, F)},
-        {"sums.bo", at.bo, OUT | MAYBE, SWT_I64, SWT_COUNT(El, C)},
+        {"dwi", &dwi, OUT, SWT_F32, SWT_COUNT(El, F, C)},
+        {"dbi", &dbi, OUT | MAYBE, SWT_F32, SWT_COUNT(El, F)},
+        {"dwo", &dwo, OUT, SWT_F32, SWT_COUNT(El, C, F)},
+        {"dbo", &dbo, OUT | MAYBE, SWT_F32, SWT_COUNT(El, C)},
+        {"x", &x, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"hidden", &hidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"dhidden", &dhidden, IN, SWT_ACT, SWT_COUNT(El, P, K, F)},
+        {"dy", &dy, IN, SWT_ACT, SWT_COUNT(El, P, K, C)},
+        {"counts", &counts, IN, SWT_I32, SWT_COUNT(El, P)},
+        {"sums.wi", &at.wi, sum, SWT_I64, SWT_COUNT(El, F, C)},
+        {"sums.bi", &at.bi, OUT | MAYBE, SWT_I64, SWT_COUNT(El, F)},
+        {"sums.wo", &at.wo, sum, SWT_I64, SWT_COUNT(El, C, F)},
+        {"sums.bo", &at.bo, OUT | MAYBE, SWT_I64, SWT_COUNT(El, C)},
     };
     SWT_CHECK("experts_backward_weight", args);
     if (sums != NULL)
@@ -252,13 +254,13 @@ swt_status swt_combine_forward(const swt_ctx *c, void *y, const void *residual, 
     const int64_t N = dims->N, C = dims->C, k = dims->k;
     const unsigned in_place = first_slot == 0 ? IN_PLACE : 0;
     const swt_arg args[] = {
-        {"y", y, OUT, SWT_ACT, SWT_COUNT(N, C)},
-        {"residual", residual, IN | in_place, SWT_ACT, SWT_COUNT(N, C)},
-        {"recv", recv, IN, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
-        {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"y", &y, OUT, SWT_ACT, SWT_COUNT(N, C)},
+        {"residual", &residual, IN | in_place, SWT_ACT, SWT_COUNT(N, C)},
+        {"recv", &recv, IN, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
+        {"h", &h, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"slot", &slot, IN, SWT_I32, SWT_COUNT(N, k)},
     };
     SWT_CHECK("combine_forward", args);
     return c->ops->combine_forward(c, y, residual, recv, h, expert, gate, slot, dims, first_slot);
@@ -270,14 +272,14 @@ swt_status swt_combine_backward(const swt_ctx *c, void *drecv, float *dgate, voi
     SWT_TRY(check_dims(dims, "combine_backward"));
     const int64_t N = dims->N, C = dims->C, k = dims->k;
     const swt_arg args[] = {
-        {"drecv", drecv, OUT, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
-        {"dgate", dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
-        {"dh", dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
-        {"dy", dy, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"h", h, IN, SWT_ACT, SWT_COUNT(N, C)},
-        {"expert", expert, IN, SWT_I32, SWT_COUNT(N, k)},
-        {"gate", gate, IN, SWT_F32, SWT_COUNT(N, k)},
-        {"slot", slot, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"drecv", &drecv, OUT, SWT_ACT, SWT_COUNT(dims->E, dims->K, C)},
+        {"dgate", &dgate, OUT, SWT_F32, SWT_COUNT(N, k)},
+        {"dh", &dh, OUT, SWT_ACT, SWT_COUNT(N, C)},
+        {"dy", &dy, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"h", &h, IN, SWT_ACT, SWT_COUNT(N, C)},
+        {"expert", &expert, IN, SWT_I32, SWT_COUNT(N, k)},
+        {"gate", &gate, IN, SWT_F32, SWT_COUNT(N, k)},
+        {"slot", &slot, IN, SWT_I32, SWT_COUNT(N, k)},
     };
     SWT_CHECK("combine_backward", args);
     return c->ops->combine_backward(c, drecv, dgate, dh, dy, h, expert, gate, slot, dims);

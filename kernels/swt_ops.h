@@ -19,38 +19,7 @@
 #ifndef SWT_OPS_H
 #define SWT_OPS_H
 
-#include "base/dtype.h"
-#include "base/rng.h"
-#include "base/status.h"
-#include "kernels/swt_device.h"
-
-#include <stdint.h>
-
-/* What changes from step to step. It lives in backend memory and is advanced by swt_state_advance,
- * so that a step needs no host. */
-typedef struct swt_step_state {
-    uint64_t seed;      /* key of every random number */
-    int64_t step;       /* t of the update under way: 1 in the first */
-    int64_t targets;    /* real targets of the global batch (over all ranks) */
-    int64_t nonfinite;  /* sticky: != 0 once a gradient was not finite or too large */
-    double lr;          /* learning rate of this update */
-    double correction1; /* 1 - beta1^t */
-    double correction2; /* 1 - beta2^t */
-    double grad_norm;   /* global norm before clipping */
-    double clip;        /* factor that the optimiser applies to gradients */
-} swt_step_state;
-
-typedef struct swt_ops swt_ops;
-
-/* What every operation needs. The caller owns all of it. */
-typedef struct swt_ctx {
-    const swt_ops *ops;
-    swt_device *device;
-    swt_stream *stream;
-    swt_dtype dtype;       /* of activations and of the weights that products read: F32 or BF16 */
-    swt_step_state *state; /* backend memory */
-    void *workspace;       /* ops->workspace_bytes of backend memory, for the backend alone */
-} swt_ctx;
+#include "kernels/ops_update.h"
 
 /* ------------------------------------------------------------------ dense layers */
 
@@ -323,79 +292,26 @@ SWT_MUST_CHECK swt_status swt_combine_backward(const swt_ctx *c, void *drecv, fl
                                                const int32_t *expert, const float *gate,
                                                const int32_t *slot, const swt_moe_dims *dims);
 
-/* ------------------------------------------------------------------ gradients and the update */
+/* ------------------------------------------------------------------ the list */
 
-typedef enum swt_schedule_kind {
-    SWT_SCHEDULE_NOAM,
-    SWT_SCHEDULE_RSQRT,
-    SWT_SCHEDULE_CONSTANT,
-    SWT_SCHEDULE_COSINE
-} swt_schedule_kind;
+/* Every operation, once. Slots, functions, both backends' tables, the checks' rows and whatever
+ * else goes through all operations are made from this list: X(name) for each. */
+#define SWT_OPS(X)                                                                                 \
+    X(state_advance)                                                                               \
+    X(count_targets)                                                                               \
+    X(grad_add)                                                                                    \
+    X(grad_finish)                                                                                 \
+    X(grad_squares)                                                                                \
+    X(state_clip)                                                                                  \
+    X(adam)                                                                                        \
+    X(sgd)                                                                                         \
+    X(cast)
 
-typedef struct swt_schedule {
-    swt_schedule_kind kind;
-    double lr, warmup_steps, width, total_steps, beta1, beta2;
-} swt_schedule;
-
-/* Begin update t = ++state.step (the step stays that of the bad gradient once state.nonfinite is
- * set):  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
- * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
- * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
-SWT_MUST_CHECK swt_status swt_state_advance(const swt_ctx *c, const swt_schedule *schedule);
-
-/* count[0] = number of targets >= 0.  Shapes: count (1) I64, targets (n). */
-SWT_MUST_CHECK swt_status swt_count_targets(const swt_ctx *c, int64_t *count,
-                                            const int32_t *targets, int64_t n);
-
-/* sum = q for the first micro-batch of a step, else sum += q, with q = rint((double)grad * 2^48):
- * the exact sum of micro-batches in any order. A gradient that is not finite or whose |q| > limit
- * sets state.nonfinite and counts as 0. Shapes: sum (n) I64, grad (n) F32. limit = 2^62 / M. */
-SWT_MUST_CHECK swt_status swt_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                                       double limit, bool first);
-
-/* grad = (float)((double)sum * 2^-48). */
-SWT_MUST_CHECK swt_status swt_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum,
-                                          int64_t n);
-
-/* A named tensor inside a flat gradient array, and where its sum of squares goes. */
-typedef struct swt_span {
-    int64_t offset, count, index;
-} swt_span;
-
-/* squares[span.index] = sum of grad[i]^2 over the span, in F64, over fixed blocks of the span.
- * Shapes: squares F64, grad F32, spans (n_spans) in backend memory.                              */
-SWT_MUST_CHECK swt_status swt_grad_squares(const swt_ctx *c, double *squares, const float *grad,
-                                           const swt_span *spans, int64_t n_spans);
-
-/* state.grad_norm = sqrt(sum of squares[i] in order of i); state.clip = min(1, max_norm / (norm +
- * 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0] != 0 (the flags
- * summed over all ranks), sets state.nonfinite. */
-SWT_MUST_CHECK swt_status swt_state_clip(const swt_ctx *c, const double *squares, int64_t n,
-                                         const int64_t *nonfinite_ranks, double max_norm);
-
-typedef struct swt_adam_hyper {
-    double beta1, beta2, eps, weight_decay;
-    bool eps_uncorrected;
-} swt_adam_hyper;
-
-/* With g = clip grad:  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
- * param *= 1 - lr weight_decay;
- * eps_uncorrected (labml): param -= lr sqrt(correction2) / correction1 m / (sqrt(v) + eps);
- * else:                    param -= lr (m / correction1) / (sqrt(v / correction2) + eps).
- * Nothing changes once state.nonfinite is set. Shapes: all (n) F32. An element's result does not
- * depend on its place in the array.  Source: Kingma, Ba 2015; decoupled decay: Loshchilov, Hutter
- * 2019.  */
-SWT_MUST_CHECK swt_status swt_adam(const swt_ctx *c, float *param, float *m, float *v,
-                                   const float *grad, int64_t n, const swt_adam_hyper *hyper);
-
-/* param -= lr clip grad. Nothing changes once state.nonfinite is set. */
-SWT_MUST_CHECK swt_status swt_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n);
-
-/* to = from in the activation type, to nearest, halves to even: what products read of the F32
- * parameters. Shapes: to, from (n). */
-SWT_MUST_CHECK swt_status swt_cast(const swt_ctx *c, void *to, const float *from, int64_t n);
-
-/* ------------------------------------------------------------------ the table */
+/* swt_NAME(c, arguments): check the arguments, then call the slot of the context's backend. */
+#define SWT_OP_FUNCTION(op)                                                                        \
+    SWT_MUST_CHECK swt_status swt_##op(const swt_ctx *c, const swt_##op##_args *args);
+SWT_OPS(SWT_OP_FUNCTION)
+#undef SWT_OP_FUNCTION
 
 /* One backend. Every slot is mandatory; each has the signature of the function of its name. */
 struct swt_ops {
@@ -425,15 +341,9 @@ struct swt_ops {
     __typeof__(&swt_experts_backward_weight) experts_backward_weight;
     __typeof__(&swt_combine_forward) combine_forward;
     __typeof__(&swt_combine_backward) combine_backward;
-    __typeof__(&swt_state_advance) state_advance;
-    __typeof__(&swt_count_targets) count_targets;
-    __typeof__(&swt_grad_add) grad_add;
-    __typeof__(&swt_grad_finish) grad_finish;
-    __typeof__(&swt_grad_squares) grad_squares;
-    __typeof__(&swt_state_clip) state_clip;
-    __typeof__(&swt_adam) adam;
-    __typeof__(&swt_sgd) sgd;
-    __typeof__(&swt_cast) cast;
+#define SWT_OP_SLOT(op) swt_status (*op)(const swt_ctx *c, const swt_##op##_args *args);
+    SWT_OPS(SWT_OP_SLOT)
+#undef SWT_OP_SLOT
 };
 
 #endif

@@ -24,6 +24,10 @@ static inline const swt_vec *swt_cpu_vec(const swt_ctx *c) {
 /* Run one part of an operation, on one thread. args is the operation's own structure. */
 typedef void (*swt_cpu_part_fn)(const void *args, int64_t part);
 
+/* The same of an operation that takes its structure of arguments, which its parts get. */
+typedef void (*swt_cpu_op_part_fn)(const swt_ctx *c, const void *args, int64_t part);
+void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_op_part_fn run, const void *args);
+
 /* Run parts 0 .. parts - 1 on c->device->threads threads, each part once, in any order, and wait
  * for them. A part cannot fail: what can be wrong has been checked before (ops_*.c). */
 void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
@@ -61,14 +65,8 @@ __typeof__(swt_experts_backward_input) swt_cpu_experts_backward_input;
 __typeof__(swt_experts_backward_weight) swt_cpu_experts_backward_weight;
 __typeof__(swt_combine_forward) swt_cpu_combine_forward;
 __typeof__(swt_combine_backward) swt_cpu_combine_backward;
-__typeof__(swt_state_advance) swt_cpu_state_advance;
-__typeof__(swt_count_targets) swt_cpu_count_targets;
-__typeof__(swt_grad_add) swt_cpu_grad_add;
-__typeof__(swt_grad_finish) swt_cpu_grad_finish;
-__typeof__(swt_grad_squares) swt_cpu_grad_squares;
-__typeof__(swt_state_clip) swt_cpu_state_clip;
-__typeof__(swt_adam) swt_cpu_adam;
-__typeof__(swt_sgd) swt_cpu_sgd;
-__typeof__(swt_cast) swt_cpu_cast;
+#define SWT_CPU_OP(op) swt_status swt_cpu_##op(const swt_ctx *c, const swt_##op##_args *args);
+SWT_OPS(SWT_CPU_OP)
+#undef SWT_CPU_OP
 
 #endif

@@ -24,7 +24,8 @@ static double learning_rate(const swt_schedule *s, double t) {
     return 0.0;
 }
 
-swt_status swt_cpu_state_advance(const swt_ctx *c, const swt_schedule *schedule) {
+swt_status swt_cpu_state_advance(const swt_ctx *c, const swt_state_advance_args *a) {
+    const swt_schedule *schedule = &a->schedule;
     swt_step_state *state = c->state;
     state->step += state->nonfinite == 0;
     const double t = (double)state->step;
@@ -34,25 +35,23 @@ swt_status swt_cpu_state_advance(const swt_ctx *c, const swt_schedule *schedule)
     return SWT_OK;
 }
 
-swt_status swt_cpu_count_targets(const swt_ctx *c, int64_t *count, const int32_t *targets,
-                                 int64_t n) {
+swt_status swt_cpu_count_targets(const swt_ctx *c, const swt_count_targets_args *a) {
     (void)c;
     int64_t real = 0;
-    for (int64_t i = 0; i < n; i++)
-        real += targets[i] >= 0;
-    count[0] = real;
+    for (int64_t i = 0; i < a->n; i++)
+        real += a->targets[i] >= 0;
+    a->count[0] = real;
     return SWT_OK;
 }
 
-swt_status swt_cpu_state_clip(const swt_ctx *c, const double *squares, int64_t n,
-                              const int64_t *nonfinite_ranks, double max_norm) {
+swt_status swt_cpu_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
     double sum = 0.0;
-    for (int64_t i = 0; i < n; i++)
-        sum += squares[i];
+    for (int64_t i = 0; i < a->n; i++)
+        sum += a->squares[i];
     swt_step_state *state = c->state;
     state->grad_norm = sqrt(sum);
-    state->clip = max_norm == 0.0 ? 1.0 : fmin(1.0, max_norm / (state->grad_norm + 1e-6));
-    if (!isfinite(state->grad_norm) || nonfinite_ranks[0] != 0)
+    state->clip = a->max_norm == 0.0 ? 1.0 : fmin(1.0, a->max_norm / (state->grad_norm + 1e-6));
+    if (!isfinite(state->grad_norm) || a->nonfinite_ranks[0] != 0)
         state->nonfinite = 1;
     return SWT_OK;
 }

@@ -8,23 +8,8 @@
  */
 enum { BLOCK = 16384 };
 
-typedef struct update_args {
-    const swt_ctx *c;
-    int64_t *sum;
-    float *grad_out, *param, *m, *v;
-    const float *grad;
-    const int64_t *sum_in;
-    int64_t n;
-    double limit;      /* grad_add */
-    bool first;        /* grad_add */
-    swt_vec_adam adam; /* adam */
-    float step;        /* sgd */
-    double *squares;   /* grad_squares */
-    const swt_span *spans;
-} update_args;
-
-static int64_t block_count(const update_args *a, int64_t part) {
-    return swt_min(BLOCK, a->n - part * BLOCK);
+static int64_t block_count(int64_t n, int64_t part) {
+    return swt_min(BLOCK, n - part * BLOCK);
 }
 
 void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
@@ -33,105 +18,89 @@ void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t
         __atomic_store_n(&c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
 }
 
-static void grad_add_part(const void *args, int64_t part) {
-    const update_args *a = args;
+static void grad_add_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_grad_add_args *a = args;
     const int64_t first = part * BLOCK;
-    swt_cpu_add_sums(a->c, a->sum + first, a->grad + first, block_count(a, part), a->limit,
+    swt_cpu_add_sums(c, a->sum + first, a->grad + first, block_count(a->n, part), a->limit,
                      a->first);
 }
 
-swt_status swt_cpu_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                            double limit, bool first) {
-    const update_args a = {
-        .c = c, .sum = sum, .grad = grad, .n = n, .limit = limit, .first = first};
-    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_add_part, &a);
+swt_status swt_cpu_grad_add(const swt_ctx *c, const swt_grad_add_args *a) {
+    swt_cpu_run(c, swt_ceil_div(a->n, BLOCK), grad_add_part, a);
     return SWT_OK;
 }
 
-static void grad_finish_part(const void *args, int64_t part) {
-    const update_args *a = args;
+static void grad_finish_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_grad_finish_args *a = args;
     const int64_t first = part * BLOCK;
-    swt_cpu_vec(a->c)->grad_finish(a->grad_out + first, a->sum_in + first, block_count(a, part));
+    swt_cpu_vec(c)->grad_finish(a->grad + first, a->sum + first, block_count(a->n, part));
 }
 
-swt_status swt_cpu_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
-    const update_args a = {.c = c, .grad_out = grad, .sum_in = sum, .n = n};
-    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), grad_finish_part, &a);
+swt_status swt_cpu_grad_finish(const swt_ctx *c, const swt_grad_finish_args *a) {
+    swt_cpu_run(c, swt_ceil_div(a->n, BLOCK), grad_finish_part, a);
     return SWT_OK;
 }
 
-static void grad_squares_part(const void *args, int64_t part) {
-    const update_args *a = args;
+static void grad_squares_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_grad_squares_args *a = args;
     const swt_span *span = &a->spans[part];
     double sum = 0.0;
     for (int64_t i = 0; i < span->count; i += BLOCK)
-        sum += swt_cpu_vec(a->c)->sum_squares(a->grad + span->offset + i,
-                                              swt_min(BLOCK, span->count - i));
+        sum += swt_cpu_vec(c)->sum_squares(a->grad + span->offset + i,
+                                           swt_min(BLOCK, span->count - i));
     a->squares[span->index] = sum;
 }
 
-swt_status swt_cpu_grad_squares(const swt_ctx *c, double *squares, const float *grad,
-                                const swt_span *spans, int64_t n_spans) {
-    const update_args a = {.c = c, .squares = squares, .grad = grad, .spans = spans};
-    swt_cpu_run_parts(c, n_spans, grad_squares_part, &a);
+swt_status swt_cpu_grad_squares(const swt_ctx *c, const swt_grad_squares_args *a) {
+    swt_cpu_run(c, a->n_spans, grad_squares_part, a);
     return SWT_OK;
 }
 
-static void adam_part(const void *args, int64_t part) {
-    const update_args *a = args;
-    const int64_t first = part * BLOCK;
-    swt_cpu_vec(a->c)->adam(a->param + first, a->m + first, a->v + first, a->grad + first,
-                            block_count(a, part), &a->adam);
+static swt_vec_adam adam_factors(const swt_step_state *s, const swt_adam_hyper *h) {
+    const double uncorrected = h->eps_uncorrected ? sqrt(s->correction2) : 1.0;
+    return (swt_vec_adam){
+        .clip = (float)s->clip,
+        .beta1 = (float)h->beta1,
+        .one_minus_beta1 = (float)(1.0 - h->beta1),
+        .beta2 = (float)h->beta2,
+        .one_minus_beta2 = (float)(1.0 - h->beta2),
+        .keep = (float)(1.0 - s->lr * h->weight_decay),
+        .rate = (float)(s->lr * uncorrected / s->correction1),
+        .v_scale = h->eps_uncorrected ? 1.0f : (float)(1.0 / s->correction2),
+        .eps = (float)h->eps,
+    };
 }
 
-swt_status swt_cpu_adam(const swt_ctx *c, float *param, float *m, float *v, const float *grad,
-                        int64_t n, const swt_adam_hyper *hyper) {
-    const swt_step_state *s = c->state;
-    if (s->nonfinite)
-        return SWT_OK;
-    const double uncorrected = sqrt(s->correction2);
-    const update_args a = {
-        .c = c,
-        .param = param,
-        .m = m,
-        .v = v,
-        .grad = grad,
-        .n = n,
-        .adam = {.clip = (float)s->clip,
-                 .beta1 = (float)hyper->beta1,
-                 .one_minus_beta1 = (float)(1.0 - hyper->beta1),
-                 .beta2 = (float)hyper->beta2,
-                 .one_minus_beta2 = (float)(1.0 - hyper->beta2),
-                 .keep = (float)(1.0 - s->lr * hyper->weight_decay),
-                 .rate =
-                     (float)(s->lr * (hyper->eps_uncorrected ? uncorrected : 1.0) / s->correction1),
-                 .v_scale = hyper->eps_uncorrected ? 1.0f : (float)(1.0 / s->correction2),
-                 .eps = (float)hyper->eps}};
-    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), adam_part, &a);
+static void adam_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_adam_args *a = args;
+    const swt_vec_adam factors = adam_factors(c->state, &a->hyper);
+    const int64_t first = part * BLOCK;
+    swt_cpu_vec(c)->adam(a->param + first, a->m + first, a->v + first, a->grad + first,
+                         block_count(a->n, part), &factors);
+}
+
+swt_status swt_cpu_adam(const swt_ctx *c, const swt_adam_args *a) {
+    if (!c->state->nonfinite)
+        swt_cpu_run(c, swt_ceil_div(a->n, BLOCK), adam_part, a);
     return SWT_OK;
 }
 
-static void sgd_part(const void *args, int64_t part) {
-    const update_args *a = args;
+static void sgd_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_sgd_args *a = args;
+    const float step = (float)(-c->state->lr * c->state->clip);
     const int64_t first = part * BLOCK;
-    swt_cpu_vec(a->c)->axpy(a->param + first, a->grad + first, a->step, block_count(a, part));
+    swt_cpu_vec(c)->axpy(a->param + first, a->grad + first, step, block_count(a->n, part));
 }
 
-swt_status swt_cpu_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n) {
-    if (c->state->nonfinite)
-        return SWT_OK;
-    const update_args a = {.c = c,
-                           .param = param,
-                           .grad = grad,
-                           .n = n,
-                           .step = (float)(-c->state->lr * c->state->clip)};
-    swt_cpu_run_parts(c, swt_ceil_div(n, BLOCK), sgd_part, &a);
+swt_status swt_cpu_sgd(const swt_ctx *c, const swt_sgd_args *a) {
+    if (!c->state->nonfinite)
+        swt_cpu_run(c, swt_ceil_div(a->n, BLOCK), sgd_part, a);
     return SWT_OK;
 }
 
 /* Activations are F32 here: a copy, which the model does not ask for. */
-swt_status swt_cpu_cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
+swt_status swt_cpu_cast(const swt_ctx *c, const swt_cast_args *a) {
     (void)c;
-    memcpy(to, from, (size_t)n * sizeof *from);
+    memcpy(a->to, a->from, (size_t)a->n * sizeof *a->from);
     return SWT_OK;
 }

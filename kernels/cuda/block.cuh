@@ -61,6 +61,22 @@ static inline unsigned blocks_of(int64_t n, int threads) {
     return (unsigned)swt_ceil_div(n, threads);
 }
 
+/* What a kernel is made for: the type of activations, and how many of them one access moves. */
+template <typename T, int W> struct kernel_kind {
+    typedef T type;
+    static constexpr int width = W;
+};
+
+/* Call launch(kernel_kind) for the context's type of activations:
+ *     return by_type(c, [&](auto as) {
+ *         const auto kernel = cast_kernel<typename decltype(as)::type>;
+ *         return SWT_LAUNCH(kernel, ...);
+ *     }); */
+template <typename F> SWT_MUST_CHECK static inline swt_status by_type(const swt_ctx *c, F launch) {
+    return c->dtype == SWT_BF16 ? launch(kernel_kind<__nv_bfloat16, 1>())
+                                : launch(kernel_kind<float, 1>());
+}
+
 /* Call f<float> or f<__nv_bfloat16>, by the context's type of activations:
  *     return SWT_BY_TYPE(c, norm_forward, c, y, ...); */
 #define SWT_BY_TYPE(c, f, ...)                                                                     \

@@ -66,15 +66,9 @@ __typeof__(swt_experts_backward_input) swt_cuda_experts_backward_input;
 __typeof__(swt_experts_backward_weight) swt_cuda_experts_backward_weight;
 __typeof__(swt_combine_forward) swt_cuda_combine_forward;
 __typeof__(swt_combine_backward) swt_cuda_combine_backward;
-__typeof__(swt_state_advance) swt_cuda_state_advance;
-__typeof__(swt_count_targets) swt_cuda_count_targets;
-__typeof__(swt_grad_add) swt_cuda_grad_add;
-__typeof__(swt_grad_finish) swt_cuda_grad_finish;
-__typeof__(swt_grad_squares) swt_cuda_grad_squares;
-__typeof__(swt_state_clip) swt_cuda_state_clip;
-__typeof__(swt_adam) swt_cuda_adam;
-__typeof__(swt_sgd) swt_cuda_sgd;
-__typeof__(swt_cast) swt_cuda_cast;
+#define SWT_CUDA_OP(op) swt_status swt_cuda_##op(const swt_ctx *c, const swt_##op##_args *args);
+SWT_OPS(SWT_CUDA_OP)
+#undef SWT_CUDA_OP
 
 #ifdef __cplusplus
 }

@@ -136,16 +136,21 @@ static swt_status source_gradient(const swt_ctx *c, const layer_gradient *g, int
 
 static swt_status add_to_sums(const swt_ctx *c, const layer_gradient *g, const swt_moe_dims *d,
                               double limit, bool first) {
-    const int64_t weights = d->El * g->out * g->in, biases = d->El * g->out;
-    SWT_TRY(swt_cuda_grad_add(c, g->sum, g->dw, weights, limit, first));
-    return g->dbias == NULL ? SWT_OK
-                            : swt_cuda_grad_add(c, g->bias_sum, g->dbias, biases, limit, first);
+    const swt_grad_add_args weight = {
+        .sum = g->sum, .grad = g->dw, .n = d->El * g->out * g->in, .limit = limit, .first = first};
+    SWT_TRY(swt_cuda_grad_add(c, &weight));
+    if (g->dbias == NULL)
+        return SWT_OK;
+    const swt_grad_add_args bias = {
+        .sum = g->bias_sum, .grad = g->dbias, .n = d->El * g->out, .limit = limit, .first = first};
+    return swt_cuda_grad_add(c, &bias);
 }
 
 static swt_status finish_sums(const swt_ctx *c, const layer_gradient *g, const swt_moe_dims *d) {
-    SWT_TRY(swt_cuda_grad_finish(c, g->dw, g->sum, d->El * g->out * g->in));
-    return g->dbias == NULL ? SWT_OK
-                            : swt_cuda_grad_finish(c, g->dbias, g->bias_sum, d->El * g->out);
+    const swt_grad_finish_args weight = {.grad = g->dw, .sum = g->sum, .n = d->El * g->out * g->in};
+    const swt_grad_finish_args bias = {.grad = g->dbias, .sum = g->bias_sum, .n = d->El * g->out};
+    SWT_TRY(swt_cuda_grad_finish(c, &weight));
+    return g->dbias == NULL ? SWT_OK : swt_cuda_grad_finish(c, &bias);
 }
 
 static swt_status layer_gradients(const swt_ctx *c, const layer_gradient *g, const int32_t *counts,

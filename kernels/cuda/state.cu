@@ -32,40 +32,35 @@ static __global__ void state_advance_kernel(swt_step_state *state, swt_schedule 
     state->correction2 = 1.0 - pow(schedule.beta2, t);
 }
 
-swt_status swt_cuda_state_advance(const swt_ctx *c, const swt_schedule *schedule) {
-    return SWT_LAUNCH(state_advance_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, *schedule);
+swt_status swt_cuda_state_advance(const swt_ctx *c, const swt_state_advance_args *a) {
+    return SWT_LAUNCH(state_advance_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, a->schedule);
 }
 
-static __global__ void count_targets_kernel(int64_t *count, const int32_t *targets, int64_t n) {
+static __global__ void count_targets_kernel(swt_count_targets_args a) {
     __shared__ int64_t shared[COUNT_THREADS / WARP];
     int64_t real = 0;
-    for (int64_t i = threadIdx.x; i < n; i += COUNT_THREADS)
-        real += targets[i] >= 0;
+    for (int64_t i = threadIdx.x; i < a.n; i += COUNT_THREADS)
+        real += a.targets[i] >= 0;
     real = block_sum(real, shared);
     if (threadIdx.x == 0)
-        count[0] = real;
+        a.count[0] = real;
 }
 
-swt_status swt_cuda_count_targets(const swt_ctx *c, int64_t *count, const int32_t *targets,
-                                  int64_t n) {
-    return SWT_LAUNCH(count_targets_kernel, 1, COUNT_THREADS, 0, swt_cuda_stream(c), count, targets,
-                      n);
+swt_status swt_cuda_count_targets(const swt_ctx *c, const swt_count_targets_args *a) {
+    return SWT_LAUNCH(count_targets_kernel, 1, COUNT_THREADS, 0, swt_cuda_stream(c), *a);
 }
 
-static __global__ void state_clip_kernel(swt_step_state *state, const double *squares, int64_t n,
-                                         const int64_t *nonfinite_ranks, double max_norm) {
+static __global__ void state_clip_kernel(swt_step_state *state, swt_state_clip_args a) {
     double sum = 0.0;
-    for (int64_t i = 0; i < n; i++)
-        sum += squares[i];
+    for (int64_t i = 0; i < a.n; i++)
+        sum += a.squares[i];
     const double norm = sqrt(sum);
     state->grad_norm = norm;
-    state->clip = max_norm == 0.0 ? 1.0 : fmin(1.0, max_norm / (norm + 1e-6));
-    if (!isfinite(norm) || nonfinite_ranks[0] != 0)
+    state->clip = a.max_norm == 0.0 ? 1.0 : fmin(1.0, a.max_norm / (norm + 1e-6));
+    if (!isfinite(norm) || a.nonfinite_ranks[0] != 0)
         state->nonfinite = 1;
 }
 
-swt_status swt_cuda_state_clip(const swt_ctx *c, const double *squares, int64_t n,
-                               const int64_t *nonfinite_ranks, double max_norm) {
-    return SWT_LAUNCH(state_clip_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, squares, n,
-                      nonfinite_ranks, max_norm);
+swt_status swt_cuda_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
+    return SWT_LAUNCH(state_clip_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, *a);
 }

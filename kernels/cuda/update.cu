@@ -23,37 +23,34 @@ static __device__ inline int64_t element_stride() {
 
 /* ------------------------------------------------------------------ integer sums */
 
-static __global__ void grad_add_kernel(int64_t *sum, const float *grad, int64_t n, double limit,
-                                       bool first, swt_step_state *state) {
+static __global__ void grad_add_kernel(swt_step_state *state, swt_grad_add_args a) {
     bool bad = false;
-    for (int64_t i = first_element(); i < n; i += element_stride()) {
-        const double q = rint((double)grad[i] * 0x1p48);
-        const bool ok = fabs(q) <= limit; /* false for NaN */
+    for (int64_t i = first_element(); i < a.n; i += element_stride()) {
+        const double q = rint((double)a.grad[i] * 0x1p48);
+        const bool ok = fabs(q) <= a.limit; /* false for NaN */
         const int64_t add = ok ? (int64_t)q : 0;
-        sum[i] = first ? add : sum[i] + add;
+        a.sum[i] = a.first ? add : a.sum[i] + add;
         bad = bad || !ok;
     }
     if (bad)
         atomicExch((unsigned long long *)&state->nonfinite, 1ull);
 }
 
-swt_status swt_cuda_grad_add(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n,
-                             double limit, bool first) {
-    if (n == 0)
+swt_status swt_cuda_grad_add(const swt_ctx *c, const swt_grad_add_args *a) {
+    if (a->n == 0)
         return SWT_OK;
-    return SWT_LAUNCH(grad_add_kernel, grid_of(n), THREADS, 0, swt_cuda_stream(c), sum, grad, n,
-                      limit, first, c->state);
+    return SWT_LAUNCH(grad_add_kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), c->state, *a);
 }
 
-static __global__ void grad_finish_kernel(float *grad, const int64_t *sum, int64_t n) {
-    for (int64_t i = first_element(); i < n; i += element_stride())
-        grad[i] = (float)((double)sum[i] * 0x1p-48);
+static __global__ void grad_finish_kernel(swt_grad_finish_args a) {
+    for (int64_t i = first_element(); i < a.n; i += element_stride())
+        a.grad[i] = (float)((double)a.sum[i] * 0x1p-48);
 }
 
-swt_status swt_cuda_grad_finish(const swt_ctx *c, float *grad, const int64_t *sum, int64_t n) {
-    if (n == 0)
+swt_status swt_cuda_grad_finish(const swt_ctx *c, const swt_grad_finish_args *a) {
+    if (a->n == 0)
         return SWT_OK;
-    return SWT_LAUNCH(grad_finish_kernel, grid_of(n), THREADS, 0, swt_cuda_stream(c), grad, sum, n);
+    return SWT_LAUNCH(grad_finish_kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), *a);
 }
 
 /* ------------------------------------------------------------------ sums of squares */
@@ -93,18 +90,18 @@ static __global__ void square_sum_kernel(double *squares, const double *parts,
 }
 
 /* The pieces' sums lie in the context's workspace, for so many spans at a time. */
-swt_status swt_cuda_grad_squares(const swt_ctx *c, double *squares, const float *grad,
-                                 const swt_span *spans, int64_t n_spans) {
+swt_status swt_cuda_grad_squares(const swt_ctx *c, const swt_grad_squares_args *a) {
     enum { SPANS = 32768 }; /* below the largest grid in y; 8 MiB */
     double *const parts = (double *)c->workspace;
     if (parts == NULL)
         return SWT_FAIL(INTERNAL, "grad_squares: no workspace; the context must have one");
-    for (int64_t i = 0; i < n_spans; i += SPANS) {
-        const unsigned n = (unsigned)swt_min(SPANS, n_spans - i);
+    for (int64_t i = 0; i < a->n_spans; i += SPANS) {
+        const unsigned n = (unsigned)swt_min(SPANS, a->n_spans - i);
+        const swt_span *spans = a->spans + i;
         SWT_TRY(SWT_LAUNCH(square_parts_kernel, dim3(PARTS, n), THREADS, 0, swt_cuda_stream(c),
-                           parts, grad, spans + i));
-        SWT_TRY(SWT_LAUNCH(square_sum_kernel, n, WARP, 0, swt_cuda_stream(c), squares, parts,
-                           spans + i));
+                           parts, a->grad, spans));
+        SWT_TRY(SWT_LAUNCH(square_sum_kernel, n, WARP, 0, swt_cuda_stream(c), a->squares, parts,
+                           spans));
     }
     return SWT_OK;
 }
@@ -131,62 +128,57 @@ static __device__ adam_factors factors_of(const swt_step_state *s, const swt_ada
     return f;
 }
 
-static __global__ void adam_kernel(float *param, float *m, float *v, const float *grad, int64_t n,
-                                   const swt_step_state *state, swt_adam_hyper hyper) {
+static __global__ void adam_kernel(const swt_step_state *state, swt_adam_args a) {
     __shared__ adam_factors shared;
     if (state->nonfinite != 0)
         return; /* the whole grid */
     if (threadIdx.x == 0)
-        shared = factors_of(state, hyper);
+        shared = factors_of(state, a.hyper);
     __syncthreads();
     const adam_factors f = shared;
-    for (int64_t i = first_element(); i < n; i += element_stride()) {
-        const float g = f.clip * grad[i];
-        const float new_m = fmaf(f.beta1, m[i], f.one_minus_beta1 * g);
-        const float new_v = fmaf(f.beta2, v[i], f.one_minus_beta2 * (g * g));
-        const float step = f.rate * new_m / (sqrtf(new_v * f.v_scale) + f.eps);
-        param[i] = fmaf(param[i], f.keep, -step);
-        m[i] = new_m;
-        v[i] = new_v;
+    for (int64_t i = first_element(); i < a.n; i += element_stride()) {
+        const float g = f.clip * a.grad[i];
+        const float m = fmaf(f.beta1, a.m[i], f.one_minus_beta1 * g);
+        const float v = fmaf(f.beta2, a.v[i], f.one_minus_beta2 * (g * g));
+        const float step = f.rate * m / (sqrtf(v * f.v_scale) + f.eps);
+        a.param[i] = fmaf(a.param[i], f.keep, -step);
+        a.m[i] = m;
+        a.v[i] = v;
     }
 }
 
-swt_status swt_cuda_adam(const swt_ctx *c, float *param, float *m, float *v, const float *grad,
-                         int64_t n, const swt_adam_hyper *hyper) {
-    if (n == 0)
+swt_status swt_cuda_adam(const swt_ctx *c, const swt_adam_args *a) {
+    if (a->n == 0)
         return SWT_OK;
-    return SWT_LAUNCH(adam_kernel, grid_of(n), THREADS, 0, swt_cuda_stream(c), param, m, v, grad, n,
-                      c->state, *hyper);
+    return SWT_LAUNCH(adam_kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), c->state, *a);
 }
 
-static __global__ void sgd_kernel(float *param, const float *grad, int64_t n,
-                                  const swt_step_state *state) {
+static __global__ void sgd_kernel(const swt_step_state *state, swt_sgd_args a) {
     if (state->nonfinite != 0)
         return;
     const float step = (float)(-state->lr * state->clip);
-    for (int64_t i = first_element(); i < n; i += element_stride())
-        param[i] = fmaf(step, grad[i], param[i]);
+    for (int64_t i = first_element(); i < a.n; i += element_stride())
+        a.param[i] = fmaf(step, a.grad[i], a.param[i]);
 }
 
-swt_status swt_cuda_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n) {
-    if (n == 0)
+swt_status swt_cuda_sgd(const swt_ctx *c, const swt_sgd_args *a) {
+    if (a->n == 0)
         return SWT_OK;
-    return SWT_LAUNCH(sgd_kernel, grid_of(n), THREADS, 0, swt_cuda_stream(c), param, grad, n,
-                      c->state);
+    return SWT_LAUNCH(sgd_kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), c->state, *a);
 }
 
 /* ------------------------------------------------------------------ what products read */
 
-template <typename T> static __global__ void cast_kernel(T *to, const float *from, int64_t n) {
-    for (int64_t i = first_element(); i < n; i += element_stride())
-        to[i] = from_float<T>(from[i]);
+template <typename T> static __global__ void cast_kernel(swt_cast_args a) {
+    for (int64_t i = first_element(); i < a.n; i += element_stride())
+        ((T *)a.to)[i] = from_float<T>(a.from[i]);
 }
 
-template <typename T>
-static swt_status cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
-    return SWT_LAUNCH(cast_kernel<T>, grid_of(n), THREADS, 0, swt_cuda_stream(c), (T *)to, from, n);
-}
-
-swt_status swt_cuda_cast(const swt_ctx *c, void *to, const float *from, int64_t n) {
-    return n == 0 ? SWT_OK : SWT_BY_TYPE(c, cast, c, to, from, n);
+swt_status swt_cuda_cast(const swt_ctx *c, const swt_cast_args *a) {
+    if (a->n == 0)
+        return SWT_OK;
+    return by_type(c, [&](auto as) {
+        const auto kernel = cast_kernel<typename decltype(as)::type>;
+        return SWT_LAUNCH(kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), *a);
+    });
 }

@@ -20,7 +20,8 @@ swt_status swt_model_read(swt_model *m, void *host, const void *from, size_t byt
 swt_status swt_model_round_weights(swt_model *m) {
     if (m->ctx.dtype == SWT_F32)
         return SWT_OK;
-    return swt_cast(&m->ctx, m->weights, m->param, m->params.end);
+    return swt_cast(&m->ctx,
+                    &(swt_cast_args){.to = m->weights, .from = m->param, .n = m->params.end});
 }
 
 /* BF16 numbers arrive in the upper half of the host's array and widen from its beginning: a number
@@ -102,6 +103,9 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
     /* The experts' sums were made layer by layer. */
     if (m->sum == NULL)
         return SWT_OK;
-    return swt_grad_add(&m->ctx, m->sum, m->grad, p->shared_end, 0x1p62 / (double)d->M,
-                        pass->turn == 0);
+    return swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum,
+                                                      .grad = m->grad,
+                                                      .n = p->shared_end,
+                                                      .limit = 0x1p62 / (double)d->M,
+                                                      .first = pass->turn == 0});
 }

@@ -1,4 +1,5 @@
 /* The step state, the exact sums of gradients and the optimisers against their formulas. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 
 #include <math.h>
@@ -15,7 +16,7 @@ static swt_status advance_case(swt_trial *t, const swt_schedule *s, int64_t step
     t->state->step = stopped ? step : step - 1;
     t->state->nonfinite = stopped;
     const swt_step_state before = *t->state;
-    SWT_TRIAL_RUN(t, swt_state_advance(&t->ctx, s));
+    SWT_TRIAL_RUN(t, pos_state_advance(&t->ctx, s));
     swt_trial_number(t, "step", (double)t->state->step, (double)step, 0);
     swt_trial_number(t, "lr", t->state->lr, lr, 1e-15);
     swt_trial_number(t, "correction1", t->state->correction1, 1 - pow(s->beta1, (double)step),
@@ -59,7 +60,7 @@ swt_status swt_selftest_count_targets(swt_trial *t) {
         int64_t *count = swt_trial_out(t, 1, SWT_I64), want = 0;
         for (int64_t k = 0; k < n; k++)
             want += targets[k] >= 0;
-        SWT_TRIAL_RUN(t, swt_count_targets(&t->ctx, TWIN(count), TWIN(targets), n));
+        SWT_TRIAL_RUN(t, pos_count_targets(&t->ctx, TWIN(count), TWIN(targets), n));
         swt_trial_number(t, "count", (double)*count, (double)want, 0);
     }
     return SWT_OK;
@@ -84,13 +85,13 @@ static swt_status grad_add_case(swt_trial *t, int64_t n, const float *bad) {
     if (bad != NULL)
         b[n / 2] = *bad;
     int64_t *sum = swt_trial_out(t, n, SWT_I64), *want = swt_trial_in(t, n, SWT_I64);
-    SWT_TRIAL_RUN(t, swt_grad_add(&t->ctx, TWIN(sum), TWIN(a), n, 0x1p60, true));
+    SWT_TRIAL_RUN(t, pos_grad_add(&t->ctx, TWIN(sum), TWIN(a), n, 0x1p60, true));
     for (int64_t i = 0; i < n; i++)
         want[i] = quantum(a[i]);
     swt_trial_same(t, "the first sum", sum, want, n, SWT_I64);
     if (bad != NULL)
         swt_trial_release_state(t);
-    SWT_TRIAL_RUN(t, swt_grad_add(&t->ctx, TWIN(sum), TWIN(b), n, 0x1p60, false));
+    SWT_TRIAL_RUN(t, pos_grad_add(&t->ctx, TWIN(sum), TWIN(b), n, 0x1p60, false));
     for (int64_t i = 0; i < n; i++)
         want[i] += bad != NULL && i == n / 2 ? 0 : quantum(b[i]);
     swt_trial_same(t, "sum", sum, want, n, SWT_I64);
@@ -119,7 +120,7 @@ swt_status swt_selftest_grad_finish(swt_trial *t) {
             sum[k] = (int64_t)ldexp(swt_trial_draw(t) - 0.5, swt_trial_choose(t, 1, 62));
             want[k] = (float)((double)sum[k] * 0x1p-48);
         }
-        SWT_TRIAL_RUN(t, swt_grad_finish(&t->ctx, TWIN(grad), TWIN(sum), n));
+        SWT_TRIAL_RUN(t, pos_grad_finish(&t->ctx, TWIN(grad), TWIN(sum), n));
         swt_trial_same(t, "grad", grad, want, n, SWT_F32);
     }
     return SWT_OK;
@@ -138,7 +139,7 @@ swt_status swt_selftest_grad_squares(swt_trial *t) {
         }
         const float *grad = draw_gradients(t, end + 1);
         double *squares = swt_trial_out(t, SPANS, SWT_F64);
-        SWT_TRIAL_RUN(t, swt_grad_squares(&t->ctx, TWIN(squares), TWIN(grad), TWIN(spans), SPANS));
+        SWT_TRIAL_RUN(t, pos_grad_squares(&t->ctx, TWIN(squares), TWIN(grad), TWIN(spans), SPANS));
         for (int s = 0; s < SPANS; s++) {
             double want = 0;
             for (int64_t k = spans[s].offset; k < spans[s].offset + spans[s].count; k++)
@@ -167,7 +168,7 @@ swt_status swt_selftest_state_clip(swt_trial *t) {
             squares[n / 2] = NAN;
         else
             *ranks = bad;
-        SWT_TRIAL_RUN(t, swt_state_clip(&t->ctx, TWIN(squares), n, TWIN(ranks), max_norm));
+        SWT_TRIAL_RUN(t, pos_state_clip(&t->ctx, TWIN(squares), n, TWIN(ranks), max_norm));
         swt_trial_number(t, "nonfinite", t->state->nonfinite != 0, bad, 0);
         if (bad)
             continue;
@@ -224,7 +225,7 @@ static swt_status adam_case(swt_trial *t, const swt_adam_hyper *h, int64_t n, bo
     t->state->correction2 = 1 - pow(h->beta2, 7);
     t->state->clip = 0.37;
     t->state->nonfinite = stopped;
-    SWT_TRIAL_RUN(t, swt_adam(&t->ctx, TWIN(now[0]), TWIN(now[1]), TWIN(now[2]), TWIN(grad), n, h));
+    SWT_TRIAL_RUN(t, pos_adam(&t->ctx, TWIN(now[0]), TWIN(now[1]), TWIN(now[2]), TWIN(grad), n, h));
     for (int64_t k = 0; k < n && !stopped; k++) {
         const element old = {(double)start[0][k], (double)start[1][k], (double)start[2][k]},
                       got = {(double)now[0][k], (double)now[1][k], (double)now[2][k]};
@@ -259,7 +260,7 @@ swt_status swt_selftest_sgd(swt_trial *t) {
         const float *before = swt_trial_uniform(t, n, -1, 1),
                     *grad = swt_trial_uniform(t, n, -3, 3);
         float *param = swt_trial_copy(t, before, n, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_sgd(&t->ctx, TWIN(param), TWIN(grad), n));
+        SWT_TRIAL_RUN(t, pos_sgd(&t->ctx, TWIN(param), TWIN(grad), n));
         for (int64_t k = 0; k < n; k++) {
             const double change = stopped ? 0 : 0.3 * 0.7 * (double)grad[k],
                          want = (double)before[k] - change;
@@ -290,7 +291,7 @@ static swt_status cast_case(swt_trial *t, int64_t n) {
     from[0] = 1.0f + 0x3p-8f;     /* half way: the even one is above; */
     from[n / 2] = 1.0f + 0x1p-8f; /* below */
     void *to = swt_trial_out(t, n, t->ctx.dtype);
-    SWT_TRIAL_RUN(t, swt_cast(&t->ctx, swt_trial_twin(t, to), TWIN(from), n));
+    SWT_TRIAL_RUN(t, pos_cast(&t->ctx, swt_trial_twin(t, to), TWIN(from), n));
     if (t->ctx.dtype == SWT_F32)
         swt_trial_same(t, "to", to, from, n, SWT_F32);
     for (int64_t k = 0; k < n && t->ctx.dtype == SWT_BF16; k++)

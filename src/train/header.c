@@ -54,7 +54,10 @@ void swt_path_short(char *out, size_t out_bytes, const char *path) {
 static double rate_at(const swt_schedule *schedule, double t) {
     swt_step_state state = {.step = (int64_t)t - 1};
     const swt_ctx ctx = {.state = &state};
-    return swt_cpu_backend.ops->state_advance(&ctx, schedule) == SWT_OK ? state.lr : 0.0;
+    return swt_cpu_backend.ops->state_advance(
+               &ctx, &(swt_state_advance_args){.schedule = *schedule}) == SWT_OK
+               ? state.lr
+               : 0.0;
 }
 
 static bool rises(const swt_schedule *s) {

@@ -50,8 +50,10 @@ swt_status swt_step_begin(swt_model *m, const swt_update *u) {
     int64_t own = 0; /* micro-batches of this rank that are not empty: they come first */
     for (int64_t turn = 0; turn < m->turns; turn++)
         own += swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank) >= 0;
-    SWT_TRY(swt_state_advance(c, &u->schedule));
-    SWT_TRY(swt_count_targets(c, &c->state->targets, m->acts.targets, own * N));
+    SWT_TRY(swt_state_advance(c, &(swt_state_advance_args){.schedule = u->schedule}));
+    SWT_TRY(swt_count_targets(c, &(swt_count_targets_args){.count = &c->state->targets,
+                                                           .targets = m->acts.targets,
+                                                           .n = own * N}));
     return swt_comm_all_reduce_i64(m->dist->world, &c->state->targets, 1, c->stream);
 }
 
@@ -93,9 +95,11 @@ static swt_status sum_gradients(swt_model *m) {
     }
     SWT_TRY(swt_comm_all_reduce_i64(dist->world, m->sum, shared, c->stream));
     if (swt_dist_replicas(dist) == 1) /* the last turn has finished the experts' */
-        return swt_grad_finish(c, m->grad, m->sum, shared);
+        return swt_grad_finish(
+            c, &(swt_grad_finish_args){.grad = m->grad, .sum = m->sum, .n = shared});
     SWT_TRY(swt_comm_all_reduce_i64(&dist->replicas, m->sum + shared, experts, c->stream));
-    return swt_grad_finish(c, m->grad, m->sum, m->params.end);
+    return swt_grad_finish(
+        c, &(swt_grad_finish_args){.grad = m->grad, .sum = m->sum, .n = m->params.end});
 }
 
 /* The squares of each tensor come from one rank and zero from the others, so their integer sum is
@@ -105,11 +109,15 @@ static swt_status clip(swt_model *m, double max_norm) {
     const int64_t n = m->params.count;
     int64_t *bits = (int64_t *)(void *)m->squares;
     SWT_TRY(swt_device_set(c->device, c->stream, m->squares, 0, (size_t)(n + 1) * sizeof(double)));
-    SWT_TRY(swt_grad_squares(c, m->squares, m->grad, m->spans, m->n_spans));
+    SWT_TRY(swt_grad_squares(
+        c, &(swt_grad_squares_args){
+               .squares = m->squares, .grad = m->grad, .spans = m->spans, .n_spans = m->n_spans}));
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_ON_DEVICE, &bits[n], &c->state->nonfinite,
                             sizeof *bits));
     SWT_TRY(swt_comm_all_reduce_i64(m->dist->world, bits, n + 1, c->stream));
-    return swt_state_clip(c, m->squares, n, &bits[n], max_norm);
+    return swt_state_clip(
+        c, &(swt_state_clip_args){
+               .squares = m->squares, .nonfinite_ranks = &bits[n], .n = n, .max_norm = max_norm});
 }
 
 swt_status swt_step_reduce(swt_model *m, const swt_update *u) {
@@ -119,9 +127,15 @@ swt_status swt_step_reduce(swt_model *m, const swt_update *u) {
 
 swt_status swt_step_update(swt_model *m, const swt_update *u) {
     const int64_t n = m->params.end;
-    SWT_TRY(u->name == SWT_OPTIM_ADAM
-                ? swt_adam(&m->ctx, m->param, m->m, m->v, m->grad, n, &u->adam)
-                : swt_sgd(&m->ctx, m->param, m->grad, n));
+    if (u->name == SWT_OPTIM_ADAM)
+        SWT_TRY(swt_adam(&m->ctx, &(swt_adam_args){.param = m->param,
+                                                   .m = m->m,
+                                                   .v = m->v,
+                                                   .grad = m->grad,
+                                                   .n = n,
+                                                   .hyper = u->adam}));
+    else
+        SWT_TRY(swt_sgd(&m->ctx, &(swt_sgd_args){.param = m->param, .grad = m->grad, .n = n}));
     return swt_model_round_weights(m);
 }
 

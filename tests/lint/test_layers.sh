@@ -22,7 +22,7 @@ check() {
         return "main"
     }
     BEGIN {
-        base = "base/"; ops = "kernels/swt_(ops|device|backend|threads)[.]h"
+        base = "base/"; ops = "kernels/swt_(ops|op_table|positional|device|backend|threads)[.]h"
         may["base"] = base
         may["cpu"] = base "|" ops "|kernels/cpu/"
         may["cuda"] = base "|" ops "|kernels/cuda/"

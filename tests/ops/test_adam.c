@@ -1,4 +1,5 @@
 /* The optimisers against their formulas in double precision. */
+#include "kernels/swt_positional.h"
 #include "support/judge.h"
 
 #include <math.h>
@@ -87,7 +88,7 @@ static void test_adam(void **state) {
             set_step(&bed, c, t);
             for (int n = 0; n < N; n++)
                 old[n] = (element){(double)param[n], (double)m[n], (double)v[n]};
-            SWT_BED_RUN(&bed, swt_adam(&bed.ctx, param, m, v, grad, N, &c->hyper));
+            SWT_BED_RUN(&bed, pos_adam(&bed.ctx, param, m, v, grad, N, &c->hyper));
             for (int n = 0; n < N; n++) {
                 expect_step(&bed, c, &old[n], grad[n], param[n], m[n], v[n]);
                 free_run[n] = adam(free_run[n], (double)grad[n], bed.ctx.state, &c->hyper);
@@ -115,7 +116,7 @@ static void test_adam_zero(void **state) {
         float *param = swt_bed_copy(&bed, before, 40, SWT_F32),
               *m = swt_bed_copy(&bed, zeros, 40, SWT_F32),
               *v = swt_bed_copy(&bed, zeros, 40, SWT_F32);
-        SWT_BED_RUN(&bed, swt_adam(&bed.ctx, param, m, v, zeros, 40, &cases[i].hyper));
+        SWT_BED_RUN(&bed, pos_adam(&bed.ctx, param, m, v, zeros, 40, &cases[i].hyper));
         swt_expect_bytes(&bed, "param", param, before, 40, SWT_F32);
         for (int n = 0; n < 40; n++)
             assert_true(m[n] == 0 && v[n] == 0);
@@ -133,7 +134,7 @@ static void test_sgd(void **state) {
     bed.ctx.state->clip = 0.7;
     const float *before = swt_bed_uniform(&bed, N, -1, 1), *grad = gradients(&bed, N);
     float *param = swt_bed_copy(&bed, before, N, SWT_F32);
-    SWT_BED_RUN(&bed, swt_sgd(&bed.ctx, param, grad, N));
+    SWT_BED_RUN(&bed, pos_sgd(&bed.ctx, param, grad, N));
     for (int n = 0; n < N; n++) {
         const double change = 0.3 * 0.7 * (double)grad[n], want = (double)before[n] - change;
         /* One rounding of the result, three of the change. */
@@ -165,9 +166,9 @@ static void test_place(void **state) {
                 const int n = length == 0 ? 1 : length;
                 for (int a = 0; a < 4; a++)
                     memcpy(now[a], start[a] + shift, (size_t)n * sizeof(float));
-                SWT_BED_RUN(&bed, i < CASES ? swt_adam(&bed.ctx, now[0], now[1], now[2], now[3], n,
+                SWT_BED_RUN(&bed, i < CASES ? pos_adam(&bed.ctx, now[0], now[1], now[2], now[3], n,
                                                        &c->hyper)
-                                            : swt_sgd(&bed.ctx, now[0], now[3], n));
+                                            : pos_sgd(&bed.ctx, now[0], now[3], n));
                 for (int a = 0; a < 3; a++)
                     if (length == 0)
                         alone[a][shift] = now[a][0];
@@ -197,12 +198,12 @@ static void test_nonfinite(void **state) {
     int64_t *ranks = swt_bed_in(&bed, 1, SWT_I64);
     grad[60] = INFINITY;
     for (int step = 0; step < 3; step++) {
-        SWT_BED_RUN(&bed, swt_state_advance(&bed.ctx, &schedule));
-        SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, grad, N, 0x1p62, step == 0));
-        SWT_BED_RUN(&bed, swt_state_clip(&bed.ctx, squares, 1, ranks, 1));
+        SWT_BED_RUN(&bed, pos_state_advance(&bed.ctx, &schedule));
+        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, grad, N, 0x1p62, step == 0));
+        SWT_BED_RUN(&bed, pos_state_clip(&bed.ctx, squares, 1, ranks, 1));
         assert_true(bed.ctx.state->nonfinite != 0);
-        SWT_BED_RUN(&bed, swt_adam(&bed.ctx, param, m, v, start, N, &cases[2].hyper));
-        SWT_BED_RUN(&bed, swt_sgd(&bed.ctx, param, start, N));
+        SWT_BED_RUN(&bed, pos_adam(&bed.ctx, param, m, v, start, N, &cases[2].hyper));
+        SWT_BED_RUN(&bed, pos_sgd(&bed.ctx, param, start, N));
         swt_expect_bytes(&bed, "param", param, start, N, SWT_F32);
         swt_expect_bytes(&bed, "m", m, start, N, SWT_F32);
         swt_expect_bytes(&bed, "v", v, start, N, SWT_F32);
@@ -219,8 +220,8 @@ static void run_all(swt_bed *bed, const void *what) {
     const float *start = swt_bed_uniform(bed, N, 0.1, 1), *grad = gradients(bed, N);
     float *param = swt_bed_copy(bed, start, N, SWT_F32), *m = swt_bed_copy(bed, start, N, SWT_F32),
           *v = swt_bed_copy(bed, start, N, SWT_F32);
-    SWT_BED_RUN(bed, swt_adam(&bed->ctx, param, m, v, grad, N, &cases[2].hyper));
-    SWT_BED_RUN(bed, swt_sgd(&bed->ctx, param, grad, N));
+    SWT_BED_RUN(bed, pos_adam(&bed->ctx, param, m, v, grad, N, &cases[2].hyper));
+    SWT_BED_RUN(bed, pos_sgd(&bed->ctx, param, grad, N));
 }
 
 static void test_threads(void **state) {

@@ -1,5 +1,6 @@
 /* What every operation refuses, with SHAPE and before it touches anything: a missing pointer, a
  * negative or too large dimension, an output that is an input where it must not be. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -9,14 +10,13 @@
 enum { POINTERS = 16, DIMS = 5, BYTES = 8192, SIZE = 4 };
 
 /* An operation with its pointers and dimensions as arrays. kinds has a letter for each pointer: o
- * an output, i an input, n one of -1s, p one of spans, s scratch; O and I may be NULL. alias: the
- * output and the input that may be one. */
+ * an output, i an input, n one of -1s, p one of spans, s scratch; O and I may be NULL. */
 typedef struct operation {
     const char *name;
     const char *kinds;
     int n_dims;
     swt_status (*call)(const swt_ctx *c, void **p, const int64_t *d);
-    int alias[2];
+    int alias[2]; /* the output and the input that may be one */
 } operation;
 
 static swt_status linear_forward(const swt_ctx *c, void **p, const int64_t *d) {
@@ -172,40 +172,40 @@ static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d)
 }
 
 static swt_status state_advance(const swt_ctx *c, void **p, const int64_t *d) {
-    (void)d;
-    return swt_state_advance(c, p[0]);
+    (void)p, (void)d;
+    return pos_state_advance(c, &(swt_schedule){.kind = SWT_SCHEDULE_CONSTANT});
 }
 
 static swt_status count_targets(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_count_targets(c, p[0], p[1], d[0]);
+    return pos_count_targets(c, p[0], p[1], d[0]);
 }
 
 static swt_status grad_add(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_grad_add(c, p[0], p[1], d[0], 0x1p62, false);
+    return pos_grad_add(c, p[0], p[1], d[0], 0x1p62, false);
 }
 
 static swt_status grad_finish(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_grad_finish(c, p[0], p[1], d[0]);
+    return pos_grad_finish(c, p[0], p[1], d[0]);
 }
 
 static swt_status grad_squares(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_grad_squares(c, p[0], p[1], p[2], d[0]);
+    return pos_grad_squares(c, p[0], p[1], p[2], d[0]);
 }
 
 static swt_status state_clip(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_state_clip(c, p[0], d[0], p[1], 1);
+    return pos_state_clip(c, p[0], d[0], p[1], 1);
 }
 
 static swt_status adam(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_adam(c, p[0], p[1], p[2], p[3], d[0], p[4]);
+    return pos_adam(c, p[0], p[1], p[2], p[3], d[0], &(swt_adam_hyper){.beta1 = 0});
 }
 
 static swt_status sgd(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_sgd(c, p[0], p[1], d[0]);
+    return pos_sgd(c, p[0], p[1], d[0]);
 }
 
 static swt_status cast(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_cast(c, p[0], p[1], d[0]);
+    return pos_cast(c, p[0], p[1], d[0]);
 }
 
 static const operation operations[] = {
@@ -231,13 +231,13 @@ static const operation operations[] = {
     {"experts_backward_weight with sums", "ooooiiiiioooo", 5, experts_backward_weight_sums, {0}},
     {"combine_forward", "oiiiiin", 4, combine_forward, {0, 1}},
     {"combine_backward", "oooiiiin", 4, combine_backward, {0}},
-    {"state_advance", "h", 0, state_advance, {0}},
+    {"state_advance", "", 0, state_advance, {0}},
     {"count_targets", "oi", 1, count_targets, {0}},
     {"grad_add", "oi", 1, grad_add, {0}},
     {"grad_finish", "oi", 1, grad_finish, {0}},
     {"grad_squares", "oip", 1, grad_squares, {0}},
     {"state_clip", "ii", 1, state_clip, {0}},
-    {"adam", "oooih", 1, adam, {0}},
+    {"adam", "oooi", 1, adam, {0}},
     {"sgd", "oi", 1, sgd, {0}},
     {"cast", "oi", 1, cast, {0}},
 };

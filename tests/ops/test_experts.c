@@ -1,4 +1,5 @@
 /* The experts' feed-forward against the oracle's linear layers, block by block. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -285,7 +286,7 @@ static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
         const float *const grad[TENSORS] = {t->dwi, t->dbi, t->dwo, t->dbo};
         for (int i = 0; i < TENSORS; i++)
             if (want[i] != NULL)
-                SWT_BED_RUN(bed, swt_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit,
+                SWT_BED_RUN(bed, pos_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit,
                                               false));
         swt_bed_back_to(bed, mark);
     }
@@ -298,7 +299,7 @@ static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
             continue;
         }
         float *sum = swt_bed_out(bed, n, SWT_F32);
-        SWT_BED_RUN(bed, swt_grad_finish(&bed->ctx, sum, want[i], n));
+        SWT_BED_RUN(bed, pos_grad_finish(&bed->ctx, sum, want[i], n));
         swt_expect_bytes(bed, names[i] + strlen("sums."), finished[i], sum, n, SWT_F32);
     }
 }

@@ -1,5 +1,6 @@
 /* The exact sum of gradients, their norm and clipping, and the schedule. The optimisers:
  * test_adam.c. */
+#include "kernels/swt_positional.h"
 #include "support/judge.h"
 
 #include <math.h>
@@ -14,7 +15,7 @@ static void advance_to(swt_bed *bed, const swt_schedule *schedule, int64_t step)
     swt_bed_release_state(bed);
     bed->ctx.state->step = step - 1;
     const swt_step_state before = *bed->ctx.state;
-    SWT_BED_RUN(bed, swt_state_advance(&bed->ctx, schedule));
+    SWT_BED_RUN(bed, pos_state_advance(&bed->ctx, schedule));
     const swt_step_state *after = bed->ctx.state;
     assert_true(after->step == step && after->seed == before.seed &&
                 after->targets == before.targets && after->nonfinite == before.nonfinite);
@@ -102,7 +103,7 @@ static void test_count_targets(void **state) {
         int64_t *count = swt_bed_out(&bed, 1, SWT_I64), want = 0;
         for (int64_t n = 0; n < sizes[i]; n++)
             want += targets[n] >= 0;
-        SWT_BED_RUN(&bed, swt_count_targets(&bed.ctx, count, targets, sizes[i]));
+        SWT_BED_RUN(&bed, pos_count_targets(&bed.ctx, count, targets, sizes[i]));
         assert_int_equal(*count, want);
     }
     swt_bed_close(&bed);
@@ -130,14 +131,14 @@ static void test_grad_add(void **state) {
         swt_bed_begin(&bed, "grad_add n=%lld", (long long)n);
         const float *a = gradients(&bed, n), *b = gradients(&bed, n);
         int64_t *sum = swt_bed_out(&bed, n, SWT_I64);
-        SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, a, n, limit_of_one / 2, true));
+        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, a, n, limit_of_one / 2, true));
         for (int64_t i = 0; i < n; i++)
             assert_int_equal(sum[i], quantum(a[i]));
-        SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, b, n, limit_of_one / 2, false));
+        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, b, n, limit_of_one / 2, false));
         for (int64_t i = 0; i < n; i++)
             assert_int_equal(sum[i], quantum(a[i]) + quantum(b[i]));
         float *grad = swt_bed_out(&bed, n, SWT_F32);
-        SWT_BED_RUN(&bed, swt_grad_finish(&bed.ctx, grad, sum, n));
+        SWT_BED_RUN(&bed, pos_grad_finish(&bed.ctx, grad, sum, n));
         for (int64_t i = 0; i < n; i++) {
             const float want = (float)((double)sum[i] * 0x1p-48);
             swt_expect_bytes(&bed, "grad", &grad[i], &want, 1, SWT_F32);
@@ -159,7 +160,7 @@ static void test_grad_rounding(void **state) {
     float *in = swt_bed_in(&bed, N, SWT_F32);
     memcpy(in, grad, sizeof grad);
     int64_t *sum = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
-    SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, in, N, limit_of_one, false));
+    SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, in, N, limit_of_one, false));
     assert_memory_equal(sum, want, sizeof want);
     swt_bed_close(&bed);
 }
@@ -180,11 +181,11 @@ static void test_grad_order(void **state) {
         sums[o] = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
     for (int o = 0; o < 3; o++)
         for (int m = 0; m < M; m++)
-            SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sums[o], grads[orders[o][m]], N,
+            SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sums[o], grads[orders[o][m]], N,
                                            limit_of_one / M, m == 0));
     int64_t *other = swt_bed_copy(&bed, sums[3], N, SWT_I64);
     for (int m = 0; m < M; m++)
-        SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, m % 2 ? sums[3] : other, grads[m], N,
+        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, m % 2 ? sums[3] : other, grads[m], N,
                                        limit_of_one / M, false));
     for (int i = 0; i < N; i++)
         sums[3][i] += other[i];
@@ -211,7 +212,7 @@ static void test_grad_limit(void **state) {
             float *grad = gradients(&bed, N);
             int64_t *sum = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
             grad[at] = what == 7 ? 0x1p12F : what == 8 ? -0x1p12F : bad[what];
-            SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, grad, N, limit, at % 2 == 0));
+            SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, grad, N, limit, at % 2 == 0));
             assert_true((bed.ctx.state->nonfinite != 0) == !good);
             for (int i = 0; i < N; i++)
                 assert_int_equal(sum[i], i == at && !good ? 0 : quantum(grad[i]));
@@ -231,7 +232,7 @@ static void test_grad_all_bad(void **state) {
     for (int i = 0; i < N; i++)
         grad[i] = i % 2 ? NAN : 3e38F;
     int64_t *sum = swt_bed_out(&bed, N, SWT_I64);
-    SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, sum, grad, N, limit_of_one, true));
+    SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, grad, N, limit_of_one, true));
     assert_true(bed.ctx.state->nonfinite != 0);
     for (int i = 0; i < N; i++)
         assert_int_equal(sum[i], 0);
@@ -253,7 +254,7 @@ static void test_grad_squares(void **state) {
     swt_span *in = swt_bed_in(&bed, (int64_t)sizeof spans, SWT_U8);
     memcpy(in, spans, sizeof spans);
     double *squares = swt_bed_out(&bed, SPANS, SWT_F64);
-    SWT_BED_RUN(&bed, swt_grad_squares(&bed.ctx, squares, grad, in, SPANS));
+    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, in, SPANS));
     for (int s = 0; s < SPANS; s++) {
         long double want = 0;
         for (int64_t i = 0; i < spans[s].count; i++)
@@ -262,7 +263,7 @@ static void test_grad_squares(void **state) {
         swt_expect_number(&bed, "squares", squares[spans[s].index], (double)want,
                           (double)want * (double)(spans[s].count + 1) * 0x1p-53);
     }
-    SWT_BED_RUN(&bed, swt_grad_squares(&bed.ctx, squares, grad, in, 0));
+    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, in, 0));
     swt_bed_close(&bed);
 }
 
@@ -280,9 +281,9 @@ static void test_grad_squares_workspace(void **state) {
     swt_ctx without = bed.ctx;
     without.workspace = NULL;
     if (swt_bed_on_gpu(&bed))
-        SWT_BED_REFUSE(&bed, INTERNAL, swt_grad_squares(&without, squares, grad, spans, 1));
+        SWT_BED_REFUSE(&bed, INTERNAL, pos_grad_squares(&without, squares, grad, spans, 1));
     else
-        SWT_BED_RUN(&bed, swt_grad_squares(&without, squares, grad, spans, 1));
+        SWT_BED_RUN(&bed, pos_grad_squares(&without, squares, grad, spans, 1));
     swt_bed_close(&bed);
 }
 
@@ -301,7 +302,7 @@ static void test_grad_squares_place(void **state) {
         memcpy(grad + spans[s].offset, tensor, COUNT * sizeof *tensor);
     }
     double *squares = swt_bed_out(&bed, PLACES, SWT_F64);
-    SWT_BED_RUN(&bed, swt_grad_squares(&bed.ctx, squares, grad, spans, PLACES));
+    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, spans, PLACES));
     for (int s = 1; s < PLACES; s++)
         swt_expect_bytes(&bed, "squares", &squares[s], &squares[0], 1, SWT_F64);
     swt_bed_close(&bed);
@@ -340,7 +341,7 @@ static void test_state_clip(void **state) {
         memcpy(squares, c->squares, sizeof c->squares);
         int64_t *ranks = swt_bed_in(&bed, 1, SWT_I64);
         *ranks = c->nonfinite_ranks;
-        SWT_BED_RUN(&bed, swt_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
+        SWT_BED_RUN(&bed, pos_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
         const swt_step_state *s = bed.ctx.state;
         assert_true((s->nonfinite != 0) == c->nonfinite);
         if (c->norm > 0 || !c->nonfinite) {
@@ -350,7 +351,7 @@ static void test_state_clip(void **state) {
         /* Sticky: a good norm later does not take the flag back. */
         memset(squares, 0, 8 * sizeof *squares);
         *ranks = 0;
-        SWT_BED_RUN(&bed, swt_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
+        SWT_BED_RUN(&bed, pos_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
         assert_true((s->nonfinite != 0) == c->nonfinite);
     }
     swt_bed_close(&bed);
@@ -374,10 +375,10 @@ static void run_sums(swt_bed *bed, const void *what) {
     double *squares = swt_bed_out(bed, 3, SWT_F64);
     int64_t *count = swt_bed_out(bed, 1, SWT_I64);
     float *finished = swt_bed_out(bed, N, SWT_F32);
-    SWT_BED_RUN(bed, swt_grad_add(&bed->ctx, sum, grad, N, limit_of_one, true));
-    SWT_BED_RUN(bed, swt_grad_finish(&bed->ctx, finished, sum, N));
-    SWT_BED_RUN(bed, swt_grad_squares(&bed->ctx, squares, finished, spans, 3));
-    SWT_BED_RUN(bed, swt_count_targets(&bed->ctx, count, targets, N));
+    SWT_BED_RUN(bed, pos_grad_add(&bed->ctx, sum, grad, N, limit_of_one, true));
+    SWT_BED_RUN(bed, pos_grad_finish(&bed->ctx, finished, sum, N));
+    SWT_BED_RUN(bed, pos_grad_squares(&bed->ctx, squares, finished, spans, 3));
+    SWT_BED_RUN(bed, pos_count_targets(&bed->ctx, count, targets, N));
 }
 
 static void test_threads(void **state) {

@@ -117,27 +117,23 @@ BROKEN(combine_backward,
               const int32_t *expert, const float *gate, const int32_t *slot,
               const swt_moe_dims *dims),
        PARAMS(drecv, dgate, dh, dy, h, expert, gate, slot, dims), bump(dh, 1e-4))
-BROKEN(state_advance, PARAMS(const swt_schedule *schedule), PARAMS(schedule),
-       c->state->correction2 += 1e-12)
-BROKEN(count_targets, PARAMS(int64_t *count, const int32_t *targets, int64_t n),
-       PARAMS(count, targets, n), count[0]++)
-BROKEN(grad_add, PARAMS(int64_t *sum, const float *grad, int64_t n, double limit, bool first),
-       PARAMS(sum, grad, n, limit, first), sum[n - 1]++)
-BROKEN(grad_finish, PARAMS(float *grad, const int64_t *sum, int64_t n), PARAMS(grad, sum, n),
-       grad[n - 1] = nextafterf(grad[n - 1], 1e9f))
-BROKEN(grad_squares,
-       PARAMS(double *squares, const float *grad, const swt_span *spans, int64_t n_spans),
-       PARAMS(squares, grad, spans, n_spans), squares[n_spans - 1] *= 1 + 1e-9)
-BROKEN(state_clip,
-       PARAMS(const double *squares, int64_t n, const int64_t *nonfinite_ranks, double max_norm),
-       PARAMS(squares, n, nonfinite_ranks, max_norm), c->state->clip *= 1 + 1e-9)
-BROKEN(adam,
-       PARAMS(float *param, float *m, float *v, const float *grad, int64_t n,
-              const swt_adam_hyper *hyper),
-       PARAMS(param, m, v, grad, n, hyper), bump(&v[n - 1], 1e-4))
-BROKEN(sgd, PARAMS(float *param, const float *grad, int64_t n), PARAMS(param, grad, n),
-       bump(&param[n - 1], 1e-4))
-BROKEN(cast, PARAMS(void *to, const float *from, int64_t n), PARAMS(to, from, n), bump(to, 1e-4))
+/* BROKEN_OP(slot, what goes wrong), with `a` the operation's arguments. */
+#define BROKEN_OP(slot, damage)                                                                    \
+    static swt_status broken_##slot(const swt_ctx *c, const swt_##slot##_args *a) {                \
+        SWT_TRY(swt_cpu_backend.ops->slot(c, a));                                                  \
+        damage;                                                                                    \
+        return SWT_OK;                                                                             \
+    }
+
+BROKEN_OP(state_advance, c->state->correction2 += 1e-12)
+BROKEN_OP(count_targets, a->count[0]++)
+BROKEN_OP(grad_add, a->sum[a->n - 1]++)
+BROKEN_OP(grad_finish, a->grad[a->n - 1] = nextafterf(a->grad[a->n - 1], 1e9f))
+BROKEN_OP(grad_squares, a->squares[a->n_spans - 1] *= 1 + 1e-9)
+BROKEN_OP(state_clip, c->state->clip *= 1 + 1e-9)
+BROKEN_OP(adam, bump(&a->v[a->n - 1], 1e-4))
+BROKEN_OP(sgd, bump(&a->param[a->n - 1], 1e-4))
+BROKEN_OP(cast, bump(a->to, 1e-4))
 
 #define SLOTS(X)                                                                                   \
     X(linear_forward)                                                                              \
@@ -161,15 +157,7 @@ BROKEN(cast, PARAMS(void *to, const float *from, int64_t n), PARAMS(to, from, n)
     X(experts_backward_weight)                                                                     \
     X(combine_forward)                                                                             \
     X(combine_backward)                                                                            \
-    X(state_advance)                                                                               \
-    X(count_targets)                                                                               \
-    X(grad_add)                                                                                    \
-    X(grad_finish)                                                                                 \
-    X(grad_squares)                                                                                \
-    X(state_clip)                                                                                  \
-    X(adam)                                                                                        \
-    X(sgd)                                                                                         \
-    X(cast)
+    SWT_OPS(X)
 
 const swt_broken *swt_broken_tables(int *count) {
 #define ROW(name) {.slot = #name},

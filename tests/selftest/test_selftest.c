@@ -48,10 +48,14 @@ static void every_slot_is_covered(void **state) {
     int count = 0, slots = 0;
     const swt_broken *broken = swt_broken_tables(&count);
     while (fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, " __typeof__(&swt_%63[a-z_])", slot) != 1)
+        if (sscanf(line, " __typeof__(&swt_%63[a-z_])", slot) != 1 &&
+            sscanf(line, " X(%63[a-z_])", slot) != 1)
             continue;
-        if (check_of_name(slot) != slots || slots >= count || strcmp(broken[slots].slot, slot) != 0)
-            fail_msg("slot %s has no check or no broken table in its place", slot);
+        bool broken_too = false;
+        for (int i = 0; i < count; i++)
+            broken_too = broken_too || strcmp(broken[i].slot, slot) == 0;
+        if (check_of_name(slot) < 0 || !broken_too)
+            fail_msg("slot %s has no check or no broken table", slot);
         slots++;
     }
     fclose(f);
@@ -117,9 +121,9 @@ static void broken_parts_are_found(void **state) {
 }
 
 /* An operation that writes where it must not. */
-static swt_status careless_sgd(const swt_ctx *c, float *param, const float *grad, int64_t n) {
-    SWT_TRY(swt_cpu_backend.ops->sgd(c, param, grad, n));
-    param[n] = 0;
+static swt_status careless_sgd(const swt_ctx *c, const swt_sgd_args *a) {
+    SWT_TRY(swt_cpu_backend.ops->sgd(c, a));
+    a->param[a->n] = 0;
     return SWT_OK;
 }
 

@@ -1,0 +1,110 @@
+/* Operations on gradients and the step's state: exact sums, the clip norm, the optimisers. The
+ * conventions stand in swt_ops.h, which includes this. */
+#ifndef SWT_OPS_UPDATE_H
+#define SWT_OPS_UPDATE_H
+
+#include "kernels/swt_ctx.h"
+
+typedef enum swt_schedule_kind {
+    SWT_SCHEDULE_NOAM,
+    SWT_SCHEDULE_RSQRT,
+    SWT_SCHEDULE_CONSTANT,
+    SWT_SCHEDULE_COSINE
+} swt_schedule_kind;
+
+typedef struct swt_schedule {
+    swt_schedule_kind kind;
+    double lr, warmup_steps, width, total_steps, beta1, beta2;
+} swt_schedule;
+
+/* Begin update t = ++state.step (the step stays that of the bad gradient once state.nonfinite is
+ * set):  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
+ * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
+ * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
+typedef struct swt_state_advance_args {
+    swt_schedule schedule;
+} swt_state_advance_args;
+
+/* count[0] = number of targets >= 0. */
+typedef struct swt_count_targets_args {
+    int64_t *count;         /* (1) */
+    const int32_t *targets; /* (n) */
+    int64_t n;
+} swt_count_targets_args;
+
+/* sum = q for the first micro-batch of a step, else sum += q, with q = rint((double)grad * 2^48):
+ * the exact sum of micro-batches in any order. A gradient that is not finite or whose |q| > limit
+ * sets state.nonfinite and counts as 0. */
+typedef struct swt_grad_add_args {
+    int64_t *sum;      /* (n) */
+    const float *grad; /* (n) */
+    int64_t n;
+    double limit; /* 2^62 / M */
+    bool first;
+} swt_grad_add_args;
+
+/* grad = (float)((double)sum * 2^-48). */
+typedef struct swt_grad_finish_args {
+    float *grad;        /* (n) */
+    const int64_t *sum; /* (n) */
+    int64_t n;
+} swt_grad_finish_args;
+
+/* A named tensor inside a flat gradient array, and where its sum of squares goes. */
+typedef struct swt_span {
+    int64_t offset, count, index;
+} swt_span;
+
+/* squares[span.index] = sum of grad[i]^2 over the span, in F64, over fixed blocks of the span. What
+ * the spans cover is known to the caller alone: squares and grad are checked for presence. */
+typedef struct swt_grad_squares_args {
+    double *squares;       /* at every span's index */
+    const float *grad;     /* all spans */
+    const swt_span *spans; /* (n_spans) in backend memory */
+    int64_t n_spans;
+} swt_grad_squares_args;
+
+/* state.grad_norm = sqrt(sum of squares[i] in order of i); state.clip = min(1, max_norm / (norm +
+ * 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0] != 0 (the flags
+ * summed over all ranks), sets state.nonfinite. */
+typedef struct swt_state_clip_args {
+    const double *squares;          /* (n) */
+    const int64_t *nonfinite_ranks; /* (1) */
+    int64_t n;
+    double max_norm;
+} swt_state_clip_args;
+
+typedef struct swt_adam_hyper {
+    double beta1, beta2, eps, weight_decay;
+    bool eps_uncorrected;
+} swt_adam_hyper;
+
+/* With g = clip grad:  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+ * param *= 1 - lr weight_decay;
+ * eps_uncorrected (labml): param -= lr sqrt(correction2) / correction1 m / (sqrt(v) + eps);
+ * else:                    param -= lr (m / correction1) / (sqrt(v / correction2) + eps).
+ * Nothing changes once state.nonfinite is set. An element's result does not depend on its place in
+ * the array. Source: Kingma, Ba 2015; decoupled decay: Loshchilov, Hutter 2019. */
+typedef struct swt_adam_args {
+    float *param, *m, *v; /* (n), updated */
+    const float *grad;    /* (n) */
+    int64_t n;
+    swt_adam_hyper hyper;
+} swt_adam_args;
+
+/* param -= lr clip grad. Nothing changes once state.nonfinite is set. */
+typedef struct swt_sgd_args {
+    float *param;      /* (n), updated */
+    const float *grad; /* (n) */
+    int64_t n;
+} swt_sgd_args;
+
+/* to = from in the activation type, to nearest, halves to even: what products read of the F32
+ * parameters. */
+typedef struct swt_cast_args {
+    void *to;          /* (n) */
+    const float *from; /* (n) */
+    int64_t n;
+} swt_cast_args;
+
+#endif

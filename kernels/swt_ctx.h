@@ -1,0 +1,38 @@
+/* What every operation needs beside its arguments. */
+#ifndef SWT_CTX_H
+#define SWT_CTX_H
+
+#include "base/dtype.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "kernels/swt_device.h"
+
+#include <stdint.h>
+
+/* What changes from step to step. It lives in backend memory and is advanced by swt_state_advance,
+ * so that a step needs no host. */
+typedef struct swt_step_state {
+    uint64_t seed;      /* key of every random number */
+    int64_t step;       /* t of the update under way: 1 in the first */
+    int64_t targets;    /* real targets of the global batch (over all ranks) */
+    int64_t nonfinite;  /* sticky: != 0 once a gradient was not finite or too large */
+    double lr;          /* learning rate of this update */
+    double correction1; /* 1 - beta1^t */
+    double correction2; /* 1 - beta2^t */
+    double grad_norm;   /* global norm before clipping */
+    double clip;        /* factor that the optimiser applies to gradients */
+} swt_step_state;
+
+typedef struct swt_ops swt_ops;
+
+/* The caller owns all of it. */
+typedef struct swt_ctx {
+    const swt_ops *ops;
+    swt_device *device;
+    swt_stream *stream;
+    swt_dtype dtype;       /* of activations and of the weights that products read: F32 or BF16 */
+    swt_step_state *state; /* backend memory */
+    void *workspace;       /* ops->workspace_bytes of backend memory, for the backend alone */
+} swt_ctx;
+
+#endif
