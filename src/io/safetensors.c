@@ -205,6 +205,13 @@ static swt_status parse_tensors(swt_tensor_file *f, json_t *root, int64_t data_b
     return SWT_OK;
 }
 
+static swt_status check_header_bytes(const swt_tensor_file *f, uint64_t bytes) {
+    if (bytes <= LARGEST_HEADER_BYTES)
+        return SWT_OK;
+    return FAIL_READING(f, "its header has %llu bytes; at most %d are allowed (no safetensors?)",
+                        (unsigned long long)bytes, LARGEST_HEADER_BYTES);
+}
+
 static swt_status parse_header(swt_tensor_file *f, const char *text, size_t bytes,
                                int64_t data_bytes) {
     json_error_t why;
@@ -272,19 +279,15 @@ swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name, swt
     return SWT_OK;
 }
 
-static swt_status check_distinct(const swt_tensor_writer *w) {
-    if (w->count == 0)
-        return SWT_OK;
-    swt_tensor_entry *sorted = malloc((size_t)w->count * sizeof *sorted);
-    if (sorted == NULL)
-        return SWT_FAIL(MEMORY, "safetensors: no memory for %lld names", (long long)w->count);
-    memcpy(sorted, w->entries, (size_t)w->count * sizeof *sorted);
-    qsort(sorted, (size_t)w->count, sizeof *sorted, by_name);
-    swt_status status = SWT_OK;
-    for (int64_t i = 1; i < w->count && status == SWT_OK; i++)
-        if (by_name(&sorted[i - 1], &sorted[i]) == 0)
-            status = SWT_FAIL(SHAPE, "safetensors: tensor %s is declared twice", sorted[i].name);
-    free(sorted);
+/* What the reader below would refuse is not written: names that are there twice, too many of them.
+ */
+static swt_status check_header(const swt_tensor_writer *w, const char *text, size_t bytes) {
+    swt_tensor_file f = {.fd = -1, .status = SWT_SHAPE};
+    memcpy(f.path, w->path, sizeof f.path);
+    swt_status status = check_header_bytes(&f, bytes);
+    if (status == SWT_OK)
+        status = parse_header(&f, text, bytes, w->data_bytes);
+    swt_tensor_file_close(&f);
     return status;
 }
 
@@ -301,12 +304,12 @@ static swt_status keep_path(char out[SWT_PATH_BYTES], const char *path, swt_stat
 
 swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     SWT_TRY(keep_path(w->path, path, SWT_FILE));
-    SWT_TRY(check_distinct(w));
     char *text = NULL;
     size_t text_bytes = 0;
     swt_status status = SWT_OK;
     if (!print_header(w, &text, &text_bytes))
         SWT_TRY_TO(status, done, SWT_FAIL(MEMORY, "%s: no memory for the header", path));
+    SWT_TRY_TO(status, done, check_header(w, text, text_bytes));
     SWT_TRY_TO(status, done, swt_file_create(&w->fd, path));
     w->begun = true;
     const uint64_t header_bytes = text_bytes;
@@ -356,10 +359,7 @@ static swt_status read_header(swt_tensor_file *f) {
                             (long long)file_bytes);
     uint64_t header_bytes = 0;
     SWT_TRY(swt_file_read(f->fd, &header_bytes, LENGTH_BYTES, 0, f->path, f->status));
-    if (header_bytes > LARGEST_HEADER_BYTES)
-        return FAIL_READING(f,
-                            "its header has %llu bytes; at most %d are allowed (no safetensors?)",
-                            (unsigned long long)header_bytes, LARGEST_HEADER_BYTES);
+    SWT_TRY(check_header_bytes(f, header_bytes));
     if ((int64_t)header_bytes > file_bytes - LENGTH_BYTES)
         return FAIL_READING(f, "its header has %llu bytes, the file %lld; it is cut off or broken",
                             (unsigned long long)header_bytes, (long long)file_bytes);

@@ -66,7 +66,8 @@ typedef struct swt_tensor_writer {
 SWT_MUST_CHECK swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name,
                                                     swt_dtype dtype, int dims,
                                                     const int64_t *shape);
-/* Create the file, which must not be there, and write the header. Errors: FILE, as all below. */
+/* Create the file, which must not be there, and write the header. Errors: SHAPE where a reader
+ * would refuse that (a name twice, too many tensors); FILE, as all below. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path);
 /* The next declared tensor's data. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data);

@@ -2,10 +2,10 @@
 #include "base/clock.h"
 #include "io/files.h"
 #include "train/agree.h"
+#include "train/checkpoint.h"
 #include "train/eval.h"
 #include "train/generate.h"
 #include "train/header.h"
-#include "train/weights.h"
 
 #include <math.h>
 #include <stdio.h>

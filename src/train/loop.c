@@ -4,12 +4,12 @@
 #include "base/words.h"
 #include "io/files.h"
 #include "train/agree.h"
+#include "train/checkpoint.h"
 #include "train/eval.h"
 #include "train/generate.h"
 #include "train/header.h"
 #include "train/report.h"
 #include "train/stop.h"
-#include "train/weights.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,9 +2,10 @@
  * one forward and backward step out, and the parameters after n optimiser steps. */
 #include "base/checked.h"
 #include "io/files.h"
+#include "io/safetensors.h"
 #include "train/agree.h"
+#include "train/checkpoint.h"
 #include "train/report.h"
-#include "train/weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>

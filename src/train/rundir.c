@@ -134,7 +134,7 @@ bool swt_run_on_terminal(void) {
 swt_status swt_run_create(swt_run *out, const swt_options *o) {
     *out = (swt_run){.terminal = swt_run_on_terminal()};
     SWT_TRY(choose_path(out->path, o));
-    SWT_TRY(swt_run_check_path(out->path, o->train_steps));
+    SWT_TRY(swt_checkpoints_init(&out->checkpoints, out->path, o->train_steps));
     SWT_TRY(check_unused(out->path));
     size_t kept_bytes = 0;
     swt_status status = make_folders(out->path, &kept_bytes);

@@ -1,16 +1,107 @@
-/* Writing a checkpoint: from all ranks' shards to a published folder, and what is done where the
- * disk has no room for it. */
-#include "io/files.h"
-#include "train/weights.h"
+#include "train/checkpoint.h"
 
 #include "base/checked.h"
 #include "base/words.h"
+#include "io/files.h"
+#include "io/safetensors.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <xxhash.h>
+
+/* ---- reading */
+
+/* A file against the tensors of a model; `known` marks those of its entries that the model has. */
+typedef struct comparison {
+    const swt_tensor_file *f;
+    bool *known; /* (f->count + 1) */
+} comparison;
+
+static swt_status compare(void *context, const swt_param *p) {
+    const comparison *c = context;
+    SWT_TRY(swt_tensor_file_check(c->f, p->name, SWT_F32, p->dims, p->shape));
+    c->known[swt_tensor_file_find(c->f, p->name) - c->f->entries] = true;
+    return SWT_OK;
+}
+
+/* The file holds the model's tensors, each with its shape, and no others. What the dimensions claim
+ * costs nothing: the first tensor that the file has not ends it. */
+static swt_status check_file(const swt_tensor_file *f, const swt_dims *d) {
+    comparison c = {.f = f, .known = calloc((size_t)f->count + 1, sizeof *c.known)};
+    if (c.known == NULL)
+        return SWT_FAIL(MEMORY,
+                        "%s: no memory to compare its %lld tensors; use a machine with more",
+                        f->path, (long long)f->count);
+    swt_status status = swt_params_visit(d, compare, &c);
+    for (int64_t i = 0; i < f->count && status == SWT_OK; i++)
+        if (!c.known[i])
+            status =
+                swt_fail(f->status, __FILE__, __LINE__,
+                         "%s: has a tensor %s, which this model has not; use the configuration the "
+                         "weights were made with",
+                         f->path, f->entries[i].name);
+    free(c.known);
+    return status;
+}
+
+swt_status swt_weights_check(const char *path, const swt_dims *d, swt_status status) {
+    swt_tensor_file f;
+    SWT_TRY(swt_tensor_file_open(&f, path, status));
+    const swt_status result = check_file(&f, d);
+    swt_tensor_file_close(&f);
+    return result;
+}
+
+swt_status swt_weights_load(swt_model *m, const char *path, swt_status status) {
+    swt_tensor_file f;
+    SWT_TRY(swt_tensor_file_open(&f, path, status));
+    /* Every rank judges the whole file, so that all say the same of it; each reads its own part. */
+    swt_status result = check_file(&f, &m->dims);
+    for (int64_t i = 0; i < m->params.count && result == SWT_OK; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (p->offset < 0)
+            continue;
+        result = swt_tensor_file_read(&f, p->name, SWT_F32, p->dims, p->shape, m->staging);
+        if (result == SWT_OK)
+            result =
+                swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, m->param + p->offset,
+                                m->staging, (size_t)p->count * sizeof(float));
+        if (result == SWT_OK)
+            result = swt_stream_sync(m->ctx.device, m->ctx.stream);
+    }
+    swt_tensor_file_close(&f);
+    return result == SWT_OK ? swt_model_round_weights(m) : result;
+}
+
+swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab) {
+    swt_tensor_file f;
+    SWT_TRY(swt_tensor_file_open(&f, path, status));
+    const swt_tensor_entry *e = swt_tensor_file_find(&f, "embed.weight");
+    swt_status result = SWT_OK;
+    if (e == NULL || e->dims != 2)
+        result = swt_fail(
+            status, __FILE__, __LINE__,
+            "%s: has no tensor embed.weight of two dimensions; give the model's weights", path);
+    else
+        *vocab = e->shape[0];
+    swt_tensor_file_close(&f);
+    return result;
+}
+
+/* ---- writing */
+
+swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
+    const swt_param *p = &m->params.table[i];
+    const int owner = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
+    const size_t bytes = (size_t)p->count * sizeof(float);
+    if (m->dist->rank == owner)
+        SWT_TRY(swt_model_read(m, m->staging, flat + p->offset, bytes));
+    return swt_comm_broadcast(m->dist->host, m->staging, bytes, owner, NULL);
+}
 
 /* Rank 0: the small files, and the weights file's header. */
 static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer *w) {
@@ -63,11 +154,19 @@ static swt_status write_tensors(swt_session *s, swt_tensor_writer *w, uint64_t *
     return status != SWT_OK ? status : io;
 }
 
+/* Tidying up is told once, and ends nothing. */
+static void say_untidy(swt_run *run) {
+    if (run->checkpoints.untidy.status != SWT_OK && !run->untidy_said)
+        swt_run_say(run, "warning: %s", run->checkpoints.untidy.message);
+    run->untidy_said = run->checkpoints.untidy.status != SWT_OK;
+}
+
 /* Rank 0, once all data are there. */
 static swt_status publish(swt_session *s, swt_run *run, swt_tensor_writer *w, int64_t step,
                           uint64_t hash) {
     SWT_TRY(swt_tensor_writer_end(w));
-    SWT_TRY(swt_run_checkpoint_publish(run, step, s->options->train_keep_checkpoints));
+    SWT_TRY(swt_checkpoints_publish(&run->checkpoints, step, s->options->train_keep_checkpoints));
+    say_untidy(run);
     swt_run_say(run, "step %6lld  checkpoint written, weights' hash %016llx", (long long)step,
                 (unsigned long long)hash);
     return SWT_OK;
@@ -81,7 +180,7 @@ static swt_status write_once(swt_session *s, swt_run *run, int64_t step) {
     swt_tensor_writer w = {0};
     swt_status status = SWT_OK;
     if (first) {
-        status = swt_run_checkpoint_begin(run, step, dir, sizeof dir);
+        status = swt_checkpoints_begin(&run->checkpoints, step, dir);
         if (status == SWT_OK)
             status = begin_files(s, dir, &w);
     }
@@ -94,8 +193,9 @@ done:
     swt_tensor_writer_fini(&w);
     if (first && status != SWT_OK) {
         const swt_error why = *swt_last_error();
-        swt_run_checkpoint_discard(run, step);
+        swt_checkpoints_discard(&run->checkpoints, step);
         *swt_last_error() = why;
+        say_untidy(run);
     }
     return status;
 }
@@ -133,15 +233,28 @@ static void say_missing(const swt_session *s, const swt_run *run) {
              (int)strcspn(why.message, ";"), why.message, needed, room, advice);
 }
 
+/* Rank 0, on a full disk: whether the oldest checkpoint made room, where only so many are kept. */
+static bool make_room(const swt_session *s, swt_run *run) {
+    const swt_error why = *swt_last_error();
+    const int64_t dropped =
+        swt_checkpoints_drop(&run->checkpoints, s->options->train_keep_checkpoints);
+    *swt_last_error() = why;
+    if (dropped >= 0)
+        swt_run_say(run,
+                    "warning: the disk is full, so the checkpoint of step %" PRId64
+                    " was removed; free space",
+                    dropped);
+    say_untidy(run);
+    return dropped >= 0;
+}
+
 swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step) {
     const bool first = s->world->rank == 0;
     swt_status status = write_once(s, run, step);
     if (status != SWT_FILE) /* the same on all ranks, or one that ends them by force */
         return status;
     bool full = first && swt_last_error()->disk_full;
-    const swt_error why = *swt_last_error();
-    int64_t again = full && swt_run_checkpoint_drop(run, s->options->train_keep_checkpoints);
-    *swt_last_error() = why;
+    int64_t again = full && make_room(s, run);
     SWT_TRY(swt_comm_broadcast(s->world, &again, sizeof again, 0, NULL));
     if (again) {
         status = write_once(s, run, step);

@@ -1,27 +1,36 @@
+#include "io/checkpoint_dir.h"
 #include "support/temp.h"
-#include "train/rundir.h"
 
-/* All that the publication needs of a run: its directory. */
-static void make_run(swt_run *run, const char *folder) {
-    *run = (swt_run){0};
-    assert_true(strlen(folder) < TEMP_PATH_BYTES);
+typedef struct test_run {
+    char path[TEMP_PATH_BYTES];
+    swt_checkpoints checkpoints;
+} test_run;
+
+static void make_run(test_run *run, const char *folder) {
     temp_path(run->path, folder, "run");
     assert_int_equal(mkdir(run->path, 0777), 0);
+    assert_int_equal(swt_checkpoints_init(&run->checkpoints, run->path, 99999999), SWT_OK);
+}
+
+static bool is_untidy(const test_run *run) {
+    return run->checkpoints.untidy.status != SWT_OK;
 }
 
 /* Begin a checkpoint, with two files in it. */
-static void begin(swt_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
-    char path[TEMP_PATH_BYTES], text[32];
-    assert_int_equal(swt_run_checkpoint_begin(run, step, dir, TEMP_PATH_BYTES), SWT_OK);
+static void begin(test_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
+    char path[TEMP_PATH_BYTES], text[32], hidden[SWT_PATH_BYTES];
+    assert_int_equal(swt_checkpoints_begin(&run->checkpoints, step, hidden), SWT_OK);
+    temp_path(dir, run->checkpoints.path, strrchr(hidden, '/') + 1);
+    assert_string_equal(dir, hidden);
     snprintf(text, sizeof text, "weights of %lld", (long long)step);
     temp_write(temp_path(path, dir, "weights.safetensors"), text, strlen(text));
     temp_write(temp_path(path, dir, "config.yaml"), "x", 1);
 }
 
-static void publish(swt_run *run, int64_t step, int64_t keep) {
+static void publish(test_run *run, int64_t step, int64_t keep) {
     char dir[TEMP_PATH_BYTES];
     begin(run, step, dir);
-    assert_int_equal(swt_run_checkpoint_publish(run, step, keep), SWT_OK);
+    assert_int_equal(swt_checkpoints_publish(&run->checkpoints, step, keep), SWT_OK);
 }
 
 static void expect_found(const char *dir, const char *folder, const char *name) {
@@ -34,7 +43,7 @@ static void test_publish(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
-    swt_run run;
+    test_run run;
     temp_make(folder);
     make_run(&run, folder);
     temp_path(checkpoints, run.path, "checkpoints");
@@ -43,7 +52,7 @@ static void test_publish(void **state) {
     assert_true(strstr(dir, "/checkpoints/.step-00000010") != NULL);
     expect_error(swt_checkpoint_find(found, sizeof found, run.path), SWT_CHECKPOINT,
                  "run: holds no checkpoint; ");
-    assert_int_equal(swt_run_checkpoint_publish(&run, 10, 2), SWT_OK);
+    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 10, 2), SWT_OK);
     expect_found(run.path, checkpoints, "step-00000010");
     assert_int_equal(temp_count(checkpoints), 1);
     assert_int_equal(temp_count(temp_path(path, checkpoints, "step-00000010")), 2);
@@ -67,15 +76,14 @@ static void test_publish(void **state) {
     /* The same step again replaces it. */
     begin(&run, 100000003, dir);
     temp_write(temp_path(path, dir, "weights.safetensors"), "new", 3);
-    assert_int_equal(swt_run_checkpoint_publish(&run, 100000003, 1), SWT_OK);
+    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 100000003, 1), SWT_OK);
     assert_int_equal(temp_count(checkpoints), 1);
     size_t bytes = 0;
     temp_path(dir, checkpoints, "step-100000003");
     free(temp_read(temp_path(path, dir, "weights.safetensors"), &bytes));
     assert_int_equal(bytes, 3);
 
-    expect_error(swt_run_checkpoint_begin(&run, 1, dir, 20), SWT_FILE, "too long");
-    expect_error(swt_run_checkpoint_publish(&run, 77, 1), SWT_FILE, ".step-00000077");
+    expect_error(swt_checkpoints_publish(&run.checkpoints, 77, 1), SWT_FILE, ".step-00000077");
     temp_remove(folder);
 }
 
@@ -102,7 +110,7 @@ static void test_leftovers(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], published[TEMP_PATH_BYTES];
-    swt_run run;
+    test_run run;
     temp_make(folder);
     make_run(&run, folder);
     temp_path(checkpoints, run.path, "checkpoints");
@@ -119,16 +127,16 @@ static void test_leftovers(void **state) {
     assert_int_equal(temp_count(checkpoints), 2);
     assert_int_equal(temp_count(dir), 2);
     expect_found(run.path, checkpoints, "step-00000005");
-    assert_int_equal(swt_run_checkpoint_publish(&run, 9, 2), SWT_OK);
+    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 9, 2), SWT_OK);
     expect_found(run.path, checkpoints, "step-00000009");
     assert_int_equal(temp_count(checkpoints), 2);
     temp_remove(folder);
 }
 
-static void begin_and_fail_to_tidy(swt_run *run, int64_t step, const char *checkpoints) {
+static void begin_and_fail_to_tidy(test_run *run, int64_t step, const char *checkpoints) {
     char dir[TEMP_PATH_BYTES];
     begin(run, step, dir);
-    assert_int_equal(swt_run_checkpoint_publish(run, step, 1), SWT_OK);
+    assert_int_equal(swt_checkpoints_publish(&run->checkpoints, step, 1), SWT_OK);
     char name[32];
     snprintf(name, sizeof name, "step-%08d", (int)step);
     expect_found(run->path, checkpoints, name);
@@ -139,7 +147,7 @@ static void test_untidy(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], notes[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], published[TEMP_PATH_BYTES];
-    swt_run run;
+    test_run run;
     temp_make(folder);
     make_run(&run, folder);
     temp_path(checkpoints, run.path, "checkpoints");
@@ -150,7 +158,7 @@ static void test_untidy(void **state) {
         temp_path(notes, temp_path(published, checkpoints, name), "notes");
         assert_int_equal(mkdir(notes, 0777), 0);
         temp_write(temp_path(path, notes, "mine"), "x", 1);
-        assert_int_equal(run.untidy, step > 1);
+        assert_int_equal(is_untidy(&run), step > 1);
     }
     /* What was removed is hidden; of it only the folder is left. */
     assert_int_equal(temp_count(checkpoints), 3);
@@ -174,7 +182,7 @@ static void test_links(void **state) {
                                         "step-00000001"};
     char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
     char victim[TEMP_PATH_BYTES], kept[TEMP_PATH_BYTES], disk[TEMP_PATH_BYTES];
-    swt_run run;
+    test_run run;
     temp_make(folder);
     make_run(&run, folder);
     assert_int_equal(mkdir(temp_path(victim, folder, "victim"), 0777), 0);
@@ -190,7 +198,7 @@ static void test_links(void **state) {
     assert_int_equal(temp_count(disk), 1);
     assert_true(temp_exists(disk, "step-00000007/weights.safetensors"));
     assert_int_equal(temp_count(victim), 1);
-    assert_false(run.untidy);
+    assert_false(is_untidy(&run));
     temp_remove(folder);
 }
 
@@ -217,25 +225,26 @@ static void test_unseen(void **state) {
 static void test_drop(void **state) {
     (void)state;
     char folder[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
-    swt_run run;
+    test_run run;
     temp_make(folder);
     make_run(&run, folder);
     temp_path(checkpoints, run.path, "checkpoints");
-    assert_false(swt_run_checkpoint_drop(&run, 2));
-    run.untidy = false;
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 2), -1);
+    assert_true(is_untidy(&run));
+    run.checkpoints.untidy.status = SWT_OK;
     publish(&run, 1, 3);
-    assert_false(swt_run_checkpoint_drop(&run, 3));
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 3), -1);
     publish(&run, 2, 3);
-    assert_false(swt_run_checkpoint_drop(&run, 0));
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 0), -1);
     begin(&run, 3, dir);
-    assert_true(swt_run_checkpoint_drop(&run, 3));
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 3), 1);
     expect_found(run.path, checkpoints, "step-00000002");
-    assert_false(swt_run_checkpoint_drop(&run, 3));
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 3), -1);
     assert_int_equal(temp_count(checkpoints), 2);
-    swt_run_checkpoint_discard(&run, 3);
-    swt_run_checkpoint_discard(&run, 3);
+    swt_checkpoints_discard(&run.checkpoints, 3);
+    swt_checkpoints_discard(&run.checkpoints, 3);
     assert_int_equal(temp_count(checkpoints), 1);
-    assert_false(run.untidy);
+    assert_false(is_untidy(&run));
     temp_remove(folder);
 }
 

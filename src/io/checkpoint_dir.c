@@ -1,6 +1,4 @@
-/* Which checkpoint folders there are, and their atomic publication. */
-#include "io/files.h"
-#include "train/rundir.h"
+#include "io/checkpoint_dir.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,19 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 40, SET_ASIDE_MOST = 100 };
+enum { NAME_BYTES = 48, SET_ASIDE_MOST = 100 };
 
 static const char *const folder_name = "checkpoints", *const weights_name = "weights.safetensors",
                          *const hidden_prefix = ".step-";
 
-/* Published steps in ascending order. */
-typedef struct step_list {
-    int64_t *steps; /* (count), owned */
-    int64_t count, capacity;
-} step_list;
+/* ---- names */
 
-static void published_name(char out[NAME_BYTES], int64_t step) {
-    snprintf(out, NAME_BYTES, "step-%08" PRId64, step);
+/* step-NNNNNNNN, with what is before and behind it where it is hidden */
+static void step_name(char out[NAME_BYTES], const char *prefix, int64_t step, const char *suffix) {
+    snprintf(out, NAME_BYTES, "%sstep-%08" PRId64 "%s", prefix, step, suffix);
+}
+
+static swt_status step_path(char out[SWT_PATH_BYTES], const char *checkpoints, const char *prefix,
+                            int64_t step, const char *suffix) {
+    char name[NAME_BYTES];
+    step_name(name, prefix, step, suffix);
+    return swt_path_join(out, SWT_PATH_BYTES, checkpoints, name);
 }
 
 /* The step of a published folder's name, -1 for any other name. */
@@ -31,9 +33,15 @@ static int64_t step_of(const char *name) {
     errno = 0;
     const long long step = strtoll(digits, NULL, 10);
     char expected[NAME_BYTES];
-    published_name(expected, step);
+    step_name(expected, "", step, "");
     return errno == 0 && strcmp(name, expected) == 0 ? step : -1;
 }
+
+/* Published steps in ascending order. */
+typedef struct step_list {
+    int64_t *steps; /* (count), owned */
+    int64_t count, capacity;
+} step_list;
 
 static swt_status add_step(void *context, const char *folder, const char *name) {
     (void)folder;
@@ -69,133 +77,102 @@ static swt_status list_steps(step_list *list, const char *checkpoints) {
     return status;
 }
 
-/* checkpoints/<prefix>step-NNNNNNNN<suffix> of a run */
-static swt_status step_path(char out[SWT_PATH_BYTES], const char *checkpoints, int64_t step,
-                            const char *prefix, const char *suffix) {
-    char published[NAME_BYTES], name[2 * NAME_BYTES];
-    published_name(published, step);
-    snprintf(name, sizeof name, "%s%s%s", prefix, published, suffix);
-    return swt_path_join(out, SWT_PATH_BYTES, checkpoints, name);
-}
-
-static swt_status checkpoints_of(char out[SWT_PATH_BYTES], const swt_run *run) {
-    return swt_path_join(out, SWT_PATH_BYTES, run->path, folder_name);
-}
-
-swt_status swt_run_check_path(const char *run_path, int64_t last_step) {
-    swt_run run = {0};
-    char checkpoints[SWT_PATH_BYTES], folder[SWT_PATH_BYTES], file[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(run.path, sizeof run.path, run_path, ""));
-    SWT_TRY(checkpoints_of(checkpoints, &run));
-    SWT_TRY(step_path(folder, checkpoints, last_step, ".", ".old99"));
+swt_status swt_checkpoints_init(swt_checkpoints *out, const char *run_path, int64_t last_step) {
+    char folder[SWT_PATH_BYTES], file[SWT_PATH_BYTES];
+    *out = (swt_checkpoints){.path = ""};
+    SWT_TRY(swt_path_join(out->path, sizeof out->path, run_path, folder_name));
+    SWT_TRY(step_path(folder, out->path, ".", last_step, ".old99"));
     return swt_path_join(file, sizeof file, folder, weights_name);
 }
 
 /* ---- tidying up */
 
-static void warn_once(swt_run *run, swt_status status) {
-    if (status != SWT_OK && !run->untidy)
-        swt_run_say(run, "warning: %s", swt_last_error()->message);
-    run->untidy = run->untidy || status != SWT_OK;
+static void keep_first(swt_checkpoints *c, swt_status status) {
+    if (status != SWT_OK && c->untidy.status == SWT_OK)
+        c->untidy = *swt_last_error();
 }
 
 static swt_status remove_leftover(void *context, const char *folder, const char *name) {
     if (strncmp(name, hidden_prefix, strlen(hidden_prefix)) == 0)
-        warn_once(context, swt_folder_remove(folder, name));
+        keep_first(context, swt_folder_remove(folder, name));
     return SWT_OK;
 }
 
 /* Hide a published checkpoint, or what is left in the way of a new one, under a name with .old:
  * the first that is free, where a leftover cannot be removed. */
-static swt_status set_aside(const char *checkpoints, int64_t step, const char *prefix,
-                            char name[2 * NAME_BYTES]) {
-    char from[SWT_PATH_BYTES], to[SWT_PATH_BYTES], suffix[NAME_BYTES] = ".old";
+static swt_status set_aside(const swt_checkpoints *c, const char *prefix, int64_t step,
+                            char name[NAME_BYTES]) {
+    char from[SWT_PATH_BYTES], to[SWT_PATH_BYTES], suffix[8] = ".old";
     swt_path_kind kind = SWT_PATH_OTHER;
-    SWT_TRY(step_path(from, checkpoints, step, prefix, ""));
+    SWT_TRY(step_path(from, c->path, prefix, step, ""));
     for (int i = 1; kind != SWT_PATH_NONE && i < SET_ASIDE_MOST; i++) {
-        SWT_TRY(step_path(to, checkpoints, step, ".", suffix));
+        step_name(name, ".", step, suffix);
+        SWT_TRY(swt_path_join(to, sizeof to, c->path, name));
         SWT_TRY(swt_path_look(&kind, to, false));
         snprintf(suffix, sizeof suffix, ".old%d", i);
     }
-    SWT_TRY(swt_path_rename(from, to));
-    snprintf(name, (size_t)2 * NAME_BYTES, "%s", strrchr(to, '/') + 1);
-    return SWT_OK;
+    return swt_path_rename(from, to);
 }
 
 /* A published checkpoint is hidden before anything in it is removed, so that a kill leaves no half
  * one. */
-static swt_status remove_step(const char *checkpoints, int64_t step) {
-    char name[2 * NAME_BYTES];
-    SWT_TRY(set_aside(checkpoints, step, "", name));
-    return swt_folder_remove(checkpoints, name);
+static swt_status remove_step(const swt_checkpoints *c, int64_t step) {
+    char name[NAME_BYTES];
+    SWT_TRY(set_aside(c, "", step, name));
+    return swt_folder_remove(c->path, name);
 }
 
-static void remove_oldest(swt_run *run, const char *checkpoints, int64_t keep) {
+static void remove_oldest(swt_checkpoints *c, int64_t keep) {
     step_list list = {0};
-    warn_once(run, list_steps(&list, checkpoints));
+    keep_first(c, list_steps(&list, c->path));
     for (int64_t i = 0; i < list.count - keep; i++)
-        warn_once(run, remove_step(checkpoints, list.steps[i]));
+        keep_first(c, remove_step(c, list.steps[i]));
     free(list.steps);
 }
 
-bool swt_run_checkpoint_drop(swt_run *run, int64_t keep) {
-    char checkpoints[SWT_PATH_BYTES];
+int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep) {
     step_list list = {0};
-    bool dropped = false;
-    swt_status status = checkpoints_of(checkpoints, run);
-    if (status == SWT_OK)
-        status = list_steps(&list, checkpoints);
-    if (status == SWT_OK && keep > 0 && list.count > 1) {
-        status = remove_step(checkpoints, list.steps[0]);
-        dropped = status == SWT_OK;
+    int64_t dropped = -1;
+    swt_status status = list_steps(&list, c->path);
+    if (keep > 0 && list.count > 1) {
+        status = remove_step(c, list.steps[0]);
+        dropped = status == SWT_OK ? list.steps[0] : -1;
     }
-    if (dropped)
-        swt_run_say(run,
-                    "warning: the disk is full, so the checkpoint of step %" PRId64
-                    " was removed; free space",
-                    list.steps[0]);
-    warn_once(run, status);
+    keep_first(c, status);
     free(list.steps);
     return dropped;
 }
 
-void swt_run_checkpoint_discard(swt_run *run, int64_t step) {
-    char checkpoints[SWT_PATH_BYTES], published[NAME_BYTES], name[2 * NAME_BYTES];
-    published_name(published, step);
-    snprintf(name, sizeof name, ".%s", published);
-    swt_status status = checkpoints_of(checkpoints, run);
-    if (status == SWT_OK)
-        status = swt_folder_remove(checkpoints, name);
-    warn_once(run, status);
+void swt_checkpoints_discard(swt_checkpoints *c, int64_t step) {
+    char name[NAME_BYTES];
+    step_name(name, ".", step, "");
+    keep_first(c, swt_folder_remove(c->path, name));
 }
 
 /* ---- publication */
 
-/* checkpoints/ of the run, made if it is not there. */
-static swt_status make_checkpoints(const swt_run *run, char checkpoints[SWT_PATH_BYTES]) {
+/* checkpoints/, made if it is not there. */
+static swt_status make_folder(const swt_checkpoints *c) {
     swt_path_kind kind = SWT_PATH_NONE;
-    SWT_TRY(checkpoints_of(checkpoints, run));
-    SWT_TRY(swt_path_look(&kind, checkpoints, true));
+    char run_path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_look(&kind, c->path, true));
     if (kind == SWT_PATH_FOLDER)
         return SWT_OK;
-    SWT_TRY(swt_folder_make(checkpoints));
-    return swt_path_sync(run->path);
+    SWT_TRY(swt_folder_make(c->path));
+    snprintf(run_path, sizeof run_path, "%.*s", (int)(strrchr(c->path, '/') - c->path), c->path);
+    return swt_path_sync(run_path);
 }
 
-swt_status swt_run_checkpoint_begin(swt_run *run, int64_t step, char *dir, size_t dir_bytes) {
-    char checkpoints[SWT_PATH_BYTES], hidden[SWT_PATH_BYTES], left[2 * NAME_BYTES];
+swt_status swt_checkpoints_begin(swt_checkpoints *c, int64_t step, char folder[SWT_PATH_BYTES]) {
+    char aside[NAME_BYTES];
     swt_path_kind kind = SWT_PATH_NONE;
-    SWT_TRY(make_checkpoints(run, checkpoints));
-    SWT_TRY(step_path(hidden, checkpoints, step, ".", ""));
-    if (strlen(hidden) >= dir_bytes)
-        return SWT_FAIL(FILE, "%s: the path is too long; give a shorter --out", hidden);
-    warn_once(run, swt_folder_walk(checkpoints, remove_leftover, run));
-    SWT_TRY(swt_path_look(&kind, hidden, false));
+    SWT_TRY(make_folder(c));
+    SWT_TRY(step_path(folder, c->path, ".", step, ""));
+    keep_first(c, swt_folder_walk(c->path, remove_leftover, c));
+    SWT_TRY(swt_path_look(&kind, folder, false));
     if (kind != SWT_PATH_NONE)
-        SWT_TRY(set_aside(checkpoints, step, ".", left));
-    SWT_TRY(swt_folder_make(hidden));
-    memcpy(dir, hidden, strlen(hidden) + 1);
-    return SWT_OK;
+        SWT_TRY(set_aside(c, ".", step, aside));
+    return swt_folder_make(folder);
 }
 
 static swt_status sync_file(void *context, const char *folder, const char *name) {
@@ -205,32 +182,31 @@ static swt_status sync_file(void *context, const char *folder, const char *name)
     return swt_path_sync(path);
 }
 
-swt_status swt_run_checkpoint_publish(swt_run *run, int64_t step, int64_t keep) {
-    char checkpoints[SWT_PATH_BYTES], hidden[SWT_PATH_BYTES], published[SWT_PATH_BYTES],
-        old[SWT_PATH_BYTES], replaced[2 * NAME_BYTES] = "";
+swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t keep) {
+    char hidden[SWT_PATH_BYTES], published[SWT_PATH_BYTES], old[SWT_PATH_BYTES],
+        replaced[NAME_BYTES] = "";
     swt_path_kind kind = SWT_PATH_NONE;
-    SWT_TRY(checkpoints_of(checkpoints, run));
-    SWT_TRY(step_path(hidden, checkpoints, step, ".", ""));
-    SWT_TRY(step_path(published, checkpoints, step, "", ""));
+    SWT_TRY(step_path(hidden, c->path, ".", step, ""));
+    SWT_TRY(step_path(published, c->path, "", step, ""));
     SWT_TRY(swt_folder_walk(hidden, sync_file, NULL));
     SWT_TRY(swt_path_sync(hidden));
     SWT_TRY(swt_path_look(&kind, published, false));
     if (kind != SWT_PATH_NONE) /* the same step again: rename(2) replaces no full folder */
-        SWT_TRY(set_aside(checkpoints, step, "", replaced));
+        SWT_TRY(set_aside(c, "", step, replaced));
     const swt_status status = swt_path_rename(hidden, published);
     if (status != SWT_OK) {
         /* The one that was there comes back. */
         const swt_error why = *swt_last_error();
-        if (replaced[0] != '\0' && swt_path_join(old, sizeof old, checkpoints, replaced) == SWT_OK)
-            warn_once(run, swt_path_rename(old, published));
+        if (replaced[0] != '\0' && swt_path_join(old, sizeof old, c->path, replaced) == SWT_OK)
+            keep_first(c, swt_path_rename(old, published));
         *swt_last_error() = why;
         return status;
     }
-    SWT_TRY(swt_path_sync(checkpoints));
+    SWT_TRY(swt_path_sync(c->path));
     if (replaced[0] != '\0')
-        warn_once(run, swt_folder_remove(checkpoints, replaced));
+        keep_first(c, swt_folder_remove(c->path, replaced));
     if (keep > 0)
-        remove_oldest(run, checkpoints, keep);
+        remove_oldest(c, keep);
     return SWT_OK;
 }
 
@@ -252,7 +228,7 @@ static swt_status find_newest(char out[SWT_PATH_BYTES], const char *checkpoints,
     swt_status status = list_steps(&list, checkpoints);
     *found = false;
     for (int64_t i = list.count - 1; status == SWT_OK && !*found && i >= 0; i--) {
-        status = step_path(out, checkpoints, list.steps[i], "", "");
+        status = step_path(out, checkpoints, "", list.steps[i], "");
         if (status == SWT_OK)
             status = has_weights(out, found);
     }
