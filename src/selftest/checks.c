@@ -2,8 +2,22 @@
 #include "selftest/checks.h"
 
 #include "base/clock.h"
+#include "selftest/cases.h"
 
 #include <math.h>
+
+#define CASE_ROW(op, n) {SWT_OP_##op, n, swt_draw_##op, swt_judge_##op},
+const swt_case_row swt_case_table[] = {SWT_CASE_LIST(CASE_ROW)};
+const int swt_case_count = (int)(sizeof swt_case_table / sizeof swt_case_table[0]);
+
+/* The check of an operation runs its cases. */
+#define CASE_NUMBER(op, n) CASES_##op,
+enum { SWT_CASE_LIST(CASE_NUMBER) };
+#define CASE_CHECK(op, n)                                                                          \
+    swt_status swt_selftest_##op(swt_trial *t) {                                                   \
+        return swt_case_run_all(t, &swt_case_table[CASES_##op]);                                   \
+    }
+SWT_CASE_LIST(CASE_CHECK)
 
 enum { ALONE = false, TOGETHER = true };
 

@@ -5,29 +5,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 /* A gap holds bytes 0xFE: whatever reads it as a number gets -1.7e38, and as an index a wild one.
  */
 enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF };
+/* In a large trial so many times as much. */
 #define MEMORY_BYTES ((size_t)8 << 20)
 #define NUMBERS      ((size_t)2 << 20)
+enum { LARGE = 12 };
 
 swt_status swt_trial_open(swt_trial *out, const swt_trial_setup *setup) {
     *out = (swt_trial){.threads = setup->device->threads,
                        .host = setup->host,
                        .world = setup->world,
-                       .seed = setup->seed};
+                       .seed = setup->seed,
+                       .large = setup->large};
+    out->memory_bytes = MEMORY_BYTES * (setup->large ? LARGE : 1);
+    out->numbers_room = NUMBERS * (setup->large ? LARGE : 1);
     out->ctx = (swt_ctx){
         .ops = setup->ops, .device = setup->device, .stream = setup->stream, .dtype = SWT_F32};
-    out->numbers = malloc(NUMBERS * sizeof *out->numbers);
+    out->numbers = malloc(out->numbers_room * sizeof *out->numbers);
     if (out->numbers == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for the self-test's numbers");
     void *at[3] = {NULL};
-    swt_status status = swt_device_host_alloc(setup->device, &at[0], MEMORY_BYTES);
+    swt_status status = swt_device_host_alloc(setup->device, &at[0], out->memory_bytes);
     if (status == SWT_OK)
-        status = swt_device_host_alloc(setup->device, &at[1], MEMORY_BYTES);
+        status = swt_device_host_alloc(setup->device, &at[1], out->memory_bytes);
     if (status == SWT_OK)
-        status = swt_device_alloc(setup->device, &at[2], MEMORY_BYTES);
+        status = swt_device_alloc(setup->device, &at[2], out->memory_bytes);
     out->memory = at[0];
     out->before = at[1];
     out->twin = at[2];
@@ -67,7 +75,7 @@ static size_t next_place(size_t end) {
 /* Without room the memory begins again, and the check has failed. */
 static void *take(swt_trial *t, int64_t bytes, swt_trial_kind kind) {
     size_t next = next_place(t->used_bytes + (size_t)bytes);
-    if (next > MEMORY_BYTES || t->n_tensors == SWT_TRIAL_TENSORS) {
+    if (next > t->memory_bytes || t->n_tensors == SWT_TRIAL_TENSORS) {
         swt_trial_miss(t, "the self-test has no room for %lld more bytes", (long long)bytes);
         t->n_tensors = 0;
         t->used_bytes = 0;
@@ -126,7 +134,7 @@ void *swt_trial_copy(swt_trial *t, const void *from, int64_t count, swt_dtype dt
 }
 
 double *swt_trial_doubles(swt_trial *t, int64_t count) {
-    if (t->numbers_used + (size_t)count > NUMBERS) {
+    if (t->numbers_used + (size_t)count > t->numbers_room) {
         swt_trial_miss(t, "the self-test has no room for %lld more numbers", (long long)count);
         t->numbers_used = 0;
     }
@@ -197,10 +205,44 @@ int32_t *swt_trial_integers(swt_trial *t, int64_t count, int low, int high) {
 
 /* ---- around a call */
 
+/* With AddressSanitizer the device's memory between the tensors is out of bounds while an operation
+ * runs, so that reading it is found, too. */
+#ifdef __SANITIZE_ADDRESS__
+static swt_status guard(swt_trial *t) {
+    const swt_ctx *c = &t->ctx;
+    size_t end = 0;
+    SWT_TRY(swt_stream_sync(c->device, c->stream)); /* the copy writes the gaps */
+    for (int i = 0; i < t->n_tensors; i++) {
+        __asan_poison_memory_region(t->twin + end, t->tensors[i].at - end);
+        end = t->tensors[i].at + t->tensors[i].bytes;
+    }
+    __asan_poison_memory_region(t->twin + end, t->used_bytes - end);
+    return SWT_OK;
+}
+
+static swt_status unguard(swt_trial *t) {
+    const swt_status status = swt_stream_sync(t->ctx.device, t->ctx.stream);
+    __asan_unpoison_memory_region(t->twin, t->used_bytes);
+    return status;
+}
+#else
+static swt_status guard(const swt_trial *t) {
+    (void)t;
+    return SWT_OK;
+}
+
+static swt_status unguard(const swt_trial *t) {
+    (void)t;
+    return SWT_OK;
+}
+#endif
+
 swt_status swt_trial_upload(swt_trial *t) {
     const swt_ctx *c = &t->ctx;
     memcpy(t->before, t->memory, t->used_bytes);
-    return swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, t->twin, t->before, t->used_bytes);
+    SWT_TRY(
+        swt_device_copy(c->device, c->stream, SWT_TO_DEVICE, t->twin, t->before, t->used_bytes));
+    return guard(t);
 }
 
 /* The operation's name, from the text of its call. */
@@ -220,6 +262,7 @@ static void expect_unchanged(swt_trial *t, size_t from, size_t to, const char *w
 swt_status swt_trial_download(swt_trial *t, const char *call) {
     const swt_ctx *c = &t->ctx;
     size_t at = 0;
+    SWT_TRY(unguard(t));
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, t->memory, t->twin, t->used_bytes));
     SWT_TRY(swt_comm_wait(t->world, c->stream)); /* where a lost peer is an error */
     SWT_TRY(swt_stream_sync(c->device, c->stream));

@@ -51,6 +51,7 @@ typedef struct swt_finding {
 typedef struct swt_trial {
     swt_ctx ctx;           /* the backend that is tested, on a stream of its own */
     int threads;           /* its CPU threads */
+    bool large;            /* cases of the sizes that tests use: several parts and blocks */
     swt_comm *host;        /* all ranks, on host memory */
     swt_comm *world;       /* all ranks, on backend memory; on the CPU the same */
     uint64_t seed;         /* of all random numbers */
@@ -62,7 +63,7 @@ typedef struct swt_trial {
 
     unsigned char *memory, *twin, *before; /* host; backend; host's state before an operation */
     double *numbers;                       /* host: the oracle's */
-    size_t used_bytes, numbers_used;
+    size_t memory_bytes, used_bytes, numbers_room, numbers_used;
     swt_trial_tensor tensors[SWT_TRIAL_TENSORS];
     int n_tensors;
 } swt_trial;
@@ -74,6 +75,7 @@ typedef struct swt_trial_setup {
     swt_stream *stream;
     swt_comm *host, *world;
     uint64_t seed;
+    bool large; /* more memory, larger cases */
 } swt_trial_setup;
 
 /* Local. Errors: MEMORY. On errors *out is to be closed, too. */

@@ -15,7 +15,7 @@
 enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF, SEED = 42, BEHIND_BYTES = 4096 };
 #define MEMORY_BYTES ((size_t)96 << 20)
 
-static const swt_backend *backend_under_test(void) {
+const swt_backend *swt_bed_backend(void) {
     const char *name = getenv("SWT_TEST_DEVICE");
     if (name == NULL || strcmp(name, "cpu") == 0)
         return &swt_cpu_backend;
@@ -29,32 +29,32 @@ bool swt_bed_on_gpu(const swt_bed *bed) {
 }
 
 /* Fails the test unless ok. "no usable GPU" is what CTest knows a skipped test by. */
-static void expect(swt_status status, const char *what) {
+void swt_bed_expect(swt_status status, const char *what) {
     if (status != SWT_OK)
         fail_msg("%s: %s", what, swt_last_error()->message);
 }
 
 void swt_bed_open(swt_bed *bed, int threads) {
     memset(bed, 0, sizeof *bed);
-    bed->backend = backend_under_test();
+    bed->backend = swt_bed_backend();
     int count = 0;
-    expect(bed->backend->count(&count), "no usable GPU");
-    expect(bed->backend->open(&bed->device, 0, threads), "open");
+    swt_bed_expect(bed->backend->count(&count), "no usable GPU");
+    swt_bed_expect(bed->backend->open(&bed->device, 0, threads), "open");
     void *memory = NULL;
     if (swt_bed_on_gpu(bed))
         memory = swt_bed_managed_alloc(MEMORY_BYTES);
     else
-        expect(swt_device_alloc(&bed->device, &memory, MEMORY_BYTES), "alloc");
+        swt_bed_expect(swt_device_alloc(&bed->device, &memory, MEMORY_BYTES), "alloc");
     assert_non_null(memory);
     bed->memory = memory;
     bed->frozen = malloc(MEMORY_BYTES);
     assert_non_null(bed->frozen);
     bed->ctx = (swt_ctx){.ops = bed->backend->ops, .device = &bed->device, .dtype = SWT_F32};
-    expect(swt_stream_create(&bed->device, &bed->ctx.stream), "stream");
+    swt_bed_expect(swt_stream_create(&bed->device, &bed->ctx.stream), "stream");
     if (bed->ctx.ops->workspace_bytes > 0)
-        expect(swt_device_alloc(&bed->device, &bed->ctx.workspace,
-                                (size_t)bed->ctx.ops->workspace_bytes),
-               "workspace");
+        swt_bed_expect(swt_device_alloc(&bed->device, &bed->ctx.workspace,
+                                        (size_t)bed->ctx.ops->workspace_bytes),
+                       "workspace");
     swt_bed_begin(bed, "no case");
 }
 
@@ -199,7 +199,7 @@ void swt_bed_freeze(swt_bed *bed) {
 static void finish(swt_bed *bed, const char *call) {
     const swt_status status = swt_stream_sync(&bed->device, bed->ctx.stream);
     ASAN_UNPOISON_MEMORY_REGION(bed->memory, guarded_bytes(bed));
-    expect(status, call);
+    swt_bed_expect(status, call);
 }
 
 static void expect_unchanged(const swt_bed *bed, size_t from, size_t to, const char *what,

@@ -49,6 +49,10 @@ typedef struct swt_bed {
     char label[256];
 } swt_bed;
 
+/* The backend under test. Fails the test unless a status is OK. */
+const swt_backend *swt_bed_backend(void);
+void swt_bed_expect(swt_status status, const char *what);
+
 /* Open the backend with so many threads. Fails the test on errors, as everything here does. */
 void swt_bed_open(swt_bed *bed, int threads);
 void swt_bed_close(swt_bed *bed);

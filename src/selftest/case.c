@@ -1,0 +1,211 @@
+#include "selftest/case.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The largest relative error of one rounding to BF16. */
+#define BF16_ROUNDING 0x1p-8
+
+/* ---- drawing */
+
+void swt_case_dim(swt_case *k, const char *name, int64_t *dim, int64_t value) {
+    *dim = swt_case_note(k, name, value);
+    if (k->n_dims < SWT_CASE_DIMS)
+        k->dims[k->n_dims++] = dim;
+}
+
+int64_t swt_case_note(swt_case *k, const char *name, int64_t value) {
+    char *label = k->t->label;
+    const size_t used = strlen(label), room = sizeof k->t->label - used;
+    snprintf(label + used, room, "%s%s=%lld", used > 0 ? " " : "", name, (long long)value);
+    return value;
+}
+
+/* Numbers of a floating-point type. */
+static void fill(swt_case *k, void *tensor, int64_t count, swt_dtype dtype, double low,
+                 double high) {
+    for (int64_t i = 0; i < count; i++) {
+        const float x = (float)(low + (high - low) * swt_trial_draw(k->t));
+        if (dtype == SWT_BF16)
+            ((uint16_t *)tensor)[i] = swt_bf16_from_float(x);
+        else if (dtype == SWT_F64)
+            ((double *)tensor)[i] = (double)x;
+        else
+            ((float *)tensor)[i] = x;
+    }
+}
+
+void *swt_case_uniform(swt_case *k, int64_t count, swt_dtype dtype, double low, double high) {
+    void *tensor = swt_trial_in(k->t, count, dtype);
+    fill(k, tensor, count, dtype, low, high);
+    return tensor;
+}
+
+/* ---- tensors by the row */
+
+static void set_tensor(const swt_arg *arg, const void *tensor) {
+    /* The place is a field of k->host or k->device, which are not const. */
+    memcpy((void *)(uintptr_t)arg->place, &tensor, sizeof tensor);
+}
+
+/* `bits`: those of the case's number that are left for choices. */
+static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
+    swt_trial *t = k->t;
+    const swt_dtype dtype = swt_arg_dtype(&t->ctx, arg);
+    void *first = swt_arg_tensor(&k->list.args[0]);
+    if (arg->role & SWT_ARG_OPTIONAL) {
+        const bool given = *bits & 1;
+        *bits >>= 1;
+        if (!given)
+            return;
+    }
+    if ((arg->role & SWT_ARG_IN_PLACE) && first != NULL) {
+        const bool in_place = *bits & 1;
+        *bits >>= 1;
+        if (in_place) {
+            fill(k, first, arg->count, dtype, -1, 1);
+            set_tensor(arg, first);
+            return;
+        }
+    }
+    void *tensor = arg->role & SWT_ARG_SCRATCH ? swt_trial_scratch(t, arg->count)
+                   : arg->role & SWT_ARG_OUT   ? swt_trial_out(t, arg->count, dtype)
+                                               : swt_trial_in(t, arg->count, dtype);
+    if (!(arg->role & (SWT_ARG_OUT | SWT_ARG_SCRATCH)) || (arg->role & SWT_ARG_UPDATED))
+        fill(k, tensor, arg->count, dtype, -1, 1);
+    set_tensor(arg, tensor);
+}
+
+static swt_status make_tensors(swt_case *k) {
+    unsigned bits = (unsigned)k->number;
+    SWT_TRY(swt_op_list(k->op, &k->t->ctx, &k->host, &k->list));
+    for (int i = 0; i < k->list.n; i++)
+        if (swt_arg_tensor(&k->list.args[i]) == NULL)
+            make_tensor(k, &k->list.args[i], &bits);
+    return SWT_OK;
+}
+
+/* The arguments with the device's tensors. */
+static swt_any_args on_device(const swt_case *k, const swt_any_args *host) {
+    swt_any_args device = *host;
+    for (int i = 0; i < k->list.n; i++) {
+        swt_arg arg = k->list.args[i];
+        const size_t offset =
+            (size_t)((const unsigned char *)arg.place - (const unsigned char *)&k->host);
+        arg.place = (unsigned char *)&device + offset;
+        set_tensor(&arg, swt_trial_twin(k->t, swt_arg_tensor(&arg)));
+    }
+    return device;
+}
+
+swt_status swt_case_make(swt_trial *t, const swt_case_row *row, int number, swt_case *out) {
+    *out = (swt_case){.t = t, .op = &swt_op_table[row->op], .number = number};
+    swt_trial_begin(t, "%s", "");
+    row->draw(out, &out->host);
+    return make_tensors(out);
+}
+
+swt_status swt_case_call(swt_case *k, const swt_any_args *args) {
+    const swt_any_args device = on_device(k, args);
+    SWT_TRY(swt_trial_upload(k->t));
+    const swt_status status = k->op->run(&k->t->ctx, &device);
+    SWT_TRY(swt_trial_download(k->t, k->op->name));
+    return status;
+}
+
+static swt_status run_case(swt_trial *t, const swt_case_row *row, int number) {
+    swt_case k;
+    SWT_TRY(swt_case_make(t, row, number, &k));
+    SWT_TRY(swt_case_call(&k, &k.host));
+    row->judge(&k, &k.host);
+    return SWT_OK;
+}
+
+swt_status swt_case_run_all(swt_trial *t, const swt_case_row *row) {
+    const swt_dtype given = t->ctx.dtype;
+    swt_status status = SWT_OK;
+    for (int i = 0; i < row->cases && status == SWT_OK; i++)
+        status = run_case(t, row, i);
+    t->ctx.dtype = SWT_BF16;
+    for (int i = 0; i < row->cases && status == SWT_OK && t->ctx.ops->bf16; i++)
+        status = run_case(t, row, i);
+    t->ctx.dtype = given;
+    return status;
+}
+
+/* ---- judging */
+
+/* The argument that is this tensor. */
+static const swt_arg *arg_of(const swt_case *k, const void *tensor) {
+    int i = 0;
+    while (i < k->list.n - 1 && swt_arg_tensor(&k->list.args[i]) != tensor)
+        i++;
+    return &k->list.args[i];
+}
+
+const void *swt_case_before(const swt_case *k, const void *tensor) {
+    return tensor == NULL ? NULL : k->t->before + ((const unsigned char *)tensor - k->t->memory);
+}
+
+static double number_of(const void *tensor, int64_t i, swt_dtype dtype) {
+    switch (dtype) {
+    case SWT_F32:
+        return (double)((const float *)tensor)[i];
+    case SWT_BF16:
+        return (double)swt_bf16_to_float(((const uint16_t *)tensor)[i]);
+    case SWT_F64:
+        return ((const double *)tensor)[i];
+    case SWT_I32:
+        return ((const int32_t *)tensor)[i];
+    case SWT_I64:
+        return (double)((const int64_t *)tensor)[i];
+    default:
+        return ((const unsigned char *)tensor)[i];
+    }
+}
+
+static double *widen(swt_case *k, const void *from, const swt_arg *arg) {
+    double *wide = swt_trial_doubles(k->t, arg->count);
+    const swt_dtype dtype = swt_arg_dtype(&k->t->ctx, arg);
+    for (int64_t i = 0; i < arg->count; i++)
+        wide[i] = number_of(from, i, dtype);
+    return wide;
+}
+
+double *swt_case_wide(swt_case *k, const void *tensor) {
+    return tensor == NULL ? NULL : widen(k, swt_case_before(k, tensor), arg_of(k, tensor));
+}
+
+double *swt_case_want(swt_case *k, const void *tensor) {
+    if (tensor == NULL)
+        return NULL;
+    const swt_arg *arg = arg_of(k, tensor);
+    return arg->role & SWT_ARG_UPDATED ? swt_case_wide(k, tensor)
+                                       : swt_trial_doubles(k->t, arg->count);
+}
+
+void swt_case_number(swt_case *k, const void *tensor, int64_t i, double want, double limit) {
+    const swt_arg *arg = arg_of(k, tensor);
+    char what[64];
+    snprintf(what, sizeof what, "%s[%lld]", arg->name, (long long)i);
+    swt_trial_number(k->t, what, number_of(tensor, i, swt_arg_dtype(&k->t->ctx, arg)), want, limit);
+}
+
+void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,
+                    double scale) {
+    if (tensor == NULL)
+        return;
+    const swt_arg *arg = arg_of(k, tensor);
+    if (swt_arg_dtype(&k->t->ctx, arg) == SWT_F32) {
+        swt_trial_close(k->t, arg->name, tensor, want, arg->count, tolerance, scale);
+        return;
+    }
+    double squares = 0;
+    for (int64_t i = 0; i < arg->count; i++)
+        squares += want[i] * want[i];
+    const double size = fmax(sqrt(squares / fmax(1, (double)arg->count)), scale);
+    const double wrong = 8 * tolerance * size;
+    for (int64_t i = 0; i < arg->count; i++)
+        swt_case_number(k, tensor, i, want[i], wrong + BF16_ROUNDING * (fabs(want[i]) + wrong));
+}

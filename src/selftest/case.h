@@ -1,0 +1,89 @@
+/* A case: one call of one operation, judged. What all cases do is done here, by the operation's row
+ * in kernels/swt_op_table.h: tensors are made, filled, handed to the backend, taken back, and what
+ * was no output must not have changed. A case itself is a few lines: its dimensions and what is
+ * particular about its inputs (draw), and the oracle's answer with the error that is allowed
+ * (judge).
+ *
+ *     static void draw_cast(swt_case *k, void *args) {
+ *         swt_cast_args *a = args;
+ *         swt_case_dim(k, "n", &a->n, swt_trial_choose(k->t, 1, 1300));
+ *     }
+ *
+ *     static void judge_cast(swt_case *k, const void *args) {
+ *         const swt_cast_args *a = args;
+ *         swt_case_close(k, a->to, swt_case_wide(k, a->from), 0, 0);
+ *     }
+ *
+ * Tensors that draw leaves NULL are made by the row: inputs and what an operation updates hold
+ * numbers uniform in [-1, 1), outputs NaN. The bits of the case's number say which optional tensors
+ * are given, and whether a tensor that may be the first output is. */
+#ifndef SWT_SELFTEST_CASE_H
+#define SWT_SELFTEST_CASE_H
+
+#include "kernels/swt_op_table.h"
+#include "selftest/trial.h"
+
+/* The arguments of any operation. */
+#define SWT_ANY_ARGS(op) swt_##op##_args op;
+typedef union swt_any_args {
+    SWT_OPS(SWT_ANY_ARGS)
+} swt_any_args;
+#undef SWT_ANY_ARGS
+
+enum { SWT_CASE_DIMS = 12 };
+
+typedef struct swt_case {
+    swt_trial *t;
+    const swt_op *op;
+    int number;        /* counted from 0; what a case does by turns goes by it */
+    swt_any_args host; /* the arguments, with the host's tensors */
+    swt_arg_list list; /* of them */
+    int64_t *dims[SWT_CASE_DIMS];
+    int n_dims;
+} swt_case;
+
+typedef struct swt_case_row {
+    int op; /* SWT_OP_... */
+    int cases;
+    void (*draw)(swt_case *k, void *args);
+    void (*judge)(swt_case *k, const void *args);
+} swt_case_row;
+
+/* Draw, run and judge all cases of a row, and where the backend has BF16 once more with activations
+ * of that type. Errors: those of the operation. */
+SWT_MUST_CHECK swt_status swt_case_run_all(swt_trial *t, const swt_case_row *row);
+
+/* The same in steps, of one case: its arguments and tensors; the call of its operation with these
+ * arguments, whose tensors are the host's; and what the judge says of it. */
+SWT_MUST_CHECK swt_status swt_case_make(swt_trial *t, const swt_case_row *row, int number,
+                                        swt_case *out);
+SWT_MUST_CHECK swt_status swt_case_call(swt_case *k, const swt_any_args *args);
+
+/* ---- for draw */
+
+/* A dimension of the arguments gets this value; a number of another kind, which is returned.
+ * Messages tell both. */
+void swt_case_dim(swt_case *k, const char *name, int64_t *dim, int64_t value);
+int64_t swt_case_note(swt_case *k, const char *name, int64_t value);
+
+/* An input of activations (or of the type that is given), uniform in [low, high). */
+void *swt_case_uniform(swt_case *k, int64_t count, swt_dtype dtype, double low, double high);
+
+/* ---- for judge */
+
+/* What a tensor held before the call: as it was, and as doubles. NULL of NULL. */
+const void *swt_case_before(const swt_case *k, const void *tensor);
+double *swt_case_wide(swt_case *k, const void *tensor);
+
+/* Room for what a tensor should hold: zeros, or of an updated tensor what it held. */
+double *swt_case_want(swt_case *k, const void *tensor);
+
+/* As swt_trial_close, of a whole tensor, which may be BF16: then each number may also be rounded
+ * once. */
+void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,
+                    double scale);
+
+/* A number of a tensor within its own limit; 0: exactly. */
+void swt_case_number(swt_case *k, const void *tensor, int64_t i, double want, double limit);
+
+#endif

@@ -1,0 +1,29 @@
+/* The judge's cases: for each operation how many, and its two functions of selftest/case.h. */
+#ifndef SWT_SELFTEST_CASES_H
+#define SWT_SELFTEST_CASES_H
+
+#include "selftest/case.h"
+
+/* X(operation, cases) */
+#define SWT_CASE_LIST(X)                                                                           \
+    X(state_advance, 12)                                                                           \
+    X(count_targets, 12)                                                                           \
+    X(grad_add, 15)                                                                                \
+    X(grad_finish, 12)                                                                             \
+    X(grad_squares, 12)                                                                            \
+    X(state_clip, 12)                                                                              \
+    X(adam, 12)                                                                                    \
+    X(sgd, 12)                                                                                     \
+    X(cast, 12)
+
+#define SWT_CASE_FUNCTIONS(op, cases)                                                              \
+    void swt_draw_##op(swt_case *k, void *args);                                                   \
+    void swt_judge_##op(swt_case *k, const void *args);
+SWT_CASE_LIST(SWT_CASE_FUNCTIONS)
+#undef SWT_CASE_FUNCTIONS
+
+/* Of every operation, in the order of the list. */
+extern const swt_case_row swt_case_table[];
+extern const int swt_case_count;
+
+#endif

@@ -1,0 +1,185 @@
+/* Every operation by the judge's cases, on the backend that SWT_TEST_DEVICE names: the right
+ * numbers at sizes of several parts and blocks, the same bits for any number of threads (on an
+ * emulated GPU: in any order), and what an operation refuses before it touches anything. */
+#include "selftest/cases.h"
+#include "support/bed.h"
+
+#include <string.h>
+
+/* A trial with a backend of its own. */
+typedef struct place {
+    swt_device device;
+    swt_stream *stream;
+    swt_comm world;
+    swt_trial trial;
+} place;
+
+static void open_place(place *p, int threads, bool large) {
+    const swt_backend *backend = swt_bed_backend();
+    int count = 0;
+    swt_comm_open_self(&p->world);
+    swt_bed_expect(backend->count(&count), "no usable GPU");
+    swt_bed_expect(backend->open(&p->device, 0, threads), "open");
+    swt_bed_expect(swt_stream_create(&p->device, &p->stream), "stream");
+    const swt_trial_setup setup = {.ops = backend->ops,
+                                   .device = &p->device,
+                                   .stream = p->stream,
+                                   .host = &p->world,
+                                   .world = &p->world,
+                                   .seed = 42,
+                                   .large = large};
+    swt_bed_expect(swt_trial_open(&p->trial, &setup), "trial");
+}
+
+static void close_place(place *p) {
+    swt_trial_close_all(&p->trial);
+    swt_stream_destroy(&p->device, p->stream);
+    swt_device_close(&p->device);
+}
+
+static const char *name_of(const swt_case_row *row) {
+    return swt_op_table[row->op].name;
+}
+
+static void expect_right(const place *p, const char *name) {
+    if (p->trial.found.failed)
+        fail_msg("%s: %s", name, p->trial.found.message);
+}
+
+static void test_large(void **state) {
+    (void)state;
+    place p;
+    open_place(&p, 2, true);
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++) {
+        swt_trial_start(&p.trial, 0);
+        swt_bed_expect(swt_case_run_all(&p.trial, row), name_of(row));
+        expect_right(&p, name_of(row));
+        assert_true(p.trial.found.cases >= row->cases);
+    }
+    close_place(&p);
+}
+
+/* ---- bits */
+
+/* The tensors of a case after its call, scratch aside. */
+static void run_one(place *p, const swt_case_row *row, int number) {
+    swt_case k;
+    swt_trial_start(&p->trial, number);
+    swt_bed_expect(swt_case_make(&p->trial, row, number, &k), name_of(row));
+    swt_bed_expect(swt_case_call(&k, &k.host), name_of(row));
+    expect_right(p, name_of(row));
+}
+
+static void expect_same(const place *a, const place *b, const char *name) {
+    assert_int_equal(a->trial.n_tensors, b->trial.n_tensors);
+    for (int i = 0; i < a->trial.n_tensors; i++) {
+        const swt_trial_tensor *t = &a->trial.tensors[i];
+        if (t->kind != SWT_TRIAL_SCRATCH &&
+            memcmp(a->trial.memory + t->at, b->trial.memory + t->at, t->bytes) != 0)
+            fail_msg("%s, %s: tensor %d has other bits with %d threads than with %d", name,
+                     a->trial.label, i, b->trial.threads, a->trial.threads);
+    }
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    place p[3];
+    for (int i = 0; i < 3; i++)
+        open_place(&p[i], i + 1, true);
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++)
+        for (int number = 0; number < row->cases; number++) {
+            for (int i = 0; i < 3; i++)
+                run_one(&p[i], row, number);
+            expect_same(&p[0], &p[1], name_of(row));
+            expect_same(&p[0], &p[2], name_of(row));
+        }
+    for (int i = 0; i < 3; i++)
+        close_place(&p[i]);
+}
+
+/* ---- refusals */
+
+/* The call must refuse these arguments with SHAPE and change nothing at all. */
+static void expect_refused(swt_case *k, const swt_any_args *args, const char *what) {
+    const size_t bytes = k->t->used_bytes;
+    if (swt_case_call(k, args) != SWT_SHAPE)
+        fail_msg("%s, %s: %s was not refused", k->op->name, k->t->label, what);
+    if (memcmp(k->t->memory, k->t->before, bytes) != 0)
+        fail_msg("%s, %s: %s changed memory", k->op->name, k->t->label, what);
+}
+
+static void set_pointer(swt_any_args *args, const swt_case *k, const swt_arg *arg,
+                        const void *tensor) {
+    const size_t offset =
+        (size_t)((const unsigned char *)arg->place - (const unsigned char *)&k->host);
+    memcpy((unsigned char *)args + offset, &tensor, sizeof tensor);
+}
+
+/* Missing, misaligned, and in the memory of an output. */
+static void refuse_pointers(swt_case *k) {
+    for (int i = 0; i < k->list.n; i++) {
+        const swt_arg *arg = &k->list.args[i];
+        unsigned char *tensor = swt_arg_tensor(arg);
+        if (arg->count == 0 || tensor == NULL)
+            continue;
+        swt_any_args args = k->host;
+        set_pointer(&args, k, arg, NULL);
+        if (!(arg->role & SWT_ARG_OPTIONAL))
+            expect_refused(k, &args, arg->name);
+        set_pointer(&args, k, arg, tensor + 1);
+        expect_refused(k, &args, arg->name);
+        for (int j = 0; j < i; j++) {
+            const swt_arg *other = &k->list.args[j];
+            const bool output = (arg->role | other->role) & SWT_ARG_OUT;
+            if (!output || other->count == 0 || swt_arg_tensor(other) == NULL ||
+                (j == 0 && (arg->role & SWT_ARG_IN_PLACE)))
+                continue;
+            set_pointer(&args, k, arg, swt_arg_tensor(other));
+            expect_refused(k, &args, arg->name);
+        }
+    }
+}
+
+/* Negative, and so large that a product overflows. */
+static void refuse_dims(swt_case *k) {
+    for (int i = 0; i < k->n_dims; i++) {
+        swt_any_args args = k->host;
+        int64_t *dim = (int64_t *)(void *)((unsigned char *)&args + ((unsigned char *)k->dims[i] -
+                                                                     (unsigned char *)&k->host));
+        *dim = -1;
+        expect_refused(k, &args, "a negative dimension");
+        *dim = INT64_MAX / 2;
+        expect_refused(k, &args, "a dimension that is too large");
+    }
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    place p;
+    open_place(&p, 1, false);
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++)
+        for (int number = 0; number < row->cases; number++) {
+            swt_case k;
+            swt_trial_start(&p.trial, number);
+            swt_bed_expect(swt_case_make(&p.trial, row, number, &k), name_of(row));
+            refuse_pointers(&k);
+            refuse_dims(&k);
+            const swt_ctx whole = p.trial.ctx;
+            if (k.list.state) {
+                p.trial.ctx.state = NULL;
+                expect_refused(&k, &k.host, "no state");
+            }
+            p.trial.ctx = whole;
+            expect_right(&p, name_of(row));
+        }
+    close_place(&p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
