@@ -96,6 +96,25 @@ def dense_layer_by_hand():
     want(least <= line["activations"] <= 2 * least, f"{line['activations']} bytes per token, at least {least} are due")
 
 
+def every_rank_by_hand():
+    """Two replicas of three ranks with 5, 5 and 4 experts: who holds what, and whose tensors count in the clip norm."""
+    layers, experts, span_bytes = 40, (5, 5, 4, 5, 5, 4), 24
+    options = small(model_layers=layers, model_width=16, model_hidden=16, moe_experts=14, dist_expert_ranks=3, moe_every=1)
+    rows = Plan(options, 6).ranks
+    tensors = 4 * layers  # of one expert in every layer: two weights, two biases
+    parameters = (2 * 16 * 16 + 2 * 16) * layers
+    shared = layers * (2 * 2 + 4 * 2 + 2) + 1 + 2 + 2  # norms, q, k, v, o, router; embedding, last norm, head
+    for rank, count in enumerate(experts):
+        more = rows[str(rank)]["parameters"] - rows["0"]["parameters"]
+        want(rows[str(rank)]["experts"] == count, f"experts of rank {rank}: {rows[str(rank)]}")
+        want(more == (count - 5) * parameters, f"parameters of rank {rank}: {rows[str(rank)]}")
+    # The first replica lists its experts' tensors for the norm, rank 0 the shared ones, too.
+    for first, second in ((0, 3), (1, 4), (2, 5)):
+        spans = tensors * experts[first] + (shared if first == 0 else 0)
+        more = rows[str(first)]["GRAD"] - rows[str(second)]["GRAD"]
+        near(more, span_bytes * spans / MIB, 0.0015, f"GRAD of ranks {first} and {second}")
+
+
 # ---------------------------------------------------------------- FLOPs
 
 
@@ -187,6 +206,7 @@ def main():
     suite.case("one more token", one_more_token, heavy=True)  # sentinels would count
     suite.case("one more layer", one_more_layer, heavy=True)
     suite.case("a dense layer by hand", dense_layer_by_hand, heavy=True)
+    suite.case("every rank by hand", every_rank_by_hand, heavy=True)
     for ranks, micro_batches in ((1, 1), (1, 4), (2, 4), (4, 1)):
         suite.case(f"FLOPs on {ranks} ranks, M = {micro_batches}", flops, ranks, micro_batches)
     for ranks in (1, 2):
