@@ -1,3 +1,4 @@
+#include "io/files.h"
 #include "support/temp.h"
 #include "train/rundir.h"
 
@@ -120,6 +121,10 @@ static void test_create_over_link(void **state) {
     assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
     swt_run_close(&run);
     assert_int_equal(temp_count(path), 3);
+    /* One that comes between the removal and the creation is not followed either. */
+    int fd = -1;
+    assert_int_equal(symlink(victim, hidden), 0);
+    expect_error(swt_file_create(&fd, hidden), SWT_FILE, "cannot be created (File exists)");
     char *text = temp_read(victim, &bytes);
     assert_string_equal(text, "mine");
     free(text);
