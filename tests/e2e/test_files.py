@@ -152,6 +152,20 @@ def limits():
         want(not os.path.exists(os.path.join(folder, "d" * 200)), "left behind")
 
 
+def rows_that_do_not_fit():
+    """A file of rows at its limit ends the run, and the weights, which fit, are kept."""
+    with scratch() as folder:
+        data = write_text(folder)
+        args = shlex.join(command("--data", data, *FLAGS, "--steps", 10**6, "--train.log_every", 1, "--out", "r"))
+        said = shell(f"ulimit -f 200; {args}", folder)
+        want(said.returncode == 3 and "metrics.jsonl: cannot be written (File too large)" in said.stderr, said.stderr)
+        step = re.search(r"the weights of step (\d+) are in r;", said.stderr)
+        want(step and entries(os.path.join(folder, "r", "checkpoints")) == [f"step-{int(step[1]):08d}"], said.stderr)
+        with open(os.path.join(folder, "r", "metrics.jsonl"), encoding="utf-8") as f:
+            whole = f.read().count("\n")
+        want(whole == int(step[1]) - 1, f"{whole} rows, but weights of step {step[1]}")
+
+
 def main():
     suite = Suite()
     suite.case("full disk: the oldest goes", full_disk, 400, 2, 0, ["step-00000040", "step-00000050"])
@@ -161,6 +175,7 @@ def main():
     suite.case("pipes", pipes)
     suite.case("claims", claims)
     suite.case("links", links)
+    suite.case("rows that do not fit", rows_that_do_not_fit)
     suite.case("limits", limits, heavy=True)  # an address space of 150 MB is no place for a sanitizer
     suite.finish()
 
