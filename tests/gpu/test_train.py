@@ -202,6 +202,24 @@ def bad_numbers():
         e2e.want(not e2e.same_tensors(e2e.weights(again), e2e.weights(kept)), "the weights kept are not those of step 1")
 
 
+def bad_numbers_not_yet_seen():
+    """A signal between two rows: steps are queued, one of them has failed, and that is what ends the run."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(optim_lr=1e6, optim_name="sgd", train_steps=10**7, train_log_every=10**6, train_eval_every=0)
+        out = os.path.join(folder, "out")
+        args = ["--data", data, "--out", out, *e2e.flags(opts), "--device", "cuda"]
+        process = e2e.start(1, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not os.path.exists(f"{out}/log.txt"):
+            time.sleep(0.2)
+        time.sleep(2)
+        process.send_signal(signal.SIGTERM)
+        result = e2e.finish(process, "interrupted after bad numbers", 300)
+        e2e.want(result.code == 5 and ": step 2: " in result.err, result.told())
+        e2e.want(os.listdir(f"{out}/checkpoints") == ["step-00000001"], result.told())
+
+
 def interrupted():
     """A signal ends the run at the next row, weights written."""
     with e2e.scratch() as folder:
@@ -265,6 +283,7 @@ def main():
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
     suite.case("bad numbers", bad_numbers)
+    suite.case("bad numbers not yet seen", bad_numbers_not_yet_seen)
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
