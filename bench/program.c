@@ -1,6 +1,6 @@
 #include "bench/program.h"
 
-#include "train/options.h"
+#include "options/options.h"
 
 #include <errno.h>
 #include <math.h>

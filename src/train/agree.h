@@ -1,22 +1,12 @@
-/* Whether all ranks were given the same: started apart, by different command lines or beside
+/* Whether all ranks read the same: started apart, by different command lines or beside
  * different files, they would train in silence on a mixture, or wait for each other for ever. All
  * are collective, and an error that one rank finds ends all of them with its message. */
 #ifndef SWT_TRAIN_AGREE_H
 #define SWT_TRAIN_AGREE_H
 
 #include "comm/swt_comm.h"
-#include "train/options.h"
+#include "options/options.h"
 #include "train/session.h"
-
-/* Rank 0 finds the checkpoint folder that `dir` means, and every rank gets it in place of its own
- * `dir`, which must be the same text. An empty one stays. `name` is the flag or key, for messages.
- * Errors: USAGE where a rank was given another one; CHECKPOINT. */
-SWT_MUST_CHECK swt_status swt_agree_on_checkpoint(swt_comm *world, const char *name,
-                                                  char dir[SWT_PATH_BYTES]);
-
-/* Command and options, but for run.threads and for the paths of files that are compared by what is
- * in them, or that only rank 0 writes. Errors: USAGE, naming the first key that differs. */
-SWT_MUST_CHECK swt_status swt_agree_on_options(swt_comm *world, const swt_options *o);
 
 /* The tokenizer and the text, where there is one. Errors: FILE; CHECKPOINT for a tokenizer of
  * `checkpoint`, a folder or NULL. */

@@ -5,7 +5,7 @@
 
 #include "base/status.h"
 #include "io/checkpoint_dir.h"
-#include "train/options.h"
+#include "options/options.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #include "io/data.h"
 #include "kernels/swt_backend.h"
 #include "model/model.h"
-#include "train/options.h"
+#include "options/options.h"
 #include "train/step.h"
 
 #include <signal.h>

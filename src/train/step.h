@@ -10,7 +10,7 @@
 #define SWT_TRAIN_STEP_H
 
 #include "model/model.h"
-#include "train/options.h"
+#include "options/options.h"
 
 /* How parameters are updated; constant over a run. */
 typedef struct swt_update {

@@ -5,7 +5,7 @@
 #include "comm/swt_comm.h"
 #include "io/data.h"
 #include "io/safetensors.h"
-#include "train/options.h"
+#include "options/options.h"
 
 #include <stdio.h>
 #include <stdlib.h>

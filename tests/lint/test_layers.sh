@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < train < selftest < main, base < io < train < bench, and foreign headers stay
-# in the layer that wraps them.
+# Includes go down only: base < kernels < comm < model < options < train < selftest < main, base < io < options, train < bench,
+# and foreign headers stay in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
 
@@ -16,6 +16,7 @@ check() {
         if (file ~ /^comm\//) return "comm"
         if (file ~ /^src\/model\//) return "model"
         if (file ~ /^src\/io\//) return "io"
+        if (file ~ /^src\/options\//) return "options"
         if (file ~ /^src\/train\//) return "train"
         if (file ~ /^src\/selftest\//) return "selftest"
         if (file ~ /^bench\//) return "bench"
@@ -30,7 +31,8 @@ check() {
         may["comm"] = base "|kernels/swt_device[.]h|comm/"
         may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"
         may["io"] = base "|io/"
-        may["train"] = may["model"] "|io/|train/"
+        may["options"] = may["model"] "|io/|options/"
+        may["train"] = may["options"] "|train/"
         may["selftest"] = may["train"] "|selftest/"
         may["main"] = may["selftest"]
         may["bench"] = may["train"] "|bench/"
@@ -40,7 +42,8 @@ check() {
         only["omp[.]h"] = "^kernels/cpu/"
         only["(cuda_|cublas|driver_types|device_).*"] = "^kernels/cuda/|^comm/comm_nccl(_clock|_own)?[.][ch]$"
         only["immintrin[.]h"] = "^kernels/cpu/"
-        only["(yaml|xxhash)[.]h"] = "^src/train/"
+        only["yaml[.]h"] = "^src/options/"
+        only["xxhash[.]h"] = "^src/(options|train)/"
         only["jansson[.]h"] = "^src/io/"
         only["cmocka[.]h"] = "^$"
     }
@@ -66,9 +69,12 @@ caught comm/comm.c '#include <mpi.h>'
 caught src/model/model.c '#include "train/step.h"'
 caught src/model/model.c '#include "io/files.h"'
 caught src/io/files.c '#include "model/dims.h"'
-caught src/io/data.c '#include "train/options.h"'
+caught src/io/data.c '#include "options/options.h"'
 caught src/train/checkpoint.c '#include <jansson.h>'
 caught src/model/model.c '#include "kernels/cpu/cpu.h"'
+caught src/model/model.c '#include "options/options.h"'
+caught src/options/check.c '#include "train/rundir.h"'
+caught src/train/loop.c '#include <yaml.h>'
 caught src/train/loop.c '  # include <mpi.h>'
 caught src/train/loop.c '#include <omp.h>'
 caught kernels/ops.c '#include <immintrin.h>'

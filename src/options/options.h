@@ -3,8 +3,8 @@
  *
  * Every command's own arguments (--checkpoint, --tokens, ...) are rows of the same table without a
  * configuration key.                                                                            */
-#ifndef SWT_TRAIN_OPTIONS_H
-#define SWT_TRAIN_OPTIONS_H
+#ifndef SWT_OPTIONS_OPTIONS_H
+#define SWT_OPTIONS_OPTIONS_H
 
 #include "base/status.h"
 #include "comm/swt_comm.h"
@@ -111,9 +111,19 @@ typedef struct swt_options {
  * Also checks what can be checked without data: ranges, what is not built yet (refused by name),
  * and what must fit together (width divides by heads where head_width is 0, ...). Errors: USAGE;
  * CHECKPOINT where DIR has no readable config.yaml. Collective: rank 0 finds out which
- * folder DIR means, and what makes the ranks' work different is refused (train/agree.h). */
+ * folder DIR means, and what makes the ranks' work different is refused. */
 SWT_MUST_CHECK swt_status swt_options_parse(swt_options *out, swt_comm *world, int argc,
                                             char *const *argv);
+
+/* Rank 0 finds the checkpoint folder that `dir` means, and every rank gets it in place of its own
+ * `dir`, which must be the same text. An empty one stays. `name` is the flag or key, for messages.
+ * Errors: USAGE where a rank was given another one; CHECKPOINT. */
+SWT_MUST_CHECK swt_status swt_agree_on_checkpoint(swt_comm *world, const char *name,
+                                                  char dir[SWT_PATH_BYTES]);
+
+/* Command and options, but for run.threads and for the paths of files that are compared by what is
+ * in them, or that only rank 0 writes. Errors: USAGE, naming the first key that differs. */
+SWT_MUST_CHECK swt_status swt_agree_on_options(swt_comm *world, const swt_options *o);
 
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);

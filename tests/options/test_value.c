@@ -1,6 +1,6 @@
 /* Values from text and back, refusals, and what must fit together. */
 #include "kernels/swt_backend.h"
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <math.h>
 #include <setjmp.h>

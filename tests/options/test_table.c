@@ -1,6 +1,6 @@
 /* The option table: every key with its defaults, values from text and back, checks, help and page.
  */
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 /* Inside the options: the table that everything about them is read from, and what works on one row.
- * Only src/train/options*.c and their tests include this; everyone else uses options.h.          */
-#ifndef SWT_TRAIN_OPTIONS_TABLE_H
-#define SWT_TRAIN_OPTIONS_TABLE_H
+ * Only this folder and its tests include this; everyone else uses options.h. */
+#ifndef SWT_OPTIONS_TABLE_H
+#define SWT_OPTIONS_TABLE_H
 
-#include "train/options.h"
+#include "options/options.h"
 
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* --help (one page), the pages of commands, sections and keys, and --help-config as aligned text
  * and as Markdown. */
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <string.h>
 
@@ -336,7 +336,7 @@ void swt_options_print_config_help(FILE *f, bool markdown) {
             "# Configuration\n"
             "\n"
             "`swt-dist --help-config=markdown` prints this page from the table in\n"
-            "`src/train/options_table.c`; a test compares the two.\n"
+            "`src/options/table.c`; a test compares the two.\n"
             "\n"
             "A key stands in a YAML file under its section, and on the command line as a flag by "
             "its\n"

@@ -1,5 +1,5 @@
 /* Rows by name, and by a name that is nearly one. */
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "train/options_table.h"
+#include "options/table.h"
 
 #define FIELD(field) .offset = offsetof(swt_options, field)
 #define INT(field, least, most, of)                                                                \
@@ -27,7 +27,7 @@
 /* Rows stand section by section, in the order of the pages and files made from them. A default or a
  * range changes here and nowhere else; docs/options.md is printed from this table. The upper bounds
  * keep every size far from the end of int64; what several keys amount to is checked in
- * options_check.c.                                                                               */
+ * check.c.                                                                               */
 const swt_option swt_option_table[] = {
     KEY("model.preset", ALL, CHOICE(model_preset, "labml", "t5"), PRESETS("labml", "t5"),
         .built = "labml", .also = "model-type arch architecture model",

@@ -1,5 +1,5 @@
 /* YAML files: what they may hold, errors with their line, and writing that reads back. */
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,11 +1,10 @@
 /* The command line: which command, which flags, and in which order the sources of a value apply:
  * preset < file < flags. */
-#include "train/options.h"
+#include "options/options.h"
 
+#include "io/checkpoint_dir.h"
 #include "io/files.h"
-#include "train/agree.h"
-#include "train/options_table.h"
-#include "train/rundir.h"
+#include "options/table.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #include "base/checked.h"
 #include "base/words.h"
 #include "kernels/swt_backend.h"
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* What was given on the command line and does nothing: said, never dropped in silence. */
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <stdarg.h>
 #include <string.h>

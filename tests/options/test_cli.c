@@ -1,7 +1,7 @@
 /* The command line: commands, flags, precedence, and every way to get it wrong. */
 #include "comm/swt_comm.h"
 #include "kernels/swt_backend.h"
-#include "train/options.h"
+#include "options/options.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

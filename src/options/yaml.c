@@ -1,6 +1,6 @@
 /* The YAML side of the options: a mapping of sections, each a mapping of keys to single values. */
 #include "io/files.h"
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <stdarg.h>
 #include <stdlib.h>

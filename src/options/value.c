@@ -1,6 +1,6 @@
 /* One value: from text, to text, and what the text may be. */
 #include "base/utf8.h"
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <errno.h>
 #include <inttypes.h>

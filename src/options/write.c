@@ -1,6 +1,6 @@
 /* The options as a YAML file that reads back to the same options. */
 #include "io/files.h"
-#include "train/options_table.h"
+#include "options/table.h"
 
 #include <errno.h>
 #include <stdio.h>
