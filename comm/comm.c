@@ -108,14 +108,6 @@ static swt_status check_reduce(const swt_comm *comm, const void *data, int64_t c
     return SWT_OK;
 }
 
-swt_status swt_comm_all_reduce_f32(swt_comm *comm, float *data, int64_t count, swt_stream *stream) {
-    int64_t sent_bytes = 0;
-    SWT_TRY(check_reduce(comm, data, count, sizeof *data, __func__, &sent_bytes));
-    const double start_ms = swt_now_ms();
-    return finish(comm, start_ms, sent_bytes,
-                  comm->table->all_reduce_f32(comm, data, count, stream));
-}
-
 swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                    swt_stream *stream) {
     int64_t sent_bytes = 0;

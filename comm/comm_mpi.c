@@ -163,28 +163,17 @@ static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *
     return status;
 }
 
-static swt_status all_reduce(swt_comm *comm, void *data, int64_t count, MPI_Datatype type,
-                             size_t element_bytes) {
-    unsigned char *at = data;
-    while (count > 0) {
-        const int n = (int)swt_min(count, INT_MAX);
-        SWT_MPI(comm->rank, MPI_Allreduce, MPI_IN_PLACE, at, n, type, MPI_SUM, own_of(comm)->comm);
-        at += (size_t)n * element_bytes;
-        count -= n;
-    }
-    return SWT_OK;
-}
-
-static swt_status mpi_all_reduce_f32(swt_comm *comm, float *data, int64_t count,
-                                     swt_stream *stream) {
-    (void)stream;
-    return all_reduce(comm, data, count, MPI_FLOAT, sizeof *data);
-}
-
 static swt_status mpi_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                      swt_stream *stream) {
     (void)stream;
-    return all_reduce(comm, data, count, MPI_INT64_T, sizeof *data);
+    while (count > 0) {
+        const int n = (int)swt_min(count, INT_MAX);
+        SWT_MPI(comm->rank, MPI_Allreduce, MPI_IN_PLACE, data, n, MPI_INT64_T, MPI_SUM,
+                own_of(comm)->comm);
+        data += n;
+        count -= n;
+    }
+    return SWT_OK;
 }
 
 static swt_status mpi_all_gather(swt_comm *comm, void *receive, const void *send, size_t bytes,
@@ -252,7 +241,6 @@ static swt_status mpi_split(swt_comm *comm, int color, int key, swt_comm *out);
 static const swt_comm_table mpi_table = {
     .name = "mpi",
     .all_to_all = mpi_all_to_all,
-    .all_reduce_f32 = mpi_all_reduce_f32,
     .all_reduce_i64 = mpi_all_reduce_i64,
     .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,

@@ -130,26 +130,16 @@ static swt_status nccl_all_to_all(swt_comm *comm, swt_direction direction, void 
     return end(own, stream, exchange_group(&x, receive, send), "ncclSend and ncclRecv");
 }
 
-static swt_status all_reduce(swt_comm *comm, void *data, int64_t count, ncclDataType_t type,
-                             swt_stream *stream) {
+static swt_status nccl_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
+                                      swt_stream *stream) {
     nccl_own *own = own_of(comm);
     if (count == 0 || comm->size == 1)
         return SWT_OK;
     SWT_TRY(begin(own, stream));
-    return end(
-        own, stream,
-        ncclAllReduce(data, data, (size_t)count, type, ncclSum, own->nccl, own->family->stream),
-        "ncclAllReduce");
-}
-
-static swt_status nccl_all_reduce_f32(swt_comm *comm, float *data, int64_t count,
-                                      swt_stream *stream) {
-    return all_reduce(comm, data, count, ncclFloat32, stream);
-}
-
-static swt_status nccl_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
-                                      swt_stream *stream) {
-    return all_reduce(comm, data, count, ncclInt64, stream);
+    return end(own, stream,
+               ncclAllReduce(data, data, (size_t)count, ncclInt64, ncclSum, own->nccl,
+                             own->family->stream),
+               "ncclAllReduce");
 }
 
 static swt_status nccl_all_gather(swt_comm *comm, void *receive, const void *send, size_t bytes,
@@ -243,7 +233,6 @@ static const swt_comm_table nccl_table = {
     .name = "nccl",
     .queues = true,
     .all_to_all = nccl_all_to_all,
-    .all_reduce_f32 = nccl_all_reduce_f32,
     .all_reduce_i64 = nccl_all_reduce_i64,
     .all_gather = nccl_all_gather,
     .broadcast = nccl_broadcast,

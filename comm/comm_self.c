@@ -18,12 +18,6 @@ static swt_status self_all_to_all(swt_comm *comm, swt_direction direction, void 
     return SWT_OK;
 }
 
-static swt_status self_all_reduce_f32(swt_comm *comm, float *data, int64_t count,
-                                      swt_stream *stream) {
-    (void)comm, (void)data, (void)count, (void)stream;
-    return SWT_OK;
-}
-
 static swt_status self_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                       swt_stream *stream) {
     (void)comm, (void)data, (void)count, (void)stream;
@@ -77,7 +71,6 @@ static void self_close(swt_comm *comm) {
 static const swt_comm_table self_table = {
     .name = "self",
     .all_to_all = self_all_to_all,
-    .all_reduce_f32 = self_all_reduce_f32,
     .all_reduce_i64 = self_all_reduce_i64,
     .all_gather = self_all_gather,
     .broadcast = self_broadcast,

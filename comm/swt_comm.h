@@ -34,7 +34,6 @@ typedef struct swt_comm_table {
     swt_status (*all_to_all)(swt_comm *comm, swt_direction direction, void *receive,
                              const void *send, const swt_split *split, size_t block_bytes,
                              swt_stream *stream);
-    swt_status (*all_reduce_f32)(swt_comm *comm, float *data, int64_t count, swt_stream *stream);
     swt_status (*all_reduce_i64)(swt_comm *comm, int64_t *data, int64_t count, swt_stream *stream);
     swt_status (*all_gather)(swt_comm *comm, void *receive, const void *send, size_t bytes,
                              swt_stream *stream);
@@ -96,10 +95,7 @@ SWT_MUST_CHECK swt_status swt_comm_all_to_all(swt_comm *comm, swt_direction dire
                                               const swt_split *split, size_t block_bytes,
                                               swt_stream *stream);
 
-/* data[i] = sum over ranks, in place. F32: the order of the sum is the transport's, so use it only
- * where at most one rank's value is not zero, or where bits do not matter. I64: exact. */
-SWT_MUST_CHECK swt_status swt_comm_all_reduce_f32(swt_comm *comm, float *data, int64_t count,
-                                                  swt_stream *stream);
+/* data[i] = sum over ranks, in place. Integers, so that the sum is exact in any order. */
 SWT_MUST_CHECK swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                                   swt_stream *stream);
 

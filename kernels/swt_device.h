@@ -10,7 +10,6 @@
 #ifndef SWT_DEVICE_H
 #define SWT_DEVICE_H
 
-#include "base/arena.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -92,10 +91,5 @@ SWT_MUST_CHECK swt_status swt_stream_wait(swt_device *d, swt_stream *s, swt_even
 
 /* *ms = the processor's time between two events that it has passed. */
 SWT_MUST_CHECK swt_status swt_event_ms(swt_device *d, swt_event *from, swt_event *to, double *ms);
-
-/* An arena's view of the device's memory (swt_memory's four calls, on the stream NULL), and of host
- * memory from swt_device_host_alloc. */
-swt_memory swt_device_memory(swt_device *d);
-swt_memory swt_device_host_memory(swt_device *d);
 
 #endif

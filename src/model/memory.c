@@ -237,7 +237,7 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     }
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         swt_arena_init(&out->arenas[i], swt_arena_category_name((swt_arena_category)i),
-                       i == SWT_ARENA_HOST ? &swt_host_memory : &out->device_memory);
+                       i == SWT_ARENA_HOST);
     status = walk_memory(out);
     if (status != SWT_OK)
         swt_model_fini(out);
@@ -286,8 +286,7 @@ static swt_status commit_arenas(swt_model *m) {
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         planned[i] = m->arenas[i].used_bytes;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        m->arenas[i].memory = i == SWT_ARENA_HOST ? &m->host_memory : &m->device_memory;
-        const swt_status status = swt_arena_commit(&m->arenas[i]);
+        const swt_status status = swt_arena_commit(&m->arenas[i], m->ctx.device);
         if (status == SWT_MEMORY && i != SWT_ARENA_HOST && room == SWT_OK)
             return does_not_fit(m, planned, free_bytes, total_bytes);
         SWT_TRY(status);
@@ -296,8 +295,6 @@ static swt_status commit_arenas(swt_model *m) {
 }
 
 swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
-    m->device_memory = swt_device_memory(device);
-    m->host_memory = swt_device_host_memory(device);
     m->ctx.device = device;
     SWT_TRY(commit_arenas(m));
     SWT_TRY(walk_memory(m));

@@ -6,7 +6,7 @@
 #ifndef SWT_MODEL_MODEL_H
 #define SWT_MODEL_MODEL_H
 
-#include "base/arena.h"
+#include "model/arena.h"
 #include "model/dims.h"
 #include "model/dist.h"
 #include "model/params.h"
@@ -69,7 +69,6 @@ typedef struct swt_model {
     bool moments;  /* the optimiser needs m and v */
     int64_t turns; /* micro-batches of this rank in a step, empty ones included */
     int64_t K;     /* slots per expert in the message buffers */
-    swt_memory device_memory, host_memory;
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
     size_t kept_bytes[2]; /* of ACT: what a dense, a sparse block keeps for its backward pass */

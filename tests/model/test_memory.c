@@ -12,17 +12,16 @@
 
 #include <string.h>
 
-static void arena_hands_out_what_it_planned(void **state) {
-    (void)state;
+static void expect_what_was_planned(swt_device *device, bool on_host) {
     swt_arena a;
     void *p = NULL, *q = NULL;
-    swt_arena_init(&a, "TEST", &swt_host_memory);
+    swt_arena_init(&a, "TEST", on_host);
     for (int pass = 0; pass < 2; pass++) {
         assert_int_equal(swt_arena_take(&a, &p, 3, SWT_F32), SWT_OK);
         assert_int_equal(swt_arena_take(&a, &q, 0, SWT_F32), SWT_OK);
         assert_int_equal(p == NULL, pass == 0);
         if (pass == 0)
-            assert_int_equal(swt_arena_commit(&a), SWT_OK);
+            assert_int_equal(swt_arena_commit(&a, device), SWT_OK);
     }
     assert_int_equal((uintptr_t)p % 64, 0);
     assert_true((char *)q >= (char *)p + 64);
@@ -36,11 +35,20 @@ static void arena_hands_out_what_it_planned(void **state) {
     swt_arena_fini(&a);
 }
 
+static void arena_hands_out_what_it_planned(void **state) {
+    (void)state;
+    swt_device device;
+    assert_int_equal(swt_cpu_backend.open(&device, 0, 1), SWT_OK);
+    expect_what_was_planned(&device, false);
+    expect_what_was_planned(&device, true);
+    swt_device_close(&device);
+}
+
 static void arena_refuses_sizes_that_wrap(void **state) {
     (void)state;
     swt_arena a;
     void *p = NULL;
-    swt_arena_init(&a, "TEST", &swt_host_memory);
+    swt_arena_init(&a, "TEST", true);
     assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 2, SWT_F32), SWT_MEMORY);
     assert_int_equal(swt_arena_take(&a, &p, -1, SWT_F32), SWT_MEMORY);
     assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 8, SWT_F32), SWT_OK);
@@ -51,14 +59,17 @@ static void arena_refuses_sizes_that_wrap(void **state) {
 /* Host memory that says no: a plan larger than the address space must end in one clear error. */
 static void commit_reports_missing_memory(void **state) {
     (void)state;
+    swt_device device;
     swt_arena a;
     void *p = NULL;
-    swt_arena_init(&a, "TEST", &swt_host_memory);
+    assert_int_equal(swt_cpu_backend.open(&device, 0, 1), SWT_OK);
+    swt_arena_init(&a, "TEST", true);
     assert_int_equal(swt_arena_take(&a, &p, INT64_MAX / 8, SWT_F32), SWT_OK);
 #if !defined(__SANITIZE_ADDRESS__) /* its allocator stops the program instead */
-    assert_int_equal(swt_arena_commit(&a), SWT_MEMORY);
+    assert_int_equal(swt_arena_commit(&a, &device), SWT_MEMORY);
 #endif
     swt_arena_fini(&a);
+    swt_device_close(&device);
 }
 
 typedef struct rig {

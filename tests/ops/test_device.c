@@ -96,16 +96,16 @@ static void test_null_stream(void **state) {
     swt_stream *s = NULL;
     assert_int_equal(swt_stream_create(d, &s), SWT_OK);
     unsigned char *a = allocated(d, BYTES), *b = allocated(d, BYTES), *host = host_bytes(d, 1);
-    const swt_memory memory = swt_device_memory(d);
     for (int round = 0; round < 3; round++) {
         const int byte = 0x10 + round;
         assert_int_equal(swt_device_set(d, s, a, byte, BYTES), SWT_OK);
         assert_int_equal(swt_device_copy(d, NULL, SWT_ON_DEVICE, b, a, BYTES), SWT_OK);
         assert_int_equal(swt_device_set(d, s, a, byte + 1, BYTES), SWT_OK);
         assert_int_equal(swt_device_copy(d, s, SWT_ON_DEVICE, a, b, BYTES), SWT_OK);
-        assert_int_equal(memory.read(memory.context, host, a, BYTES), SWT_OK);
+        assert_int_equal(swt_device_copy(d, NULL, SWT_TO_HOST, host, a, BYTES), SWT_OK);
+        assert_int_equal(swt_stream_sync(d, NULL), SWT_OK);
         expect_bytes(host, byte);
-        assert_int_equal(memory.fill(memory.context, b, byte + 2, BYTES), SWT_OK);
+        assert_int_equal(swt_device_set(d, NULL, b, byte + 2, BYTES), SWT_OK);
         assert_int_equal(swt_device_copy(d, s, SWT_TO_HOST, host, b, BYTES), SWT_OK);
         assert_int_equal(swt_stream_sync(d, NULL), SWT_OK);
         expect_bytes(host, byte + 2);
@@ -185,23 +185,6 @@ static void test_time_between_events(void **state) {
     swt_device_close(d);
 }
 
-/* An arena in host memory of the device. */
-static void test_host_memory(void **state) {
-    (void)state;
-    open_device o = opened();
-    const swt_memory memory = swt_device_host_memory(&o.device);
-    swt_arena arena;
-    void *tensor = NULL;
-    swt_arena_init(&arena, "host", &memory);
-    assert_int_equal(swt_arena_take(&arena, &tensor, BYTES, SWT_U8), SWT_OK);
-    assert_int_equal(swt_arena_commit(&arena), SWT_OK);
-    assert_int_equal(swt_arena_take(&arena, &tensor, BYTES, SWT_U8), SWT_OK);
-    memset(tensor, 1, BYTES);
-    assert_int_equal(swt_arena_check(&arena), SWT_OK);
-    swt_arena_fini(&arena);
-    swt_device_close(&o.device);
-}
-
 static void expect_error(swt_status status, swt_status expected, const char *part) {
     assert_int_equal(status, expected);
     if (strstr(swt_last_error()->message, part) == NULL)
@@ -246,7 +229,6 @@ int main(void) {
         cmocka_unit_test(test_null_stream),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_time_between_events),
-        cmocka_unit_test(test_host_memory),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,7 @@
-#include "base/arena.h"
+#include "model/arena.h"
 
 #include "base/checked.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { ALIGN_BYTES = 64, SENTINEL_BYTES = 64, SENTINEL_BYTE = 0xA5 };
@@ -13,35 +12,6 @@ static const bool guarded = true;
 static const bool guarded = false;
 #endif
 
-static swt_status host_alloc(void *context, void **out, size_t bytes) {
-    (void)context;
-    *out = aligned_alloc(ALIGN_BYTES, bytes);
-    if (*out == NULL)
-        return SWT_FAIL(
-            MEMORY, "memory: cannot allocate %zu bytes; use smaller batches or more ranks", bytes);
-    return SWT_OK;
-}
-
-static void host_release(void *context, void *memory) {
-    (void)context;
-    free(memory);
-}
-
-static swt_status host_fill(void *context, void *memory, int byte, size_t bytes) {
-    (void)context;
-    memset(memory, byte, bytes);
-    return SWT_OK;
-}
-
-static swt_status host_read(void *context, void *host, const void *memory, size_t bytes) {
-    (void)context;
-    memcpy(host, memory, bytes);
-    return SWT_OK;
-}
-
-const swt_memory swt_host_memory = {
-    .alloc = host_alloc, .release = host_release, .fill = host_fill, .read = host_read};
-
 const char *swt_arena_category_name(swt_arena_category category) {
     static const char *const names[SWT_ARENA_COUNT] = {
 #define SWT_ARENA_NAME(name, what) [SWT_ARENA_##name] = #name,
@@ -51,8 +21,8 @@ const char *swt_arena_category_name(swt_arena_category category) {
     return names[category];
 }
 
-void swt_arena_init(swt_arena *arena, const char *name, const swt_memory *memory) {
-    *arena = (swt_arena){.name = name, .memory = memory};
+void swt_arena_init(swt_arena *arena, const char *name, bool on_host) {
+    *arena = (swt_arena){.name = name, .on_host = on_host};
 }
 
 /* The sentinel carries its tensor's size, so that check can walk from one to the next. */
@@ -61,12 +31,31 @@ static void sentinel_make(unsigned char sentinel[SENTINEL_BYTES], size_t tensor_
     memcpy(sentinel, &tensor_bytes, sizeof tensor_bytes);
 }
 
-static swt_status sentinel_write(swt_arena *arena, size_t at, size_t tensor_bytes) {
+/* Calls on the stream NULL are done when they return, but for copies to the host. */
+static swt_status fill(swt_arena *arena, unsigned char *to, int byte, size_t bytes) {
+    if (!arena->on_host)
+        return swt_device_set(arena->device, NULL, to, byte, bytes);
+    memset(to, byte, bytes);
+    return SWT_OK;
+}
+
+static swt_status sentinel_write(swt_arena *arena, size_t place, size_t tensor_bytes) {
     unsigned char sentinel[SENTINEL_BYTES];
     sentinel_make(sentinel, tensor_bytes);
     for (size_t i = 0; i < SENTINEL_BYTES; i++)
-        SWT_TRY(arena->memory->fill(arena->memory->context, arena->base + at + i, sentinel[i], 1));
+        SWT_TRY(fill(arena, arena->base + place + i, sentinel[i], 1));
     return SWT_OK;
+}
+
+static swt_status sentinel_read(const swt_arena *arena, size_t place,
+                                unsigned char sentinel[SENTINEL_BYTES]) {
+    if (arena->on_host) {
+        memcpy(sentinel, arena->base + place, SENTINEL_BYTES);
+        return SWT_OK;
+    }
+    SWT_TRY(swt_device_copy(arena->device, NULL, SWT_TO_HOST, sentinel, arena->base + place,
+                            SENTINEL_BYTES));
+    return swt_stream_sync(arena->device, NULL);
 }
 
 swt_status swt_arena_take(swt_arena *arena, void **out, int64_t count, swt_dtype dtype) {
@@ -90,18 +79,18 @@ swt_status swt_arena_take(swt_arena *arena, void **out, int64_t count, swt_dtype
     return SWT_OK;
 }
 
-swt_status swt_arena_commit(swt_arena *arena) {
+swt_status swt_arena_commit(swt_arena *arena, swt_device *device) {
+    arena->device = device;
     arena->planned_bytes = arena->used_bytes;
     arena->used_bytes = 0;
     if (arena->planned_bytes == 0)
         return SWT_OK;
     void *memory = NULL;
-    SWT_TRY(arena->memory->alloc(arena->memory->context, &memory, arena->planned_bytes));
+    SWT_TRY(arena->on_host ? swt_device_host_alloc(device, &memory, arena->planned_bytes)
+                           : swt_device_alloc(device, &memory, arena->planned_bytes));
     arena->base = memory;
     arena->allocated_bytes = arena->planned_bytes;
-    if (guarded)
-        SWT_TRY(arena->memory->fill(arena->memory->context, memory, 0xFF, arena->planned_bytes));
-    return SWT_OK;
+    return guarded ? fill(arena, arena->base, 0xFF, arena->planned_bytes) : SWT_OK;
 }
 
 swt_status swt_arena_check(const swt_arena *arena) {
@@ -115,8 +104,7 @@ swt_status swt_arena_check(const swt_arena *arena) {
     while (end > 0) {
         unsigned char found[SENTINEL_BYTES], expected[SENTINEL_BYTES];
         size_t tensor_bytes = 0;
-        SWT_TRY(arena->memory->read(arena->memory->context, found,
-                                    arena->base + end - SENTINEL_BYTES, SENTINEL_BYTES));
+        SWT_TRY(sentinel_read(arena, end - SENTINEL_BYTES, found));
         memcpy(&tensor_bytes, found, sizeof tensor_bytes);
         sentinel_make(expected, tensor_bytes);
         if (memcmp(found, expected, SENTINEL_BYTES) != 0 || tensor_bytes > end - SENTINEL_BYTES)
@@ -128,7 +116,9 @@ swt_status swt_arena_check(const swt_arena *arena) {
 }
 
 void swt_arena_fini(swt_arena *arena) {
-    if (arena->base != NULL)
-        arena->memory->release(arena->memory->context, arena->base);
+    if (arena->on_host)
+        swt_device_host_release(arena->device, arena->base);
+    else
+        swt_device_release(arena->device, arena->base);
     *arena = (swt_arena){0};
 }
