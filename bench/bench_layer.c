@@ -63,9 +63,9 @@ static swt_status dense_forward(swt_model *m, int64_t N) {
     const swt_layer_places *at = &m->params.layers[0];
     const int64_t C = m->dims.C, F = m->dims.F;
     swt_block_acts *a = &m->blocks[0];
-    SWT_TRY(swt_linear_forward(&m->ctx, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
+    SWT_TRY(pos_linear_forward(&m->ctx, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
                                swt_at(m->param, at->wi.bias), NULL, N, C, F, SWT_EPILOGUE_RELU));
-    return swt_linear_forward(&m->ctx, m->acts.x, a->hidden, swt_at(m->param, at->wo.weight),
+    return pos_linear_forward(&m->ctx, m->acts.x, a->hidden, swt_at(m->param, at->wo.weight),
                               swt_at(m->param, at->wo.bias), a->mid, N, F, C, SWT_EPILOGUE_NONE);
 }
 
@@ -74,14 +74,14 @@ static swt_status dense_backward(swt_model *m, int64_t N) {
     const int64_t C = m->dims.C, F = m->dims.F;
     swt_block_acts *a = &m->blocks[0];
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wo.weight),
+    SWT_TRY(pos_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wo.weight),
                                        swt_at(m->grad, at->wo.bias), s->dx, a->hidden, N, F, C, 0));
-    SWT_TRY(swt_linear_backward_input(&m->ctx, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
+    SWT_TRY(pos_linear_backward_input(&m->ctx, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
                                       a->hidden, N, F, C));
-    SWT_TRY(swt_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
+    SWT_TRY(pos_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
                                        swt_at(m->grad, at->wi.bias), s->dhidden, m->acts.norm, N, C,
                                        F, 0));
-    return swt_linear_backward_input(&m->ctx, s->dh, s->dhidden, swt_at(m->param, at->wi.weight),
+    return pos_linear_backward_input(&m->ctx, s->dh, s->dhidden, swt_at(m->param, at->wi.weight),
                                      NULL, N, C, F);
 }
 

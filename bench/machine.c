@@ -1,4 +1,5 @@
 #include "bench/machine.h"
+#include "kernels/swt_positional.h"
 
 #include "base/clock.h"
 #include "base/words.h"
@@ -106,7 +107,7 @@ static swt_status least_ms(const swt_ctx *c, void *const memory[3], int64_t size
 }
 
 static swt_status queue_product(const swt_ctx *c, void *const memory[3], int64_t side) {
-    return swt_linear_forward(c, memory[0], memory[1], memory[2], NULL, NULL, side, side, side,
+    return pos_linear_forward(c, memory[0], memory[1], memory[2], NULL, NULL, side, side, side,
                               SWT_EPILOGUE_NONE);
 }
 

@@ -24,32 +24,32 @@ static const swt_layer_places *places(const op_bed *b) {
 
 swt_status op_call_linear_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_linear_forward(&b->m->ctx, k->y, k->x, weight(b, k->at->weight),
+    return pos_linear_forward(&b->m->ctx, k->y, k->x, weight(b, k->at->weight),
                               weight(b, k->at->bias), NULL, b->moe.N, k->in, k->out,
                               SWT_EPILOGUE_NONE);
 }
 
 swt_status op_call_linear_backward_input(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_linear_backward_input(&b->m->ctx, k->x, k->y, weight(b, k->at->weight), NULL,
+    return pos_linear_backward_input(&b->m->ctx, k->x, k->y, weight(b, k->at->weight), NULL,
                                      b->moe.N, k->in, k->out);
 }
 
 swt_status op_call_linear_backward_weight(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_linear_backward_weight(&b->m->ctx, grad(b, k->at->weight), grad(b, k->at->bias),
+    return pos_linear_backward_weight(&b->m->ctx, grad(b, k->at->weight), grad(b, k->at->bias),
                                       k->y, k->x, b->moe.N, k->in, k->out, 0);
 }
 
 swt_status op_call_embedding_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_embedding_forward(&b->m->ctx, block(b)->x, weight(b, b->m->params.embed.weight),
+    return pos_embedding_forward(&b->m->ctx, block(b)->x, weight(b, b->m->params.embed.weight),
                                  b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V);
 }
 
 swt_status op_call_embedding_backward(const op_case *k) {
     const op_bed *b = k->b;
-    return swt_embedding_backward(&b->m->ctx, grad(b, b->m->params.embed.weight), b->m->acts.dx,
+    return pos_embedding_backward(&b->m->ctx, grad(b, b->m->params.embed.weight), b->m->acts.dx,
                                   b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V, 0);
 }
 
@@ -67,20 +67,20 @@ swt_status op_call_norm_backward(const op_case *k) {
 swt_status op_call_attention_forward(const op_case *k) {
     const op_bed *b = k->b;
     swt_block_acts *a = block(b);
-    return swt_attention_forward(&b->m->ctx, a->att, a->lse, a->qkv, &b->attention);
+    return pos_attention_forward(&b->m->ctx, a->att, a->lse, a->qkv, &b->attention);
 }
 
 swt_status op_call_attention_backward(const op_case *k) {
     const op_bed *b = k->b;
     swt_block_acts *a = block(b);
-    return swt_attention_backward(&b->m->ctx, b->m->acts.dqkv, b->m->acts.datt, a->att, a->lse,
+    return pos_attention_backward(&b->m->ctx, b->m->acts.dqkv, b->m->acts.datt, a->att, a->lse,
                                   a->qkv, &b->attention);
 }
 
 swt_status op_call_cross_entropy(const op_case *k) {
     const op_bed *b = k->b;
     swt_shared_acts *s = &b->m->acts;
-    return swt_cross_entropy(&b->m->ctx, s->logits, s->stats, s->logits, b->pass.targets,
+    return pos_cross_entropy(&b->m->ctx, s->logits, s->stats, s->logits, b->pass.targets,
                              s->scratch, b->moe.N, b->m->dims.V);
 }
 

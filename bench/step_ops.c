@@ -11,46 +11,6 @@
         return step_clock_end(&k, #op, phase_);                                                    \
     }
 
-TIMED(linear_forward, clock->phase,
-      (const swt_ctx *c, void *y, const void *x, const void *w, const void *bias,
-       const void *residual, int64_t N, int64_t in, int64_t out, swt_epilogue epilogue),
-      (c, y, x, w, bias, residual, N, in, out, epilogue))
-TIMED(linear_backward_input, clock->phase,
-      (const swt_ctx *c, void *dx, const void *dy, const void *w, const void *relu_output,
-       int64_t N, int64_t in, int64_t out),
-      (c, dx, dy, w, relu_output, N, in, out))
-TIMED(linear_backward_weight, clock->phase,
-      (const swt_ctx *c, float *dw, float *dbias, const void *dy, const void *x, int64_t N,
-       int64_t in, int64_t out, int add),
-      (c, dw, dbias, dy, x, N, in, out, add))
-TIMED(embedding_forward, clock->phase,
-      (const swt_ctx *c, void *x, const void *table, const int32_t *tokens, int64_t N, int64_t C,
-       int64_t V),
-      (c, x, table, tokens, N, C, V))
-TIMED(embedding_backward, clock->phase,
-      (const swt_ctx *c, float *dtable, const void *dx, const int32_t *tokens, int64_t N, int64_t C,
-       int64_t V, int add),
-      (c, dtable, dx, tokens, N, C, V, add))
-TIMED(norm_forward, clock->phase,
-      (const swt_ctx *c, void *y, float *mean, float *rstd, const void *x, const float *weight,
-       const float *bias, int64_t N, int64_t C, double eps),
-      (c, y, mean, rstd, x, weight, bias, N, C, eps))
-TIMED(norm_backward, clock->phase,
-      (const swt_ctx *c, void *dx, float *dweight, float *dbias, const void *dy,
-       const void *dresidual, const void *x, const float *mean, const float *rstd,
-       const float *weight, void *scratch, int64_t N, int64_t C, int add),
-      (c, dx, dweight, dbias, dy, dresidual, x, mean, rstd, weight, scratch, N, C, add))
-TIMED(attention_forward, clock->phase,
-      (const swt_ctx *c, void *y, float *lse, const void *qkv, const swt_attention_dims *dims),
-      (c, y, lse, qkv, dims))
-TIMED(attention_backward, clock->phase,
-      (const swt_ctx *c, void *dqkv, const void *dy, const void *y, const float *lse,
-       const void *qkv, const swt_attention_dims *dims),
-      (c, dqkv, dy, y, lse, qkv, dims))
-TIMED(cross_entropy, clock->phase,
-      (const swt_ctx *c, void *dlogits, double *stats, const void *logits, const int32_t *targets,
-       void *scratch, int64_t N, int64_t V),
-      (c, dlogits, stats, logits, targets, scratch, N, V))
 TIMED(router_forward, clock->phase,
       (const swt_ctx *c, float *probs, float *lse, int32_t *expert, float *gate, const void *h,
        const float *w, const float *bias, const int32_t *routed, void *scratch,
@@ -143,16 +103,6 @@ void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
                      .expert_sums = inner->expert_sums,
                      .all_slots = inner->all_slots,
                      .workspace_bytes = inner->workspace_bytes,
-                     .linear_forward = timed_linear_forward,
-                     .linear_backward_input = timed_linear_backward_input,
-                     .linear_backward_weight = timed_linear_backward_weight,
-                     .embedding_forward = timed_embedding_forward,
-                     .embedding_backward = timed_embedding_backward,
-                     .norm_forward = timed_norm_forward,
-                     .norm_backward = timed_norm_backward,
-                     .attention_forward = timed_attention_forward,
-                     .attention_backward = timed_attention_backward,
-                     .cross_entropy = timed_cross_entropy,
                      .router_forward = timed_router_forward,
                      .router_assign = timed_router_assign,
                      .router_losses = timed_router_losses,

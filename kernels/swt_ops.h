@@ -19,103 +19,8 @@
 #ifndef SWT_OPS_H
 #define SWT_OPS_H
 
+#include "kernels/ops_dense.h"
 #include "kernels/ops_update.h"
-
-/* ------------------------------------------------------------------ dense layers */
-
-typedef enum swt_epilogue { SWT_EPILOGUE_NONE, SWT_EPILOGUE_RELU } swt_epilogue;
-
-/* y = f(x w^T + bias) + residual, f identity or ReLU. A linear layer.
- * Shapes: y (N, out), x (N, in), w (out, in), bias (out) or NULL, residual (N, out) or NULL.
- * Effect: overwrites y; y may be residual itself.                                              */
-SWT_MUST_CHECK swt_status swt_linear_forward(const swt_ctx *c, void *y, const void *x,
-                                             const void *w, const void *bias, const void *residual,
-                                             int64_t N, int64_t in, int64_t out,
-                                             swt_epilogue epilogue);
-
-/* dx = dy w, and where relu_output is given dx = 0 wherever relu_output <= 0 (relu_output is the
- * ReLU's output that was this layer's input x).
- * Shapes: dx (N, in), dy (N, out), w (out, in), relu_output (N, in) or NULL.                     */
-SWT_MUST_CHECK swt_status swt_linear_backward_input(const swt_ctx *c, void *dx, const void *dy,
-                                                    const void *w, const void *relu_output,
-                                                    int64_t N, int64_t in, int64_t out);
-
-/* dw = dy^T x;  dbias[o] = sum_n dy[n, o].
- * Shapes: dw (out, in), dbias (out) or NULL, dy (N, out), x (N, in).  Types: dw, dbias F32.
- * N = 0 gives zeros (add = 0).                                                                   */
-SWT_MUST_CHECK swt_status swt_linear_backward_weight(const swt_ctx *c, float *dw, float *dbias,
-                                                     const void *dy, const void *x, int64_t N,
-                                                     int64_t in, int64_t out, int add);
-
-/* x[n] = table[tokens[n]].  Shapes: x (N, C), table (V, C), tokens (N), 0 <= token < V. */
-SWT_MUST_CHECK swt_status swt_embedding_forward(const swt_ctx *c, void *x, const void *table,
-                                                const int32_t *tokens, int64_t N, int64_t C,
-                                                int64_t V);
-
-/* dtable[v] = sum over n with tokens[n] == v, in order of n, of dx[n].
- * Shapes: dtable (V, C) F32, dx (N, C), tokens (N).                                              */
-SWT_MUST_CHECK swt_status swt_embedding_backward(const swt_ctx *c, float *dtable, const void *dx,
-                                                 const int32_t *tokens, int64_t N, int64_t C,
-                                                 int64_t V, int add);
-
-/* LayerNorm: mean[n] = mean(x[n]); rstd[n] = 1 / sqrt(mean((x[n] - mean)^2) + eps);
- * y = (x - mean) rstd weight + bias.
- * Shapes: y, x (N, C), mean, rstd (N), weight, bias (C). mean and rstd are saved for backward.
- * Source: Ba, Kiros, Hinton 2016, section 3.                                                     */
-SWT_MUST_CHECK swt_status swt_norm_forward(const swt_ctx *c, void *y, float *mean, float *rstd,
-                                           const void *x, const float *weight, const float *bias,
-                                           int64_t N, int64_t C, double eps);
-
-/* With xhat = (x - mean) rstd and g = dy weight:
- * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual;
- * dweight = sum_n dy xhat;  dbias = sum_n dy.  The sums run over fixed blocks of 64 rows, added in
- * order.
- * Shapes: dx, dy, x (N, C), dresidual (N, C) or NULL (dx may be dresidual itself), mean, rstd (N),
- * dweight, dbias, weight (C); scratch of swt_norm_backward_scratch_bytes(N, C).                  */
-SWT_MUST_CHECK swt_status swt_norm_backward(const swt_ctx *c, void *dx, float *dweight,
-                                            float *dbias, const void *dy, const void *dresidual,
-                                            const void *x, const float *mean, const float *rstd,
-                                            const float *weight, void *scratch, int64_t N,
-                                            int64_t C, int add);
-int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
-
-/* The widest head that every backend can hold in its registers or local memory. */
-enum { SWT_HEAD_WIDTH_MAX = 256 };
-
-typedef struct swt_attention_dims {
-    int64_t B, T, H, D; /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
-    float scale;        /* of the scores */
-} swt_attention_dims;
-
-/* Causal self-attention. For each sequence and head, with q, k, v the head's columns of qkv:
- * s[i, j] = scale q[i] . k[j] for j <= i;  p[i] = softmax(s[i]);  y[i] = sum_j p[i, j] v[j].
- * Shapes: y (B, T, H D), lse (B, H, T) = logsumexp(s[i]), saved for backward;
- * qkv (B, T, 3 H D): columns q (head-major), then k, then v.
- * Source: Vaswani et al. 2017, section 3.2.1; the probabilities are recomputed from lse in backward
- * (Dao et al. 2022).                                                                             */
-SWT_MUST_CHECK swt_status swt_attention_forward(const swt_ctx *c, void *y, float *lse,
-                                                const void *qkv, const swt_attention_dims *dims);
-
-/* With p as above: dv[j] = sum_i p[i, j] dy[i];  dp[i, j] = dy[i] . v[j];
- * ds[i, j] = p[i, j] (dp[i, j] - dy[i] . y[i]);  dq[i] = scale sum_j ds[i, j] k[j];
- * dk[j] = scale sum_i ds[i, j] q[i].
- * Shapes: dqkv, qkv (B, T, 3 H D), dy, y (B, T, H D), lse (B, H, T).                             */
-SWT_MUST_CHECK swt_status swt_attention_backward(const swt_ctx *c, void *dqkv, const void *dy,
-                                                 const void *y, const float *lse, const void *qkv,
-                                                 const swt_attention_dims *dims);
-
-/* Cross-entropy with its gradient. Over the real targets (target >= 0) of the micro-batch:
- * stats[0] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[1] = number of n whose
- * largest logit (lowest index on ties) is the target;
- * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
- * Shapes: dlogits (N, V) or NULL (no gradient) or logits itself, stats (2) F64, logits (N, V),
- * targets (N), target < V.  logits are activations; the arithmetic is F32, sums F64 in an order
- * that N alone decides.
- * scratch of swt_cross_entropy_scratch_bytes(N).                                                 */
-SWT_MUST_CHECK swt_status swt_cross_entropy(const swt_ctx *c, void *dlogits, double *stats,
-                                            const void *logits, const int32_t *targets,
-                                            void *scratch, int64_t N, int64_t V);
-int64_t swt_cross_entropy_scratch_bytes(int64_t N);
 
 /* ------------------------------------------------------------------ the switch layer */
 
@@ -297,6 +202,16 @@ SWT_MUST_CHECK swt_status swt_combine_backward(const swt_ctx *c, void *drecv, fl
 /* Every operation, once. Slots, functions, both backends' tables, the checks' rows and whatever
  * else goes through all operations are made from this list: X(name) for each. */
 #define SWT_OPS(X)                                                                                 \
+    X(linear_forward)                                                                              \
+    X(linear_backward_input)                                                                       \
+    X(linear_backward_weight)                                                                      \
+    X(embedding_forward)                                                                           \
+    X(embedding_backward)                                                                          \
+    X(norm_forward)                                                                                \
+    X(norm_backward)                                                                               \
+    X(attention_forward)                                                                           \
+    X(attention_backward)                                                                          \
+    X(cross_entropy)                                                                               \
     X(state_advance)                                                                               \
     X(count_targets)                                                                               \
     X(grad_add)                                                                                    \
@@ -320,16 +235,6 @@ struct swt_ops {
     bool expert_sums;        /* experts_backward_weight needs its sums in memory in any case */
     bool all_slots;          /* the experts read and write unoccupied slots, too: zeros at first */
     int64_t workspace_bytes; /* of swt_ctx.workspace */
-    __typeof__(&swt_linear_forward) linear_forward;
-    __typeof__(&swt_linear_backward_input) linear_backward_input;
-    __typeof__(&swt_linear_backward_weight) linear_backward_weight;
-    __typeof__(&swt_embedding_forward) embedding_forward;
-    __typeof__(&swt_embedding_backward) embedding_backward;
-    __typeof__(&swt_norm_forward) norm_forward;
-    __typeof__(&swt_norm_backward) norm_backward;
-    __typeof__(&swt_attention_forward) attention_forward;
-    __typeof__(&swt_attention_backward) attention_backward;
-    __typeof__(&swt_cross_entropy) cross_entropy;
     __typeof__(&swt_router_forward) router_forward;
     __typeof__(&swt_router_assign) router_assign;
     __typeof__(&swt_router_losses) router_losses;

@@ -44,16 +44,6 @@ void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t
                       bool first);
 
 /* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
-__typeof__(swt_linear_forward) swt_cpu_linear_forward;
-__typeof__(swt_linear_backward_input) swt_cpu_linear_backward_input;
-__typeof__(swt_linear_backward_weight) swt_cpu_linear_backward_weight;
-__typeof__(swt_embedding_forward) swt_cpu_embedding_forward;
-__typeof__(swt_embedding_backward) swt_cpu_embedding_backward;
-__typeof__(swt_norm_forward) swt_cpu_norm_forward;
-__typeof__(swt_norm_backward) swt_cpu_norm_backward;
-__typeof__(swt_attention_forward) swt_cpu_attention_forward;
-__typeof__(swt_attention_backward) swt_cpu_attention_backward;
-__typeof__(swt_cross_entropy) swt_cpu_cross_entropy;
 __typeof__(swt_router_forward) swt_cpu_router_forward;
 __typeof__(swt_router_assign) swt_cpu_router_assign;
 __typeof__(swt_router_losses) swt_cpu_router_losses;

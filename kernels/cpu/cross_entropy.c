@@ -11,16 +11,6 @@ typedef struct row_result {
     int32_t hit;
 } row_result;
 
-typedef struct cross_entropy_args {
-    const swt_vec *vec;
-    float *dlogits;
-    const float *logits;
-    const int32_t *targets;
-    row_result *results;
-    int64_t N, V;
-    float share; /* 1 / the global batch's targets */
-} cross_entropy_args;
-
 /* Whether z[target] is the largest, and the first such. */
 static bool is_argmax(const swt_vec *vec, const float *z, int64_t V, int32_t target) {
     if (!(z[target] >= vec->max(z, V)))
@@ -31,31 +21,33 @@ static bool is_argmax(const swt_vec *vec, const float *z, int64_t V, int32_t tar
     return true;
 }
 
-static void row(const cross_entropy_args *a, int64_t n) {
-    const float *z = a->logits + n * a->V;
-    float *dz = a->dlogits != NULL ? a->dlogits + n * a->V : NULL;
+static void row(const swt_ctx *c, const swt_cross_entropy_args *a, int64_t n) {
+    const swt_vec *vec = swt_cpu_vec(c);
+    const float *z = (const float *)a->logits + n * a->V;
+    float *dz = a->dlogits != NULL ? (float *)a->dlogits + n * a->V : NULL;
+    row_result *result = (row_result *)a->scratch + n;
     const int32_t target = a->targets[n];
     if (target < 0) {
-        a->results[n] = (row_result){0};
+        *result = (row_result){0};
         if (dz != NULL)
             memset(dz, 0, (size_t)a->V * sizeof *dz);
         return;
     }
     const float logit = z[target]; /* dz may be z */
-    const bool hit = is_argmax(a->vec, z, a->V, target);
-    const float lse = a->vec->softmax(dz, z, a->V);
-    a->results[n] = (row_result){.loss = lse - logit, .hit = hit};
+    const bool hit = is_argmax(vec, z, a->V, target);
+    const float lse = vec->softmax(dz, z, a->V);
+    *result = (row_result){.loss = lse - logit, .hit = hit};
     if (dz != NULL) {
         dz[target] -= 1.0f;
-        a->vec->scale(dz, dz, a->share, a->V);
+        vec->scale(dz, dz, (float)(1.0 / (double)c->state->targets), a->V);
     }
 }
 
-static void rows_part(const void *args, int64_t part) {
-    const cross_entropy_args *a = args;
+static void rows_part(const swt_ctx *c, const void *args, int64_t part) {
+    const swt_cross_entropy_args *a = args;
     const int64_t end = swt_min((part + 1) * ROWS, a->N);
     for (int64_t n = part * ROWS; n < end; n++)
-        row(a, n);
+        row(c, a, n);
 }
 
 int64_t swt_cross_entropy_scratch_bytes(int64_t N) {
@@ -63,24 +55,16 @@ int64_t swt_cross_entropy_scratch_bytes(int64_t N) {
     return N >= 0 && swt_checked_mul(N, (int64_t)sizeof(row_result), &bytes) ? bytes : -1;
 }
 
-swt_status swt_cpu_cross_entropy(const swt_ctx *c, void *dlogits, double *stats, const void *logits,
-                                 const int32_t *targets, void *scratch, int64_t N, int64_t V) {
-    const cross_entropy_args a = {.vec = swt_cpu_vec(c),
-                                  .dlogits = dlogits,
-                                  .logits = logits,
-                                  .targets = targets,
-                                  .results = scratch,
-                                  .N = N,
-                                  .V = V,
-                                  .share = (float)(1.0 / (double)c->state->targets)};
-    swt_cpu_run_parts(c, swt_ceil_div(N, ROWS), rows_part, &a);
+swt_status swt_cpu_cross_entropy(const swt_ctx *c, const swt_cross_entropy_args *a) {
+    const row_result *results = a->scratch;
     double loss = 0.0;
     int64_t hits = 0;
-    for (int64_t n = 0; n < N; n++) {
-        loss += (double)a.results[n].loss;
-        hits += a.results[n].hit;
+    swt_cpu_run(c, swt_ceil_div(a->N, ROWS), rows_part, a);
+    for (int64_t n = 0; n < a->N; n++) {
+        loss += (double)results[n].loss;
+        hits += results[n].hit;
     }
-    stats[0] = loss;
-    stats[1] = (double)hits;
+    a->stats[0] = loss;
+    a->stats[1] = (double)hits;
     return SWT_OK;
 }

@@ -3,54 +3,33 @@
  * the tiles of the other side in order; scores never leave the block. */
 #include "kernels/cuda/attention_tile.cuh"
 
-typedef struct attention_args {
-    void *y_out, *dqkv;
-    float *lse_out;
-    const void *qkv, *y, *dy;
-    const float *lse;
-    int T, H, D, heads; /* of all sequences */
-    float scale;
-} attention_args;
-
-/* One head of one sequence. */
+/* One head of one sequence, as the block sees it. */
 template <typename T> struct head {
-    head_rows<T> q, k, v, y, dy;
-    T *y_out, *dq, *dk, *dv;
-    const float *lse;
-    float *lse_out;
-    int first;  /* row of the block's tile */
-    int stride; /* of q, k, v and their gradients */
+    head_rows<T> q, k, v;
+    int64_t qkv, y, lse; /* where its first row stands in the tensors */
+    int width;           /* of a row of y */
+    int first;           /* row of the block's tile */
 };
-
-/* Of a tensor that the operation has. */
-template <typename P> static __device__ inline P *place(P *base, int64_t offset) {
-    return base != NULL ? base + offset : NULL;
-}
 
 /* Long tiles come first: late ones of queries, early ones of keys. */
 template <typename T>
-static __device__ inline head<T> head_of_block(const attention_args &a, bool keys) {
-    const int tiles_of_head = (a.T + TILE - 1) / TILE, tile = (int)(blockIdx.x / a.heads);
-    const int64_t h = blockIdx.x % a.heads;
-    const int width = a.H * a.D;
-    const int64_t row = h / a.H * a.T, column = h % a.H * a.D;
-    const int64_t at = row * 3 * width + column, y_at = row * width + column;
-    const bool runs = a.D % WIDEST<T> == 0;
-    const T *qkv = (const T *)a.qkv + at;
-    head<T> of = {};
+static __device__ inline head<T> head_of_block(const swt_attention_dims &d, const void *qkv,
+                                               bool keys) {
+    const int rows = (int)d.T, heads = (int)(d.B * d.H), D = (int)d.D, width = (int)d.H * D;
+    const int tiles_of_head = (rows + TILE - 1) / TILE, tile = (int)(blockIdx.x / heads);
+    const int64_t h = blockIdx.x % heads;
+    const int64_t row = h / (int)d.H * rows, column = h % (int)d.H * D;
+    const bool runs = D % WIDEST<T> == 0;
+    head<T> of;
+    of.qkv = row * 3 * width + column;
+    of.y = row * width + column;
+    of.lse = h * rows;
+    of.width = width;
     of.first = (keys ? tile : tiles_of_head - 1 - tile) * TILE;
-    of.stride = 3 * width;
-    of.q = head_rows<T>{qkv, 3 * width, a.T, a.D, runs};
-    of.k = head_rows<T>{qkv + width, 3 * width, a.T, a.D, runs};
-    of.v = head_rows<T>{qkv + 2 * width, 3 * width, a.T, a.D, runs};
-    of.y = head_rows<T>{place((const T *)a.y, y_at), width, a.T, a.D, runs};
-    of.dy = head_rows<T>{place((const T *)a.dy, y_at), width, a.T, a.D, runs};
-    of.y_out = place((T *)a.y_out, y_at);
-    of.dq = place((T *)a.dqkv, at);
-    of.dk = place(of.dq, width);
-    of.dv = place(of.dk, width);
-    of.lse = place(a.lse, h * a.T);
-    of.lse_out = place(a.lse_out, h * a.T);
+    const T *q = (const T *)qkv + of.qkv;
+    of.q = head_rows<T>{q, 3 * width, rows, D, runs};
+    of.k = head_rows<T>{q + width, 3 * width, rows, D, runs};
+    of.v = head_rows<T>{q + 2 * width, 3 * width, rows, D, runs};
     return of;
 }
 
@@ -81,31 +60,48 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 4 ? 2 : 1)
-    forward_tile(attention_args a) {
+    forward_tile(swt_attention_forward_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, false);
+    const head<T> h = head_of_block<T>(a.dims, a.qkv, false);
     float s[PER][PER], out[PER][4 * GROUPS] = {}, max[PER], sum[PER] = {};
     for (int i = 0; i < PER; i++)
         max[i] = -INFINITY;
     for (int key = 0; key <= h.first; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
-        softmax_tile<GROUPS>(s, max, sum, out, h.first + tile_row(), key + tile_column(), a.scale);
+        softmax_tile<GROUPS>(s, max, sum, out, h.first + tile_row(), key + tile_column(),
+                             a.dims.scale);
         keep_scores(t, s);
         add_rows<GROUPS>(out, t, h.v, key, 0);
     }
     for (int i = 0; i < PER; i++) {
         const int row = h.first + tile_row() + i;
-        if (tile_column() == 0 && row < a.T)
-            h.lse_out[row] = max[i] + logf(sum[i]);
+        if (tile_column() == 0 && row < h.q.count)
+            a.lse[h.lse + row] = max[i] + logf(sum[i]);
         sum[i] = 1 / sum[i];
     }
-    write_rows<GROUPS>(h.y_out, h.q, h.y.stride, h.first, 0, out, sum);
+    write_rows<GROUPS>((T *)a.y + h.y, h.q, h.width, h.first, 0, out, sum);
+}
+
+/* What a head has beside q, k and v in backward. */
+template <typename T> struct head_outputs {
+    head_rows<T> y, dy;
+    const float *lse;
+};
+
+template <typename T>
+static __device__ inline head_outputs<T> outputs_of(const swt_attention_backward_args &a,
+                                                    const head<T> &h) {
+    head_outputs<T> of;
+    of.y = head_rows<T>{(const T *)a.y + h.y, h.width, h.q.count, h.q.D, h.q.runs};
+    of.dy = head_rows<T>{(const T *)a.dy + h.y, h.width, h.q.count, h.q.D, h.q.runs};
+    of.lse = a.lse + h.lse;
+    return of;
 }
 
 /* lse and delta = dy . y of the tile's queries from `first` on; beyond the last, what makes every p
  * zero. All threads; a barrier must follow. */
 template <typename T>
-static __device__ inline void load_queries(tiles *t, const head<T> &h, int first) {
+static __device__ inline void load_queries(tiles *t, const head_outputs<T> &h, int first) {
     for (int i = 0; i < PER; i++) {
         const int at = tile_row() + i;
         const int64_t row = first + at;
@@ -126,127 +122,110 @@ static __device__ inline void load_queries(tiles *t, const head<T> &h, int first
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_queries(attention_args a) {
+    backward_queries(swt_attention_backward_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, false);
+    const head<T> h = head_of_block<T>(a.dims, a.qkv, false);
+    const head_outputs<T> o = outputs_of(a, h);
     float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER];
-    load_queries(t, h, h.first);
+    load_queries(t, o, h.first);
     for (int key = 0; key <= h.first; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
-        score_tile(dp, t, h.dy, h.first, h.v, key);
+        score_tile(dp, t, o.dy, h.first, h.v, key);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_row() + i;
                 const bool seen = key + tile_column() + j * SIDE <= h.first + at;
                 s[i][j] =
-                    seen ? expf(a.scale * s[i][j] - t->lse[at]) * (dp[i][j] - t->delta[at]) : 0;
+                    seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) * (dp[i][j] - t->delta[at])
+                         : 0;
             }
         keep_scores(t, s);
         add_rows<GROUPS>(out, t, h.k, key, 0);
     }
     for (int i = 0; i < PER; i++)
-        factor[i] = a.scale;
-    write_rows<GROUPS>(h.dq, h.q, h.stride, h.first, 0, out, factor);
+        factor[i] = a.dims.scale;
+    T *const dq = (T *)a.dqkv + h.qkv;
+    write_rows<GROUPS>(dq, h.q, h.q.stride, h.first, 0, out, factor);
 }
 
 /* Rows of the tile are keys here, columns queries. blockIdx.y: which GROUPS TILE columns of dk and
  * dv (a wide head's do not all fit in a block's registers). */
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_keys(attention_args a) {
+    backward_keys(swt_attention_backward_args a) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, true);
+    const head<T> h = head_of_block<T>(a.dims, a.qkv, true);
+    const head_outputs<T> o = outputs_of(a, h);
     const int column = (int)blockIdx.y * GROUPS * TILE;
     float s[PER][PER], dp[PER][PER], dk[PER][4 * GROUPS] = {}, dv[PER][4 * GROUPS] = {};
     float ones[PER], factor[PER];
-    for (int first = h.first; first < a.T; first += TILE) {
-        load_queries(t, h, first);
+    for (int first = h.first; first < h.q.count; first += TILE) {
+        load_queries(t, o, first);
         score_tile(s, t, h.k, h.first, h.q, first);
-        score_tile(dp, t, h.v, h.first, h.dy, first);
+        score_tile(dp, t, h.v, h.first, o.dy, first);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_column() + j * SIDE;
                 const bool seen = h.first + tile_row() + i <= first + at;
-                s[i][j] = seen ? expf(a.scale * s[i][j] - t->lse[at]) : 0;
+                s[i][j] = seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) : 0;
                 dp[i][j] = seen ? s[i][j] * (dp[i][j] - t->delta[at]) : 0;
             }
         keep_scores(t, s);
-        add_rows<GROUPS>(dv, t, h.dy, first, column);
+        add_rows<GROUPS>(dv, t, o.dy, first, column);
         keep_scores(t, dp);
         add_rows<GROUPS>(dk, t, h.q, first, column);
     }
     for (int i = 0; i < PER; i++) {
         ones[i] = 1;
-        factor[i] = a.scale;
+        factor[i] = a.dims.scale;
     }
-    write_rows<GROUPS>(h.dk, h.q, h.stride, h.first, column, dk, factor);
-    write_rows<GROUPS>(h.dv, h.q, h.stride, h.first, column, dv, ones);
+    T *const dq = (T *)a.dqkv + h.qkv;
+    write_rows<GROUPS>(dq + h.width, h.k, h.k.stride, h.first, column, dk, factor);
+    write_rows<GROUPS>(dq + 2 * h.width, h.v, h.v.stride, h.first, column, dv, ones);
 }
 
-static attention_args args_of(const swt_attention_dims *d) {
-    attention_args a = {};
-    a.T = (int)d->T;
-    a.H = (int)d->H;
-    a.D = (int)d->D;
-    a.heads = (int)(d->B * d->H);
-    a.scale = d->scale;
-    return a;
+static unsigned blocks_of_heads(const swt_attention_dims *d) {
+    return blocks_of(d->T, TILE) * (unsigned)(d->B * d->H);
 }
 
-static unsigned blocks_of_heads(const attention_args *a) {
-    return blocks_of(a->T, TILE) * (unsigned)a->heads;
+/* How many groups of TILE columns a head has: kernels are made for 1, 2 and 4 of them. */
+template <int N> struct groups { static constexpr int count = N; };
+
+/* Call launch(kernel_kind, groups) for the context's type of activations and a head's width. */
+template <typename F>
+SWT_MUST_CHECK static inline swt_status by_head(const swt_ctx *c, int64_t D, F launch) {
+    return by_type(c, [&](auto as) {
+        return D <= TILE       ? launch(as, groups<1>())
+               : D <= 2 * TILE ? launch(as, groups<2>())
+                               : launch(as, groups<4>());
+    });
 }
 
-template <typename T, int GROUPS>
-static swt_status forward_wide(const swt_ctx *c, const attention_args *a) {
-    const auto kernel = forward_tile<T, GROUPS>;
-    return SWT_LAUNCH(kernel, blocks_of_heads(a), THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
+static bool is_empty(const swt_attention_dims *d) {
+    return d->B == 0 || d->T == 0 || d->H == 0 || d->D == 0;
 }
 
-template <typename T> static swt_status forward(const swt_ctx *c, const attention_args *a) {
-    return a->D <= TILE       ? forward_wide<T, 1>(c, a)
-           : a->D <= 2 * TILE ? forward_wide<T, 2>(c, a)
-                              : forward_wide<T, 4>(c, a);
-}
-
-swt_status swt_cuda_attention_forward(const swt_ctx *c, void *y, float *lse, const void *qkv,
-                                      const swt_attention_dims *dims) {
-    attention_args a = args_of(dims);
-    a.y_out = y;
-    a.lse_out = lse;
-    a.qkv = qkv;
-    if (a.T == 0 || a.heads == 0 || a.D == 0)
+swt_status swt_cuda_attention_forward(const swt_ctx *c, const swt_attention_forward_args *a) {
+    if (is_empty(&a->dims))
         return SWT_OK;
-    return SWT_BY_TYPE(c, forward, c, &a);
+    return by_head(c, a->dims.D, [&](auto as, auto of) {
+        const auto kernel = forward_tile<typename decltype(as)::type, decltype(of)::count>;
+        return SWT_LAUNCH(kernel, blocks_of_heads(&a->dims), THREADS, sizeof(tiles),
+                          swt_cuda_stream(c), *a);
+    });
 }
 
-template <typename T, int GROUPS>
-static swt_status backward_wide(const swt_ctx *c, const attention_args *a) {
-    enum { KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
-    const auto queries = backward_queries<T, GROUPS>;
-    const auto keys = backward_keys<T, KEY_GROUPS>;
-    SWT_TRY(
-        SWT_LAUNCH(queries, blocks_of_heads(a), THREADS, sizeof(tiles), swt_cuda_stream(c), *a));
-    const dim3 grid(blocks_of_heads(a), blocks_of(a->D, KEY_GROUPS * TILE));
-    return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
-}
-
-template <typename T> static swt_status backward(const swt_ctx *c, const attention_args *a) {
-    return a->D <= TILE       ? backward_wide<T, 1>(c, a)
-           : a->D <= 2 * TILE ? backward_wide<T, 2>(c, a)
-                              : backward_wide<T, 4>(c, a);
-}
-
-swt_status swt_cuda_attention_backward(const swt_ctx *c, void *dqkv, const void *dy, const void *y,
-                                       const float *lse, const void *qkv,
-                                       const swt_attention_dims *dims) {
-    attention_args a = args_of(dims);
-    a.dqkv = dqkv;
-    a.dy = dy;
-    a.y = y;
-    a.lse = lse;
-    a.qkv = qkv;
-    if (a.T == 0 || a.heads == 0 || a.D == 0)
+swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_backward_args *a) {
+    if (is_empty(&a->dims))
         return SWT_OK;
-    return SWT_BY_TYPE(c, backward, c, &a);
+    return by_head(c, a->dims.D, [&](auto as, auto of) {
+        typedef typename decltype(as)::type T;
+        enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
+        const auto queries = backward_queries<T, GROUPS>;
+        const auto keys = backward_keys<T, KEY_GROUPS>;
+        const unsigned blocks = blocks_of_heads(&a->dims);
+        SWT_TRY(SWT_LAUNCH(queries, blocks, THREADS, sizeof(tiles), swt_cuda_stream(c), *a));
+        const dim3 grid(blocks, blocks_of(a->dims.D, KEY_GROUPS * TILE));
+        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
+    });
 }

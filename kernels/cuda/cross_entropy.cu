@@ -21,33 +21,26 @@ static __device__ inline float block_max(float x, float *shared) {
     return x;
 }
 
-typedef struct entropy_args {
-    void *dlogits; /* NULL, or logits itself, or its own */
-    const void *logits;
-    const int32_t *targets;
-    row_result *results;
-    const swt_step_state *state;
-    int64_t V;
-} entropy_args;
-
 template <typename T, int W> static __device__ void zero_row(T *dz, int64_t V) {
     const float zeros[W] = {};
     for (int64_t i = threadIdx.x * W; i < V; i += blockDim.x * W)
         store_run(dz + i, zeros);
 }
 
-template <typename T, int W> static __global__ void rows(entropy_args a) {
+template <typename T, int W>
+static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args a) {
     __shared__ float shared[MOST_WARPS];
     __shared__ int shared_ties[MOST_WARPS];
     const int64_t n = blockIdx.x, V = a.V;
     const T *z = (const T *)a.logits + n * V;
     T *dz = a.dlogits != NULL ? (T *)a.dlogits + n * V : NULL;
+    row_result *const result = (row_result *)a.scratch + n;
     const int32_t target = a.targets[n];
     if (target < 0) {
         if (dz != NULL)
             zero_row<T, W>(dz, V);
         if (threadIdx.x == 0)
-            a.results[n] = row_result{0, 0};
+            *result = row_result{0, 0};
         return;
     }
     const int64_t first = threadIdx.x * W, step = blockDim.x * W;
@@ -70,10 +63,10 @@ template <typename T, int W> static __global__ void rows(entropy_args a) {
     sum = block_sum(sum, shared);
     ties = block_sum(ties, shared_ties);
     if (threadIdx.x == 0)
-        a.results[n] = row_result{max + logf(sum) - logit, logit >= max && ties == 0};
+        *result = row_result{max + logf(sum) - logit, logit >= max && ties == 0};
     if (dz == NULL)
         return;
-    const float share = (float)(1.0 / (double)a.state->targets), scale = 1.0f / sum;
+    const float share = (float)(1.0 / (double)state->targets), scale = 1.0f / sum;
     for (int64_t i = first; i < V; i += step) {
         load_run(v, z + i);
         for (int j = 0; j < W; j++)
@@ -98,18 +91,13 @@ static __global__ void sum_rows(double *stats, const row_result *results, int64_
     }
 }
 
-template <typename T>
-static swt_status launch_rows(const swt_ctx *c, const entropy_args *a, int64_t N) {
-    const auto kernel = has_runs<T>(a->V) ? rows<T, WIDEST<T>> : rows<T, 1>;
+swt_status swt_cuda_cross_entropy(const swt_ctx *c, const swt_cross_entropy_args *a) {
     const int threads = a->V <= 512 ? WARP : a->V <= 4096 ? 4 * WARP : 16 * WARP;
-    return SWT_LAUNCH(kernel, (unsigned)N, threads, 0, swt_cuda_stream(c), *a);
-}
-
-swt_status swt_cuda_cross_entropy(const swt_ctx *c, void *dlogits, double *stats,
-                                  const void *logits, const int32_t *targets, void *scratch,
-                                  int64_t N, int64_t V) {
-    const entropy_args a = {dlogits, logits, targets, (row_result *)scratch, c->state, V};
-    if (N > 0)
-        SWT_TRY(SWT_BY_TYPE(c, launch_rows, c, &a, N));
-    return SWT_LAUNCH(sum_rows, 1, SUM_THREADS, 0, swt_cuda_stream(c), stats, a.results, N);
+    if (a->N > 0)
+        SWT_TRY(by_run(c, a->V, [&](auto as) {
+            const auto kernel = rows<typename decltype(as)::type, decltype(as)::width>;
+            return SWT_LAUNCH(kernel, (unsigned)a->N, threads, 0, swt_cuda_stream(c), c->state, *a);
+        }));
+    return SWT_LAUNCH(sum_rows, 1, SUM_THREADS, 0, swt_cuda_stream(c), a->stats,
+                      (const row_result *)a->scratch, a->N);
 }

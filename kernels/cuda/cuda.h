@@ -45,16 +45,6 @@ static inline cudaStream_t swt_cuda_stream(const swt_ctx *c) {
 }
 
 /* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
-__typeof__(swt_linear_forward) swt_cuda_linear_forward;
-__typeof__(swt_linear_backward_input) swt_cuda_linear_backward_input;
-__typeof__(swt_linear_backward_weight) swt_cuda_linear_backward_weight;
-__typeof__(swt_embedding_forward) swt_cuda_embedding_forward;
-__typeof__(swt_embedding_backward) swt_cuda_embedding_backward;
-__typeof__(swt_norm_forward) swt_cuda_norm_forward;
-__typeof__(swt_norm_backward) swt_cuda_norm_backward;
-__typeof__(swt_attention_forward) swt_cuda_attention_forward;
-__typeof__(swt_attention_backward) swt_cuda_attention_backward;
-__typeof__(swt_cross_entropy) swt_cuda_cross_entropy;
 __typeof__(swt_router_forward) swt_cuda_router_forward;
 __typeof__(swt_router_assign) swt_cuda_router_assign;
 __typeof__(swt_router_losses) swt_cuda_router_losses;

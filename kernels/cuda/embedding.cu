@@ -9,32 +9,23 @@ enum {
     TOKENS = WARPS * LOOKS * WARP /* that a block looks at, each time */
 };
 
-template <typename T, int W>
-static __global__ void forward_rows(T *x, const T *table, const int32_t *tokens, int64_t N,
-                                    int64_t C) {
+template <typename T, int W> static __global__ void forward_rows(swt_embedding_forward_args a) {
     const int64_t n = (int64_t)blockIdx.x * ROWS + threadIdx.x / WARP;
-    if (n >= N)
+    if (n >= a.N)
         return;
-    const T *from = table + tokens[n] * C;
-    for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W)
-        *reinterpret_cast<run<T, W> *>(x + n * C + i) =
-            *reinterpret_cast<const run<T, W> *>(from + i);
+    const T *from = (const T *)a.table + a.tokens[n] * a.C;
+    T *to = (T *)a.x + n * a.C;
+    for (int64_t i = threadIdx.x % WARP * W; i < a.C; i += WARP * W)
+        *reinterpret_cast<run<T, W> *>(to + i) = *reinterpret_cast<const run<T, W> *>(from + i);
 }
 
-template <typename T>
-static swt_status forward(const swt_ctx *c, void *x, const void *table, const int32_t *tokens,
-                          int64_t N, int64_t C) {
-    const auto kernel = has_runs<T>(C) ? forward_rows<T, WIDEST<T>> : forward_rows<T, 1>;
-    return SWT_LAUNCH(kernel, blocks_of(N, ROWS), ROWS * WARP, 0, swt_cuda_stream(c), (T *)x,
-                      (const T *)table, tokens, N, C);
-}
-
-swt_status swt_cuda_embedding_forward(const swt_ctx *c, void *x, const void *table,
-                                      const int32_t *tokens, int64_t N, int64_t C, int64_t V) {
-    (void)V;
-    if (N == 0 || C == 0)
+swt_status swt_cuda_embedding_forward(const swt_ctx *c, const swt_embedding_forward_args *a) {
+    if (a->N == 0 || a->C == 0)
         return SWT_OK;
-    return SWT_BY_TYPE(c, forward, c, x, table, tokens, N, C);
+    return by_run(c, a->C, [&](auto as) {
+        const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
+        return SWT_LAUNCH(kernel, blocks_of(a->N, ROWS), ROWS * WARP, 0, swt_cuda_stream(c), *a);
+    });
 }
 
 /* Write to `list`, in order, which of the tokens from..from+TOKENS-1 are v; how many. Warp w looks
@@ -68,25 +59,25 @@ static __device__ int find(int *list, int *found, const int32_t *tokens, int64_t
 
 /* Block (v, i): row v of the table, columns i * columns ... */
 template <typename T>
-static __global__ void backward_rows(float *dtable, const T *dx, const int32_t *tokens, int64_t N,
-                                     int64_t C, int64_t columns, int add) {
+static __global__ void backward_rows(swt_embedding_backward_args a, int64_t columns) {
     __shared__ int list[TOKENS], found[2][WARPS];
+    const T *const dx = (const T *)a.dx;
     const int64_t first = blockIdx.y * columns + threadIdx.x;
-    const int64_t end = swt_min((blockIdx.y + 1) * columns, C);
-    float *row = dtable + (int64_t)blockIdx.x * C;
-    bool written = add != 0;
+    const int64_t end = swt_min((blockIdx.y + 1) * columns, a.C);
+    float *row = a.dtable + (int64_t)blockIdx.x * a.C;
+    bool written = a.add;
     /* found has two halves, so that one barrier a turn is enough: a warp that is ahead writes the
      * half that the others no longer read. */
-    for (int64_t n = 0, turn = 0; n < N; n += TOKENS, turn++) {
-        const int64_t left = swt_min(N - n, TOKENS);
-        const int count = find(list, found[turn % 2], tokens + n, left, (int32_t)blockIdx.x);
+    for (int64_t n = 0, turn = 0; n < a.N; n += TOKENS, turn++) {
+        const int64_t left = swt_min(a.N - n, TOKENS);
+        const int count = find(list, found[turn % 2], a.tokens + n, left, (int32_t)blockIdx.x);
         if (count == 0)
             continue;
         __syncthreads();
         for (int64_t i = first; i < end; i += WARPS * WARP) {
             float sum = written ? row[i] : 0;
             for (int k = 0; k < count; k++)
-                sum += to_float(dx[(n + list[k]) * C + i]);
+                sum += to_float(dx[(n + list[k]) * a.C + i]);
             row[i] = sum;
         }
         written = true;
@@ -95,20 +86,14 @@ static __global__ void backward_rows(float *dtable, const T *dx, const int32_t *
         row[i] = 0;
 }
 
-template <typename T>
-static swt_status backward(const swt_ctx *c, float *dtable, const void *dx, const int32_t *tokens,
-                           int64_t N, int64_t C, int64_t V, int add) {
-    /* Few rows: several blocks share one, so that there are enough. No sum depends on that. */
-    const int64_t columns = V >= 512 ? C : int64_t(2 * WARP);
-    const dim3 grid((unsigned)V, blocks_of(C, (int)columns));
-    return SWT_LAUNCH(backward_rows<T>, grid, WARPS * WARP, 0, swt_cuda_stream(c), dtable,
-                      (const T *)dx, tokens, N, C, columns, add);
-}
-
-swt_status swt_cuda_embedding_backward(const swt_ctx *c, float *dtable, const void *dx,
-                                       const int32_t *tokens, int64_t N, int64_t C, int64_t V,
-                                       int add) {
-    if (V == 0 || C == 0)
+swt_status swt_cuda_embedding_backward(const swt_ctx *c, const swt_embedding_backward_args *a) {
+    if (a->V == 0 || a->C == 0)
         return SWT_OK;
-    return SWT_BY_TYPE(c, backward, c, dtable, dx, tokens, N, C, V, add);
+    /* Few rows: several blocks share one, so that there are enough. No sum depends on that. */
+    const int64_t columns = a->V >= 512 ? a->C : int64_t(2 * WARP);
+    const dim3 grid((unsigned)a->V, blocks_of(a->C, (int)columns));
+    return by_type(c, [&](auto as) {
+        const auto kernel = backward_rows<typename decltype(as)::type>;
+        return SWT_LAUNCH(kernel, grid, WARPS * WARP, 0, swt_cuda_stream(c), *a, columns);
+    });
 }

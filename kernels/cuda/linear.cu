@@ -27,16 +27,15 @@ template <typename T> static __global__ void mask(T *x, const T *relu_output, in
     store_run(x + first, v);
 }
 
-template <typename T>
-static swt_status launch_mask(const swt_ctx *c, void *x, const void *relu_output, int64_t n) {
-    return SWT_LAUNCH(mask<T>, blocks_of(n, THREADS * WIDEST<T>), THREADS, 0, swt_cuda_stream(c),
-                      (T *)x, (const T *)relu_output, n);
-}
-
 swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const void *relu_output, int64_t n) {
     if (n == 0)
         return SWT_OK;
-    return SWT_BY_TYPE(c, launch_mask, c, x, relu_output, n);
+    return by_type(c, [&](auto as) {
+        typedef typename decltype(as)::type T;
+        const auto kernel = mask<T>;
+        return SWT_LAUNCH(kernel, blocks_of(n, THREADS * WIDEST<T>), THREADS, 0, swt_cuda_stream(c),
+                          (T *)x, (const T *)relu_output, n);
+    });
 }
 
 /* ------------------------------------------------------------------ sums over rows */
@@ -83,18 +82,20 @@ static __global__ void sum_finish(float *out, const float *sums, swt_cuda_column
 }
 
 /* Some of the sums, whose blocks' sums fit the workspace. */
-template <typename T>
-static swt_status sum_some(const swt_ctx *c, float *out, const T *x, const swt_cuda_columns *s,
+static swt_status sum_some(const swt_ctx *c, float *out, const void *x, const swt_cuda_columns *s,
                            int64_t rows) {
     const int64_t blocks = swt_ceil_div(s->rows, rows);
-    const bool runs = has_runs<T>(s->columns);
-    const auto kernel = runs ? sum_blocks<T, WIDEST<T>> : sum_blocks<T, 1>;
-    const dim3 grid((unsigned)blocks, blocks_of(s->columns, runs ? WARP * WIDEST<T> : (int)WARP),
-                    (unsigned)s->batch);
+    float *const sums = blocks > 1 ? (float *)c->workspace : out;
     swt_cuda_columns parts = *s;
     parts.add = s->add && blocks == 1;
-    SWT_TRY(SWT_LAUNCH(kernel, grid, PARTS * WARP, 0, swt_cuda_stream(c),
-                       blocks > 1 ? (float *)c->workspace : out, x, parts, rows));
+    SWT_TRY(by_run_of(s->type, s->columns, [&](auto as) {
+        typedef typename decltype(as)::type T;
+        const auto kernel = sum_blocks<T, decltype(as)::width>;
+        const dim3 grid((unsigned)blocks, blocks_of(s->columns, WARP * decltype(as)::width),
+                        (unsigned)s->batch);
+        return SWT_LAUNCH(kernel, grid, PARTS * WARP, 0, swt_cuda_stream(c), sums, (const T *)x,
+                          parts, rows);
+    }));
     if (blocks == 1)
         return SWT_OK;
     return SWT_LAUNCH(sum_finish, blocks_of(s->batch * s->columns, FINISH), FINISH, 0,
@@ -102,9 +103,14 @@ static swt_status sum_some(const swt_ctx *c, float *out, const T *x, const swt_c
 }
 
 /* How a sum is cut into blocks of rows depends on its own shape alone, never on the batch. */
-template <typename T>
-static swt_status column_sums(const swt_ctx *c, float *out, const void *x,
-                              const swt_cuda_columns *s) {
+swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
+                                const swt_cuda_columns *s) {
+    const int64_t outputs = s->batch * s->columns;
+    const size_t sum_bytes = (size_t)(s->stride * s->columns) * swt_dtype_bytes(s->type);
+    if (outputs == 0 || (s->rows == 0 && s->add))
+        return SWT_OK;
+    if (s->rows == 0)
+        return SWT_CUDA(cudaMemsetAsync(out, 0, (size_t)outputs * sizeof *out, swt_cuda_stream(c)));
     const int64_t room = c->ops->workspace_bytes / (int64_t)sizeof(float);
     int64_t rows = ROWS;
     while (rows < s->rows && swt_ceil_div(s->rows, rows) * s->columns > room)
@@ -115,19 +121,8 @@ static swt_status column_sums(const swt_ctx *c, float *out, const void *x,
         swt_cuda_columns some = *s;
         some.batch = swt_min(at_once, s->batch - b);
         some.counts = s->counts != NULL ? s->counts + b * s->counts_stride : NULL;
-        SWT_TRY(sum_some<T>(c, out + b * s->columns, (const T *)x + b * s->stride * s->columns,
-                            &some, rows));
+        SWT_TRY(sum_some(c, out + b * s->columns, (const unsigned char *)x + (size_t)b * sum_bytes,
+                         &some, rows));
     }
     return SWT_OK;
-}
-
-swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
-                                const swt_cuda_columns *s) {
-    const int64_t outputs = s->batch * s->columns;
-    if (outputs == 0 || (s->rows == 0 && s->add))
-        return SWT_OK;
-    if (s->rows == 0)
-        return SWT_CUDA(cudaMemsetAsync(out, 0, (size_t)outputs * sizeof *out, swt_cuda_stream(c)));
-    return s->type == SWT_BF16 ? column_sums<__nv_bfloat16>(c, out, x, s)
-                               : column_sums<float>(c, out, x, s);
 }

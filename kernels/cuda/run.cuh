@@ -31,16 +31,22 @@ static __device__ inline void store_run(T *to, const float (&from)[W]) {
     *reinterpret_cast<run<T, W> *>(to) = r;
 }
 
-/* by_type, and with the longest run wherever rows of C elements can be cut into such, else one
- * element at a time. */
+/* Call launch(kernel_kind) for the type `dtype`, with the longest run wherever rows of C elements
+ * can be cut into such, else one element at a time. */
 template <typename F>
-SWT_MUST_CHECK static inline swt_status by_run(const swt_ctx *c, int64_t C, F launch) {
+SWT_MUST_CHECK static inline swt_status by_run_of(swt_dtype dtype, int64_t C, F launch) {
     typedef __nv_bfloat16 bf16;
-    if (c->dtype == SWT_BF16)
+    if (dtype == SWT_BF16)
         return has_runs<bf16>(C) ? launch(kernel_kind<bf16, WIDEST<bf16>>())
                                  : launch(kernel_kind<bf16, 1>());
     return has_runs<float>(C) ? launch(kernel_kind<float, WIDEST<float>>())
                               : launch(kernel_kind<float, 1>());
+}
+
+/* The same for the context's type of activations. */
+template <typename F>
+SWT_MUST_CHECK static inline swt_status by_run(const swt_ctx *c, int64_t C, F launch) {
+    return by_run_of(c->dtype, C, launch);
 }
 
 #endif

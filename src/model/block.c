@@ -7,10 +7,22 @@ static swt_status dense_forward(swt_model *m, int64_t N, int64_t l, void *y) {
     const swt_dims *d = &m->dims;
     const swt_layer_places *at = &m->params.layers[l];
     swt_block_acts *a = &m->blocks[l];
-    SWT_TRY(swt_linear_forward(c, a->hidden, m->acts.norm, swt_weight(m, at->wi.weight),
-                               swt_weight(m, at->wi.bias), NULL, N, d->C, d->F, SWT_EPILOGUE_RELU));
-    return swt_linear_forward(c, y, a->hidden, swt_weight(m, at->wo.weight),
-                              swt_weight(m, at->wo.bias), a->mid, N, d->F, d->C, SWT_EPILOGUE_NONE);
+    SWT_TRY(swt_linear_forward(c, &(swt_linear_forward_args){.y = a->hidden,
+                                                             .x = m->acts.norm,
+                                                             .w = swt_weight(m, at->wi.weight),
+                                                             .bias = swt_weight(m, at->wi.bias),
+                                                             .N = N,
+                                                             .in = d->C,
+                                                             .out = d->F,
+                                                             .epilogue = SWT_EPILOGUE_RELU}));
+    return swt_linear_forward(c, &(swt_linear_forward_args){.y = y,
+                                                            .x = a->hidden,
+                                                            .w = swt_weight(m, at->wo.weight),
+                                                            .bias = swt_weight(m, at->wo.bias),
+                                                            .residual = a->mid,
+                                                            .N = N,
+                                                            .in = d->F,
+                                                            .out = d->C});
 }
 
 /* acts.dx holds d y, acts.norm h; acts.dh becomes d h. */
@@ -20,16 +32,37 @@ static swt_status dense_backward(swt_model *m, int64_t N, int64_t l) {
     const swt_layer_places *at = &m->params.layers[l];
     swt_block_acts *a = &m->blocks[l];
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->wo.weight),
-                                       swt_at(m->grad, at->wo.bias), s->dx, a->hidden, N, d->F,
-                                       d->C, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->dhidden, s->dx, swt_weight(m, at->wo.weight), a->hidden,
-                                      N, d->F, d->C));
-    SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, at->wi.weight),
-                                       swt_at(m->grad, at->wi.bias), s->dhidden, s->norm, N, d->C,
-                                       d->F, 0));
-    return swt_linear_backward_input(c, s->dh, s->dhidden, swt_weight(m, at->wi.weight), NULL, N,
-                                     d->C, d->F);
+    SWT_TRY(swt_linear_backward_weight(
+        c, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wo.weight),
+                                              .dbias = swt_at(m->grad, at->wo.bias),
+                                              .dy = s->dx,
+                                              .x = a->hidden,
+                                              .N = N,
+                                              .in = d->F,
+                                              .out = d->C}));
+    SWT_TRY(swt_linear_backward_input(
+        c, &(swt_linear_backward_input_args){.dx = s->dhidden,
+                                             .dy = s->dx,
+                                             .w = swt_weight(m, at->wo.weight),
+                                             .relu_output = a->hidden,
+                                             .N = N,
+                                             .in = d->F,
+                                             .out = d->C}));
+    SWT_TRY(swt_linear_backward_weight(
+        c, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wi.weight),
+                                              .dbias = swt_at(m->grad, at->wi.bias),
+                                              .dy = s->dhidden,
+                                              .x = s->norm,
+                                              .N = N,
+                                              .in = d->C,
+                                              .out = d->F}));
+    return swt_linear_backward_input(
+        c, &(swt_linear_backward_input_args){.dx = s->dh,
+                                             .dy = s->dhidden,
+                                             .w = swt_weight(m, at->wi.weight),
+                                             .N = N,
+                                             .in = d->C,
+                                             .out = d->F});
 }
 
 /* Where block l's output goes: the next block's input, or the shared place behind the last block.

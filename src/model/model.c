@@ -42,17 +42,34 @@ swt_status swt_model_read_logits(swt_model *m, float *host, int64_t first, int64
 
 swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x, int64_t N) {
     swt_shared_acts *s = &m->acts;
-    return swt_norm_forward(&m->ctx, s->norm, s->norm_mean, s->norm_rstd, x,
-                            swt_at(m->param, at->weight), swt_at(m->param, at->bias), N, m->dims.C,
-                            m->dims.norm_eps);
+    return swt_norm_forward(&m->ctx,
+                            &(swt_norm_forward_args){.y = s->norm,
+                                                     .mean = s->norm_mean,
+                                                     .rstd = s->norm_rstd,
+                                                     .x = x,
+                                                     .weight = swt_at(m->param, at->weight),
+                                                     .bias = swt_at(m->param, at->bias),
+                                                     .N = N,
+                                                     .C = m->dims.C,
+                                                     .eps = m->dims.norm_eps});
 }
 
 swt_status swt_model_norm_backward(swt_model *m, const swt_place *at, const void *x,
                                    const void *dresidual, int64_t N) {
     swt_shared_acts *s = &m->acts;
-    return swt_norm_backward(&m->ctx, s->dx, swt_at(m->grad, at->weight), swt_at(m->grad, at->bias),
-                             s->dh, dresidual, x, s->norm_mean, s->norm_rstd,
-                             swt_at(m->param, at->weight), s->scratch, N, m->dims.C, 0);
+    return swt_norm_backward(&m->ctx,
+                             &(swt_norm_backward_args){.dx = s->dx,
+                                                       .dweight = swt_at(m->grad, at->weight),
+                                                       .dbias = swt_at(m->grad, at->bias),
+                                                       .dy = s->dh,
+                                                       .dresidual = dresidual,
+                                                       .x = x,
+                                                       .weight = swt_at(m->param, at->weight),
+                                                       .mean = s->norm_mean,
+                                                       .rstd = s->norm_rstd,
+                                                       .scratch = s->scratch,
+                                                       .N = N,
+                                                       .C = m->dims.C});
 }
 
 swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
@@ -61,20 +78,36 @@ swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
     const swt_params *p = &m->params;
     swt_shared_acts *s = &m->acts;
     const int64_t N = pass->B * pass->T;
-    SWT_TRY(swt_embedding_forward(c, m->blocks[0].x, swt_weight(m, p->embed.weight), pass->tokens,
-                                  N, d->C, d->V));
+    SWT_TRY(swt_embedding_forward(
+        c, &(swt_embedding_forward_args){.x = m->blocks[0].x,
+                                         .table = swt_weight(m, p->embed.weight),
+                                         .tokens = pass->tokens,
+                                         .N = N,
+                                         .C = d->C,
+                                         .V = d->V}));
     for (int64_t l = 0; l < d->L; l++)
         SWT_TRY(swt_block_forward(m, pass, l));
     SWT_TRY(swt_model_norm(m, &p->final_norm, s->x, N));
-    return swt_linear_forward(c, s->logits, s->norm, swt_weight(m, p->head.weight),
-                              swt_weight(m, p->head.bias), NULL, N, d->C, d->V, SWT_EPILOGUE_NONE);
+    return swt_linear_forward(c, &(swt_linear_forward_args){.y = s->logits,
+                                                            .x = s->norm,
+                                                            .w = swt_weight(m, p->head.weight),
+                                                            .bias = swt_weight(m, p->head.bias),
+                                                            .N = N,
+                                                            .in = d->C,
+                                                            .out = d->V});
 }
 
 swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient) {
     swt_shared_acts *s = &m->acts;
     double *stats = s->stats + pass->turn * swt_stats_count(&m->dims);
-    return swt_cross_entropy(&m->ctx, gradient ? s->logits : NULL, stats, s->logits, pass->targets,
-                             s->scratch, pass->B * pass->T, m->dims.V);
+    return swt_cross_entropy(&m->ctx,
+                             &(swt_cross_entropy_args){.dlogits = gradient ? s->logits : NULL,
+                                                       .stats = stats,
+                                                       .logits = s->logits,
+                                                       .targets = pass->targets,
+                                                       .scratch = s->scratch,
+                                                       .N = pass->B * pass->T,
+                                                       .V = m->dims.V});
 }
 
 /* acts.logits holds the logits' gradient; acts.dx becomes the last block's output's gradient. */
@@ -83,11 +116,21 @@ static swt_status head_backward(swt_model *m, int64_t N) {
     const swt_dims *d = &m->dims;
     const swt_params *p = &m->params;
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_linear_backward_weight(c, swt_at(m->grad, p->head.weight),
-                                       swt_at(m->grad, p->head.bias), s->logits, s->norm, N, d->C,
-                                       d->V, 0));
-    SWT_TRY(swt_linear_backward_input(c, s->dh, s->logits, swt_weight(m, p->head.weight), NULL, N,
-                                      d->C, d->V));
+    SWT_TRY(swt_linear_backward_weight(
+        c, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, p->head.weight),
+                                              .dbias = swt_at(m->grad, p->head.bias),
+                                              .dy = s->logits,
+                                              .x = s->norm,
+                                              .N = N,
+                                              .in = d->C,
+                                              .out = d->V}));
+    SWT_TRY(swt_linear_backward_input(
+        c, &(swt_linear_backward_input_args){.dx = s->dh,
+                                             .dy = s->logits,
+                                             .w = swt_weight(m, p->head.weight),
+                                             .N = N,
+                                             .in = d->C,
+                                             .out = d->V}));
     return swt_model_norm_backward(m, &p->final_norm, s->x, NULL, N);
 }
 
@@ -98,8 +141,13 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
     SWT_TRY(head_backward(m, N));
     for (int64_t l = d->L - 1; l >= 0; l--)
         SWT_TRY(swt_block_backward(m, pass, l));
-    SWT_TRY(swt_embedding_backward(&m->ctx, swt_at(m->grad, p->embed.weight), m->acts.dx,
-                                   pass->tokens, N, d->C, d->V, 0));
+    SWT_TRY(swt_embedding_backward(
+        &m->ctx, &(swt_embedding_backward_args){.dtable = swt_at(m->grad, p->embed.weight),
+                                                .dx = m->acts.dx,
+                                                .tokens = pass->tokens,
+                                                .N = N,
+                                                .C = d->C,
+                                                .V = d->V}));
     /* The experts' sums were made layer by layer. */
     if (m->sum == NULL)
         return SWT_OK;

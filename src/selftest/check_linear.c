@@ -1,4 +1,5 @@
 /* Linear layers and the embedding against the oracle. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/oracle.h"
 
@@ -38,7 +39,7 @@ swt_status swt_selftest_linear_forward(swt_trial *t) {
         float *y =
             c.in_place ? swt_trial_copy(t, residual, n, SWT_F32) : swt_trial_out(t, n, SWT_F32);
         const float *added = c.in_place ? y : residual;
-        SWT_TRIAL_RUN(t, swt_linear_forward(&t->ctx, TWIN(y), TWIN(x), TWIN(w), TWIN(bias),
+        SWT_TRIAL_RUN(t, pos_linear_forward(&t->ctx, TWIN(y), TWIN(x), TWIN(w), TWIN(bias),
                                             TWIN(added), c.N, c.in, c.out,
                                             c.relu ? SWT_EPILOGUE_RELU : SWT_EPILOGUE_NONE));
         double *want = swt_trial_doubles(t, n);
@@ -59,7 +60,7 @@ swt_status swt_selftest_linear_backward_input(swt_trial *t) {
         const float *w = swt_trial_uniform(t, c.out * c.in, -1, 1);
         const float *relu_output = c.relu ? swt_trial_whole(t, n, -1, 2) : NULL;
         float *dx = swt_trial_out(t, n, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_linear_backward_input(&t->ctx, TWIN(dx), TWIN(dy), TWIN(w),
+        SWT_TRIAL_RUN(t, pos_linear_backward_input(&t->ctx, TWIN(dx), TWIN(dy), TWIN(w),
                                                    TWIN(relu_output), c.N, c.in, c.out));
         double *want = swt_trial_doubles(t, n);
         swt_oracle_linear_backward_input(want, swt_trial_widen(t, dy, c.N * c.out),
@@ -85,7 +86,7 @@ swt_status swt_selftest_linear_backward_weight(swt_trial *t) {
         float *dbias = !c.bias ? NULL
                        : c.add ? swt_trial_copy(t, old_dbias, c.out, SWT_F32)
                                : swt_trial_out(t, c.out, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_linear_backward_weight(&t->ctx, TWIN(dw), TWIN(dbias), TWIN(dy),
+        SWT_TRIAL_RUN(t, pos_linear_backward_weight(&t->ctx, TWIN(dw), TWIN(dbias), TWIN(dy),
                                                     TWIN(x), c.N, c.in, c.out, c.add));
         double *want = c.add ? swt_trial_widen(t, old_dw, n) : swt_trial_doubles(t, n);
         double *want_bias =
@@ -109,7 +110,7 @@ swt_status swt_selftest_embedding_forward(swt_trial *t) {
         const int32_t *tokens = swt_trial_integers(t, N, 0, (int)V - 1);
         float *x = swt_trial_out(t, N * C, SWT_F32);
         SWT_TRIAL_RUN(t,
-                      swt_embedding_forward(&t->ctx, TWIN(x), TWIN(table), TWIN(tokens), N, C, V));
+                      pos_embedding_forward(&t->ctx, TWIN(x), TWIN(table), TWIN(tokens), N, C, V));
         for (int64_t n = 0; n < N; n++)
             swt_trial_same(t, "x", x + n * C, table + tokens[n] * C, C, SWT_F32);
     }
@@ -129,7 +130,7 @@ swt_status swt_selftest_embedding_backward(swt_trial *t) {
         float *dtable =
             add ? swt_trial_copy(t, old, V * C, SWT_F32) : swt_trial_out(t, V * C, SWT_F32);
         SWT_TRIAL_RUN(
-            t, swt_embedding_backward(&t->ctx, TWIN(dtable), TWIN(dx), TWIN(tokens), N, C, V, add));
+            t, pos_embedding_backward(&t->ctx, TWIN(dtable), TWIN(dx), TWIN(tokens), N, C, V, add));
         double *want = add ? swt_trial_widen(t, old, V * C) : swt_trial_doubles(t, V * C);
         swt_oracle_embedding_backward(want, swt_trial_widen(t, dx, N * C), tokens, N, C);
         /* A row is a sum of at most N numbers, about N / V of them. */

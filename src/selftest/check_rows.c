@@ -1,4 +1,5 @@
 /* What works on rows, LayerNorm, attention and the cross-entropy, against the oracle. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/oracle.h"
 
@@ -18,7 +19,7 @@ swt_status swt_selftest_norm_forward(swt_trial *t) {
         const float *bias = swt_trial_uniform(t, C, -1, 1);
         float *y = swt_trial_out(t, N * C, SWT_F32), *mean = swt_trial_out(t, N, SWT_F32),
               *rstd = swt_trial_out(t, N, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_norm_forward(&t->ctx, TWIN(y), TWIN(mean), TWIN(rstd), TWIN(x),
+        SWT_TRIAL_RUN(t, pos_norm_forward(&t->ctx, TWIN(y), TWIN(mean), TWIN(rstd), TWIN(x),
                                           TWIN(weight), TWIN(bias), N, C, eps));
         double *want_y = swt_trial_doubles(t, N * C), *want_mean = swt_trial_doubles(t, N),
                *want_rstd = swt_trial_doubles(t, N);
@@ -68,7 +69,7 @@ static swt_status norm_backward_case(swt_trial *t, int64_t N, int64_t C, int res
         add ? swt_trial_copy(t, old_dweight, C, SWT_F32) : swt_trial_out(t, C, SWT_F32);
     float *dbias = add ? swt_trial_copy(t, old_dbias, C, SWT_F32) : swt_trial_out(t, C, SWT_F32);
     void *scratch = swt_trial_scratch(t, swt_norm_backward_scratch_bytes(N, C));
-    SWT_TRIAL_RUN(t, swt_norm_backward(&t->ctx, TWIN(dx), TWIN(dweight), TWIN(dbias), TWIN(dy),
+    SWT_TRIAL_RUN(t, pos_norm_backward(&t->ctx, TWIN(dx), TWIN(dweight), TWIN(dbias), TWIN(dy),
                                        TWIN(added), TWIN(x), TWIN(mean), TWIN(rstd), TWIN(weight),
                                        TWIN(scratch), N, C, add));
     double *want_dx = swt_trial_doubles(t, n);
@@ -125,7 +126,7 @@ swt_status swt_selftest_attention_forward(swt_trial *t) {
         const int64_t N = d.B * d.T, n = N * d.H * d.D;
         const float *qkv = swt_trial_uniform(t, 3 * n, -1, 1);
         float *y = swt_trial_out(t, n, SWT_F32), *lse = swt_trial_out(t, N * d.H, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_attention_forward(&t->ctx, TWIN(y), TWIN(lse), TWIN(qkv), &d));
+        SWT_TRIAL_RUN(t, pos_attention_forward(&t->ctx, TWIN(y), TWIN(lse), TWIN(qkv), &d));
         double *want_y = swt_trial_doubles(t, n), *want_lse = swt_trial_doubles(t, N * d.H);
         swt_oracle_attention_forward(want_y, want_lse, swt_trial_widen(t, qkv, 3 * n), &d);
         swt_trial_close(t, "y", y, want_y, n, attention_tolerance(&d), 0);
@@ -148,7 +149,7 @@ swt_status swt_selftest_attention_backward(swt_trial *t) {
         for (int64_t k = 0; k < N * d.H; k++)
             lse[k] = (float)exact_lse[k];
         float *dqkv = swt_trial_out(t, 3 * n, SWT_F32);
-        SWT_TRIAL_RUN(t, swt_attention_backward(&t->ctx, TWIN(dqkv), TWIN(dy), TWIN(y), TWIN(lse),
+        SWT_TRIAL_RUN(t, pos_attention_backward(&t->ctx, TWIN(dqkv), TWIN(dy), TWIN(y), TWIN(lse),
                                                 TWIN(qkv), &d));
         double *want = swt_trial_doubles(t, 3 * n);
         swt_oracle_attention_backward(want, swt_trial_widen(t, dy, n), swt_trial_widen(t, y, n),
@@ -175,7 +176,7 @@ static swt_status entropy_case(swt_trial *t, int64_t N, int64_t V, double size, 
     float *dlogits = gradient == 1 ? swt_trial_out(t, n, SWT_F32) : over;
     const float *logits = gradient == 2 ? over : original;
     void *scratch = swt_trial_scratch(t, swt_cross_entropy_scratch_bytes(N));
-    SWT_TRIAL_RUN(t, swt_cross_entropy(&t->ctx, TWIN(dlogits), TWIN(stats), TWIN(logits),
+    SWT_TRIAL_RUN(t, pos_cross_entropy(&t->ctx, TWIN(dlogits), TWIN(stats), TWIN(logits),
                                        TWIN(targets), TWIN(scratch), N, V));
     double *want = swt_trial_doubles(t, n), want_stats[2];
     swt_oracle_cross_entropy(want, want_stats, swt_trial_widen(t, original, n), targets, 3 * N + 1,

@@ -1,4 +1,5 @@
 /* Causal attention against the oracle, and the oracle against finite differences. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -51,7 +52,7 @@ static attention_tensors forward(swt_bed *bed, const attention_case *c) {
     attention_tensors t = {.qkv = swt_bed_uniform(bed, 3 * n, -c->size, c->size),
                            .y = swt_bed_out(bed, n, SWT_F32),
                            .lse = swt_bed_out(bed, tokens_of(c) * c->d.H, SWT_F32)};
-    SWT_BED_RUN(bed, swt_attention_forward(&bed->ctx, t.y, t.lse, t.qkv, &c->d));
+    SWT_BED_RUN(bed, pos_attention_forward(&bed->ctx, t.y, t.lse, t.qkv, &c->d));
     return t;
 }
 
@@ -61,7 +62,7 @@ static attention_tensors backward(swt_bed *bed, const attention_case *c) {
     const int64_t n = tokens_of(c) * width_of(c);
     t.dy = swt_bed_uniform(bed, n, -1, 1);
     t.dqkv = swt_bed_out(bed, 3 * n, SWT_F32);
-    SWT_BED_RUN(bed, swt_attention_backward(&bed->ctx, t.dqkv, t.dy, t.y, t.lse, t.qkv, &c->d));
+    SWT_BED_RUN(bed, pos_attention_backward(&bed->ctx, t.dqkv, t.dy, t.y, t.lse, t.qkv, &c->d));
     return t;
 }
 
@@ -142,7 +143,7 @@ static void test_equal_scores(void **state) {
         for (int64_t i = 0; i < 4; i++)
             qkv[t * 12 + 8 + i] = (float)t;
     float *y = swt_bed_out(&bed, d.T * 4, SWT_F32), *lse = swt_bed_out(&bed, d.T, SWT_F32);
-    SWT_BED_RUN(&bed, swt_attention_forward(&bed.ctx, y, lse, qkv, &d));
+    SWT_BED_RUN(&bed, pos_attention_forward(&bed.ctx, y, lse, qkv, &d));
     for (int64_t t = 0; t < d.T; t++) {
         /* Score 0.5 * 4 * 0.25 = 0.5 exactly. Sums of t + 1 terms, plus a few units for exp and
          * log. */
@@ -170,14 +171,14 @@ static void test_causal(void **state) {
               *lse = swt_bed_out(&bed, c.d.T * c.d.H, SWT_F32);
         for (int64_t j = length * 3 * width; j < c.d.T * 3 * width; j++)
             t.qkv[j] = (float)swt_bed_draw(&bed) * 1e6F;
-        SWT_BED_RUN(&bed, swt_attention_forward(&bed.ctx, y, lse, t.qkv, &c.d));
+        SWT_BED_RUN(&bed, pos_attention_forward(&bed.ctx, y, lse, t.qkv, &c.d));
         swt_expect_bytes(&bed, "y of earlier positions", y, t.y, length * width, SWT_F32);
         for (int64_t h = 0; h < c.d.H; h++)
             swt_expect_bytes(&bed, "lse of earlier positions", lse + h * c.d.T, t.lse + h * c.d.T,
                              length, SWT_F32);
         const attention_tensors b = backward(&bed, &c);
         memset(b.dy + length * width, 0, (size_t)((c.d.T - length) * width) * sizeof(float));
-        SWT_BED_RUN(&bed, swt_attention_backward(&bed.ctx, b.dqkv, b.dy, b.y, b.lse, b.qkv, &c.d));
+        SWT_BED_RUN(&bed, pos_attention_backward(&bed.ctx, b.dqkv, b.dy, b.y, b.lse, b.qkv, &c.d));
         for (int64_t j = length * 3 * width; j < c.d.T * 3 * width; j++)
             assert_true(b.dqkv[j] == 0);
     }

@@ -1,6 +1,7 @@
 /* The dense layers with activations in bf16, where the backend has them, against the oracle on the
  * same rounded inputs. Arithmetic and sums are float, so an output in bf16 is the right number
  * rounded once, and an output in float is as exact as with float activations. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -76,7 +77,7 @@ static void check_linear_forward(swt_bed *bed, const int64_t shape[3], int optio
     const bf16 *bias = options & 1 ? uniform(bed, out, -1, 1) : NULL;
     const bf16 *residual = options & 4 ? uniform(bed, N * out, -1, 1) : NULL;
     bf16 *y = in_place ? swt_bed_copy(bed, residual, N * out, SWT_BF16) : output(bed, N * out);
-    SWT_BED_RUN(bed, swt_linear_forward(&bed->ctx, y, x, w, bias, in_place ? y : residual, N, in,
+    SWT_BED_RUN(bed, pos_linear_forward(&bed->ctx, y, x, w, bias, in_place ? y : residual, N, in,
                                         out, options & 2 ? SWT_EPILOGUE_RELU : SWT_EPILOGUE_NONE));
     double *want = swt_bed_doubles(bed, N * out);
     swt_oracle_linear_forward(want, widen(bed, x, N * in), widen(bed, w, out * in),
@@ -109,7 +110,7 @@ static void test_linear_backward_input(void **state) {
         for (int64_t i = 0; s % 2 && i < N * in; i += 5)
             relu_output[i] = swt_bf16_from_float(-0.0F);
         bf16 *dx = output(&bed, N * in);
-        SWT_BED_RUN(&bed, swt_linear_backward_input(&bed.ctx, dx, dy, w, relu_output, N, in, out));
+        SWT_BED_RUN(&bed, pos_linear_backward_input(&bed.ctx, dx, dy, w, relu_output, N, in, out));
         double *want = swt_bed_doubles(&bed, N * in);
         swt_oracle_linear_backward_input(want, widen(&bed, dy, N * out), widen(&bed, w, out * in),
                                          widen(&bed, relu_output, N * in), N, in, out);
@@ -136,7 +137,7 @@ static void test_linear_backward_weight(void **state) {
             add ? swt_bed_copy(&bed, old, out * in, SWT_F32) : swt_bed_out(&bed, out * in, SWT_F32);
         float *dbias = add ? swt_bed_copy(&bed, old + out * in, out, SWT_F32)
                            : swt_bed_out(&bed, out, SWT_F32);
-        SWT_BED_RUN(&bed, swt_linear_backward_weight(&bed.ctx, dw, dbias, dy, x, N, in, out, add));
+        SWT_BED_RUN(&bed, pos_linear_backward_weight(&bed.ctx, dw, dbias, dy, x, N, in, out, add));
         double *want_dw =
             add ? swt_bed_widen(&bed, old, out * in) : swt_bed_doubles(&bed, out * in);
         double *want_dbias =
@@ -165,8 +166,8 @@ static void check_norm(swt_bed *bed, int64_t N, int64_t C, int options) {
     float *mean = swt_bed_out(bed, N, SWT_F32), *rstd = swt_bed_out(bed, N, SWT_F32),
           *dweight = swt_bed_out(bed, C, SWT_F32), *dbias = swt_bed_out(bed, C, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_norm_backward_scratch_bytes(N, C));
-    SWT_BED_RUN(bed, swt_norm_forward(&bed->ctx, y, mean, rstd, x, weight, bias, N, C, 1e-5));
-    SWT_BED_RUN(bed, swt_norm_backward(&bed->ctx, dx, dweight, dbias, dy, in_place ? dx : dresidual,
+    SWT_BED_RUN(bed, pos_norm_forward(&bed->ctx, y, mean, rstd, x, weight, bias, N, C, 1e-5));
+    SWT_BED_RUN(bed, pos_norm_backward(&bed->ctx, dx, dweight, dbias, dy, in_place ? dx : dresidual,
                                        x, mean, rstd, weight, scratch, N, C, 0));
     double *want = swt_bed_doubles(bed, n), *want_mean = swt_bed_doubles(bed, N),
            *want_rstd = swt_bed_doubles(bed, N), *want_dweight = swt_bed_doubles(bed, C),
@@ -210,8 +211,8 @@ static void test_embedding(void **state) {
         const int32_t *tokens = swt_bed_integers(&bed, N, 0, (int)V - 1);
         bf16 *x = output(&bed, N * C);
         float *dtable = swt_bed_out(&bed, V * C, SWT_F32);
-        SWT_BED_RUN(&bed, swt_embedding_forward(&bed.ctx, x, table, tokens, N, C, V));
-        SWT_BED_RUN(&bed, swt_embedding_backward(&bed.ctx, dtable, dx, tokens, N, C, V, 0));
+        SWT_BED_RUN(&bed, pos_embedding_forward(&bed.ctx, x, table, tokens, N, C, V));
+        SWT_BED_RUN(&bed, pos_embedding_backward(&bed.ctx, dtable, dx, tokens, N, C, V, 0));
         for (int64_t n = 0; n < N; n++)
             swt_expect_bytes(&bed, "x", x + n * C, table + tokens[n] * C, C, SWT_BF16);
         double *want = swt_bed_doubles(&bed, V * C);
@@ -231,8 +232,8 @@ static void check_attention(swt_bed *bed, const swt_attention_dims *d) {
     const bf16 *qkv = uniform(bed, 3 * n, -1, 1), *dy = uniform(bed, n, -1, 1);
     bf16 *y = output(bed, n), *dqkv = output(bed, 3 * n);
     float *lse = swt_bed_out(bed, heads, SWT_F32);
-    SWT_BED_RUN(bed, swt_attention_forward(&bed->ctx, y, lse, qkv, d));
-    SWT_BED_RUN(bed, swt_attention_backward(&bed->ctx, dqkv, dy, y, lse, qkv, d));
+    SWT_BED_RUN(bed, pos_attention_forward(&bed->ctx, y, lse, qkv, d));
+    SWT_BED_RUN(bed, pos_attention_backward(&bed->ctx, dqkv, dy, y, lse, qkv, d));
     const double terms = sqrt((double)d->D), s = (double)d->scale * terms;
     const double tolerance = (4 + 2 * sqrt((double)d->T) + 2 * s * (1 + terms)) * SWT_UNIT;
     double *want_y = swt_bed_doubles(bed, n), *want_lse = swt_bed_doubles(bed, heads),
@@ -278,7 +279,7 @@ static void check_cross_entropy(swt_bed *bed, int64_t N, int64_t V, int gradient
     if (gradient == 2)
         logits = dlogits = swt_bed_copy(bed, original, n, SWT_BF16);
     void *scratch = swt_bed_scratch(bed, swt_cross_entropy_scratch_bytes(N));
-    SWT_BED_RUN(bed, swt_cross_entropy(&bed->ctx, dlogits, stats, logits, targets, scratch, N, V));
+    SWT_BED_RUN(bed, pos_cross_entropy(&bed->ctx, dlogits, stats, logits, targets, scratch, N, V));
     double *want = swt_bed_doubles(bed, n), want_stats[2];
     swt_oracle_cross_entropy(want, want_stats, widen(bed, original, n), targets, 3 * N + 1, N, V);
     const double row = (4 * (2 + log((double)V)) + 4 * sqrt((double)V)) * SWT_UNIT;

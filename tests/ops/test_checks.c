@@ -20,31 +20,31 @@ typedef struct operation {
 } operation;
 
 static swt_status linear_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_linear_forward(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1], d[2], SWT_EPILOGUE_NONE);
+    return pos_linear_forward(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1], d[2], SWT_EPILOGUE_NONE);
 }
 
 static swt_status linear_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_linear_backward_input(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2]);
+    return pos_linear_backward_input(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2]);
 }
 
 static swt_status linear_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_linear_backward_weight(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2], 0);
+    return pos_linear_backward_weight(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2], 0);
 }
 
 static swt_status embedding_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_embedding_forward(c, p[0], p[1], p[2], d[0], d[1], d[2]);
+    return pos_embedding_forward(c, p[0], p[1], p[2], d[0], d[1], d[2]);
 }
 
 static swt_status embedding_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_embedding_backward(c, p[0], p[1], p[2], d[0], d[1], d[2], 0);
+    return pos_embedding_backward(c, p[0], p[1], p[2], d[0], d[1], d[2], 0);
 }
 
 static swt_status norm_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_norm_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], d[0], d[1], 1e-5);
+    return pos_norm_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], d[0], d[1], 1e-5);
 }
 
 static swt_status norm_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_norm_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], d[0],
+    return pos_norm_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], d[0],
                              d[1], 0);
 }
 
@@ -54,16 +54,16 @@ static swt_attention_dims attention_dims(const int64_t *d) {
 
 static swt_status attention_forward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_attention_dims dims = attention_dims(d);
-    return swt_attention_forward(c, p[0], p[1], p[2], &dims);
+    return pos_attention_forward(c, p[0], p[1], p[2], &dims);
 }
 
 static swt_status attention_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_attention_dims dims = attention_dims(d);
-    return swt_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
+    return pos_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
 }
 
 static swt_status cross_entropy(const swt_ctx *c, void **p, const int64_t *d) {
-    return swt_cross_entropy(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1]);
+    return pos_cross_entropy(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1]);
 }
 
 /* N, C, E, and what else an operation uses. */
@@ -360,7 +360,7 @@ static void test_missing_dims(void **state) {
     const operation none = {.name = "dims", .kinds = "oooiis"};
     const arguments a = valid(&bed, &none, "missing or not dividing");
     void *const *p = a.p;
-    SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, p[0], p[1], p[3], NULL));
+    SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, NULL));
     SWT_BED_REFUSE(&bed, SHAPE,
                    swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], NULL));
     for (int64_t G = -1; G <= SIZE; G++) {

@@ -1,4 +1,5 @@
 /* Cross-entropy and its gradient against the oracle, and the oracle against finite differences. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -40,7 +41,7 @@ static entropy_tensors run(swt_bed *bed, const entropy_case *c) {
     if (c->gradient == 2)
         t.dlogits = t.logits = swt_bed_copy(bed, t.original, n, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_cross_entropy_scratch_bytes(c->N));
-    SWT_BED_RUN(bed, swt_cross_entropy(&bed->ctx, t.dlogits, t.stats, t.logits, t.targets, scratch,
+    SWT_BED_RUN(bed, pos_cross_entropy(&bed->ctx, t.dlogits, t.stats, t.logits, t.targets, scratch,
                                        c->N, c->V));
     return t;
 }
@@ -94,7 +95,7 @@ static void test_extreme_logits(void **state) {
     float *dlogits = swt_bed_out(&bed, N * V, SWT_F32);
     double *stats = swt_bed_out(&bed, 2, SWT_F64);
     void *scratch = swt_bed_scratch(&bed, swt_cross_entropy_scratch_bytes(N));
-    SWT_BED_RUN(&bed, swt_cross_entropy(&bed.ctx, dlogits, stats, logits, targets, scratch, N, V));
+    SWT_BED_RUN(&bed, pos_cross_entropy(&bed.ctx, dlogits, stats, logits, targets, scratch, N, V));
     /* exp(-2e4) is 0: rows 0 and 5 are right and cost nothing, the other four cost 2e4 exactly. */
     assert_true(stats[0] == 8e4 && stats[1] == 2);
     for (int64_t n = 0; n < N; n++)
@@ -118,7 +119,7 @@ static void test_no_targets(void **state) {
     float *dlogits = swt_bed_out(&bed, N * V, SWT_F32);
     double *stats = swt_bed_out(&bed, 2, SWT_F64);
     void *scratch = swt_bed_scratch(&bed, swt_cross_entropy_scratch_bytes(N));
-    SWT_BED_RUN(&bed, swt_cross_entropy(&bed.ctx, dlogits, stats, logits, targets, scratch, N, V));
+    SWT_BED_RUN(&bed, pos_cross_entropy(&bed.ctx, dlogits, stats, logits, targets, scratch, N, V));
     assert_true(stats[0] == 0 && stats[1] == 0);
     for (int64_t i = 0; i < N * V; i++)
         assert_true(dlogits[i] == 0);

@@ -1,4 +1,5 @@
 /* Embedding rows and their gradient. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -31,7 +32,7 @@ static embedding_tensors forward(swt_bed *bed, const embedding_case *c) {
     embedding_tensors t = {.table = swt_bed_uniform(bed, c->V * c->C, -1, 1),
                            .tokens = swt_bed_integers(bed, c->N, 0, (int)c->V - 1),
                            .x = swt_bed_out(bed, c->N * c->C, SWT_F32)};
-    SWT_BED_RUN(bed, swt_embedding_forward(&bed->ctx, t.x, t.table, t.tokens, c->N, c->C, c->V));
+    SWT_BED_RUN(bed, pos_embedding_forward(&bed->ctx, t.x, t.table, t.tokens, c->N, c->C, c->V));
     return t;
 }
 
@@ -43,7 +44,7 @@ static embedding_tensors backward(swt_bed *bed, const embedding_case *c) {
     t.dtable = c->add ? swt_bed_copy(bed, t.old, c->V * c->C, SWT_F32)
                       : swt_bed_out(bed, c->V * c->C, SWT_F32);
     SWT_BED_RUN(
-        bed, swt_embedding_backward(&bed->ctx, t.dtable, t.dx, t.tokens, c->N, c->C, c->V, c->add));
+        bed, pos_embedding_backward(&bed->ctx, t.dtable, t.dx, t.tokens, c->N, c->C, c->V, c->add));
     return t;
 }
 
@@ -126,7 +127,7 @@ static void test_order(void **state) {
     for (int64_t i = 0; i < C; i++)
         dx[i] = 0x1p24F;
     float *dtable = swt_bed_out(&bed, V * C, SWT_F32);
-    SWT_BED_RUN(&bed, swt_embedding_backward(&bed.ctx, dtable, dx, tokens, N, C, V, 0));
+    SWT_BED_RUN(&bed, pos_embedding_backward(&bed.ctx, dtable, dx, tokens, N, C, V, 0));
     for (int64_t i = 0; i < C; i++) {
         assert_true(dtable[i] == 0);
         assert_true(dtable[C + i] == 0x1p24F);

@@ -1,4 +1,5 @@
 /* Linear layers against the oracle, over shapes, epilogues and aliases. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -55,7 +56,7 @@ static linear_tensors forward(swt_bed *bed, const linear_case *c) {
     t.residual = c->residual ? swt_bed_uniform(bed, c->N * c->out, -1, 1) : NULL;
     t.y = c->residual && c->in_place ? swt_bed_copy(bed, t.residual, c->N * c->out, SWT_F32)
                                      : swt_bed_out(bed, c->N * c->out, SWT_F32);
-    SWT_BED_RUN(bed, swt_linear_forward(&bed->ctx, t.y, t.x, t.w, t.bias,
+    SWT_BED_RUN(bed, pos_linear_forward(&bed->ctx, t.y, t.x, t.w, t.bias,
                                         c->in_place ? t.y : t.residual, c->N, c->in, c->out,
                                         c->relu ? SWT_EPILOGUE_RELU : SWT_EPILOGUE_NONE));
     return t;
@@ -101,7 +102,7 @@ static linear_tensors backward_input(swt_bed *bed, const linear_case *c) {
     for (int64_t i = 0; c->relu && i < c->N * c->in; i += 5)
         t.relu_output[i] = -0.0F;
     t.dx = swt_bed_out(bed, c->N * c->in, SWT_F32);
-    SWT_BED_RUN(bed, swt_linear_backward_input(&bed->ctx, t.dx, t.dy, t.w, t.relu_output, c->N,
+    SWT_BED_RUN(bed, pos_linear_backward_input(&bed->ctx, t.dx, t.dy, t.w, t.relu_output, c->N,
                                                c->in, c->out));
     return t;
 }
@@ -141,7 +142,7 @@ static linear_tensors backward_weight(swt_bed *bed, const linear_case *c, int ad
     if (c->bias)
         t.dbias = add ? swt_bed_copy(bed, t.old_dbias, c->out, SWT_F32)
                       : swt_bed_out(bed, c->out, SWT_F32);
-    SWT_BED_RUN(bed, swt_linear_backward_weight(&bed->ctx, t.dw, t.dbias, t.dy, t.x, c->N, c->in,
+    SWT_BED_RUN(bed, pos_linear_backward_weight(&bed->ctx, t.dw, t.dbias, t.dy, t.x, c->N, c->in,
                                                 c->out, add));
     return t;
 }

@@ -1,4 +1,5 @@
 /* LayerNorm against the oracle, and the oracle against finite differences. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -39,7 +40,7 @@ static norm_tensors forward(swt_bed *bed, const norm_case *c) {
                       .y = swt_bed_out(bed, c->N * c->C, SWT_F32),
                       .mean = swt_bed_out(bed, c->N, SWT_F32),
                       .rstd = swt_bed_out(bed, c->N, SWT_F32)};
-    SWT_BED_RUN(bed, swt_norm_forward(&bed->ctx, t.y, t.mean, t.rstd, t.x, t.weight, t.bias, c->N,
+    SWT_BED_RUN(bed, pos_norm_forward(&bed->ctx, t.y, t.mean, t.rstd, t.x, t.weight, t.bias, c->N,
                                       c->C, eps));
     return t;
 }
@@ -91,7 +92,7 @@ static norm_tensors backward(swt_bed *bed, const norm_case *c) {
     t.dbias =
         c->add ? swt_bed_copy(bed, t.old_dbias, c->C, SWT_F32) : swt_bed_out(bed, c->C, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_norm_backward_scratch_bytes(c->N, c->C));
-    SWT_BED_RUN(bed, swt_norm_backward(&bed->ctx, t.dx, t.dweight, t.dbias, t.dy,
+    SWT_BED_RUN(bed, pos_norm_backward(&bed->ctx, t.dx, t.dweight, t.dbias, t.dy,
                                        c->in_place ? t.dx : t.dresidual, t.x, t.mean, t.rstd,
                                        t.weight, scratch, c->N, c->C, c->add));
     return t;
@@ -151,7 +152,7 @@ static void test_blocks(void **state) {
     float *dx = swt_bed_out(&bed, N * C, SWT_F32), *dweight = swt_bed_out(&bed, C, SWT_F32),
           *dbias = swt_bed_out(&bed, C, SWT_F32);
     void *scratch = swt_bed_scratch(&bed, swt_norm_backward_scratch_bytes(N, C));
-    SWT_BED_RUN(&bed, swt_norm_backward(&bed.ctx, dx, dweight, dbias, dy, NULL, x, mean, rstd,
+    SWT_BED_RUN(&bed, pos_norm_backward(&bed.ctx, dx, dweight, dbias, dy, NULL, x, mean, rstd,
                                         weight, scratch, N, C, 0));
     assert_true(dbias[0] == 0x1p24F && dbias[1] == 0x1p24F + 2);
     swt_bed_close(&bed);

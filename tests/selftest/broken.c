@@ -23,46 +23,6 @@ static void bump_rows(void *at, int64_t rows, int64_t width) {
         return SWT_OK;                                                                             \
     }
 
-BROKEN(linear_forward,
-       PARAMS(void *y, const void *x, const void *w, const void *bias, const void *residual,
-              int64_t N, int64_t in, int64_t out, swt_epilogue epilogue),
-       PARAMS(y, x, w, bias, residual, N, in, out, epilogue), bump(y, 0.01))
-BROKEN(linear_backward_input,
-       PARAMS(void *dx, const void *dy, const void *w, const void *relu_output, int64_t N,
-              int64_t in, int64_t out),
-       PARAMS(dx, dy, w, relu_output, N, in, out), bump(dx, 0.01))
-BROKEN(linear_backward_weight,
-       PARAMS(float *dw, float *dbias, const void *dy, const void *x, int64_t N, int64_t in,
-              int64_t out, int add),
-       PARAMS(dw, dbias, dy, x, N, in, out, add), bump(dbias != NULL ? dbias : dw, 0.01))
-BROKEN(embedding_forward,
-       PARAMS(void *x, const void *table, const int32_t *tokens, int64_t N, int64_t C, int64_t V),
-       PARAMS(x, table, tokens, N, C, V), bump(x, 1e-6))
-BROKEN(embedding_backward,
-       PARAMS(float *dtable, const void *dx, const int32_t *tokens, int64_t N, int64_t C, int64_t V,
-              int add),
-       PARAMS(dtable, dx, tokens, N, C, V, add), bump(dtable, 1e-3))
-BROKEN(norm_forward,
-       PARAMS(void *y, float *mean, float *rstd, const void *x, const float *weight,
-              const float *bias, int64_t N, int64_t C, double eps),
-       PARAMS(y, mean, rstd, x, weight, bias, N, C, eps), bump(y, 1e-3))
-BROKEN(norm_backward,
-       PARAMS(void *dx, float *dweight, float *dbias, const void *dy, const void *dresidual,
-              const void *x, const float *mean, const float *rstd, const float *weight,
-              void *scratch, int64_t N, int64_t C, int add),
-       PARAMS(dx, dweight, dbias, dy, dresidual, x, mean, rstd, weight, scratch, N, C, add),
-       bump(dx, 1e-2))
-BROKEN(attention_forward,
-       PARAMS(void *y, float *lse, const void *qkv, const swt_attention_dims *dims),
-       PARAMS(y, lse, qkv, dims), bump(lse, 1e-3))
-BROKEN(attention_backward,
-       PARAMS(void *dqkv, const void *dy, const void *y, const float *lse, const void *qkv,
-              const swt_attention_dims *dims),
-       PARAMS(dqkv, dy, y, lse, qkv, dims), bump(dqkv, 1e-2))
-BROKEN(cross_entropy,
-       PARAMS(void *dlogits, double *stats, const void *logits, const int32_t *targets,
-              void *scratch, int64_t N, int64_t V),
-       PARAMS(dlogits, stats, logits, targets, scratch, N, V), stats[0] += 1e-2)
 BROKEN(router_forward,
        PARAMS(float *probs, float *lse, int32_t *expert, float *gate, const void *h, const float *w,
               const float *bias, const int32_t *routed, void *scratch, const swt_moe_dims *dims),
@@ -125,6 +85,16 @@ BROKEN(combine_backward,
         return SWT_OK;                                                                             \
     }
 
+BROKEN_OP(linear_forward, bump(a->y, 0.01))
+BROKEN_OP(linear_backward_input, bump(a->dx, 0.01))
+BROKEN_OP(linear_backward_weight, bump(a->dbias != NULL ? a->dbias : a->dw, 0.01))
+BROKEN_OP(embedding_forward, bump(a->x, 1e-6))
+BROKEN_OP(embedding_backward, bump(a->dtable, 1e-3))
+BROKEN_OP(norm_forward, bump(a->y, 1e-3))
+BROKEN_OP(norm_backward, bump(a->dx, 1e-2))
+BROKEN_OP(attention_forward, bump(a->lse, 1e-3))
+BROKEN_OP(attention_backward, bump(a->dqkv, 1e-2))
+BROKEN_OP(cross_entropy, a->stats[0] += 1e-2)
 BROKEN_OP(state_advance, c->state->correction2 += 1e-12)
 BROKEN_OP(count_targets, a->count[0]++)
 BROKEN_OP(grad_add, a->sum[a->n - 1]++)
@@ -136,16 +106,6 @@ BROKEN_OP(sgd, bump(&a->param[a->n - 1], 1e-4))
 BROKEN_OP(cast, bump(a->to, 1e-4))
 
 #define SLOTS(X)                                                                                   \
-    X(linear_forward)                                                                              \
-    X(linear_backward_input)                                                                       \
-    X(linear_backward_weight)                                                                      \
-    X(embedding_forward)                                                                           \
-    X(embedding_backward)                                                                          \
-    X(norm_forward)                                                                                \
-    X(norm_backward)                                                                               \
-    X(attention_forward)                                                                           \
-    X(attention_backward)                                                                          \
-    X(cross_entropy)                                                                               \
     X(router_forward)                                                                              \
     X(router_assign)                                                                               \
     X(router_losses)                                                                               \

@@ -1,0 +1,150 @@
+/* Operations of the dense layers: linear layers, embedding, LayerNorm, attention, the loss. The
+ * conventions stand in swt_ops.h, which includes this. */
+#ifndef SWT_OPS_DENSE_H
+#define SWT_OPS_DENSE_H
+
+#include "kernels/swt_ctx.h"
+
+/* ------------------------------------------------------------------ linear layers */
+
+typedef enum swt_epilogue { SWT_EPILOGUE_NONE, SWT_EPILOGUE_RELU } swt_epilogue;
+
+/* y = f(x w^T + bias) + residual, f identity or ReLU. */
+typedef struct swt_linear_forward_args {
+    void *y;              /* (N, out) */
+    const void *x;        /* (N, in) */
+    const void *w;        /* (out, in) */
+    const void *bias;     /* (out) or NULL */
+    const void *residual; /* (N, out) or NULL; may be y itself */
+    int64_t N, in, out;
+    swt_epilogue epilogue;
+} swt_linear_forward_args;
+
+/* dx = dy w, and where relu_output is given dx = 0 wherever relu_output <= 0: it is the ReLU's
+ * output that was this layer's input x. */
+typedef struct swt_linear_backward_input_args {
+    void *dx;                /* (N, in) */
+    const void *dy;          /* (N, out) */
+    const void *w;           /* (out, in) */
+    const void *relu_output; /* (N, in) or NULL */
+    int64_t N, in, out;
+} swt_linear_backward_input_args;
+
+/* dw = dy^T x;  dbias[o] = sum_n dy[n, o].  N = 0 gives zeros, or adds nothing. */
+typedef struct swt_linear_backward_weight_args {
+    float *dw;      /* (out, in) */
+    float *dbias;   /* (out) or NULL */
+    const void *dy; /* (N, out) */
+    const void *x;  /* (N, in) */
+    int64_t N, in, out;
+    bool add; /* to dw and dbias */
+} swt_linear_backward_weight_args;
+
+/* ------------------------------------------------------------------ embedding */
+
+/* x[n] = table[tokens[n]]. */
+typedef struct swt_embedding_forward_args {
+    void *x;               /* (N, C) */
+    const void *table;     /* (V, C) */
+    const int32_t *tokens; /* (N), 0 <= token < V */
+    int64_t N, C, V;
+} swt_embedding_forward_args;
+
+/* dtable[v] = sum over n with tokens[n] == v, in order of n, of dx[n]. */
+typedef struct swt_embedding_backward_args {
+    float *dtable;         /* (V, C) */
+    const void *dx;        /* (N, C) */
+    const int32_t *tokens; /* (N), 0 <= token < V */
+    int64_t N, C, V;
+    bool add; /* to dtable */
+} swt_embedding_backward_args;
+
+/* ------------------------------------------------------------------ LayerNorm */
+
+/* mean[n] = mean(x[n]); rstd[n] = 1 / sqrt(mean((x[n] - mean)^2) + eps);
+ * y = (x - mean) rstd weight + bias.
+ * Source: Ba, Kiros, Hinton 2016, section 3. */
+typedef struct swt_norm_forward_args {
+    void *y;             /* (N, C) */
+    float *mean, *rstd;  /* (N), saved for backward */
+    const void *x;       /* (N, C) */
+    const float *weight; /* (C) */
+    const float *bias;   /* (C) */
+    int64_t N, C;
+    double eps;
+} swt_norm_forward_args;
+
+/* With xhat = (x - mean) rstd and g = dy weight:
+ * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual;
+ * dweight = sum_n dy xhat;  dbias = sum_n dy.  The sums run over fixed blocks of 64 rows, added in
+ * order. */
+typedef struct swt_norm_backward_args {
+    void *dx;                 /* (N, C) */
+    float *dweight, *dbias;   /* (C) */
+    const void *dy;           /* (N, C) */
+    const void *dresidual;    /* (N, C) or NULL; may be dx itself */
+    const void *x;            /* (N, C) */
+    const float *weight;      /* (C) */
+    const float *mean, *rstd; /* (N) */
+    void *scratch;            /* swt_norm_backward_scratch_bytes(N, C) */
+    int64_t N, C;
+    bool add; /* to dweight and dbias */
+} swt_norm_backward_args;
+
+/* -1 where the dimensions are negative or too large. */
+int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
+
+/* ------------------------------------------------------------------ attention */
+
+/* The widest head that every backend can hold in its registers or local memory. */
+enum { SWT_HEAD_WIDTH_MAX = 256 };
+
+typedef struct swt_attention_dims {
+    int64_t B, T, H, D; /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
+    float scale;        /* of the scores */
+} swt_attention_dims;
+
+/* Causal self-attention. For each sequence and head, with q, k, v the head's columns of qkv:
+ * s[i, j] = scale q[i] . k[j] for j <= i;  p[i] = softmax(s[i]);  y[i] = sum_j p[i, j] v[j];
+ * lse[i] = logsumexp(s[i]).
+ * Source: Vaswani et al. 2017, section 3.2.1. */
+typedef struct swt_attention_forward_args {
+    void *y;         /* (B, T, H D) */
+    float *lse;      /* (B, H, T), saved for backward */
+    const void *qkv; /* (B, T, 3 H D): columns q (head-major), then k, then v */
+    swt_attention_dims dims;
+} swt_attention_forward_args;
+
+/* With p as above, which is made again from lse (Dao et al. 2022):
+ * dv[j] = sum_i p[i, j] dy[i];  dp[i, j] = dy[i] . v[j];
+ * ds[i, j] = p[i, j] (dp[i, j] - dy[i] . y[i]);
+ * dq[i] = scale sum_j ds[i, j] k[j];  dk[j] = scale sum_i ds[i, j] q[i]. */
+typedef struct swt_attention_backward_args {
+    void *dqkv;       /* (B, T, 3 H D) */
+    const void *dy;   /* (B, T, H D) */
+    const void *qkv;  /* (B, T, 3 H D) */
+    const void *y;    /* (B, T, H D) */
+    const float *lse; /* (B, H, T) */
+    swt_attention_dims dims;
+} swt_attention_backward_args;
+
+/* ------------------------------------------------------------------ the loss */
+
+/* Cross-entropy with its gradient. Over the real targets (target >= 0) of the micro-batch:
+ * stats[0] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[1] = number of n whose
+ * largest logit (lowest index on ties) is the target;
+ * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
+ * The arithmetic is F32, sums are F64 in an order that N alone decides. */
+typedef struct swt_cross_entropy_args {
+    void *dlogits;          /* (N, V); NULL: no gradient; or logits itself */
+    double *stats;          /* (2) */
+    const void *logits;     /* (N, V) */
+    const int32_t *targets; /* (N), target < V */
+    void *scratch;          /* swt_cross_entropy_scratch_bytes(N) */
+    int64_t N, V;
+} swt_cross_entropy_args;
+
+/* -1 where N is negative or too large. */
+int64_t swt_cross_entropy_scratch_bytes(int64_t N);
+
+#endif
