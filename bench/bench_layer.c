@@ -43,17 +43,17 @@ typedef struct range {
 static swt_status set_options(bench *b) {
     swt_options *o = b->s.options;
     swt_options_defaults(o, SWT_PRESET_LABML);
-    o->model_layers = 1;
-    o->model_width = b->width;
-    o->model_heads = 1;
-    o->model_head_width = 1;
-    o->model_hidden = b->hidden;
-    o->moe_experts = b->experts;
-    o->moe_every = b->dense ? 0 : 1;
-    o->moe_capacity_factor = b->capacity_factor;
-    o->batch_sequences = 1;
-    o->batch_seq_len = b->tokens;
-    o->batch_micro_batches = b->s.world->size;
+    o->dims.L = 1;
+    o->dims.C = b->width;
+    o->dims.H = 1;
+    o->dims.D = 1;
+    o->dims.F = b->hidden;
+    o->dims.E = b->experts;
+    o->dims.every = b->dense ? 0 : 1;
+    o->dims.capacity_factor = b->capacity_factor;
+    o->dims.B = 1;
+    o->dims.T = b->tokens;
+    o->dims.M = b->s.world->size;
     o->optim_name = SWT_OPTIM_SGD;
     o->run_threads = b->threads;
     return program_device(b->device, &o->run_device);

@@ -36,24 +36,24 @@ static swt_status set_options(bench *b) {
     swt_options_defaults(o, SWT_PRESET_LABML);
     SWT_TRY(program_device(b->device, &o->run_device));
     o->run_threads = b->threads;
-    o->batch_sequences = 32;
-    o->batch_micro_batches = 2; /* with integer sums; one of the two is run */
-    o->run_dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_RUN_BF16 : SWT_RUN_FP32;
-    if (o->run_dtype == SWT_RUN_FP32 && strcmp(b->dtype, "fp32") != 0)
+    o->dims.B = 32;
+    o->dims.M = 2; /* with integer sums; one of the two is run */
+    o->dims.dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_BF16 : SWT_F32;
+    if (o->dims.dtype == SWT_F32 && strcmp(b->dtype, "fp32") != 0)
         return SWT_FAIL(USAGE, "--dtype: is %s; it must be fp32 or bf16", b->dtype);
     if (strcmp(b->preset, "labml") == 0)
         return SWT_OK;
     const bool large = strcmp(b->preset, "large") == 0;
     if (!large && strcmp(b->preset, "layer") != 0)
         return SWT_FAIL(USAGE, "--preset: is %s; it must be labml, layer or large", b->preset);
-    o->model_layers = 1;
-    o->model_width = large ? 1024 : 256;
-    o->model_heads = large ? 16 : 8;
-    o->model_hidden = large ? 4096 : 1024;
-    o->moe_experts = large ? 16 : 8;
-    o->moe_capacity_factor = 1.25;
-    o->batch_sequences = 16;
-    o->batch_seq_len = large ? 512 : o->batch_seq_len;
+    o->dims.L = 1;
+    o->dims.C = large ? 1024 : 256;
+    o->dims.H = large ? 16 : 8;
+    o->dims.F = large ? 4096 : 1024;
+    o->dims.E = large ? 16 : 8;
+    o->dims.capacity_factor = 1.25;
+    o->dims.B = 16;
+    o->dims.T = large ? 512 : o->dims.T;
     return SWT_OK;
 }
 

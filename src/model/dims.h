@@ -1,5 +1,6 @@
 /* The dimensions of a model and of its batches: the design's letters, with what decides their
- * meaning. Filled from the options in one place (train/session.c) and constant afterwards. */
+ * meaning. The options' rows write them (options/table.c), train/session.c settles what they leave
+ * open, and then they are constant. */
 #ifndef SWT_MODEL_DIMS_H
 #define SWT_MODEL_DIMS_H
 

@@ -29,30 +29,15 @@ swt_status swt_agree_on_checkpoint(swt_comm *world, const char *name, char dir[S
 
 /* ---- options */
 
-/* What a rank may have for itself: its threads, and where it finds what is compared by its
- * contents. Rank 0 alone writes run.out. */
-static bool is_own(const swt_option *row) {
-    static const size_t fields[] = {
-        offsetof(swt_options, run_threads), offsetof(swt_options, run_out),
-        offsetof(swt_options, config_path), offsetof(swt_options, data_path),
-        offsetof(swt_options, data_valid),  offsetof(swt_options, weights_path),
-        offsetof(swt_options, batch_path),  offsetof(swt_options, checkpoint_path),
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (row->offset == fields[i])
-            return true;
-    return false;
-}
-
 swt_status swt_agree_on_options(swt_comm *world, const swt_options *o) {
     enum { VERSION, COMMAND, FIRST_ROW };
     uint64_t own[FIRST_ROW + SWT_OPTION_LIMIT] = {
         [VERSION] = XXH3_64bits(SWT_VERSION, sizeof SWT_VERSION), [COMMAND] = o->command};
     char value[SWT_PATH_BYTES + SWT_OPTION_NAME_BYTES], name[SWT_OPTION_NAME_BYTES];
     for (int i = 0; i < swt_option_count; i++) {
-        if (is_own(&swt_option_table[i]))
+        if (swt_option_table[i].own)
             continue;
-        swt_option_format(o, &swt_option_table[i], value, sizeof value);
+        swt_option_print(o, &swt_option_table[i], value, sizeof value);
         own[FIRST_ROW + i] = XXH3_64bits(value, strlen(value));
     }
     int first = -1;
@@ -66,12 +51,12 @@ swt_status swt_agree_on_options(swt_comm *world, const swt_options *o) {
                                        "same program and the same options",
                                        first == VERSION ? "version: " SWT_VERSION : "command: it"));
     const swt_option *row = &swt_option_table[first - FIRST_ROW];
-    swt_option_format(o, row, value, sizeof value);
+    swt_option_print(o, row, value, sizeof value);
     if (row->key != NULL)
         snprintf(name, sizeof name, "%s", row->key);
     else
         swt_option_flag(row, name, sizeof name);
-    const char *quote = row->type == SWT_OPTION_TEXT ? "\"" : "";
+    const char *quote = row->type == &swt_option_text ? "\"" : "";
     return swt_comm_agree(
         world,
         SWT_FAIL(USAGE, "%s: is %s%s%s, but not on rank 0; start every rank with the same options",

@@ -9,24 +9,21 @@
 #include <stdio.h>
 
 static swt_status check_built(const swt_options *o, const swt_option *row) {
-    if (swt_option_is_built(o, row))
+    if (row->built == NULL || swt_option_is_among(o, row, row->built))
         return SWT_OK;
     char value[SWT_OPTION_NAME_BYTES], use[SWT_OPTION_NAME_BYTES];
-    swt_option_format(o, row, value, sizeof value);
+    swt_option_print(o, row, value, sizeof value);
     swt_option_alternatives(row, " or ", use, sizeof use);
     return SWT_FAIL(USAGE, "%s: %s is not built yet; use %s", row->key, value, use);
 }
 
 /* Numbers that did not come from text, such as a batch file's shape, have not met their range. */
 static swt_status check_range(const swt_options *o, const swt_option *row) {
-    if (row->type != SWT_OPTION_INT && row->type != SWT_OPTION_REAL)
+    if (swt_option_holds(o, row))
         return SWT_OK;
     char value[SWT_OPTION_NAME_BYTES], expected[SWT_OPTION_RANGE_BYTES];
-    swt_option_format(o, row, value, sizeof value);
-    swt_options scratch;
-    if (swt_option_read(&scratch, row, value))
-        return SWT_OK;
-    swt_option_expected(row, expected, sizeof expected);
+    swt_option_print(o, row, value, sizeof value);
+    row->type->expected(row, expected, sizeof expected);
     return SWT_FAIL(USAGE, "%s: is %s; it must be %s", row->key, value, expected);
 }
 
@@ -60,12 +57,11 @@ static swt_status check_sizes(const swt_options *o) {
      * bytes stay inside int64. */
     const int64_t element_most = INT64_C(1) << 32, token_most = INT32_MAX,
                   size_most = INT64_C(1) << 48, run_most = INT64_C(1) << 62;
-    const int64_t B = o->batch_sequences, T = o->batch_seq_len, Tt = o->batch_target_len,
-                  M = o->batch_micro_batches, C = o->model_width, H = o->model_heads,
-                  F = o->model_hidden, V = o->model_vocab, E = o->moe_experts, L = o->model_layers;
-    const int64_t N = B * T, HD = o->model_head_width > 0 ? H * o->model_head_width : C;
-    const int64_t slots = swt_max(o->moe_capacity, o->moe_min_capacity) *
-                          (o->moe_group == SWT_GROUP_SEQUENCE ? B : 1);
+    const swt_dims *d = &o->dims;
+    const int64_t B = d->B, T = d->T, Tt = o->batch_target_len, M = d->M, C = d->C, H = d->H,
+                  F = d->F, V = d->V, E = d->E, L = d->L;
+    const int64_t N = B * T, HD = d->D > 0 ? H * d->D : C;
+    const int64_t slots = swt_max(d->capacity, d->min_capacity) * swt_groups_per_micro_batch(d, B);
     const product products[] = {
         {"batch.sequences x batch.seq_len", {B, T}, token_most},
         {"batch.sequences x batch.target_len", {B, Tt}, token_most},
@@ -100,31 +96,31 @@ swt_status swt_options_check(const swt_options *o) {
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "
                         "build it with cmake --preset cuda");
-    if (o->model_head_width == 0 && o->model_width % o->model_heads != 0)
+    const swt_dims *d = &o->dims;
+    if (d->D == 0 && d->C % d->H != 0)
         return SWT_FAIL(USAGE,
                         "model.width: %" PRId64 " does not divide by model.heads %" PRId64
                         "; choose a multiple, or set model.head_width",
-                        o->model_width, o->model_heads);
-    const int64_t D =
-        o->model_head_width > 0 ? o->model_head_width : o->model_width / o->model_heads;
+                        d->C, d->H);
+    const int64_t D = d->D > 0 ? d->D : d->C / d->H;
     if (D > SWT_HEAD_WIDTH_MAX)
         return SWT_FAIL(USAGE,
                         "model.head_width: heads of %" PRId64
                         " features are too wide; use more model.heads or a width up to %d",
                         D, SWT_HEAD_WIDTH_MAX);
-    if (o->model_vocab > 0 && o->model_pad_id >= o->model_vocab)
+    if (d->V > 0 && d->pad_id >= d->V)
         return SWT_FAIL(USAGE,
                         "model.pad_id: %" PRId64 " is no token of a vocabulary of %" PRId64
                         "; choose one below, or -1 for none",
-                        o->model_pad_id, o->model_vocab);
+                        d->pad_id, d->V);
     const bool trains = o->command == SWT_COMMAND_TRAIN || o->command == SWT_COMMAND_PLAN;
     if (trains && o->data_valid_fraction == 1.0 && o->data_valid[0] == '\0')
         return SWT_FAIL(USAGE, "data.valid_fraction: 1 leaves nothing to train on; use a smaller "
                                "share, or give data.valid a text of its own");
-    if (o->dist_expert_ranks > o->moe_experts)
+    if (o->dist_expert_ranks > d->E)
         return SWT_FAIL(USAGE,
                         "dist.expert_ranks: %" PRId64 " ranks cannot share %" PRId64
                         " expert%s; use at most as many ranks as moe.experts, or 0",
-                        o->dist_expert_ranks, o->moe_experts, swt_plural(o->moe_experts));
+                        o->dist_expert_ranks, d->E, swt_plural(d->E));
     return check_sizes(o);
 }

@@ -4,13 +4,37 @@
 #include <ctype.h>
 #include <string.h>
 
-const swt_option *swt_option_of_key(const char *key) {
+/* Whether the first n characters of a name are all of the known one. */
+static bool is_name(const char *name, size_t n, const char *known) {
+    return strlen(known) == n && strncmp(name, known, n) == 0;
+}
+
+const swt_option *swt_option_named(const char *name, size_t n) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        if (row->key != NULL && strcmp(row->key, key) == 0)
+        if ((row->key != NULL && is_name(name, n, row->key)) ||
+            (row->flag != NULL && is_name(name, n, row->flag + 2)))
             return row;
     }
     return NULL;
+}
+
+const swt_option *swt_option_of_key(const char *key) {
+    const swt_option *row = swt_option_named(key, strlen(key));
+    return row != NULL && row->key != NULL && strchr(key, '.') != NULL ? row : NULL;
+}
+
+const char *swt_options_choice_name(const char *key, int value) {
+    const swt_option *row = swt_option_of_key(key);
+    for (int i = 0; row != NULL && row->choices != NULL && row->choices[i] != NULL; i++) {
+        if (i == value)
+            return row->choices[i];
+    }
+    return "?";
+}
+
+bool swt_option_is_path(const swt_option *row) {
+    return row->type == &swt_option_text && row->bytes == SWT_PATH_BYTES;
 }
 
 bool swt_option_in_section(const swt_option *row, const char *section) {
@@ -24,6 +48,25 @@ void swt_option_flag(const swt_option *row, char *out, size_t out_bytes) {
     else
         snprintf(out, out_bytes, "--%s", row->key);
 }
+
+void swt_option_commands(const swt_option *row, char *out, size_t out_bytes) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < swt_command_count; i++) {
+        if ((row->commands & (1u << swt_command_table[i].command)) != 0)
+            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used > 0 ? ", " : "",
+                                     swt_command_table[i].name);
+    }
+}
+
+bool swt_next_word(const char **words, char out[SWT_OPTION_NAME_BYTES]) {
+    const int n = (int)strcspn(*words, " ");
+    snprintf(out, SWT_OPTION_NAME_BYTES, "%.*s", n, *words);
+    *words += n + ((*words)[n] == ' ');
+    return n > 0;
+}
+
+/* ---- names that are nearly one */
 
 static bool same(char a, char b) {
     if (a == '-' || a == '_')
@@ -65,14 +108,10 @@ static int slip(const char *name, const char *known) {
 
 /* The least slip from any of some words. */
 static int slip_of_words(const char *name, const char *words) {
+    char word[SWT_OPTION_NAME_BYTES];
     int best = SWT_OPTION_FAR;
-    for (const char *word = words; word != NULL && *word != '\0';) {
-        const int n = (int)strcspn(word, " ");
-        char one[SWT_OPTION_NAME_BYTES];
-        snprintf(one, sizeof one, "%.*s", n, word);
-        best = least(best, slip(name, one));
-        word += n + (word[n] == ' ');
-    }
+    while (words != NULL && swt_next_word(&words, word))
+        best = least(best, slip(name, word));
     return best;
 }
 
@@ -141,4 +180,28 @@ void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *o
     const bool other = difference != NULL;
     snprintf(out, out_bytes, "did you mean %s?%s%s%s", known, other ? " (" : "",
              other ? difference : "", other ? ")" : "");
+}
+
+/* ---- commands */
+
+const swt_command_row *swt_command_named(const char *word) {
+    for (int i = 0; i < swt_command_count; i++) {
+        if (strcmp(word, swt_command_table[i].name) == 0)
+            return &swt_command_table[i];
+    }
+    return NULL;
+}
+
+const swt_command_row *swt_command_nearest(const char *word) {
+    const swt_command_row *nearest = NULL;
+    int nearest_distance = SWT_OPTION_FAR;
+    for (int i = 0; i < swt_command_count; i++) {
+        const swt_command_row *row = &swt_command_table[i];
+        const int d = swt_name_distance(word, row->name, row->also);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = row;
+        }
+    }
+    return nearest;
 }

@@ -8,20 +8,20 @@ enum { PAGE_COLUMNS = 80, FLAG_COLUMN = 26, INDENT = 6 };
 
 /* ---- text that keeps its margins */
 
-/* Continue a line at column `at` with words, breaking before PAGE_COLUMNS; later lines start at
+/* Continue a line at a column with words, breaking before PAGE_COLUMNS; later lines start at
  * `indent`. Ends the line. */
-static void wrap(FILE *f, int at, int indent, const char *text) {
+static void wrap(FILE *f, int column, int indent, const char *text) {
     const char *word = text;
     bool first = true;
     while (*word != '\0') {
         const int n = (int)strcspn(word, " ");
-        if (!first && at + 1 + n > PAGE_COLUMNS) {
+        if (!first && column + 1 + n > PAGE_COLUMNS) {
             fprintf(f, "\n%*s", indent, "");
-            at = indent;
+            column = indent;
             first = true;
         }
         fprintf(f, "%s%.*s", first ? "" : " ", n, word);
-        at += n + !first;
+        column += n + !first;
         first = false;
         word += n;
         word += strspn(word, " ");
@@ -39,83 +39,66 @@ static void print_term(FILE *f, int column, const char *term, const char *meanin
     wrap(f, column, column, meaning);
 }
 
-/* ---- pieces made from a row */
+/* ---- what the pages say of a row */
 
-/* "--experts N", "--device auto|cpu|cuda". */
-static void flag_term(const swt_option *row, char *out, size_t out_bytes) {
-    char flag[SWT_OPTION_NAME_BYTES];
-    swt_option_flag(row, flag, sizeof flag);
-    const char *value = row->type == SWT_OPTION_INT    ? "N"
-                        : row->type == SWT_OPTION_REAL ? "X"
-                        : row->type == SWT_OPTION_TEXT ? row->value
-                                                       : NULL;
-    size_t used = (size_t)snprintf(out, out_bytes, "%s %s", flag, value != NULL ? value : "");
-    if (value != NULL)
-        return;
-    for (int i = 0; row->choices[i] != NULL && used < out_bytes; i++)
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", i > 0 ? "|" : "",
-                                 row->choices[i]);
-}
+/* Pieces of text about a row, made once for every form of page. */
+typedef struct entry {
+    char name[SWT_OPTION_RANGE_BYTES];   /* "moe.experts, --experts" */
+    char flag[SWT_OPTION_RANGE_BYTES];   /* "--experts N", "--device auto|cpu|cuda" */
+    char values[SWT_OPTION_RANGE_BYTES]; /* "1 to 65536 experts", "char, byte", "FILE" */
+    char labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES]; /* the defaults */
+    char commands[SWT_OPTION_NAME_BYTES];
+    char meaning[SWT_OPTION_TEXT_BYTES]; /* the help, and which values are built */
+} entry;
 
-/* A default as the pages show it: a text in quotes, an empty one as a dash. */
+/* A text in quotes, an empty one as a dash. */
 static void default_term(const swt_option *row, const char *value, char *out, size_t out_bytes) {
-    const bool text = row->type == SWT_OPTION_TEXT;
+    const bool text = row->type == &swt_option_text;
     if (text && value[0] == '\0')
         snprintf(out, out_bytes, "-");
     else
         snprintf(out, out_bytes, text ? "\"%s\"" : "%s", value);
 }
 
-/* "1 to 65536 experts", "char, byte", "FILE". */
-static void values_term(const swt_option *row, char *out, size_t out_bytes) {
-    if (row->type == SWT_OPTION_TEXT) {
-        snprintf(out, out_bytes, "%s", row->value);
-        return;
-    }
-    swt_option_range(row, out, out_bytes);
-    const size_t n = strlen(out);
+static entry describe(const swt_option *row) {
+    entry e;
+    const bool both = row->key != NULL && row->flag != NULL;
+    snprintf(e.name, sizeof e.name, "%s%s%s", row->key != NULL ? row->key : "", both ? ", " : "",
+             row->flag != NULL ? row->flag : "");
+    swt_option_flag(row, e.flag, sizeof e.flag);
+    size_t n = strlen(e.flag);
+    e.flag[n++] = ' ';
+    if (row->value != NULL)
+        snprintf(e.flag + n, sizeof e.flag - n, "%s", row->value);
+    else
+        swt_option_join(row, "|", "|", e.flag + n, sizeof e.flag - n);
+    row->type->range(row, e.values, sizeof e.values);
+    n = strlen(e.values);
     if (row->unit != NULL)
-        snprintf(out + n, out_bytes - n, " %s", row->unit);
+        snprintf(e.values + n, sizeof e.values - n, " %s", row->unit);
+    default_term(row, row->labml, e.labml, sizeof e.labml);
+    default_term(row, row->t5, e.t5, sizeof e.t5);
+    swt_option_commands(row, e.commands, sizeof e.commands);
+    char built[SWT_OPTION_NAME_BYTES] = "";
+    if (row->built != NULL)
+        swt_option_alternatives(row, ", ", built, sizeof built);
+    snprintf(e.meaning, sizeof e.meaning, "%s%s%s%s", row->help,
+             row->built != NULL ? " (Built today: " : "", built, row->built != NULL ? ".)" : "");
+    return e;
 }
 
-/* The help and, where some values wait for their code, which ones are there. */
-static void meaning(const swt_option *row, char *out, size_t out_bytes) {
-    const int n = snprintf(out, out_bytes, "%s", row->help);
-    if (row->built == NULL)
-        return;
-    char built[SWT_OPTION_NAME_BYTES];
-    swt_option_alternatives(row, ", ", built, sizeof built);
-    snprintf(out + n, out_bytes - (size_t)n, " (Built today: %s.)", built);
-}
-
-/* The first sentence of the help, with the labml default where there is one. */
-static void short_meaning(const swt_option *row, char *out, size_t out_bytes) {
+/* The flag with the first sentence of the help, and the labml default where there is one. */
+static void print_flag(FILE *f, const swt_option *row) {
+    const entry e = describe(row);
     const char *end = strstr(row->help, ". ");
     int n = end != NULL ? (int)(end - row->help) : (int)strlen(row->help);
     if (row->help[n] == '\0' && row->help[n - 1] == '.')
         n--;
-    const bool shown = row->labml[0] != '\0';
-    const bool required = row->key == NULL && row->required != 0;
-    snprintf(out, out_bytes, "%.*s%s%s%s", n, row->help, shown ? " [" : "",
+    const bool shown = row->labml[0] != '\0', required = row->key == NULL && row->required != 0;
+    char text[SWT_OPTION_TEXT_BYTES];
+    snprintf(text, sizeof text, "%.*s%s%s%s", n, row->help, shown ? " [" : "",
              required ? " (required)" : row->labml, shown ? "]" : "");
-}
-
-/* "train, plan, probe" */
-static void print_commands_of(FILE *f, const swt_option *row) {
-    const char *between = "";
-    for (int i = 0; i < swt_command_count; i++) {
-        if ((row->commands & (1u << swt_command_table[i].command)) == 0)
-            continue;
-        fprintf(f, "%s%s", between, swt_command_table[i].name);
-        between = ", ";
-    }
-}
-
-static void print_flag(FILE *f, const swt_option *row) {
-    char term[SWT_OPTION_RANGE_BYTES], text[SWT_OPTION_TEXT_BYTES];
-    flag_term(row, term, sizeof term);
-    short_meaning(row, text, sizeof text);
-    print_term(f, FLAG_COLUMN, term, text);
+    print_term(f, FLAG_COLUMN, e.flag, text);
 }
 
 /* ---- --help */
@@ -141,9 +124,7 @@ static void print_arguments(FILE *f) {
         if (row->key != NULL)
             continue;
         if (row->commands != commands) {
-            fputs("\nFlags of ", f);
-            print_commands_of(f, row);
-            fputc('\n', f);
+            fprintf(f, "\nFlags of %s\n", describe(row).commands);
             commands = row->commands;
         }
         print_flag(f, row);
@@ -233,66 +214,38 @@ static void print_command(FILE *f, const swt_command_row *c) {
 
 /* ---- the page of a key or flag */
 
-/* "moe.experts, --experts" */
-static void name_term(const swt_option *row, char *out, size_t out_bytes) {
-    const bool both = row->key != NULL && row->flag != NULL;
-    snprintf(out, out_bytes, "%s%s%s", row->key != NULL ? row->key : "", both ? ", " : "",
-             row->flag != NULL ? row->flag : "");
-}
-
 static void print_option(FILE *f, const swt_option *row) {
     enum { COLUMN = 16 };
-    char text[SWT_OPTION_TEXT_BYTES], labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES];
-    name_term(row, text, sizeof text);
-    fprintf(f, "%s\n  ", text);
-    meaning(row, text, sizeof text);
-    wrap(f, 2, 2, text);
-    values_term(row, text, sizeof text);
-    print_term(f, COLUMN, "values", text);
-    default_term(row, row->labml, labml, sizeof labml);
-    default_term(row, row->t5, t5, sizeof t5);
-    if (row->key != NULL)
-        snprintf(text, sizeof text, "labml %s, t5 %s", labml, t5);
-    else
-        snprintf(text, sizeof text, "%s", labml);
-    print_term(f, COLUMN, "default", text);
-    fprintf(f, "  %-*s", COLUMN - 2, "commands");
-    print_commands_of(f, row);
-    flag_term(row, text, sizeof text);
-    fputc('\n', f);
-    print_term(f, COLUMN, "as a flag", text);
+    const entry e = describe(row);
+    char defaults[SWT_OPTION_TEXT_BYTES];
+    fprintf(f, "%s\n  ", e.name);
+    wrap(f, 2, 2, e.meaning);
+    print_term(f, COLUMN, "values", e.values);
+    snprintf(defaults, sizeof defaults, "labml %s, t5 %s", e.labml, e.t5);
+    print_term(f, COLUMN, "default", row->key != NULL ? defaults : e.labml);
+    fprintf(f, "  %-*s%s\n", COLUMN - 2, "commands", e.commands);
+    print_term(f, COLUMN, "as a flag", e.flag);
     if (row->key != NULL)
         fprintf(f, "  %-*s%.*s:\n%*s%s: %s\n", COLUMN - 2, "in a file", (int)strcspn(row->key, "."),
                 row->key, COLUMN + 2, "", strchr(row->key, '.') + 1,
-                row->type == SWT_OPTION_TEXT ? "..." : row->labml);
+                row->type == &swt_option_text ? "..." : row->labml);
     if (row->also != NULL)
         print_term(f, COLUMN, "elsewhere", row->also);
 }
 
 /* ---- --help-config */
 
-static void print_key_text(FILE *f, const swt_option *row) {
-    char name[SWT_OPTION_RANGE_BYTES], labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES],
-        values[SWT_OPTION_RANGE_BYTES], text[SWT_OPTION_TEXT_BYTES];
-    name_term(row, name, sizeof name);
-    default_term(row, row->labml, labml, sizeof labml);
-    default_term(row, row->t5, t5, sizeof t5);
-    values_term(row, values, sizeof values);
-    meaning(row, text, sizeof text);
-    fprintf(f, "  %-32s %-14s %s\n%*s%s\n%*s", name, labml, t5, INDENT, "", values, INDENT, "");
-    wrap(f, INDENT, INDENT, text);
-}
-
-static void print_key_markdown(FILE *f, const swt_option *row) {
-    char labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES], values[SWT_OPTION_RANGE_BYTES],
-        text[SWT_OPTION_TEXT_BYTES];
-    default_term(row, row->labml, labml, sizeof labml);
-    default_term(row, row->t5, t5, sizeof t5);
-    values_term(row, values, sizeof values);
-    meaning(row, text, sizeof text);
-    fprintf(f, "| `%s`%s%s%s | %s | %s | %s | %s |\n", row->key, row->flag != NULL ? " `" : "",
-            row->flag != NULL ? row->flag : "", row->flag != NULL ? "`" : "", labml, t5, values,
-            text);
+static void print_key(FILE *f, const swt_option *row, bool markdown) {
+    const entry e = describe(row);
+    if (markdown) {
+        const bool flag = row->flag != NULL;
+        fprintf(f, "| `%s`%s%s%s | %s | %s | %s | %s |\n", row->key, flag ? " `" : "",
+                flag ? row->flag : "", flag ? "`" : "", e.labml, e.t5, e.values, e.meaning);
+        return;
+    }
+    fprintf(f, "  %-32s %-14s %s\n%*s%s\n%*s", e.name, e.labml, e.t5, INDENT, "", e.values, INDENT,
+            "");
+    wrap(f, INDENT, INDENT, e.meaning);
 }
 
 static void print_arguments_markdown(FILE *f) {
@@ -300,15 +253,11 @@ static void print_arguments_markdown(FILE *f) {
           "| flag | commands | default | values | meaning |\n| --- | --- | --- | --- | --- |\n",
           f);
     for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if (row->key != NULL)
+        if (swt_option_table[i].key != NULL)
             continue;
-        char value[SWT_OPTION_NAME_BYTES], values[SWT_OPTION_RANGE_BYTES];
-        default_term(row, row->labml, value, sizeof value);
-        values_term(row, values, sizeof values);
-        fprintf(f, "| `%s` | ", row->flag);
-        print_commands_of(f, row);
-        fprintf(f, " | %s | %s | %s |\n", value, values, row->help);
+        const entry e = describe(&swt_option_table[i]);
+        fprintf(f, "| `%s` | %s | %s | %s | %s |\n", e.name, e.commands, e.labml, e.values,
+                e.meaning);
     }
 }
 
@@ -321,12 +270,8 @@ static void print_section(FILE *f, const swt_option_section *section, bool markd
     else
         fprintf(f, "\n%s: %s\n", section->name, section->title);
     for (int i = 0; i < swt_option_count; i++) {
-        if (!swt_option_in_section(&swt_option_table[i], section->name))
-            continue;
-        if (markdown)
-            print_key_markdown(f, &swt_option_table[i]);
-        else
-            print_key_text(f, &swt_option_table[i]);
+        if (swt_option_in_section(&swt_option_table[i], section->name))
+            print_key(f, &swt_option_table[i], markdown);
     }
 }
 
@@ -375,19 +320,10 @@ typedef struct topic {
 
 static bool find_topic(topic *out, const char *name) {
     const char *bare = name + strspn(name, "-");
-    *out = (topic){0};
-    for (int i = 0; i < swt_command_count; i++)
-        if (strcmp(name, swt_command_table[i].name) == 0)
-            out->command = &swt_command_table[i];
+    *out = (topic){.command = swt_command_named(name), .row = swt_option_named(bare, strlen(bare))};
     for (int i = 0; i < swt_option_section_count; i++)
         if (strcmp(name, swt_option_sections[i].name) == 0)
             out->section = &swt_option_sections[i];
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if ((row->key != NULL && strcmp(bare, row->key) == 0) ||
-            (row->flag != NULL && strcmp(bare, row->flag + 2) == 0))
-            out->row = row;
-    }
     return out->command != NULL || out->section != NULL || out->row != NULL;
 }
 

@@ -39,41 +39,35 @@ typedef enum { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
 typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
 typedef enum { SWT_UNKNOWN_REFUSE, SWT_UNKNOWN_SKIP } swt_unknown_choice;
 typedef enum { SWT_DEVICE_AUTO, SWT_DEVICE_CPU, SWT_DEVICE_CUDA } swt_device_choice;
-typedef enum { SWT_RUN_FP32, SWT_RUN_BF16 } swt_run_dtype;
 typedef enum { SWT_RESUME_OFF, SWT_RESUME_AUTO } swt_resume;
 typedef enum { SWT_NONFINITE_STOP, SWT_NONFINITE_SKIP } swt_nonfinite;
 
 enum { SWT_TEXT_BYTES = 1024 };
 
-/* Every option's value. Field names are the keys with the dot replaced by an underscore; choices
- * are ints that hold the enums above or those of model/dims.h, io/data.h and swt_ops.h (swt_drop,
- * swt_dropped_output, swt_gate, swt_schedule_kind), so that the table can fill them all the same
- * way. */
+/* Every option's value. What a struct of the model or the update already holds, the table's rows
+ * write there; the other fields are named by their key with the dot replaced by an underscore.
+ * Choices are ints or enums of that size, in the order of their names in the table. */
 typedef struct swt_options {
     swt_command command;
     char notes[1024];    /* lines on what was given and does nothing, each with its newline */
     bool help_markdown;  /* --help-config=markdown */
     char help_topic[64]; /* help TOPIC, COMMAND --help; "": the general page */
 
+    swt_dims dims;         /* as given: swt_dims_from_options makes what the model works with */
+    swt_schedule schedule; /* kind, lr, warmup_steps; the rest is swt_update_from_options's */
+    swt_adam_hyper adam;
+
     int model_preset, model_stacks, model_norm, model_positions, model_attn_scale, model_ffn,
         model_init;
-    int64_t model_vocab, model_layers, model_encoder_layers, model_width, model_heads,
-        model_head_width, model_hidden, model_pad_id;
-    bool model_bias, model_tied;
-    double model_dropout, model_init_scale;
+    int64_t model_encoder_layers;
+    bool model_tied;
+    double model_dropout, model_init_scale, moe_expert_dropout;
 
-    int64_t moe_experts, moe_every, moe_capacity, moe_min_capacity;
-    double moe_capacity_factor, moe_eval_capacity_factor, moe_jitter, moe_aux_coef, moe_z_coef,
-        moe_expert_dropout;
-    int moe_capacity_round, moe_group, moe_drop, moe_dropped_output, moe_gate, moe_aux_layers;
-    bool moe_route_padding;
+    int64_t batch_target_len;
 
-    int64_t batch_sequences, batch_seq_len, batch_target_len, batch_micro_batches;
-
-    int optim_name, optim_schedule;
-    double optim_lr, optim_warmup_steps, optim_beta1, optim_beta2, optim_eps, optim_weight_decay,
-        optim_clip_norm, optim_clip_update, optim_z_loss;
-    bool optim_eps_uncorrected, optim_scale_parameter;
+    int optim_name;
+    double optim_clip_norm, optim_clip_update, optim_z_loss;
+    bool optim_scale_parameter;
 
     int64_t train_seed, train_steps, train_log_every, train_eval_every, train_eval_windows,
         train_sample_every, train_checkpoint_every, train_keep_checkpoints, train_check_every;
@@ -86,7 +80,7 @@ typedef struct swt_options {
     int64_t dist_expert_ranks;
 
     char run_out[SWT_PATH_BYTES];
-    int run_device, run_dtype, run_resume, run_nonfinite;
+    int run_device, run_resume, run_nonfinite;
     int64_t run_threads, run_hang_seconds, run_stall_seconds;
     char run_init_from[SWT_PATH_BYTES];
     bool run_deterministic;
@@ -128,23 +122,11 @@ SWT_MUST_CHECK swt_status swt_agree_on_options(swt_comm *world, const swt_option
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);
 
-/* Set one key from text, as a flag would (no cross checks). `where` starts the error message: for
- * example "--moe.experts" or "run.yaml:12". Errors: USAGE. */
-SWT_MUST_CHECK swt_status swt_options_set(swt_options *o, const char *key, const char *text,
-                                          const char *where);
-
-/* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's).
- * A model.preset in the file first sets every key to the defaults of that preset. */
-SWT_MUST_CHECK swt_status swt_options_read_yaml(swt_options *o, const char *path,
-                                                swt_status status);
-
 /* All cross checks and refusals. Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_options_check(const swt_options *o);
 
-/* Write every key with its value as YAML that reads back to the same options. */
-SWT_MUST_CHECK swt_status swt_options_write_yaml(const swt_options *o, FILE *f);
-
-/* The same into a new file at path. Errors: FILE. */
+/* Write every key with its value into a new YAML file, which reads back to the same options.
+ * Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_options_write_file(const swt_options *o, const char *path);
 
 /* --help ("" as topic), or the page of a command, a section, a key or a flag. */

@@ -2,20 +2,20 @@
 
 #define FIELD(field) .offset = offsetof(swt_options, field)
 #define INT(field, least, most, of)                                                                \
-    .type = SWT_OPTION_INT, FIELD(field), .min = (least), .max = (most), .unit = (of)
+    .type = &swt_option_int, FIELD(field), .value = "N", .min = (least), .max = (most), .unit = (of)
 #define REAL(field, from, to, of)                                                                  \
-    .type = SWT_OPTION_REAL, FIELD(field), .low = (from), .high = (to), .unit = (of)
+    .type = &swt_option_real, FIELD(field), .value = "X", .low = (from), .high = (to), .unit = (of)
 #define CHOICE(field, ...)                                                                         \
-    .type = SWT_OPTION_CHOICE, FIELD(field), .choices = (const char *const[]) {                    \
+    .type = &swt_option_choice, FIELD(field), .choices = (const char *const[]) {                   \
         __VA_ARGS__, NULL                                                                          \
     }
 #define WORDS(field, no, yes)                                                                      \
-    .type = SWT_OPTION_BOOL, FIELD(field), .choices = (const char *const[]) {                      \
+    .type = &swt_option_bool, FIELD(field), .choices = (const char *const[]) {                     \
         no, yes, NULL                                                                              \
     }
 #define BOOL(field) WORDS(field, "false", "true")
 #define TEXT(field, name)                                                                          \
-    .type = SWT_OPTION_TEXT, FIELD(field), .bytes = sizeof(((swt_options *)NULL)->field),          \
+    .type = &swt_option_text, FIELD(field), .bytes = sizeof(((swt_options *)NULL)->field),         \
     .value = (name)
 #define BOTH(text)        .labml = (text), .t5 = (text)
 #define PRESETS(one, two) .labml = (one), .t5 = (two)
@@ -37,26 +37,26 @@ const swt_option swt_option_table[] = {
     KEY("model.stacks", ALL, CHOICE(model_stacks, "decoder", "encoder-decoder"),
         PRESETS("decoder", "encoder-decoder"), .built = "decoder",
         .help = "A decoder alone, or an encoder and a decoder with cross-attention."),
-    KEY("model.vocab", ALL, INT(model_vocab, 0, 16777216, "tokens"), BOTH("0"),
+    KEY("model.vocab", ALL, INT(dims.V, 0, 16777216, "tokens"), BOTH("0"),
         .also = "vocab-size n-vocab padded-vocab-size",
         .help = "Size of the vocabulary. 0 takes it from the tokenizer."),
-    KEY("model.layers", ALL, .flag = "--layers", INT(model_layers, 1, 65535, "blocks"),
+    KEY("model.layers", ALL, .flag = "--layers", INT(dims.L, 1, 65535, "blocks"),
         PRESETS("6", "12"),
         .also = "n-layer n-layers num-layers num-hidden-layers decoder-layers depth",
         .help = "Blocks in the decoder."),
     KEY("model.encoder_layers", ALL, INT(model_encoder_layers, 0, 65535, "blocks"), BOTH("0"),
         .also = "num-encoder-layers", .only_with = "model.stacks encoder-decoder",
         .help = "Blocks in the encoder, where there is one. 0 is the same as model.layers."),
-    KEY("model.width", ALL, INT(model_width, 1, 65536, "features"), PRESETS("128", "768"),
+    KEY("model.width", ALL, INT(dims.C, 1, 65536, "features"), PRESETS("128", "768"),
         .also = "n-embd d-model hidden-size embed-dim dim decoder-embed-dim emb-size model-dim",
         .help = "Features of a token between the blocks, C."),
-    KEY("model.heads", ALL, INT(model_heads, 1, 4096, "heads"), PRESETS("4", "12"),
+    KEY("model.heads", ALL, INT(dims.H, 1, 4096, "heads"), PRESETS("4", "12"),
         .also = "n-head n-heads num-heads num-attention-heads decoder-attention-heads",
         .help = "Attention heads, H."),
-    KEY("model.head_width", ALL, INT(model_head_width, 0, SWT_HEAD_WIDTH_MAX, "features"),
-        PRESETS("0", "64"), .also = "head-dim d-head d-kv kv-channels head-size",
+    KEY("model.head_width", ALL, INT(dims.D, 0, SWT_HEAD_WIDTH_MAX, "features"), PRESETS("0", "64"),
+        .also = "head-dim d-head d-kv kv-channels head-size",
         .help = "Features of one head, D. 0 is model.width / model.heads, which must divide."),
-    KEY("model.hidden", ALL, INT(model_hidden, 1, 1048576, "features"), PRESETS("256", "2048"),
+    KEY("model.hidden", ALL, INT(dims.F, 1, 1048576, "features"), PRESETS("256", "2048"),
         .also = "d-ff ffn-dim intermediate-size ffn-hidden-size decoder-ffn-embed-dim mlp-dim",
         .help = "Hidden features of an expert and of a dense feed-forward layer, F."),
     KEY("model.norm", ALL, CHOICE(model_norm, "layernorm", "rmsnorm"),
@@ -70,7 +70,7 @@ const swt_option swt_option_table[] = {
                 "relative: a bias for each head by distance, 32 buckets up to 128."),
     KEY("model.attn_scale", ALL, CHOICE(model_attn_scale, "sqrt", "one"), PRESETS("sqrt", "one"),
         .help = "Factor of the attention scores. sqrt: 1 / sqrt(head width); one: 1."),
-    KEY("model.bias", ALL, BOOL(model_bias), PRESETS("true", "false"),
+    KEY("model.bias", ALL, BOOL(dims.bias), PRESETS("true", "false"),
         .help = "Whether linear layers have a bias, the router's included."),
     KEY("model.ffn", ALL, CHOICE(model_ffn, "relu", "gelu", "geglu"), PRESETS("relu", "geglu"),
         .built = "relu", .also = "activation activation-function hidden-act activation-fn mlp-type",
@@ -83,7 +83,7 @@ const swt_option swt_option_table[] = {
         .built = "0", .also = "hidden-dropout attention-dropout dropout-rate resid-dropout",
         .help = "Share of values zeroed in training: sub-layer outputs, attention weights, dense "
                 "hidden values."),
-    KEY("model.pad_id", ALL, INT(model_pad_id, -1, 16777215, NULL), PRESETS("-1", "0"),
+    KEY("model.pad_id", ALL, INT(dims.pad_id, -1, 16777215, NULL), PRESETS("-1", "0"),
         .also = "pad-token-id padding-idx",
         .help = "The token that is padding. -1: there is none."),
     KEY("model.init", ALL, CHOICE(model_init, "labml", "pytorch", "switch"),
@@ -96,76 +96,77 @@ const swt_option swt_option_table[] = {
         .only_with = "model.init switch",
         .help =
             "Scale of model.init switch. The paper found 0.1 stable where the usual 1.0 is not."),
-    KEY("moe.experts", ALL, .flag = "--experts", INT(moe_experts, 1, 65536, "experts"),
+    KEY("moe.experts", ALL, .flag = "--experts", INT(dims.E, 1, 65536, "experts"),
         PRESETS("4", "8"),
         .also = "num-experts n-experts num-local-experts moe-num-experts expert-count",
         .nearly = "top-k topk moe-top-k num-experts-per-tok moe-router-topk",
         .difference = "each token goes to one expert, always",
         .help = "Experts in each sparse layer, E. More experts add parameters; the work for a "
                 "token stays the same."),
-    KEY("moe.every", ALL, INT(moe_every, 0, 65535, "blocks"), PRESETS("1", "2"),
+    KEY("moe.every", ALL, INT(dims.every, 0, 65535, "blocks"), PRESETS("1", "2"),
         .also = "moe-freq moe-layer-freq expert-interval sparse-step",
         .help = "Every how many blocks one is sparse. 1: all; 2: every second, the first block "
                 "being dense; 0: none."),
-    KEY("moe.capacity_factor", ALL, REAL(moe_capacity_factor, 0, 1e6, NULL), PRESETS("1.2", "1.25"),
+    KEY("moe.capacity_factor", ALL, REAL(dims.capacity_factor, 0, 1e6, NULL),
+        PRESETS("1.2", "1.25"),
         .also = "capacity moe-capacity-factor expert-capacity-factor moe-expert-capacity-factor",
         .only_with = "moe.capacity 0",
         .help = "Room of an expert, as a multiple of its even share of the tokens. Slots K = "
                 "max(min(round(factor x tokens / E), tokens), min_capacity); tokens beyond K are "
                 "dropped."),
-    KEY("moe.eval_capacity_factor", ALL, REAL(moe_eval_capacity_factor, 0, 1e6, NULL),
+    KEY("moe.eval_capacity_factor", ALL, REAL(dims.eval_capacity_factor, 0, 1e6, NULL),
         PRESETS("0", "2.0"),
         .help = "The capacity factor in evaluation. 0: the same as in training."),
-    KEY("moe.capacity", ALL, INT(moe_capacity, 0, INT32_MAX, "slots"), BOTH("0"),
+    KEY("moe.capacity", ALL, INT(dims.capacity, 0, INT32_MAX, "slots"), BOTH("0"),
         .also = "expert-capacity",
         .help = "A fixed number of slots for each expert and group. 0: by the capacity factor."),
-    KEY("moe.min_capacity", ALL, INT(moe_min_capacity, 0, INT32_MAX, "slots"), PRESETS("0", "4"),
+    KEY("moe.min_capacity", ALL, INT(dims.min_capacity, 0, INT32_MAX, "slots"), PRESETS("0", "4"),
         .only_with = "moe.capacity 0", .help = "Slots that the capacity factor never goes below."),
-    KEY("moe.capacity_round", ALL, CHOICE(moe_capacity_round, "floor", "ceil", "round"),
+    KEY("moe.capacity_round", ALL, CHOICE(dims.capacity_round, "floor", "ceil", "round"),
         BOTH("floor"),
         .help =
             "How factor x tokens / E becomes whole slots. round: to the nearest, halves to even."),
-    KEY("moe.group", ALL, CHOICE(moe_group, "micro_batch", "sequence"), BOTH("micro_batch"),
+    KEY("moe.group", ALL, CHOICE(dims.group, "micro_batch", "sequence"), BOTH("micro_batch"),
         .help =
             "The tokens that share an expert's slots: a micro-batch, or each sequence by itself."),
-    KEY("moe.drop", ALL, CHOICE(moe_drop, "position", "priority", "random"),
+    KEY("moe.drop", ALL, CHOICE(dims.drop, "position", "priority", "random"),
         PRESETS("random", "position"),
         .also = "drop-policy token-drop-policy moe-token-drop-policy",
         .help = "Which tokens an overfull expert drops. position: the last ones; priority: those "
                 "with the lowest gates; random: any, from the seed."),
-    KEY("moe.dropped_output", ALL, CHOICE(moe_dropped_output, "zero", "gated_input"),
+    KEY("moe.dropped_output", ALL, CHOICE(dims.dropped_output, "zero", "gated_input"),
         PRESETS("gated_input", "zero"),
         .help = "What a sparse layer adds for a dropped token. zero: nothing, the residual alone "
                 "goes on; gated_input: its input, scaled as moe.gate says."),
-    KEY("moe.gate", ALL, CHOICE(moe_gate, "scale", "unit"), BOTH("scale"),
+    KEY("moe.gate", ALL, CHOICE(dims.gate, "scale", "unit"), BOTH("scale"),
         .help = "What scales an expert's output y. scale: the router's probability g; unit: g / "
                 "stop_gradient(g), which is 1 and passes the router its gradient."),
-    KEY("moe.jitter", ALL, REAL(moe_jitter, 0, 1, NULL), PRESETS("0", "0.01"),
+    KEY("moe.jitter", ALL, REAL(dims.jitter, 0, 1, NULL), PRESETS("0", "0.01"),
         .also = "jitter-noise router-jitter-noise jitter-eps moe-input-jitter-eps",
         .help = "Noise on the router's input in training: a factor drawn from [1 - j, 1 + j]. The "
                 "experts never see it."),
-    KEY("moe.route_padding", ALL, BOOL(moe_route_padding), PRESETS("true", "false"),
+    KEY("moe.route_padding", ALL, BOOL(dims.route_padding), PRESETS("true", "false"),
         .help = "Whether padding goes to experts. false: it takes no slot and does not count in "
                 "the auxiliary losses."),
-    KEY("moe.aux_coef", ALL, REAL(moe_aux_coef, 0, 1e6, NULL), BOTH("0.01"),
+    KEY("moe.aux_coef", ALL, REAL(dims.aux_coef, 0, 1e6, NULL), BOTH("0.01"),
         .also = "aux-loss-coef router-aux-loss-coef moe-aux-loss-coeff load-balance-weight",
         .help = "Weight of the load-balancing loss. Too small: experts starve; too large: it "
                 "drowns the cross-entropy."),
-    KEY("moe.aux_layers", ALL, CHOICE(moe_aux_layers, "sum", "mean"), PRESETS("sum", "mean"),
+    KEY("moe.aux_layers", ALL, CHOICE(dims.aux_layers, "sum", "mean"), PRESETS("sum", "mean"),
         .help = "How the sparse layers' auxiliary losses are joined."),
-    KEY("moe.z_coef", ALL, REAL(moe_z_coef, 0, 1e6, NULL), BOTH("0"),
+    KEY("moe.z_coef", ALL, REAL(dims.z_coef, 0, 1e6, NULL), BOTH("0"),
         .also = "router-z-loss-coef moe-z-loss-coeff z-loss z-loss-weight",
         .help = "Weight of the router's z-loss, the mean of logsumexp(logits)^2. It keeps router "
                 "logits small."),
     KEY("moe.expert_dropout", ALL, REAL(moe_expert_dropout, 0, 1, NULL), .below_high = true,
         BOTH("0"), .built = "0",
         .help = "Share of an expert's hidden values zeroed in fine-tuning."),
-    KEY("batch.sequences", ALL, INT(batch_sequences, 1, 65536, "sequences"), PRESETS("32", "8"),
+    KEY("batch.sequences", ALL, INT(dims.B, 1, 65536, "sequences"), PRESETS("32", "8"),
         .also = "batch micro-batch-size per-device-train-batch-size max-sentences",
         .nearly = "batch-size global-batch-size",
         .difference = "sequences of one micro-batch; a step has batch.micro_batches of them",
         .help = "Sequences in one micro-batch, B."),
-    KEY("batch.seq_len", ALL, INT(batch_seq_len, 1, 1048576, "tokens"), PRESETS("64", "512"),
+    KEY("batch.seq_len", ALL, INT(dims.T, 1, 1048576, "tokens"), PRESETS("64", "512"),
         .also =
             "block-size context-length ctx-len seq-length max-seq-len max-length context-size "
             "n-ctx n-positions max-position-embeddings tokens-per-sample sequence-length window",
@@ -174,8 +175,7 @@ const swt_option swt_option_table[] = {
         .only_with = "model.stacks encoder-decoder",
         .help = "Tokens in a sequence of the decoder, where there is an encoder. 0: the same as "
                 "batch.seq_len."),
-    KEY("batch.micro_batches", ALL, INT(batch_micro_batches, 1, 65536, "micro-batches"),
-        PRESETS("1", "4"),
+    KEY("batch.micro_batches", ALL, INT(dims.M, 1, 65536, "micro-batches"), PRESETS("1", "4"),
         .also = "gradient-accumulation-steps grad-accum accumulation-steps grad-acc-steps "
                 "update-freq num-micro-batches",
         .help =
@@ -184,38 +184,38 @@ const swt_option swt_option_table[] = {
     KEY("optim.name", TRAINING, CHOICE(optim_name, "adam", "sgd", "adafactor"),
         PRESETS("adam", "adafactor"), .built = "adam sgd", .also = "optimizer optimiser optim opt",
         .help = "The update rule. adam has decoupled weight decay (AdamW)."),
-    KEY("optim.lr", TRAINING, REAL(optim_lr, 0, 1e6, NULL), BOTH("1.0"),
+    KEY("optim.lr", TRAINING, REAL(schedule.lr, 0, 1e6, NULL), BOTH("1.0"),
         .also = "lr learning-rate max-lr base-lr peak-lr", .nearly = "min-lr",
         .difference = "there is no floor; under noam and rsqrt lr is a factor",
         .help = "Learning rate, before the schedule scales it. Under noam and rsqrt it is a factor "
                 "near 1; under constant and cosine it is the rate itself, such as 0.001."),
-    KEY("optim.schedule", TRAINING, CHOICE(optim_schedule, "noam", "rsqrt", "constant", "cosine"),
+    KEY("optim.schedule", TRAINING, CHOICE(schedule.kind, "noam", "rsqrt", "constant", "cosine"),
         PRESETS("noam", "rsqrt"),
         .also =
             "lr-scheduler lr-scheduler-type scheduler lr-schedule lr-decay-style decay-lr lr-decay",
         .help = "The rate at step t. noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5); rsqrt: lr "
                 "max(t, warmup)^-0.5; constant: lr; cosine: linear up to warmup, then half a "
                 "cosine to 0 at train.steps."),
-    KEY("optim.warmup_steps", TRAINING, REAL(optim_warmup_steps, 0, 1e9, "steps"),
+    KEY("optim.warmup_steps", TRAINING, REAL(schedule.warmup_steps, 0, 1e9, "steps"),
         PRESETS("2000", "10000"),
         .also =
             "warmup warmup-iters warmup-updates num-warmup-steps lr-warmup-iters lr-warmup-steps",
         .nearly = "warmup-ratio lr-warmup-fraction warmup-epochs", .difference = "in steps",
         .only_with = "optim.schedule noam rsqrt cosine",
         .help = "Where the schedule turns from rising to falling."),
-    KEY("optim.beta1", TRAINING, REAL(optim_beta1, 0, 1, NULL), .below_high = true, BOTH("0.9"),
+    KEY("optim.beta1", TRAINING, REAL(adam.beta1, 0, 1, NULL), .below_high = true, BOTH("0.9"),
         .also = "adam-beta1", .only_with = "optim.name adam",
         .help = "Adam: decay of the mean of gradients."),
-    KEY("optim.beta2", TRAINING, REAL(optim_beta2, 0, 1, NULL), .below_high = true, BOTH("0.999"),
+    KEY("optim.beta2", TRAINING, REAL(adam.beta2, 0, 1, NULL), .below_high = true, BOTH("0.999"),
         .also = "adam-beta2", .only_with = "optim.name adam",
         .help = "Adam: decay of the mean of squared gradients."),
-    KEY("optim.eps", TRAINING, REAL(optim_eps, 0, 1, NULL), BOTH("1e-8"),
+    KEY("optim.eps", TRAINING, REAL(adam.eps, 0, 1, NULL), BOTH("1e-8"),
         .also = "adam-epsilon adam-eps epsilon", .only_with = "optim.name adam",
         .help = "Adam: added to the root, against division by 0."),
-    KEY("optim.eps_uncorrected", TRAINING, BOOL(optim_eps_uncorrected), PRESETS("true", "false"),
+    KEY("optim.eps_uncorrected", TRAINING, BOOL(adam.eps_uncorrected), PRESETS("true", "false"),
         .only_with = "optim.name adam",
         .help = "Adam: whether eps joins sqrt(v) before the bias correction of v, as labml does."),
-    KEY("optim.weight_decay", TRAINING, REAL(optim_weight_decay, 0, 1e6, NULL), BOTH("0"),
+    KEY("optim.weight_decay", TRAINING, REAL(adam.weight_decay, 0, 1e6, NULL), BOTH("0"),
         .also = "wd decay l2", .only_with = "optim.name adam",
         .help = "Decoupled weight decay, per step and times the learning rate."),
     KEY("optim.clip_norm", TRAINING, REAL(optim_clip_norm, 0, 1e6, NULL), PRESETS("1.0", "0"),
@@ -269,7 +269,7 @@ const swt_option swt_option_table[] = {
         .only_with = "",
         .help = "Steps between comparisons of parameters that several ranks hold (not in use yet). "
                 "0: never."),
-    KEY("data.path", ALL, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""),
+    KEY("data.path", ALL, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""), .own = true,
         .also = "dataset data-path train-file input data-dir train-data text corpus",
         .help = "Text to train on; else $SWT_DATA, else the newest data/*.txt. launch/dataset "
                 "fetches one."),
@@ -280,7 +280,7 @@ const swt_option swt_option_table[] = {
         .help = "What is done with a text that has characters outside the vocabulary. refuse: it "
                 "is an error that names them; skip: they are left out, counted and named. A "
                 "prompt's are left out with a warning."),
-    KEY("data.valid", ALL, TEXT(data_valid, "FILE"), BOTH(""),
+    KEY("data.valid", ALL, TEXT(data_valid, "FILE"), BOTH(""), .own = true,
         .help = "Text to validate on, all of it. Then the whole of data.path trains, and eval "
                 "reads this text alone. Empty: the end of data.path validates."),
     KEY("data.valid_fraction", ALL, REAL(data_valid_fraction, 0, 1, NULL), .above_low = true,
@@ -292,7 +292,7 @@ const swt_option swt_option_table[] = {
         .also = "expert-parallel-size ep-size expert-model-parallel-size ep moe-ep-size",
         .help = "Ranks that share one set of experts; it must divide the number of ranks. 0: the "
                 "largest divisor of that number that is at most moe.experts."),
-    KEY("run.out", TRAINING, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""),
+    KEY("run.out", TRAINING, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
         .required = SWT_TAKES_PROBE,
         .also = "output-dir out-dir save-dir save output log-dir logdir run-dir results-dir",
         .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
@@ -303,12 +303,13 @@ const swt_option swt_option_table[] = {
                 "was built with a GPU backend and every rank can have a GPU of its own; else all "
                 "ranks take the CPU."),
     KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
-        .also = "num-threads nthreads omp-num-threads cpus", .nearly = "num-workers workers",
+        .own = true, .also = "num-threads nthreads omp-num-threads cpus",
+        .nearly = "num-workers workers",
         .difference = "threads of arithmetic; ranks are started by launch/run -n",
         .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, by "
                 "affinity and by the control group's quota, divided by the ranks that share them, "
                 "at most OMP_NUM_THREADS, at least 1."),
-    KEY("run.dtype", ALL, CHOICE(run_dtype, "fp32", "bf16"), BOTH("fp32"),
+    KEY("run.dtype", ALL, CHOICE(dims.dtype, "fp32", "bf16"), BOTH("fp32"),
         .also = "precision bf16 fp16 half mixed-precision amp torch-dtype params-dtype",
         .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights; "
                 "GPUs only."),
@@ -334,10 +335,10 @@ const swt_option swt_option_table[] = {
     KEY("run.stall_seconds", ALL, INT(run_stall_seconds, 1, 86400, "seconds"), BOTH("300"),
         .only_with = "",
         .help = "A rank with a heartbeat but no progress for so long is lost (not in use yet)."),
-    ARGUMENT("--config", TRAINING, TEXT(config_path, "FILE.yaml"), BOTH(""),
+    ARGUMENT("--config", TRAINING, TEXT(config_path, "FILE.yaml"), BOTH(""), .own = true,
              .also = "config-file cfg yaml conf",
              .help = "YAML file with any of the keys; flags win over it."),
-    ARGUMENT("--checkpoint", RESTORE, TEXT(checkpoint_path, "DIR"), BOTH(""),
+    ARGUMENT("--checkpoint", RESTORE, TEXT(checkpoint_path, "DIR"), BOTH(""), .own = true,
              .required = SWT_TAKES_RESTORE,
              .also = "ckpt model-path load checkpoint-path model-dir model-name-or-path "
                      "checkpoint-dir path weights run init-from out out-dir load-dir",
@@ -359,10 +360,11 @@ const swt_option swt_option_table[] = {
     ARGUMENT("--ranks", PLAN, INT(plan_ranks, 1, 65536, "ranks"), BOTH("1"),
              .also = "n np world-size nproc nproc-per-node num-gpus n-gpus ngpus gpus nodes",
              .help = "Number of ranks to plan for."),
-    ARGUMENT("--weights", PROBE, TEXT(weights_path, "FILE"), BOTH(""), .required = SWT_TAKES_PROBE,
-             .help = "Safetensors file with every parameter."),
+    ARGUMENT("--weights", PROBE, TEXT(weights_path, "FILE"), BOTH(""), .own = true,
+             .required = SWT_TAKES_PROBE, .help = "Safetensors file with every parameter."),
     ARGUMENT(
-        "--batch", PROBE, TEXT(batch_path, "FILE"), BOTH(""), .required = SWT_TAKES_PROBE,
+        "--batch", PROBE, TEXT(batch_path, "FILE"), BOTH(""), .own = true,
+        .required = SWT_TAKES_PROBE,
         .help =
             "Safetensors file with tokens and targets, I32 [M, B, T]; its shape sets M, B and T."),
     ARGUMENT("--optim-steps", PROBE, INT(optim_steps, 0, 1000000, "steps"), BOTH("0"),

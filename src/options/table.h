@@ -7,13 +7,24 @@
 
 #include <stddef.h>
 
-typedef enum swt_option_type {
-    SWT_OPTION_INT,
-    SWT_OPTION_REAL,
-    SWT_OPTION_BOOL,
-    SWT_OPTION_CHOICE,
-    SWT_OPTION_TEXT
+typedef struct swt_option swt_option;
+
+/* What a type of values can do (value.c has one of these for each). `field` is the row's field. */
+typedef struct swt_option_type {
+    /* Store the value of a text; false, and nothing stored, where it is none of the row's. */
+    bool (*read)(void *field, const swt_option *row, const char *text);
+    /* The value as text that `read` takes back to the same value; a text in full. */
+    void (*print)(const void *field, const swt_option *row, char *out, size_t out_bytes);
+    /* Whether the value is one of the row's; NULL: all that the field can hold are. */
+    bool (*holds)(const void *field, const swt_option *row);
+    /* The values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
+    void (*range)(const swt_option *row, char *out, size_t out_bytes);
+    /* What a value must be, such as "an integer from 1 to 65536". */
+    void (*expected)(const swt_option *row, char *out, size_t out_bytes);
 } swt_option_type;
+
+extern const swt_option_type swt_option_int, swt_option_real, swt_option_bool, swt_option_choice,
+    swt_option_text;
 
 /* Sets of commands, for swt_option.commands and .required. */
 enum {
@@ -29,10 +40,10 @@ enum {
     SWT_TAKES_EVERY = SWT_TAKES_ALL | SWT_TAKES_SELFTEST
 };
 
-typedef struct swt_option {
+struct swt_option {
     const char *key;  /* "moe.experts"; NULL: an argument of commands, which no file has */
     const char *flag; /* short flag, "--experts"; every key is a flag by its full name too */
-    swt_option_type type;
+    const swt_option_type *type;
     size_t offset;              /* of the field in swt_options */
     size_t bytes;               /* text: of the field, with the terminating 0 */
     int64_t min, max;           /* int */
@@ -41,17 +52,18 @@ typedef struct swt_option {
     const char *const *choices; /* choice: names by value; bool: the words for false and true */
     const char *labml, *t5;     /* defaults of the presets, as a file would have them */
     const char *unit;           /* of a number, after its range */
-    const char *value;          /* text: what the help calls its value, "FILE" */
+    const char *value;          /* what the help calls its value: "N", "FILE"; NULL: the choices */
     const char *built;          /* the values that are built today, "adam sgd"; NULL: all */
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
+    bool own;                   /* each rank may have its own; the others must be the same */
     const char *help;           /* the first sentence alone is the line in --help */
     const char *only_with;      /* "optim.name adam": of use only where that key has one of these
                                    values, with a ! none of them; "": of no use yet; NULL: always */
     const char *also;           /* what other programs call it, "lr learning-rate"; NULL: nothing */
     const char *nearly;     /* what they call a thing near to it, as "epochs" is to steps, and */
     const char *difference; /* what it is here; both or none */
-} swt_option;
+};
 
 typedef struct swt_option_section {
     const char *name, *title;
@@ -81,14 +93,23 @@ extern const int swt_option_section_count;
 extern const swt_command_row swt_command_table[];
 extern const int swt_command_count;
 
-/* The row of a key, NULL if there is none. */
+/* The row whose key, or flag without its --, is the first n characters of a name; NULL where there
+ * is none. By a whole key alone: swt_option_of_key. */
+const swt_option *swt_option_named(const char *name, size_t n);
 const swt_option *swt_option_of_key(const char *key);
 
-/* Whether the row's key is in this section. */
+/* Whether the row's key is in this section; whether its text is a path. */
 bool swt_option_in_section(const swt_option *row, const char *section);
+bool swt_option_is_path(const swt_option *row);
 
 /* The row's flag to write in messages: the short one, or "--key". */
 void swt_option_flag(const swt_option *row, char *out, size_t out_bytes);
+
+/* The names of the commands that take the row's flag, "train, plan, probe". */
+void swt_option_commands(const swt_option *row, char *out, size_t out_bytes);
+
+/* The next of some words with a space between each two; false at their end. */
+bool swt_next_word(const char **words, char out[SWT_OPTION_NAME_BYTES]);
 
 /* Changes (insert, delete, replace a character, exchange two neighbours) that make b of a. - and _
  * are the same character, and so are a letter's two cases. */
@@ -113,43 +134,50 @@ const swt_option *swt_option_nearest(const char *name, unsigned commands, bool k
 void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *out,
                         size_t out_bytes);
 
-/* Store a value from its text; false, and nothing stored, where the text is none of its values. */
-bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
+/* The row of a command's name, and of a mistyped one; NULL where there is none, or none near. */
+const swt_command_row *swt_command_named(const char *word);
+const swt_command_row *swt_command_nearest(const char *word);
 
-/* The same with the error "WHERE: KEY is TEXT; it must be ..." of code `status`. */
+/* The functions of the row's type on its field. */
+bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
+void swt_option_print(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);
+bool swt_option_holds(const swt_options *o, const swt_option *row);
+
+/* swt_option_read with the error "WHERE: KEY is TEXT; it must be ..." of code `status`. */
 SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
                                          const char *where, swt_status status);
+
+/* The default of a row; of all that have a key, where the others keep their values. */
+void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset);
+void swt_options_reset_keys(swt_options *o, swt_preset preset);
+
+/* Whether the value is one of these words, "adam sgd"; with a ! at the front, none of them. */
+bool swt_option_is_among(const swt_options *o, const swt_option *row, const char *words);
 
 /* Whether YAML 1.1 reads this word, where it stands without quotes, as something else: a truth
  * value (off), nothing (null), or what begins like a number. */
 bool swt_option_is_ambiguous(const char *text);
 
-/* The value as text that swt_option_read takes back to the same value; a text in full. */
-void swt_option_format(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);
-
-/* The values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
-void swt_option_range(const swt_option *row, char *out, size_t out_bytes);
-
-/* What a value must be, such as "an integer from 1 to 65536". */
-void swt_option_expected(const swt_option *row, char *out, size_t out_bytes);
-
-/* Whether the value is one of row->built. */
-bool swt_option_is_built(const swt_options *o, const swt_option *row);
+/* The choices as a list, the last two with another text between them. */
+void swt_option_join(const swt_option *row, const char *between, const char *last, char *out,
+                     size_t out_bytes);
 
 /* The built values of a row that has some, such as "adam or sgd" with between = " or ". */
 void swt_option_alternatives(const swt_option *row, const char *between, char *out,
                              size_t out_bytes);
 
-/* The defaults of the rows that have a key; the others keep their values. */
-void swt_options_reset_keys(swt_options *o, swt_preset preset);
-
 /* o->notes = what was given and does nothing. By row: the flags' values, and those given before
  * them; NULL where there is none. */
 void swt_options_note(swt_options *o, const char *const *values, const char *const *earlier);
 
-/* swt_options_read_yaml, where keep_preset says that a flag has decided the preset, so that a
- * model.preset of the file does not bring its defaults. */
-SWT_MUST_CHECK swt_status swt_options_apply_yaml(swt_options *o, const char *path,
-                                                 swt_status status, bool keep_preset);
+/* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's).
+ * A model.preset in it first sets every key to the defaults of that preset, unless keep_preset
+ * says that a flag has decided it. */
+SWT_MUST_CHECK swt_status swt_options_read_yaml(swt_options *o, const char *path, swt_status status,
+                                                bool keep_preset);
+
+/* Every key with its value as YAML that reads back to the same options. What f does not take is
+ * for the caller to see. */
+void swt_options_print_yaml(const swt_options *o, FILE *f);
 
 #endif

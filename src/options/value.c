@@ -1,4 +1,5 @@
-/* One value: from text, to text, and what the text may be. */
+/* One value: from text, to text, and what the text may be. Each type of the table is a handful of
+ * functions (swt_option_type), so that nothing else asks of which type a row is. */
 #include "base/utf8.h"
 #include "options/table.h"
 
@@ -8,145 +9,63 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *field(swt_options *o, const swt_option *row) {
-    return (char *)o + row->offset;
+/* Choices fill ints, and enums where a struct of the model has one. */
+_Static_assert(sizeof(swt_gate) == sizeof(int), "an enum of another size than int");
+
+/* ---- integers */
+
+static bool int_holds(const void *field, const swt_option *row) {
+    const int64_t value = *(const int64_t *)field;
+    return value >= row->min && value <= row->max;
 }
 
-static const void *const_field(const swt_options *o, const swt_option *row) {
-    return (const char *)o + row->offset;
-}
-
-/* ---- from text */
-
-static bool read_int(int64_t *out, const swt_option *row, const char *text) {
+static bool int_read(void *field, const swt_option *row, const char *text) {
     const char *digits = text + (text[0] == '-');
     if (digits[0] == '\0' || digits[strspn(digits, "0123456789")] != '\0')
         return false;
     errno = 0;
-    const long long value = strtoll(text, NULL, 10);
-    if (errno != 0 || value < row->min || value > row->max)
+    const int64_t value = strtoll(text, NULL, 10);
+    if (errno != 0 || !int_holds(&value, row))
         return false;
-    *out = value;
+    *(int64_t *)field = value;
     return true;
 }
 
-static bool in_real_range(const swt_option *row, double value) {
+static void int_print(const void *field, const swt_option *row, char *out, size_t out_bytes) {
+    (void)row;
+    snprintf(out, out_bytes, "%" PRId64, *(const int64_t *)field);
+}
+
+static void int_range(const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "%" PRId64 " to %" PRId64, row->min, row->max);
+}
+
+static void int_expected(const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "an integer from %" PRId64 " to %" PRId64, row->min, row->max);
+}
+
+const swt_option_type swt_option_int = {int_read, int_print, int_holds, int_range, int_expected};
+
+/* ---- reals */
+
+static bool real_holds(const void *field, const swt_option *row) {
+    const double value = *(const double *)field;
     return (row->above_low ? value > row->low : value >= row->low) &&
            (row->below_high ? value < row->high : value <= row->high);
 }
 
-static bool read_real(double *out, const swt_option *row, const char *text) {
+static bool real_read(void *field, const swt_option *row, const char *text) {
     /* strtod alone would also take spaces, hexadecimal numbers, inf and nan. */
     if (text[0] == '\0' || text[strspn(text, "0123456789+-.eE")] != '\0')
         return false;
     char *end;
     errno = 0;
     const double value = strtod(text, &end);
-    if (*end != '\0' || errno != 0 || !in_real_range(row, value))
+    if (*end != '\0' || errno != 0 || !real_holds(&value, row))
         return false;
-    *out = value == 0 ? 0 : value; /* -0 is 0 */
+    *(double *)field = value == 0 ? 0 : value; /* -0 is 0 */
     return true;
 }
-
-static bool is_word(const char *text, const char *const *words) {
-    for (int i = 0; words[i] != NULL; i++) {
-        if (strcmp(text, words[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* A truth value in any spelling of YAML 1.1. */
-static bool read_bool(bool *out, const char *text) {
-    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
-                                     "False", "FALSE", "off", "Off", "OFF", NULL};
-    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
-                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
-    const bool value = is_word(text, yes);
-    if (!value && !is_word(text, no))
-        return false;
-    *out = value;
-    return true;
-}
-
-/* A choice's name; a truth value is its choice off or on, which YAML 1.1 reads as that. */
-static bool read_choice(int *out, const swt_option *row, const char *text) {
-    bool value = false;
-    const bool truth = read_bool(&value, text);
-    for (int i = 0; row->choices[i] != NULL; i++) {
-        if (strcmp(text, row->choices[i]) == 0 ||
-            (truth && strcmp(row->choices[i], value ? "on" : "off") == 0)) {
-            *out = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-bool swt_option_is_ambiguous(const char *text) {
-    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
-    bool value;
-    return is_word(text, nothing) || read_bool(&value, text) || strchr("+-.0123456789", text[0]);
-}
-
-/* Other bytes could not be written to a YAML file. */
-static bool is_utf8(const char *text, size_t bytes) {
-    int n = 1;
-    for (size_t at = 0; at < bytes && n > 0; at += (size_t)n) {
-        uint32_t code_point;
-        n = swt_utf8_decode(text + at, bytes - at, &code_point);
-    }
-    return n > 0;
-}
-
-static bool read_text(char *out, const swt_option *row, const char *text) {
-    const size_t length = strlen(text);
-    if (length >= row->bytes || !is_utf8(text, length))
-        return false;
-    memset(out, 0, row->bytes);
-    memcpy(out, text, length);
-    return true;
-}
-
-bool swt_option_read(swt_options *o, const swt_option *row, const char *text) {
-    switch (row->type) {
-    case SWT_OPTION_INT:
-        return read_int(field(o, row), row, text);
-    case SWT_OPTION_REAL:
-        return read_real(field(o, row), row, text);
-    case SWT_OPTION_BOOL:
-        return read_bool(field(o, row), text);
-    case SWT_OPTION_CHOICE:
-        return read_choice(field(o, row), row, text);
-    case SWT_OPTION_TEXT:
-        return read_text(field(o, row), row, text);
-    }
-    return false;
-}
-
-/* A given value for a message: at most 60 bytes, "" where it is empty. */
-static void quote(char out[64], const char *text) {
-    size_t n = 0;
-    for (; n < 60 && text[n] != '\0'; n++)
-        out[n] = text[n];
-    const bool cut = text[n] != '\0';
-    while (cut && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
-        n--; /* not inside a character */
-    snprintf(out + n, 64 - n, "%s", cut ? "..." : n == 0 ? "\"\"" : "");
-}
-
-swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
-                          const char *where, swt_status status) {
-    if (swt_option_read(o, row, text))
-        return SWT_OK;
-    char given[64], expected[SWT_OPTION_RANGE_BYTES];
-    quote(given, text);
-    swt_option_expected(row, expected, sizeof expected);
-    return swt_fail(status, __FILE__, __LINE__, "%s: %s%sis %s; it must be %s", where,
-                    row->key != NULL ? row->key : "", row->key != NULL ? " " : "", given, expected);
-}
-
-/* ---- to text */
 
 /* The fewest digits that read back to the same value; written out between 1e-5 and 1e15. With an
  * exponent there is always a point: YAML 1.1 readers take 1e-08 for a text, 1.0e-08 for a number.
@@ -169,116 +88,223 @@ static void format_real(double value, char *out, size_t out_bytes) {
         snprintf(out, out_bytes, "%.*s%s%s", (int)(e - digits), digits, n == 0 ? ".0" : "", e);
 }
 
-void swt_option_format(const swt_options *o, const swt_option *row, char *out, size_t out_bytes) {
-    const void *value = const_field(o, row);
-    switch (row->type) {
-    case SWT_OPTION_INT:
-        snprintf(out, out_bytes, "%" PRId64, *(const int64_t *)value);
-        break;
-    case SWT_OPTION_REAL:
-        format_real(*(const double *)value, out, out_bytes);
-        break;
-    case SWT_OPTION_BOOL:
-        snprintf(out, out_bytes, "%s", row->choices[*(const bool *)value ? 1 : 0]);
-        break;
-    case SWT_OPTION_CHOICE:
-        snprintf(out, out_bytes, "%s", row->choices[*(const int *)value]);
-        break;
-    case SWT_OPTION_TEXT:
-        snprintf(out, out_bytes, "%s", (const char *)value);
-        break;
-    }
+static void real_print(const void *field, const swt_option *row, char *out, size_t out_bytes) {
+    (void)row;
+    format_real(*(const double *)field, out, out_bytes);
 }
 
-/* ---- what a value may be */
-
-/* "a, b, c", or "a, b or c" with last = " or ". */
-static void join(const char *const *words, const char *last, char *out, size_t out_bytes) {
-    size_t used = 0;
-    out[0] = '\0';
-    for (int i = 0; words[i] != NULL && used < out_bytes; i++) {
-        const char *between = i == 0 ? "" : words[i + 1] == NULL ? last : ", ";
-        const int n = snprintf(out + used, out_bytes - used, "%s%s", between, words[i]);
-        used += (size_t)n;
-    }
-}
-
-static void format_bounds(const swt_option *row, char *out, size_t out_bytes) {
+/* "0 to 1", "above 0, to 1", "0 to below 1", "above 0, below 1" */
+static void real_range(const swt_option *row, char *out, size_t out_bytes) {
     char low[40], high[40];
     format_real(row->low, low, sizeof low);
     format_real(row->high, high, sizeof high);
-    if (row->above_low && row->below_high)
-        snprintf(out, out_bytes, "above %s, below %s", low, high);
-    else if (row->above_low)
-        snprintf(out, out_bytes, "above %s, to %s", low, high);
-    else if (row->below_high)
-        snprintf(out, out_bytes, "%s to below %s", low, high);
-    else
-        snprintf(out, out_bytes, "%s to %s", low, high);
+    const char *between = row->above_low && row->below_high ? ", below"
+                          : row->above_low                  ? ", to"
+                          : row->below_high                 ? " to below"
+                                                            : " to";
+    snprintf(out, out_bytes, "%s%s%s %s", row->above_low ? "above " : "", low, between, high);
 }
 
-void swt_option_range(const swt_option *row, char *out, size_t out_bytes) {
-    switch (row->type) {
-    case SWT_OPTION_INT:
-        snprintf(out, out_bytes, "%" PRId64 " to %" PRId64, row->min, row->max);
-        break;
-    case SWT_OPTION_REAL:
-        format_bounds(row, out, out_bytes);
-        break;
-    case SWT_OPTION_BOOL:
-    case SWT_OPTION_CHOICE:
-        join(row->choices, ", ", out, out_bytes);
-        break;
-    case SWT_OPTION_TEXT:
-        snprintf(out, out_bytes, "text");
-        break;
-    }
+static void real_expected(const swt_option *row, char *out, size_t out_bytes) {
+    const int n = snprintf(out, out_bytes, "a number %s", row->above_low ? "" : "from ");
+    real_range(row, out + n, out_bytes - (size_t)n);
 }
 
-void swt_option_expected(const swt_option *row, char *out, size_t out_bytes) {
-    char range[SWT_OPTION_RANGE_BYTES];
-    swt_option_range(row, range, sizeof range);
-    switch (row->type) {
-    case SWT_OPTION_INT:
-        snprintf(out, out_bytes, "an integer from %s", range);
-        break;
-    case SWT_OPTION_REAL:
-        snprintf(out, out_bytes, "a number %s%s", row->above_low ? "" : "from ", range);
-        break;
-    case SWT_OPTION_BOOL:
-    case SWT_OPTION_CHOICE:
-        join(row->choices, " or ", out, out_bytes);
-        break;
-    case SWT_OPTION_TEXT:
-        snprintf(out, out_bytes, "UTF-8 text of at most %zu bytes", row->bytes - 1);
-        break;
-    }
-}
+const swt_option_type swt_option_real = {real_read, real_print, real_holds, real_range,
+                                         real_expected};
 
-bool swt_option_is_built(const swt_options *o, const swt_option *row) {
-    if (row->built == NULL)
-        return true;
-    char value[SWT_OPTION_NAME_BYTES];
-    swt_option_format(o, row, value, sizeof value);
-    const size_t length = strlen(value);
-    const char *word = row->built;
-    while (*word != '\0') {
-        const size_t n = strcspn(word, " ");
-        if (n == length && strncmp(word, value, n) == 0)
+/* ---- truth values and choices */
+
+static bool is_word(const char *text, const char *const *words) {
+    for (int i = 0; words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0)
             return true;
-        word += n + (word[n] == ' ');
     }
     return false;
 }
 
+/* A truth value in any spelling of YAML 1.1. */
+static bool read_truth(bool *out, const char *text) {
+    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
+                                     "False", "FALSE", "off", "Off", "OFF", NULL};
+    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
+                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
+    const bool value = is_word(text, yes);
+    if (!value && !is_word(text, no))
+        return false;
+    *out = value;
+    return true;
+}
+
+static bool bool_read(void *field, const swt_option *row, const char *text) {
+    (void)row;
+    return read_truth(field, text);
+}
+
+static void bool_print(const void *field, const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "%s", row->choices[*(const bool *)field ? 1 : 0]);
+}
+
+/* A choice's name; a truth value is its choice off or on, which YAML 1.1 reads as that. */
+static bool choice_read(void *field, const swt_option *row, const char *text) {
+    bool value = false;
+    const bool truth = read_truth(&value, text);
+    for (int i = 0; row->choices[i] != NULL; i++) {
+        if (strcmp(text, row->choices[i]) == 0 ||
+            (truth && strcmp(row->choices[i], value ? "on" : "off") == 0)) {
+            *(int *)field = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void choice_print(const void *field, const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "%s", row->choices[*(const int *)field]);
+}
+
+void swt_option_join(const swt_option *row, const char *between, const char *last, char *out,
+                     size_t out_bytes) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; row->choices[i] != NULL && used < out_bytes; i++) {
+        const char *before = i == 0 ? "" : row->choices[i + 1] == NULL ? last : between;
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", before, row->choices[i]);
+    }
+}
+
+static void choice_range(const swt_option *row, char *out, size_t out_bytes) {
+    swt_option_join(row, ", ", ", ", out, out_bytes);
+}
+
+static void choice_expected(const swt_option *row, char *out, size_t out_bytes) {
+    swt_option_join(row, ", ", " or ", out, out_bytes);
+}
+
+const swt_option_type swt_option_bool = {bool_read, bool_print, NULL, choice_range,
+                                         choice_expected};
+const swt_option_type swt_option_choice = {choice_read, choice_print, NULL, choice_range,
+                                           choice_expected};
+
+bool swt_option_is_ambiguous(const char *text) {
+    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
+    bool value;
+    return is_word(text, nothing) || read_truth(&value, text) || strchr("+-.0123456789", text[0]);
+}
+
+/* ---- texts */
+
+/* Other bytes could not be written to a YAML file. */
+static bool is_utf8(const char *text, size_t bytes) {
+    int n = 1;
+    for (size_t i = 0; i < bytes && n > 0; i += (size_t)n) {
+        uint32_t code_point;
+        n = swt_utf8_decode(text + i, bytes - i, &code_point);
+    }
+    return n > 0;
+}
+
+static bool text_read(void *field, const swt_option *row, const char *text) {
+    const size_t length = strlen(text);
+    if (length >= row->bytes || !is_utf8(text, length))
+        return false;
+    memset(field, 0, row->bytes);
+    memcpy(field, text, length);
+    return true;
+}
+
+static void text_print(const void *field, const swt_option *row, char *out, size_t out_bytes) {
+    (void)row;
+    snprintf(out, out_bytes, "%s", (const char *)field);
+}
+
+static void text_range(const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "%s", row->value);
+}
+
+static void text_expected(const swt_option *row, char *out, size_t out_bytes) {
+    snprintf(out, out_bytes, "UTF-8 text of at most %zu bytes", row->bytes - 1);
+}
+
+const swt_option_type swt_option_text = {text_read, text_print, NULL, text_range, text_expected};
+
+/* ---- the value of a row in the options */
+
+static const void *field(const swt_options *o, const swt_option *row) {
+    return (const char *)o + row->offset;
+}
+
+bool swt_option_read(swt_options *o, const swt_option *row, const char *text) {
+    return row->type->read((char *)o + row->offset, row, text);
+}
+
+void swt_option_print(const swt_options *o, const swt_option *row, char *out, size_t out_bytes) {
+    row->type->print(field(o, row), row, out, out_bytes);
+}
+
+bool swt_option_holds(const swt_options *o, const swt_option *row) {
+    return row->type->holds == NULL || row->type->holds(field(o, row), row);
+}
+
+bool swt_option_is_among(const swt_options *o, const swt_option *row, const char *words) {
+    char value[SWT_OPTION_NAME_BYTES], word[SWT_OPTION_NAME_BYTES];
+    const bool inverted = words[0] == '!';
+    swt_option_print(o, row, value, sizeof value);
+    words += inverted;
+    while (swt_next_word(&words, word)) {
+        if (strcmp(word, value) == 0)
+            return !inverted;
+    }
+    return inverted;
+}
+
+/* Every default of the table is one of its row's values; a test reads them all. */
+void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset) {
+    (void)swt_option_read(o, row, preset == SWT_PRESET_T5 ? row->t5 : row->labml);
+}
+
+void swt_options_reset_keys(swt_options *o, swt_preset preset) {
+    for (int i = 0; i < swt_option_count; i++) {
+        if (swt_option_table[i].key != NULL)
+            swt_option_reset(o, &swt_option_table[i], preset);
+    }
+}
+
+void swt_options_defaults(swt_options *out, swt_preset preset) {
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < swt_option_count; i++)
+        swt_option_reset(out, &swt_option_table[i], preset);
+}
+
 void swt_option_alternatives(const swt_option *row, const char *between, char *out,
                              size_t out_bytes) {
+    char word[SWT_OPTION_NAME_BYTES];
+    const char *words = row->built, *before = "";
     size_t used = 0;
-    const char *word = row->built;
-    while (*word != '\0' && used < out_bytes) {
-        const size_t n = strcspn(word, " ");
-        used += (size_t)snprintf(out + used, out_bytes - used, "%.*s%s", (int)n, word,
-                                 word[n] == ' ' ? between : "");
-        word += n + (word[n] == ' ');
+    while (used < out_bytes && swt_next_word(&words, word)) {
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", before, word);
+        before = between;
     }
+}
+
+/* A given value for a message: at most 60 bytes, "" where it is empty. */
+static void quote(char out[64], const char *text) {
+    size_t n = 0;
+    for (; n < 60 && text[n] != '\0'; n++)
+        out[n] = text[n];
+    const bool cut = text[n] != '\0';
+    while (cut && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--; /* not inside a character */
+    snprintf(out + n, 64 - n, "%s", cut ? "..." : n == 0 ? "\"\"" : "");
+}
+
+swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
+                          const char *where, swt_status status) {
+    if (swt_option_read(o, row, text))
+        return SWT_OK;
+    char given[64], expected[SWT_OPTION_RANGE_BYTES];
+    quote(given, text);
+    row->type->expected(row, expected, sizeof expected);
+    return swt_fail(status, __FILE__, __LINE__, "%s: %s%sis %s; it must be %s", where,
+                    row->key != NULL ? row->key : "", row->key != NULL ? " " : "", given, expected);
 }

@@ -1,110 +1,95 @@
-/* The options as a YAML file that reads back to the same options. */
+/* The options as a YAML file that reads back to the same options: the rows of each section, one a
+ * line. */
+#include "base/utf8.h"
 #include "io/files.h"
 #include "options/table.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
-/* Hand an event to the emitter; false where the event could not be made or written. The emitter
- * takes the event over in both cases. */
-static bool put(yaml_emitter_t *emitter, yaml_event_t *event, int made) {
-    return made && yaml_emitter_emit(emitter, event);
+/* Characters that any YAML library takes inside double quotes as they are: no controls, no byte
+ * order mark, nothing that some of them take for the end of a line, nothing beyond 16 bits. */
+static bool is_plain(uint32_t c) {
+    return (c >= 0x20 && c <= 0x7E && c != '"' && c != '\\') ||
+           (c >= 0xA0 && c <= 0xFFFD && c != 0x2028 && c != 0x2029 && c != 0xFEFF);
 }
 
-static bool put_scalar(yaml_emitter_t *emitter, const char *text, yaml_scalar_style_t style) {
-    yaml_event_t event;
-    return put(emitter, &event,
-               yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text,
-                                            (int)strlen(text), 1, 1, style));
+/* YAML's escape of one character. */
+static void put_escape(FILE *f, uint32_t c) {
+    static const struct {
+        uint32_t code_point;
+        char letter;
+    } named[] = {{'\a', 'a'}, {'\b', 'b'},   {'\t', 't'},  {'\n', 'n'}, {'\v', 'v'},
+                 {'\f', 'f'}, {'\r', 'r'},   {0x1B, 'e'},  {'"', '"'},  {'\\', '\\'},
+                 {0x85, 'N'}, {0x2028, 'L'}, {0x2029, 'P'}};
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (named[i].code_point == c) {
+            fprintf(f, "\\%c", named[i].letter);
+            return;
+        }
+    }
+    fprintf(f, c <= 0xFF ? "\\x%02X" : c <= 0xFFFF ? "\\u%04X" : "\\U%08X", (unsigned)c);
 }
 
-static bool put_mapping_start(yaml_emitter_t *emitter) {
-    yaml_event_t event;
-    return put(
-        emitter, &event,
-        yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE));
-}
-
-static bool put_mapping_end(yaml_emitter_t *emitter) {
-    yaml_event_t event;
-    return put(emitter, &event, yaml_mapping_end_event_initialize(&event));
+static void put_quoted(FILE *f, const char *text) {
+    fputc('"', f);
+    for (size_t left = strlen(text); left > 0;) {
+        uint32_t c = 0;
+        const int n = swt_utf8_decode(text, left, &c);
+        if (n <= 0) /* the options hold no such text */
+            break;
+        if (is_plain(c))
+            fwrite(text, 1, (size_t)n, f);
+        else
+            put_escape(f, c);
+        text += n;
+        left -= (size_t)n;
+    }
+    fputc('"', f);
 }
 
 /* What any YAML library reads as it was meant, and writes again so that it is taken: texts always
  * in double quotes (none can then look like a number, and every character has an escape), truth
  * values as true and false, and choices in quotes that would be something else without. */
-static bool put_row(yaml_emitter_t *emitter, const swt_options *o, const swt_option *row) {
+static void put_row(FILE *f, const swt_options *o, const swt_option *row) {
     char value[SWT_PATH_BYTES];
-    swt_option_format(o, row, value, sizeof value);
-    if (row->type == SWT_OPTION_BOOL)
-        snprintf(value, sizeof value, "%s", strcmp(value, row->choices[1]) == 0 ? "true" : "false");
-    const bool quoted = row->type == SWT_OPTION_TEXT ||
-                        (row->type == SWT_OPTION_CHOICE && swt_option_is_ambiguous(value));
-    return put_scalar(emitter, strchr(row->key, '.') + 1, YAML_PLAIN_SCALAR_STYLE) &&
-           put_scalar(emitter, value,
-                      quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE);
+    swt_option_print(o, row, value, sizeof value);
+    fprintf(f, "  %s: ", strchr(row->key, '.') + 1);
+    if (row->type == &swt_option_bool)
+        fputs(strcmp(value, row->choices[1]) == 0 ? "true" : "false", f);
+    else if (row->type == &swt_option_text ||
+             (row->type == &swt_option_choice && swt_option_is_ambiguous(value)))
+        put_quoted(f, value);
+    else
+        fputs(value, f);
+    fputc('\n', f);
 }
 
-static bool put_section(yaml_emitter_t *emitter, const swt_options *o, const char *section) {
-    if (!put_scalar(emitter, section, YAML_PLAIN_SCALAR_STYLE) || !put_mapping_start(emitter))
-        return false;
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if (swt_option_in_section(row, section) && !put_row(emitter, o, row))
-            return false;
+void swt_options_print_yaml(const swt_options *o, FILE *f) {
+    for (int s = 0; s < swt_option_section_count; s++) {
+        const char *section = swt_option_sections[s].name;
+        fprintf(f, "%s:\n", section);
+        for (int i = 0; i < swt_option_count; i++) {
+            if (swt_option_in_section(&swt_option_table[i], section))
+                put_row(f, o, &swt_option_table[i]);
+        }
     }
-    return put_mapping_end(emitter);
-}
-
-static bool put_document(yaml_emitter_t *emitter, const swt_options *o) {
-    yaml_event_t event;
-    if (!put(emitter, &event, yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING)) ||
-        !put(emitter, &event, yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1)) ||
-        !put_mapping_start(emitter))
-        return false;
-    for (int i = 0; i < swt_option_section_count; i++) {
-        if (!put_section(emitter, o, swt_option_sections[i].name))
-            return false;
-    }
-    return put_mapping_end(emitter) &&
-           put(emitter, &event, yaml_document_end_event_initialize(&event, 1)) &&
-           put(emitter, &event, yaml_stream_end_event_initialize(&event)) &&
-           yaml_emitter_flush(emitter);
-}
-
-swt_status swt_options_write_yaml(const swt_options *o, FILE *f) {
-    yaml_emitter_t emitter;
-    if (!yaml_emitter_initialize(&emitter))
-        return SWT_FAIL(MEMORY, "config.yaml: out of memory while writing it");
-    yaml_emitter_set_output_file(&emitter, f);
-    yaml_emitter_set_unicode(&emitter, 1);
-    yaml_emitter_set_width(&emitter, -1); /* never folds a long text */
-    errno = 0;
-    const bool made = put_document(&emitter, o), written = fflush(f) == 0 && !ferror(f);
-    const int failed = errno;
-    yaml_emitter_delete(&emitter);
-    if (!written)
-        return swt_file_unwritten("config.yaml", failed);
-    /* What else stops the library is that it gets no memory. */
-    return made ? SWT_OK
-                : SWT_FAIL(MEMORY, "config.yaml: no memory to write it; use a machine with more");
 }
 
 swt_status swt_options_write_file(const swt_options *o, const char *path) {
     char *text = NULL;
     size_t bytes = 0;
     FILE *file = open_memstream(&text, &bytes);
-    swt_status status = SWT_OK;
-    if (file == NULL || swt_options_write_yaml(o, file) != SWT_OK)
-        status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
-    /* fclose says nothing of the memory that it did not get: there is no text then. */
-    if (file != NULL && (fclose(file) != 0 || text == NULL) && status == SWT_OK)
-        status = SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
-    if (status == SWT_OK)
-        status = swt_file_save(path, text, bytes);
+    bool whole = false;
+    if (file != NULL) {
+        swt_options_print_yaml(o, file);
+        whole = fflush(file) == 0 && !ferror(file);
+        /* fclose says nothing of the memory that it did not get: there is no text then. */
+        whole = fclose(file) == 0 && text != NULL && whole;
+    }
+    const swt_status status =
+        whole ? swt_file_save(path, text, bytes)
+              : SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
     free(text);
     return status;
 }

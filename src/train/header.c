@@ -81,7 +81,7 @@ static void say_rates(swt_run *run, const swt_options *o, const swt_schedule *s)
                  s->warmup_steps == 1 ? "" : "s");
     swt_run_say(run, "optimiser: %s; schedule %s, lr %.6g%s%s",
                 swt_options_choice_name("optim.name", o->optim_name),
-                swt_options_choice_name("optim.schedule", o->optim_schedule), s->lr,
+                swt_options_choice_name("optim.schedule", o->schedule.kind), s->lr,
                 is_factor(s) ? " as a factor" : "", warmup);
     if (last < 1 || s->kind == SWT_SCHEDULE_CONSTANT)
         return;
@@ -137,7 +137,7 @@ static bool warm_up_outlasts_run(const swt_session *s, char *out, size_t out_byt
     swt_options preset;
     swt_options_defaults(&preset, (swt_preset)s->options->model_preset);
     const bool by_design = s->options->train_steps == preset.train_steps &&
-                           s->options->optim_warmup_steps == preset.optim_warmup_steps;
+                           s->options->schedule.warmup_steps == preset.schedule.warmup_steps;
     snprintf(out, out_bytes,
              "the warm-up of %.6g steps is not over at step %.0f, the last: the rate is %.3g there "
              "and never %.3g; lower optim.warmup_steps, or use optim.schedule constant",
@@ -149,7 +149,7 @@ static bool warm_up_outlasts_run(const swt_session *s, char *out, size_t out_byt
 static bool odd_rate(const swt_session *s, char *out, size_t out_bytes) {
     const swt_schedule *schedule = &s->update.schedule;
     const bool factor = is_factor(schedule);
-    const char *name = swt_options_choice_name("optim.schedule", s->options->optim_schedule);
+    const char *name = swt_options_choice_name("optim.schedule", s->options->schedule.kind);
     if (factor)
         snprintf(out, out_bytes,
                  "optim.lr %.6g is a factor under %s, so that the rate is at most %.3g; give about "

@@ -278,7 +278,7 @@ swt_status swt_command_plan(swt_session *s) {
     swt_dims d;
     if (s->world->rank != 0)
         return SWT_OK;
-    if (o->model_vocab == 0) {
+    if (o->dims.V == 0) {
         char dir[SWT_PATH_BYTES];
         const bool own = o->run_init_from[0] == '\0';
         if (!own)
@@ -286,7 +286,7 @@ swt_status swt_command_plan(swt_session *s) {
         SWT_TRY(swt_session_read_text(s, own ? NULL : dir));
         swt_session_say_warnings(s);
     }
-    SWT_TRY(swt_dims_from_options(&d, o, o->model_vocab == 0 ? s->tokenizer.vocab : 0));
+    SWT_TRY(swt_dims_from_options(&d, o, o->dims.V == 0 ? s->tokenizer.vocab : 0));
     const swt_backend *backend = backend_of(o);
     return print_ranks(s, &d, backend);
 }

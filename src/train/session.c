@@ -9,49 +9,22 @@
 #include <string.h>
 
 swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab) {
-    if (o->model_vocab != 0 && vocab != 0 && o->model_vocab != vocab)
+    swt_dims d = o->dims;
+    if (d.V != 0 && vocab != 0 && d.V != vocab)
         return SWT_FAIL(USAGE,
                         "model.vocab: is %lld, but the tokenizer or the weights have %lld; use 0",
-                        (long long)o->model_vocab, (long long)vocab);
-    const int64_t V = o->model_vocab != 0 ? o->model_vocab : vocab;
-    const int64_t D =
-        o->model_head_width != 0 ? o->model_head_width : o->model_width / o->model_heads;
-    *out = (swt_dims){
-        .B = o->batch_sequences,
-        .T = o->batch_seq_len,
-        .C = o->model_width,
-        .H = o->model_heads,
-        .D = D,
-        .F = o->model_hidden,
-        .V = V,
-        .L = o->model_layers,
-        .E = o->moe_experts,
-        .M = o->batch_micro_batches,
-        .every = o->moe_every,
-        .attn_scale =
-            o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)D)) : 1.0f,
-        .bias = o->model_bias,
-        .norm_eps = 1e-5,
-        .capacity_factor = o->moe_capacity_factor,
-        .eval_capacity_factor = o->moe_eval_capacity_factor,
-        .capacity = o->moe_capacity,
-        .min_capacity = o->moe_min_capacity,
-        .capacity_round = (swt_capacity_round)o->moe_capacity_round,
-        .group = (swt_group)o->moe_group,
-        .drop = (swt_drop)o->moe_drop,
-        .dropped_output = (swt_dropped_output)o->moe_dropped_output,
-        .gate = (swt_gate)o->moe_gate,
-        .jitter = o->moe_jitter,
-        .aux_coef = o->moe_aux_coef,
-        .z_coef = o->moe_z_coef,
-        .aux_layers = (swt_aux_layers)o->moe_aux_layers,
-        .pad_id = o->model_pad_id,
-        .route_padding = o->moe_route_padding,
-        .dtype = o->run_dtype == SWT_RUN_BF16 ? SWT_BF16 : SWT_F32,
-    };
-    if (out->pad_id >= V)
+                        (long long)d.V, (long long)vocab);
+    if (d.V == 0)
+        d.V = vocab;
+    if (d.D == 0)
+        d.D = d.C / d.H;
+    if (d.pad_id >= d.V)
         return SWT_FAIL(USAGE, "model.pad_id: %lld is no token; use -1 (none) to %lld",
-                        (long long)out->pad_id, (long long)V - 1);
+                        (long long)d.pad_id, (long long)d.V - 1);
+    d.attn_scale =
+        o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)d.D)) : 1.0f;
+    d.norm_eps = 1e-5;
+    *out = d;
     return SWT_OK;
 }
 

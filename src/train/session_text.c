@@ -108,7 +108,7 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     swt_options *o = s->options;
     char *buffers[2] = {NULL, NULL};
     swt_texts texts = {.vocabulary = checkpoint != NULL ? checkpoint : s->data_path};
-    const swt_cut cut = {.T = o->batch_seq_len,
+    const swt_cut cut = {.T = o->dims.T,
                          .valid_fraction = o->data_valid_fraction,
                          .seed = (uint64_t)o->train_seed,
                          .skip_unknown = o->data_unknown == SWT_UNKNOWN_SKIP,
@@ -137,7 +137,7 @@ done:
 swt_status swt_session_encode_prompt(swt_session *s, const char *where, const char *prompt,
                                      int32_t *ids, int64_t *count) {
     const swt_text text = {.at = prompt, .bytes = strlen(prompt), .path = where};
-    const int64_t T = s->options->batch_seq_len;
+    const int64_t T = s->options->dims.T;
     const int64_t wrong = swt_utf8_wrong_byte(text.at, text.bytes);
     char what[SWT_UNKNOWN_BYTES];
     swt_unknown unknown = {0};

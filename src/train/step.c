@@ -1,22 +1,15 @@
 #include "train/step.h"
 
 swt_update swt_update_from_options(const swt_options *o) {
-    return (swt_update){
-        .name = (swt_optim_name)o->optim_name,
-        .schedule = {.kind = (swt_schedule_kind)o->optim_schedule,
-                     .lr = o->optim_lr,
-                     .warmup_steps = o->optim_warmup_steps,
-                     .width = (double)o->model_width,
-                     .total_steps = (double)o->train_steps,
-                     .beta1 = o->optim_beta1,
-                     .beta2 = o->optim_beta2},
-        .adam = {.beta1 = o->optim_beta1,
-                 .beta2 = o->optim_beta2,
-                 .eps = o->optim_eps,
-                 .weight_decay = o->optim_weight_decay,
-                 .eps_uncorrected = o->optim_eps_uncorrected},
-        .clip_norm = o->optim_clip_norm,
-    };
+    swt_update u = {.name = (swt_optim_name)o->optim_name,
+                    .schedule = o->schedule,
+                    .adam = o->adam,
+                    .clip_norm = o->optim_clip_norm};
+    u.schedule.width = (double)o->dims.C;
+    u.schedule.total_steps = (double)o->train_steps;
+    u.schedule.beta1 = o->adam.beta1;
+    u.schedule.beta2 = o->adam.beta2;
+    return u;
 }
 
 void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) {

@@ -9,117 +9,27 @@
 
 #include <cmocka.h>
 
-/* The documented keys and defaults, written a second time by hand. */
-static const struct {
-    const char *key, *labml, *t5;
-} documented[] = {
-    {"model.preset", "labml", "t5"},
-    {"model.stacks", "decoder", "encoder-decoder"},
-    {"model.vocab", "0", "0"},
-    {"model.layers", "6", "12"},
-    {"model.encoder_layers", "0", "0"},
-    {"model.width", "128", "768"},
-    {"model.heads", "4", "12"},
-    {"model.head_width", "0", "64"},
-    {"model.hidden", "256", "2048"},
-    {"model.norm", "layernorm", "rmsnorm"},
-    {"model.positions", "none", "relative"},
-    {"model.attn_scale", "sqrt", "one"},
-    {"model.bias", "true", "false"},
-    {"model.ffn", "relu", "geglu"},
-    {"model.tied", "false", "true"},
-    {"model.dropout", "0", "0"},
-    {"model.pad_id", "-1", "0"},
-    {"model.init", "labml", "switch"},
-    {"model.init_scale", "0.1", "0.1"},
-    {"moe.experts", "4", "8"},
-    {"moe.every", "1", "2"},
-    {"moe.capacity_factor", "1.2", "1.25"},
-    {"moe.eval_capacity_factor", "0", "2"},
-    {"moe.capacity", "0", "0"},
-    {"moe.min_capacity", "0", "4"},
-    {"moe.capacity_round", "floor", "floor"},
-    {"moe.group", "micro_batch", "micro_batch"},
-    {"moe.drop", "random", "position"},
-    {"moe.dropped_output", "gated_input", "zero"},
-    {"moe.gate", "scale", "scale"},
-    {"moe.jitter", "0", "0.01"},
-    {"moe.route_padding", "true", "false"},
-    {"moe.aux_coef", "0.01", "0.01"},
-    {"moe.aux_layers", "sum", "mean"},
-    {"moe.z_coef", "0", "0"},
-    {"moe.expert_dropout", "0", "0"},
-    {"batch.sequences", "32", "8"},
-    {"batch.seq_len", "64", "512"},
-    {"batch.target_len", "0", "114"},
-    {"batch.micro_batches", "1", "4"},
-    {"optim.name", "adam", "adafactor"},
-    {"optim.lr", "1", "1"},
-    {"optim.schedule", "noam", "rsqrt"},
-    {"optim.warmup_steps", "2000", "10000"},
-    {"optim.beta1", "0.9", "0.9"},
-    {"optim.beta2", "0.999", "0.999"},
-    {"optim.eps", "1.0e-08", "1.0e-08"},
-    {"optim.eps_uncorrected", "true", "false"},
-    {"optim.weight_decay", "0", "0"},
-    {"optim.clip_norm", "1", "0"},
-    {"optim.scale_parameter", "true", "true"},
-    {"optim.clip_update", "1", "1"},
-    {"optim.z_loss", "0", "0"},
-    {"train.seed", "1", "1"},
-    {"train.steps", "2000", "2000"},
-    {"train.log_every", "10", "10"},
-    {"train.eval_every", "500", "500"},
-    {"train.eval_windows", "0", "0"},
-    {"train.sample_every", "0", "0"},
-    {"train.checkpoint_every", "0", "0"},
-    {"train.keep_checkpoints", "2", "2"},
-    {"train.check_every", "100", "100"},
-    {"data.path", "", ""},
-    {"data.tokenizer", "char", "char"},
-    {"data.unknown", "refuse", "refuse"},
-    {"data.valid", "", ""},
-    {"data.valid_fraction", "0.1", "0.1"},
-    {"data.prompt", "It is", "It is"},
-    {"dist.expert_ranks", "0", "0"},
-    {"run.out", "", ""},
-    {"run.device", "auto", "auto"},
-    {"run.threads", "0", "0"},
-    {"run.dtype", "fp32", "fp32"},
-    {"run.resume", "off", "off"},
-    {"run.init_from", "", ""},
-    {"run.deterministic", "on", "on"},
-    {"run.nonfinite", "stop", "stop"},
-    {"run.hang_seconds", "5", "5"},
-    {"run.stall_seconds", "300", "300"},
-};
-enum { DOCUMENTED = sizeof documented / sizeof documented[0] };
-
-static const char *message(void) {
-    return swt_last_error()->message;
-}
-
-static void keys_and_defaults(void **state) {
+/* What the defaults are is docs/options.md's to say, which page_is_generated compares; here, that
+ * the presets' structs hold them. */
+static void defaults_are_set(void **state) {
     (void)state;
-    swt_options labml, t5;
-    swt_options_defaults(&labml, SWT_PRESET_LABML);
-    swt_options_defaults(&t5, SWT_PRESET_T5);
-    int keys = 0;
-    for (int i = 0; i < swt_option_count; i++)
-        keys += swt_option_table[i].key != NULL;
-    assert_int_equal(keys, DOCUMENTED);
-    for (int i = 0; i < DOCUMENTED; i++) {
-        const swt_option *row = swt_option_of_key(documented[i].key);
-        char value[SWT_PATH_BYTES];
-        assert_non_null(row);
-        swt_option_format(&labml, row, value, sizeof value);
-        assert_string_equal(value, documented[i].labml);
-        swt_option_format(&t5, row, value, sizeof value);
-        assert_string_equal(value, documented[i].t5);
+    swt_options o;
+    for (int preset = SWT_PRESET_LABML; preset <= SWT_PRESET_T5; preset++) {
+        swt_options_defaults(&o, (swt_preset)preset);
+        assert_int_equal(o.command, SWT_COMMAND_TRAIN);
+        for (int i = 0; i < swt_option_count; i++) {
+            const swt_option *row = &swt_option_table[i];
+            char value[SWT_PATH_BYTES], expected[SWT_PATH_BYTES];
+            static swt_options own;
+            assert_true(swt_option_read(&own, row, preset == SWT_PRESET_T5 ? row->t5 : row->labml));
+            swt_option_print(&own, row, expected, sizeof expected);
+            swt_option_print(&o, row, value, sizeof value);
+            assert_string_equal(value, expected);
+        }
     }
-    assert_int_equal(labml.command, SWT_COMMAND_TRAIN);
-    assert_int_equal(labml.tokens, 100);
-    assert_int_equal(labml.plan_ranks, 1);
+    assert_int_equal(o.dims.C, 768);
+    assert_int_equal(o.tokens, 100);
+    assert_int_equal(o.plan_ranks, 1);
 }
 
 /* Sections in order and together, fields distinct, defaults that are values, names that are unique.
@@ -200,8 +110,8 @@ static const struct {
     {"run.device", SWT_DEVICE_AUTO, "auto"},
     {"run.device", SWT_DEVICE_CPU, "cpu"},
     {"run.device", SWT_DEVICE_CUDA, "cuda"},
-    {"run.dtype", SWT_RUN_FP32, "fp32"},
-    {"run.dtype", SWT_RUN_BF16, "bf16"},
+    {"run.dtype", SWT_F32, "fp32"},
+    {"run.dtype", SWT_BF16, "bf16"},
     {"run.resume", SWT_RESUME_OFF, "off"},
     {"run.resume", SWT_RESUME_AUTO, "auto"},
     {"run.nonfinite", SWT_NONFINITE_STOP, "stop"},
@@ -217,7 +127,7 @@ static void choices_match_enums(void **state) {
     size_t names = 0; /* none is missing above */
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        for (int j = 0; row->type == SWT_OPTION_CHOICE && row->choices[j] != NULL; j++)
+        for (int j = 0; row->type == &swt_option_choice && row->choices[j] != NULL; j++)
             names++;
     }
     assert_int_equal(names, count);
@@ -324,15 +234,11 @@ static void nearest_names(void **state) {
     for (size_t i = 0; i < sizeof far / sizeof far[0]; i++)
         assert_null(
             swt_option_nearest(far[i], SWT_TAKES_ALL, true, SWT_OPTION_FAR - 1, &difference));
-    swt_options o;
-    swt_options_defaults(&o, SWT_PRESET_LABML);
-    assert_int_equal(swt_options_set(&o, "moe.expert", "3", "here"), SWT_USAGE);
-    assert_string_equal(message(), "here: moe.expert: unknown key; did you mean moe.experts?");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keys_and_defaults),   cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(defaults_are_set),    cmocka_unit_test(table_is_sound),
         cmocka_unit_test(choices_match_enums), cmocka_unit_test(help_names_everything),
         cmocka_unit_test(page_is_generated),   cmocka_unit_test(nearest_names),
     };

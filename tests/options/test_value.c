@@ -16,15 +16,19 @@ static swt_options defaults(void) {
     return o;
 }
 
+static swt_status set_to(swt_options *o, const char *key, const char *text) {
+    return swt_option_set(o, swt_option_of_key(key), text, "--flag", SWT_USAGE);
+}
+
 static void set(swt_options *o, const char *key, const char *text) {
-    assert_int_equal(swt_options_set(o, key, text, "test"), SWT_OK);
+    assert_int_equal(set_to(o, key, text), SWT_OK);
 }
 
 /* Setting fails with this message and changes nothing. */
 static void rejected(const char *key, const char *text, const char *expected) {
     swt_options o = defaults();
     const swt_options before = o;
-    assert_int_equal(swt_options_set(&o, key, text, "--flag"), SWT_USAGE);
+    assert_int_equal(set_to(&o, key, text), SWT_USAGE);
     assert_string_equal(swt_last_error()->message, expected);
     assert_memory_equal(&o, &before, sizeof o);
 }
@@ -41,7 +45,7 @@ static void integers(void **state) {
     (void)state;
     swt_options o = defaults();
     set(&o, "moe.experts", "16");
-    assert_int_equal(o.moe_experts, 16);
+    assert_int_equal(o.dims.E, 16);
     set(&o, "model.pad_id", "-1");
     set(&o, "train.seed", "9223372036854775807");
     assert_true(o.train_seed == INT64_MAX);
@@ -64,10 +68,10 @@ static void reals(void **state) {
     (void)state;
     swt_options o = defaults();
     set(&o, "optim.eps", "1e-8");
-    assert_true(o.optim_eps == 1e-8);
+    assert_true(o.adam.eps == 1e-8);
     set(&o, "optim.lr", "1000.0");
     set(&o, "optim.lr", ".5");
-    assert_true(o.optim_lr == 0.5);
+    assert_true(o.schedule.lr == 0.5);
     const char *const wrong[] = {"1.5", "-0.1", "1",     "",  "0.1x", "nan",    "inf",  "0x0",
                                  " 0",  "1e",   "1e999", ".", "0,5",  "1e-999", "-inf", "--0"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -92,9 +96,9 @@ static void words_and_texts(void **state) {
     (void)state;
     swt_options o = defaults();
     set(&o, "model.bias", "off");
-    assert_false(o.model_bias);
+    assert_false(o.dims.bias);
     set(&o, "model.bias", "true");
-    assert_true(o.model_bias);
+    assert_true(o.dims.bias);
     set(&o, "run.deterministic", "true");
     assert_true(o.run_deterministic);
     rejected("model.bias", "yep", "--flag: model.bias is yep; it must be false or true");
@@ -108,7 +112,7 @@ static void words_and_texts(void **state) {
     const char *const no_utf8[] = {"\x80",     "\xc0\x80",         "\xe0\x9f\xbf", "\xed\xa0\x80",
                                    "\xe2\x82", "\xf4\x90\x80\x80", "\xf8",         "\xc3("};
     for (size_t i = 0; i < sizeof no_utf8 / sizeof no_utf8[0]; i++)
-        assert_int_equal(swt_options_set(&o, "data.prompt", no_utf8[i], "x"), SWT_USAGE);
+        assert_int_equal(set_to(&o, "data.prompt", no_utf8[i]), SWT_USAGE);
     set(&o, "data.prompt", "\xc3\xa9 \xe2\x82\xac \xed\x9f\xbf \xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf");
     char text[SWT_TEXT_BYTES + 1];
     memset(text, 'x', sizeof text);
@@ -146,18 +150,18 @@ static void reals_read_back(void **state) {
     swt_options o = defaults(), back = defaults();
     char text[64];
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        o.optim_lr = known[i].value;
-        swt_option_format(&o, row, text, sizeof text);
+        o.schedule.lr = known[i].value;
+        swt_option_print(&o, row, text, sizeof text);
         assert_string_equal(text, known[i].text);
     }
     uint64_t bits = 1;
     for (int i = 0; i < 20000; i++) {
         bits = bits * 6364136223846793005u + 1442695040888963407u;
         /* Random digits at random exponents, from 2^-980 to 2^19, which is still in range. */
-        o.optim_lr = ldexp(1 + (double)(bits >> 12) * 0x1p-52, 18 - (int)((bits >> 32) % 1000));
-        swt_option_format(&o, row, text, sizeof text);
+        o.schedule.lr = ldexp(1 + (double)(bits >> 12) * 0x1p-52, 18 - (int)((bits >> 32) % 1000));
+        swt_option_print(&o, row, text, sizeof text);
         assert_true(swt_option_read(&back, row, text));
-        assert_true(back.optim_lr == o.optim_lr);
+        assert_true(back.schedule.lr == o.schedule.lr);
     }
 }
 
@@ -237,7 +241,7 @@ static void keys_that_must_fit(void **state) {
                         "model.pad_id: 65 is no token of a vocabulary of 65; choose one below, or "
                         "-1 for none");
     o = defaults();
-    o.batch_seq_len = 0; /* as a batch file's shape could set it */
+    o.dims.T = 0; /* as a batch file's shape could set it */
     assert_int_equal(swt_options_check(&o), SWT_USAGE);
     assert_string_equal(swt_last_error()->message,
                         "batch.seq_len: is 0; it must be an integer from 1 to 1048576");

@@ -17,63 +17,7 @@ typedef struct arguments {
     const char *flags[SWT_OPTION_LIMIT];   /* "--experts" or "--experts=4" */
 } arguments;
 
-/* ---- defaults and single keys */
-
-static void reset(swt_options *o, const swt_option *row, swt_preset preset) {
-    /* Every default of the table is one of its row's values; a test reads them all. */
-    (void)swt_option_read(o, row, preset == SWT_PRESET_T5 ? row->t5 : row->labml);
-}
-
-void swt_options_reset_keys(swt_options *o, swt_preset preset) {
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key != NULL)
-            reset(o, &swt_option_table[i], preset);
-    }
-}
-
-void swt_options_defaults(swt_options *out, swt_preset preset) {
-    memset(out, 0, sizeof *out);
-    for (int i = 0; i < swt_option_count; i++)
-        reset(out, &swt_option_table[i], preset);
-}
-
-swt_status swt_options_set(swt_options *o, const char *key, const char *text, const char *where) {
-    const swt_option *row = swt_option_of_key(key);
-    if (row == NULL) {
-        char advice[SWT_OPTION_RANGE_BYTES];
-        swt_option_suggest(key, SWT_TAKES_ALL, true, advice, sizeof advice);
-        return SWT_FAIL(USAGE, "%s: %.60s: unknown key; %s", where, key, advice);
-    }
-    return swt_option_set(o, row, text, where, SWT_USAGE);
-}
-
-const char *swt_options_choice_name(const char *key, int value) {
-    const swt_option *row = swt_option_of_key(key);
-    if (row == NULL || row->choices == NULL)
-        return "?";
-    for (int i = 0; row->choices[i] != NULL; i++) {
-        if (i == value)
-            return row->choices[i];
-    }
-    return "?";
-}
-
 /* ---- taking the command line apart */
-
-/* NULL where none is near. */
-static const swt_command_row *nearest_command(const char *word) {
-    const swt_command_row *nearest = NULL;
-    int nearest_distance = SWT_OPTION_FAR;
-    for (int i = 0; i < swt_command_count; i++) {
-        const swt_command_row *row = &swt_command_table[i];
-        const int d = swt_name_distance(word, row->name, row->also);
-        if (d < nearest_distance) {
-            nearest_distance = d;
-            nearest = row;
-        }
-    }
-    return nearest;
-}
 
 /* help, help TOPIC, version. */
 static swt_status find_help_command(swt_options *out, int argc, char *const *argv) {
@@ -93,7 +37,7 @@ static swt_status find_help_command(swt_options *out, int argc, char *const *arg
     }
     if (!swt_options_has_help(argv[2])) {
         char advice[SWT_OPTION_RANGE_BYTES];
-        const swt_command_row *near = nearest_command(argv[2]);
+        const swt_command_row *near = swt_command_nearest(argv[2]);
         swt_option_suggest(argv[2], SWT_TAKES_EVERY, false, advice, sizeof advice);
         return near != NULL ? SWT_FAIL(USAGE, "%.60s: no command and no key; did you mean %s?",
                                        argv[2], near->name)
@@ -110,9 +54,8 @@ static swt_status find_help(swt_options *out, int argc, char *const *argv) {
     for (int i = 1; i < argc && out->command == SWT_COMMAND_TRAIN; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             out->command = SWT_COMMAND_HELP;
-            for (int j = 0; j < swt_command_count; j++)
-                if (strcmp(argv[1], swt_command_table[j].name) == 0)
-                    snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
+            if (swt_command_named(argv[1]) != NULL)
+                snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
             return SWT_OK;
         }
         if (strcmp(argv[i], "--version") == 0) {
@@ -133,23 +76,6 @@ static swt_status find_help(swt_options *out, int argc, char *const *argv) {
     return SWT_OK;
 }
 
-/* Whether the argument is this flag, alone or followed by =VALUE. */
-static bool is_flag(const char *argument, const char *flag, const char *prefix) {
-    const size_t p = strlen(prefix), n = strlen(flag);
-    return strncmp(argument, prefix, p) == 0 && strncmp(argument + p, flag, n) == 0 &&
-           (argument[p + n] == '\0' || argument[p + n] == '=');
-}
-
-static const swt_option *find_flag(const char *argument) {
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if ((row->flag != NULL && is_flag(argument, row->flag, "")) ||
-            (row->key != NULL && is_flag(argument, row->key, "--")))
-            return row;
-    }
-    return NULL;
-}
-
 static swt_status unknown_flag(const arguments *a, const char *argument) {
     char name[SWT_OPTION_NAME_BYTES], advice[SWT_OPTION_RANGE_BYTES];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(argument, "="), argument);
@@ -158,19 +84,14 @@ static swt_status unknown_flag(const arguments *a, const char *argument) {
 }
 
 static swt_status find_command(arguments *a, const char *word) {
-    for (int i = 0; i < swt_command_count; i++) {
-        if (strcmp(word, swt_command_table[i].name) == 0) {
-            a->command = &swt_command_table[i];
-            return SWT_OK;
-        }
-    }
-    const swt_command_row *nearest = nearest_command(word);
+    a->command = swt_command_named(word);
+    if (a->command != NULL)
+        return SWT_OK;
+    const swt_command_row *nearest = swt_command_nearest(word);
     if (nearest != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean %s? (--help lists them)", word,
                         nearest->name);
-    char flag[SWT_OPTION_NAME_BYTES];
-    snprintf(flag, sizeof flag, "--%.*s", (int)strcspn(word, "="), word);
-    if (find_flag(flag) != NULL)
+    if (swt_option_named(word, strcspn(word, "=")) != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean --%.60s?", word, word);
     a->command = &swt_command_table[0];
     return strchr(word, '=') != NULL
@@ -180,14 +101,9 @@ static swt_status find_command(arguments *a, const char *word) {
 
 /* The flag of another command: say whose it is. */
 static swt_status foreign_flag(const arguments *a, const swt_option *row) {
-    char flag[SWT_OPTION_NAME_BYTES], takers[SWT_OPTION_NAME_BYTES] = "";
+    char flag[SWT_OPTION_NAME_BYTES], takers[SWT_OPTION_NAME_BYTES];
     swt_option_flag(row, flag, sizeof flag);
-    size_t used = 0;
-    for (int i = 0; i < swt_command_count; i++) {
-        if ((row->commands & (1u << swt_command_table[i].command)) != 0)
-            used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s",
-                                     used > 0 ? ", " : "", swt_command_table[i].name);
-    }
+    swt_option_commands(row, takers, sizeof takers);
     char advice[SWT_OPTION_RANGE_BYTES];
     const char *difference;
     const unsigned own = 1u << a->command->command;
@@ -209,7 +125,7 @@ static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
                             "\"%.60s\": stands where a flag is expected; write --KEY VALUE or "
                             "--KEY=VALUE",
                             argument);
-        const swt_option *row = find_flag(argument);
+        const swt_option *row = swt_option_named(argument + 2, strcspn(argument + 2, "="));
         if (row == NULL)
             return unknown_flag(a, argument);
         if ((row->commands & (1u << a->command->command)) == 0)
@@ -236,16 +152,24 @@ static swt_status apply_flag(swt_options *o, const arguments *a, int index) {
     return swt_option_set(o, &swt_option_table[index], a->values[index], where, SWT_USAGE);
 }
 
+/* All flags of keys, or all of the command's own. */
+static swt_status apply_flags(swt_options *o, const arguments *a, bool keyed) {
+    for (int i = 0; i < swt_option_count; i++) {
+        if ((swt_option_table[i].key != NULL) == keyed)
+            SWT_TRY(apply_flag(o, a, i));
+    }
+    return SWT_OK;
+}
+
 static swt_status check_required(const arguments *a) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
         const bool required = (row->required & (1u << a->command->command)) != 0;
-        const bool path = row->type == SWT_OPTION_TEXT && row->bytes == SWT_PATH_BYTES;
         if (required && a->values[i] == NULL)
             return SWT_FAIL(USAGE, "%s: needs %s; add %s %s", a->command->name, row->flag,
                             row->flag, row->value);
         /* An unset shell variable, most likely; only a key's path may be empty, for its default. */
-        if (path && (required || row->key == NULL) && a->values[i] != NULL &&
+        if (swt_option_is_path(row) && (required || row->key == NULL) && a->values[i] != NULL &&
             a->values[i][0] == '\0')
             return SWT_FAIL(USAGE, "%s: is empty; give a path", row->flag);
     }
@@ -276,12 +200,12 @@ static void forget_layout(swt_options *o) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
         if (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist"))
-            reset(o, row, SWT_PRESET_LABML);
+            swt_option_reset(o, row, SWT_PRESET_LABML);
     }
 }
 
-static bool is_given(const arguments *a, const char *key) {
-    return a->values[swt_option_of_key(key) - swt_option_table] != NULL;
+static bool is_given(const arguments *a, const char *name) {
+    return a->values[swt_option_named(name, strlen(name)) - swt_option_table] != NULL;
 }
 
 /* eval reads one text. One that was given comes before the one that the checkpoint's run had. */
@@ -301,11 +225,7 @@ static swt_status begin(swt_options *o, const arguments *a) {
     SWT_TRY(apply_flag(o, a, preset_index));
     swt_options_defaults(o, (swt_preset)o->model_preset);
     o->command = a->command->command;
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key == NULL)
-            SWT_TRY(apply_flag(o, a, i));
-    }
-    return SWT_OK;
+    return apply_flags(o, a, false);
 }
 
 static swt_status assemble(swt_options *o, const arguments *a) {
@@ -314,22 +234,18 @@ static swt_status assemble(swt_options *o, const arguments *a) {
     bool from_checkpoint;
     SWT_TRY(find_file(o, path, sizeof path, &from_checkpoint));
     if (path[0] != '\0') {
-        SWT_TRY(swt_options_apply_yaml(o, path, from_checkpoint ? SWT_CHECKPOINT : SWT_USAGE,
-                                       preset_given));
+        SWT_TRY(swt_options_read_yaml(o, path, from_checkpoint ? SWT_CHECKPOINT : SWT_USAGE,
+                                      preset_given));
         if (from_checkpoint)
             forget_layout(o);
     } else if (!preset_given) {
         /* labml's 32 sequences a step, cut so that up to four ranks have work of their own. */
-        o->batch_sequences = 8;
-        o->batch_micro_batches = 4;
+        o->dims.B = 8;
+        o->dims.M = 4;
     }
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key != NULL)
-            SWT_TRY(apply_flag(o, a, i));
-        else if (swt_option_table[i].offset == offsetof(swt_options, prompt) &&
-                 a->values[i] == NULL)
-            memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
-    }
+    SWT_TRY(apply_flags(o, a, true));
+    if (!is_given(a, "prompt"))
+        memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
     return choose_eval_text(o, a);
 }
 
