@@ -102,7 +102,7 @@ static swt_status remove_leftover(void *context, const char *folder, const char 
  * the first that is free, where a leftover cannot be removed. */
 static swt_status set_aside(const swt_checkpoints *c, const char *prefix, int64_t step,
                             char name[NAME_BYTES]) {
-    char from[SWT_PATH_BYTES], to[SWT_PATH_BYTES], suffix[8] = ".old";
+    char from[SWT_PATH_BYTES], to[SWT_PATH_BYTES], suffix[16] = ".old";
     swt_path_kind kind = SWT_PATH_OTHER;
     SWT_TRY(step_path(from, c->path, prefix, step, ""));
     for (int i = 1; kind != SWT_PATH_NONE && i < SET_ASIDE_MOST; i++) {
