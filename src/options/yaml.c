@@ -22,6 +22,8 @@ typedef struct setting {
 typedef struct reader {
     yaml_parser_t parser;
     yaml_event_t event; /* the current one, given back by the next or at the end */
+    swt_options *o;
+    const swt_option *preset; /* the row of model.preset */
     const unsigned char *text;
     const char *path;                   /* for messages */
     swt_status status;                  /* code of this file's errors */
@@ -126,7 +128,20 @@ static bool is_octal(const char *text) {
     return digits[0] == '0' && digits[1] != '\0';
 }
 
-/* The value of a row, kept for when all of the file is known. */
+static swt_status apply(const reader *r, const setting *s) {
+    const bool none = swt_option_is_path(s->row) && is_null(&s->value);
+    const char *text = none ? "" : scalar(&s->value);
+    if (s->row->type == &swt_option_int && is_plain(&s->value) && is_octal(text))
+        return yaml_fail(r, __LINE__, line_of(&s->value),
+                         "%s: is %.60s, which YAML libraries read to the base of 8; write it "
+                         "without the leading 0",
+                         s->row->key, text);
+    char where[SWT_PATH_BYTES + 32];
+    snprintf(where, sizeof where, "%s:%zu", r->path, line_of(&s->value));
+    return swt_option_set(r->o, s->row, text, where, r->status);
+}
+
+/* The value of a row, kept for when all of the file is known; which preset it is, at once. */
 static swt_status read_value(reader *r, const swt_option *row) {
     SWT_TRY(next(r));
     SWT_TRY(want_scalar(r, row->key));
@@ -135,9 +150,10 @@ static swt_status read_value(reader *r, const swt_option *row) {
         scalar(&r->event)[0] != '\0')
         return YAML_FAIL(
             r, "%s: is null, which is no text; write \"\" for none, or quotes around it", row->key);
-    r->settings[r->count++] = (setting){row, r->event};
+    setting *kept = &r->settings[r->count++];
+    *kept = (setting){row, r->event};
     r->event = (yaml_event_t){0};
-    return SWT_OK;
+    return row == r->preset ? apply(r, kept) : SWT_OK;
 }
 
 /* An unknown key, or a section that may be meant as one. */
@@ -226,41 +242,24 @@ static swt_status read_document(reader *r) {
     return SWT_OK;
 }
 
-static swt_status apply(swt_options *o, const reader *r, const setting *s) {
-    const bool none = swt_option_is_path(s->row) && is_null(&s->value);
-    const char *text = none ? "" : scalar(&s->value);
-    if (s->row->type == &swt_option_int && is_plain(&s->value) && is_octal(text))
-        return yaml_fail(r, __LINE__, line_of(&s->value),
-                         "%s: is %.60s, which YAML libraries read to the base of 8; write it "
-                         "without the leading 0",
-                         s->row->key, text);
-    char where[SWT_PATH_BYTES + 32];
-    snprintf(where, sizeof where, "%s:%zu", r->path, line_of(&s->value));
-    return swt_option_set(o, s->row, text, where, r->status);
-}
-
-/* The preset first: it brings its defaults, unless a flag has decided which ones there are. */
-static swt_status apply_all(swt_options *o, const reader *r, bool keep_preset) {
-    const swt_option *preset = swt_option_of_key("model.preset");
+/* The preset's defaults first, unless a flag has decided the preset. */
+static swt_status apply_all(const reader *r, bool keep_preset) {
     for (int i = 0; i < r->count; i++) {
-        if (r->settings[i].row != preset)
-            continue;
-        SWT_TRY(apply(o, r, &r->settings[i]));
-        if (!keep_preset)
-            swt_options_reset_keys(o, (swt_preset)o->model_preset);
+        if (r->settings[i].row == r->preset && !keep_preset)
+            swt_options_reset_keys(r->o, (swt_preset)r->o->model_preset);
     }
     for (int i = 0; i < r->count; i++)
-        SWT_TRY(apply(o, r, &r->settings[i]));
+        SWT_TRY(apply(r, &r->settings[i]));
     return SWT_OK;
 }
 
-static swt_status read_text(swt_options *o, reader *r, size_t bytes, bool keep_preset) {
+static swt_status read_text(reader *r, size_t bytes, bool keep_preset) {
     if (!yaml_parser_initialize(&r->parser))
         return SWT_FAIL(MEMORY, "%s: out of memory while reading it", r->path);
     yaml_parser_set_input_string(&r->parser, r->text, bytes);
     swt_status status = read_document(r);
     if (status == SWT_OK)
-        status = apply_all(o, r, keep_preset);
+        status = apply_all(r, keep_preset);
     yaml_event_delete(&r->event);
     for (int i = 0; i < r->count; i++)
         yaml_event_delete(&r->settings[i].value);
@@ -273,8 +272,12 @@ swt_status swt_options_read_yaml(swt_options *o, const char *path, swt_status st
     char *text;
     size_t bytes;
     SWT_TRY(swt_file_load(&text, &bytes, path, FILE_MOST_BYTES, status));
-    reader r = {.text = (const unsigned char *)text, .path = swt_path_tail(path), .status = status};
-    status = read_text(o, &r, bytes, keep_preset);
+    reader r = {.o = o,
+                .preset = swt_option_of_key("model.preset"),
+                .text = (const unsigned char *)text,
+                .path = swt_path_tail(path),
+                .status = status};
+    status = read_text(&r, bytes, keep_preset);
     free(text);
     return status;
 }
