@@ -124,7 +124,8 @@ static void print_arguments(FILE *f) {
         if (row->key != NULL)
             continue;
         if (row->commands != commands) {
-            fprintf(f, "\nFlags of %s\n", describe(row).commands);
+            const entry e = describe(row);
+            fprintf(f, "\nFlags of %s\n", e.commands);
             commands = row->commands;
         }
         print_flag(f, row);
