@@ -166,7 +166,8 @@ static swt_status print_row(bench *b) {
     double dropped = 0.0; /* tokens */
     if (!b->dense)
         SWT_TRY(swt_device_copy(&b->s.device, NULL, SWT_TO_HOST, &dropped,
-                                &m->acts.stats[swt_stats_layer(&m->dims, 0) + 2], sizeof dropped));
+                                &m->acts.stats[swt_stats_layer(&m->dims, 0) + SWT_ROUTER_DROPPED],
+                                sizeof dropped));
     rows_head(&r);
     rows_add(&r, (cell[]){TEXT(b->dense ? "dense" : "layer"), NUMBER(b->s.world->size),
                           NUMBER(b->s.device.threads), NUMBER(b->tokens), NUMBER(t.median),

@@ -87,7 +87,7 @@ swt_status op_call_cross_entropy(const op_case *k) {
 swt_status op_call_router_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_router_forward(&b->m->ctx, a->probs, a->lse, a->expert, a->gate, b->m->acts.norm,
+    return pos_router_forward(&b->m->ctx, a->probs, a->lse, a->expert, a->gate, b->m->acts.norm,
                               param(b, places(b)->router.weight), param(b, places(b)->router.bias),
                               b->pass.routed, b->m->acts.scratch, &b->moe);
 }
@@ -95,14 +95,14 @@ swt_status op_call_router_forward(const op_case *k) {
 swt_status op_call_router_assign(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_router_assign(&b->m->ctx, a->slot, a->kept, a->group_counts, a->expert, a->gate,
+    return pos_router_assign(&b->m->ctx, a->slot, a->kept, a->group_counts, a->expert, a->gate,
                              b->m->acts.scratch, &b->moe);
 }
 
 swt_status op_call_router_losses(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_router_losses(&b->m->ctx, b->m->acts.stats + swt_stats_layer(&b->m->dims, 0),
+    return pos_router_losses(&b->m->ctx, b->m->acts.stats + swt_stats_layer(&b->m->dims, 0),
                              a->probs, a->lse, a->expert, a->kept, a->group_counts, &b->moe);
 }
 
@@ -110,7 +110,7 @@ swt_status op_call_router_backward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_router_backward(&b->m->ctx, s->dh, grad(b, places(b)->router.weight),
+    return pos_router_backward(&b->m->ctx, s->dh, grad(b, places(b)->router.weight),
                                grad(b, places(b)->router.bias), s->dgate, b->m->acts.norm,
                                param(b, places(b)->router.weight), a->probs, a->lse, a->expert,
                                a->gate, a->group_counts, s->scratch, &b->moe);
@@ -120,7 +120,7 @@ swt_status op_call_dispatch_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_dispatch_forward(&b->m->ctx, s->slots, s->send_counts, b->m->acts.norm, a->expert,
+    return pos_dispatch_forward(&b->m->ctx, s->slots, s->send_counts, b->m->acts.norm, a->expert,
                                 a->slot, a->kept, &b->moe, 0);
 }
 
@@ -128,7 +128,7 @@ swt_status op_call_dispatch_backward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_dispatch_backward(&b->m->ctx, s->dh, s->dgate, s->slots, s->dot, a->expert, a->gate,
+    return pos_dispatch_backward(&b->m->ctx, s->dh, s->dgate, s->slots, s->dot, a->expert, a->gate,
                                  a->slot, &b->moe);
 }
 
@@ -136,7 +136,7 @@ swt_status op_call_experts_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     const swt_place wi = places(b)->wi, wo = places(b)->wo;
-    return swt_experts_forward(&b->m->ctx, b->m->acts.expert_y, a->hidden, a->x,
+    return pos_experts_forward(&b->m->ctx, b->m->acts.expert_y, a->hidden, a->x,
                                weight(b, wi.weight), weight(b, wi.bias), weight(b, wo.weight),
                                weight(b, wo.bias), a->slot_counts, &b->moe);
 }
@@ -145,7 +145,7 @@ swt_status op_call_experts_backward_input(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot, s->expert_y,
+    return pos_experts_backward_input(&b->m->ctx, s->slots, s->dhidden_experts, s->dot, s->expert_y,
                                       a->hidden, weight(b, places(b)->wi.weight),
                                       weight(b, places(b)->wo.weight),
                                       weight(b, places(b)->wo.bias), a->slot_counts, &b->moe);
@@ -156,7 +156,7 @@ swt_status op_call_experts_backward_weight(const op_case *k) {
     const swt_moe_acts *a = &block(b)->moe;
     const swt_place wi = places(b)->wi, wo = places(b)->wo;
     swt_shared_acts *s = &b->m->acts;
-    return swt_experts_backward_weight(
+    return pos_experts_backward_weight(
         &b->m->ctx, grad(b, wi.weight), grad(b, wi.bias), grad(b, wo.weight), grad(b, wo.bias),
         a->x, a->hidden, s->dhidden_experts, s->expert_y, a->slot_counts, &b->moe, NULL);
 }
@@ -164,7 +164,7 @@ swt_status op_call_experts_backward_weight(const op_case *k) {
 swt_status op_call_combine_forward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
-    return swt_combine_forward(&b->m->ctx, b->m->acts.x, block(b)->mid, b->m->acts.slots,
+    return pos_combine_forward(&b->m->ctx, b->m->acts.x, block(b)->mid, b->m->acts.slots,
                                b->m->acts.norm, a->expert, a->gate, a->slot, &b->moe, 0);
 }
 
@@ -172,7 +172,7 @@ swt_status op_call_combine_backward(const op_case *k) {
     const op_bed *b = k->b;
     const swt_moe_acts *a = &block(b)->moe;
     swt_shared_acts *s = &b->m->acts;
-    return swt_combine_backward(&b->m->ctx, s->slots, s->dgate, s->dh, s->dx, b->m->acts.norm,
+    return pos_combine_backward(&b->m->ctx, s->slots, s->dgate, s->dh, s->dx, b->m->acts.norm,
                                 a->expert, a->gate, a->slot, &b->moe);
 }
 

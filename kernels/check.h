@@ -8,7 +8,7 @@
 /* An operation's list of tensors, swt_op.list, written by hand in ops_*.c with `a` the arguments:
  *
  *     SWT_ARGS_OF(norm_forward) {
- *         return SWT_LIST(OUT(y, ACT, a->N, a->C), ..., MAYBE(bias, F32, a->C));
+ *         return SWT_LIST(OUT(y, ACT, a->N, a->C), ..., OPTIONAL(bias, F32, a->C));
  *     }
  *
  * A tensor is its field in `a`, its type and its dimensions. Outputs come first. */
@@ -21,10 +21,12 @@
         .name = #field, .place = &a->field, .role = (flags), .dtype = SWT_##type,                  \
         .count = SWT_COUNT(__VA_ARGS__)                                                            \
     }
-#define IN(...)       SWT_ARG(SWT_ARG_IN, __VA_ARGS__)
-#define OUT(...)      SWT_ARG(SWT_ARG_OUT, __VA_ARGS__)
-#define UPDATED(...)  SWT_ARG(SWT_ARG_OUT | SWT_ARG_UPDATED, __VA_ARGS__)
-#define OPTIONAL(...) SWT_ARG(SWT_ARG_OPTIONAL, __VA_ARGS__)
+#define IN(...)           SWT_ARG(SWT_ARG_IN, __VA_ARGS__)
+#define OUT(...)          SWT_ARG(SWT_ARG_OUT, __VA_ARGS__)
+#define UPDATED(...)      SWT_ARG(SWT_ARG_OUT | SWT_ARG_UPDATED, __VA_ARGS__)
+#define SCRATCH(...)      SWT_ARG(SWT_ARG_OUT | SWT_ARG_SCRATCH, __VA_ARGS__)
+#define OPTIONAL(...)     SWT_ARG(SWT_ARG_OPTIONAL, __VA_ARGS__)
+#define OPTIONAL_OUT(...) SWT_ARG(SWT_ARG_OUT | SWT_ARG_OPTIONAL, __VA_ARGS__)
 
 #define SWT_LIST(...)                                                                              \
     swt_list_add(out, (const swt_arg[]){__VA_ARGS__},                                              \
@@ -42,10 +44,6 @@ int64_t swt_arg_count(const int64_t *dims, int n);
  * overlaps anything. Errors: SHAPE. */
 SWT_MUST_CHECK swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args,
                                          int n);
-
-/* Check the array `args` of a public function, in which `c` is the context. */
-#define SWT_CHECK(op, args)                                                                        \
-    SWT_TRY(swt_check_args(c, op, args, (int)(sizeof(args) / sizeof(args)[0])))
 
 /* For operations that read or write the step's state. */
 SWT_MUST_CHECK swt_status swt_check_state(const swt_ctx *c, const char *op);

@@ -43,8 +43,7 @@ SWT_ARGS_OF(norm_backward) {
                     SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->C),
                     IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), IN(mean, F32, a->N),
                     IN(rstd, F32, a->N),
-                    SWT_ARG(SWT_ARG_OUT | SWT_ARG_SCRATCH, scratch, U8,
-                            swt_norm_backward_scratch_bytes(a->N, a->C)));
+                    SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
 }
 
 static swt_status check_attention(const swt_attention_dims *d, const char *op) {
@@ -71,8 +70,7 @@ SWT_ARGS_OF(attention_backward) {
 
 SWT_ARGS_OF(cross_entropy) {
     out->state = true;
-    return SWT_LIST(
-        SWT_ARG(SWT_ARG_OUT | SWT_ARG_OPTIONAL, dlogits, ACT, a->N, a->V), OUT(stats, F64, 2),
-        SWT_ARG(SWT_ARG_IN_PLACE, logits, ACT, a->N, a->V), IN(targets, I32, a->N),
-        SWT_ARG(SWT_ARG_OUT | SWT_ARG_SCRATCH, scratch, U8, swt_cross_entropy_scratch_bytes(a->N)));
+    return SWT_LIST(OPTIONAL_OUT(dlogits, ACT, a->N, a->V), OUT(stats, F64, 2),
+                    SWT_ARG(SWT_ARG_IN_PLACE, logits, ACT, a->N, a->V), IN(targets, I32, a->N),
+                    SCRATCH(scratch, U8, swt_cross_entropy_scratch_bytes(a->N)));
 }

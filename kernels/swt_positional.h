@@ -125,6 +125,180 @@ SWT_MUST_CHECK static inline swt_status pos_cross_entropy(const swt_ctx *c, void
                                                           .V = V});
 }
 
+SWT_MUST_CHECK static inline swt_status
+pos_router_forward(const swt_ctx *c, float *probs, float *lse, int32_t *expert, float *gate,
+                   const void *h, const float *w, const float *bias, const int32_t *routed,
+                   void *scratch, const swt_moe_dims *dims) {
+    return swt_router_forward(c, &(swt_router_forward_args){.probs = probs,
+                                                            .lse = lse,
+                                                            .expert = expert,
+                                                            .gate = gate,
+                                                            .h = h,
+                                                            .w = w,
+                                                            .bias = bias,
+                                                            .routed = routed,
+                                                            .scratch = scratch,
+                                                            .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status pos_router_assign(const swt_ctx *c, int32_t *slot,
+                                                          int32_t *kept, int32_t *counts,
+                                                          const int32_t *expert, const float *gate,
+                                                          void *scratch, const swt_moe_dims *dims) {
+    return swt_router_assign(c, dims == NULL ? NULL
+                                             : &(swt_router_assign_args){.slot = slot,
+                                                                         .kept = kept,
+                                                                         .counts = counts,
+                                                                         .expert = expert,
+                                                                         .gate = gate,
+                                                                         .scratch = scratch,
+                                                                         .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_router_losses(const swt_ctx *c, double *stats, const float *probs, const float *lse,
+                  const int32_t *expert, const int32_t *kept, const int32_t *counts,
+                  const swt_moe_dims *dims) {
+    return swt_router_losses(c, &(swt_router_losses_args){.stats = stats,
+                                                          .probs = probs,
+                                                          .lse = lse,
+                                                          .expert = expert,
+                                                          .kept = kept,
+                                                          .counts = counts,
+                                                          .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias, const float *dgate,
+                    const void *h, const float *w, const float *probs, const float *lse,
+                    const int32_t *expert, const float *gate, const int32_t *counts, void *scratch,
+                    const swt_moe_dims *dims) {
+    return swt_router_backward(c, &(swt_router_backward_args){.dh = dh,
+                                                              .dw = dw,
+                                                              .dbias = dbias,
+                                                              .dgate = dgate,
+                                                              .h = h,
+                                                              .w = w,
+                                                              .probs = probs,
+                                                              .lse = lse,
+                                                              .expert = expert,
+                                                              .gate = gate,
+                                                              .counts = counts,
+                                                              .scratch = scratch,
+                                                              .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_dispatch_forward(const swt_ctx *c, void *send, int32_t *send_counts, const void *h,
+                     const int32_t *expert, const int32_t *slot, const int32_t *kept,
+                     const swt_moe_dims *dims, int64_t first_slot) {
+    return swt_dispatch_forward(c, &(swt_dispatch_forward_args){.send = send,
+                                                                .send_counts = send_counts,
+                                                                .h = h,
+                                                                .expert = expert,
+                                                                .slot = slot,
+                                                                .kept = kept,
+                                                                .dims = *dims,
+                                                                .first_slot = first_slot});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_dispatch_backward(const swt_ctx *c, void *dh, float *dgate, const void *dsend, const float *dot,
+                      const int32_t *expert, const float *gate, const int32_t *slot,
+                      const swt_moe_dims *dims) {
+    return swt_dispatch_backward(c, &(swt_dispatch_backward_args){.dh = dh,
+                                                                  .dgate = dgate,
+                                                                  .dsend = dsend,
+                                                                  .dot = dot,
+                                                                  .expert = expert,
+                                                                  .gate = gate,
+                                                                  .slot = slot,
+                                                                  .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status pos_experts_forward(const swt_ctx *c, void *y, void *hidden,
+                                                            const void *x, const void *wi,
+                                                            const void *bi, const void *wo,
+                                                            const void *bo, const int32_t *counts,
+                                                            const swt_moe_dims *dims) {
+    return swt_experts_forward(c, &(swt_experts_forward_args){.y = y,
+                                                              .hidden = hidden,
+                                                              .x = x,
+                                                              .wi = wi,
+                                                              .bi = bi,
+                                                              .wo = wo,
+                                                              .bo = bo,
+                                                              .counts = counts,
+                                                              .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot, const void *dy,
+                           const void *hidden, const void *wi, const void *wo, const void *bo,
+                           const int32_t *counts, const swt_moe_dims *dims) {
+    return swt_experts_backward_input(c, &(swt_experts_backward_input_args){.dx = dx,
+                                                                            .dhidden = dhidden,
+                                                                            .dot = dot,
+                                                                            .dy = dy,
+                                                                            .hidden = hidden,
+                                                                            .wi = wi,
+                                                                            .wo = wo,
+                                                                            .bo = bo,
+                                                                            .counts = counts,
+                                                                            .dims = *dims});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo, float *dbo,
+                            const void *x, const void *hidden, const void *dhidden, const void *dy,
+                            const int32_t *counts, const swt_moe_dims *dims,
+                            const swt_expert_sums *sums) {
+    return swt_experts_backward_weight(c, &(swt_experts_backward_weight_args){
+                                              .dwi = dwi,
+                                              .dbi = dbi,
+                                              .dwo = dwo,
+                                              .dbo = dbo,
+                                              .x = x,
+                                              .hidden = hidden,
+                                              .dhidden = dhidden,
+                                              .dy = dy,
+                                              .counts = counts,
+                                              .dims = *dims,
+                                              .exact = sums != NULL,
+                                              .sums = sums != NULL ? *sums : (swt_expert_sums){0}});
+}
+
+SWT_MUST_CHECK static inline swt_status
+pos_combine_forward(const swt_ctx *c, void *y, const void *residual, const void *recv,
+                    const void *h, const int32_t *expert, const float *gate, const int32_t *slot,
+                    const swt_moe_dims *dims, int64_t first_slot) {
+    return swt_combine_forward(c, &(swt_combine_forward_args){.y = y,
+                                                              .residual = residual,
+                                                              .recv = recv,
+                                                              .h = h,
+                                                              .expert = expert,
+                                                              .gate = gate,
+                                                              .slot = slot,
+                                                              .dims = *dims,
+                                                              .first_slot = first_slot});
+}
+
+SWT_MUST_CHECK static inline swt_status pos_combine_backward(const swt_ctx *c, void *drecv,
+                                                             float *dgate, void *dh, const void *dy,
+                                                             const void *h, const int32_t *expert,
+                                                             const float *gate, const int32_t *slot,
+                                                             const swt_moe_dims *dims) {
+    return swt_combine_backward(c, &(swt_combine_backward_args){.drecv = drecv,
+                                                                .dgate = dgate,
+                                                                .dh = dh,
+                                                                .dy = dy,
+                                                                .h = h,
+                                                                .expert = expert,
+                                                                .gate = gate,
+                                                                .slot = slot,
+                                                                .dims = *dims});
+}
+
 SWT_MUST_CHECK static inline swt_status pos_state_advance(const swt_ctx *c,
                                                           const swt_schedule *schedule) {
     return swt_state_advance(c, &(swt_state_advance_args){.schedule = *schedule});

@@ -1,6 +1,6 @@
 /* The CPU backend, inside: its operations, how they use threads, and where its vector code is.
  *
- * An operation cuts its work into parts, by the shapes alone; swt_cpu_run_parts hands the parts to
+ * An operation cuts its work into parts, by the shapes alone; swt_cpu_run hands the parts to
  * the threads. A part runs on one thread, so neither the number of threads nor their order can
  * change a bit of the result. Products: product.h; everything else: the vector table
  * (vec/vec.h). */
@@ -21,16 +21,12 @@ static inline const swt_vec *swt_cpu_vec(const swt_ctx *c) {
     return ((const swt_cpu_own *)c->device->own)->vec;
 }
 
-/* Run one part of an operation, on one thread. args is the operation's own structure. */
-typedef void (*swt_cpu_part_fn)(const void *args, int64_t part);
-
-/* The same of an operation that takes its structure of arguments, which its parts get. */
-typedef void (*swt_cpu_op_part_fn)(const swt_ctx *c, const void *args, int64_t part);
-void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_op_part_fn run, const void *args);
+/* Run one part of an operation, on one thread. args is the operation's structure of arguments. */
+typedef void (*swt_cpu_part_fn)(const swt_ctx *c, const void *args, int64_t part);
 
 /* Run parts 0 .. parts - 1 on c->device->threads threads, each part once, in any order, and wait
  * for them. A part cannot fail: what can be wrong has been checked before (ops_*.c). */
-void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
+void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args);
 
 /* Inside a part: SWT_SCRATCH_BYTES of its thread's, aligned to 64, to be used until the part ends.
  */
@@ -43,18 +39,7 @@ SWT_MUST_CHECK swt_status swt_cpu_open(swt_device *out, int ordinal, int threads
 void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
                       bool first);
 
-/* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
-__typeof__(swt_router_forward) swt_cpu_router_forward;
-__typeof__(swt_router_assign) swt_cpu_router_assign;
-__typeof__(swt_router_losses) swt_cpu_router_losses;
-__typeof__(swt_router_backward) swt_cpu_router_backward;
-__typeof__(swt_dispatch_forward) swt_cpu_dispatch_forward;
-__typeof__(swt_dispatch_backward) swt_cpu_dispatch_backward;
-__typeof__(swt_experts_forward) swt_cpu_experts_forward;
-__typeof__(swt_experts_backward_input) swt_cpu_experts_backward_input;
-__typeof__(swt_experts_backward_weight) swt_cpu_experts_backward_weight;
-__typeof__(swt_combine_forward) swt_cpu_combine_forward;
-__typeof__(swt_combine_backward) swt_cpu_combine_backward;
+/* The slots, documented in ops_*.h. */
 #define SWT_CPU_OP(op) swt_status swt_cpu_##op(const swt_ctx *c, const swt_##op##_args *args);
 SWT_OPS(SWT_CPU_OP)
 #undef SWT_CPU_OP

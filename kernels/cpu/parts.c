@@ -8,7 +8,7 @@ void *swt_cpu_scratch(const swt_ctx *c) {
     return own->scratch + (size_t)omp_get_thread_num() * SWT_SCRATCH_BYTES;
 }
 
-void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_op_part_fn run, const void *args) {
+void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args) {
     /* One thread needs no region: starting one takes longer than a small operation. */
     if (c->device->threads == 1 || parts <= 1) {
         for (int64_t part = 0; part < parts; part++)
@@ -27,20 +27,4 @@ void swt_cpu_run(const swt_ctx *c, int64_t parts, swt_cpu_op_part_fn run, const 
         busy_ms += swt_now_ms() - came_ms;
     }
     c->device->idle_ms += threads * (swt_now_ms() - start_ms) - busy_ms;
-}
-
-typedef struct call {
-    swt_cpu_part_fn run;
-    const void *args;
-} call;
-
-static void call_part(const swt_ctx *c, const void *args, int64_t part) {
-    const call *k = args;
-    (void)c;
-    k->run(k->args, part);
-}
-
-void swt_cpu_run_parts(const swt_ctx *c, int64_t parts, swt_cpu_part_fn run, const void *args) {
-    const call k = {.run = run, .args = args};
-    swt_cpu_run(c, parts, call_part, &k);
 }

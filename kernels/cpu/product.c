@@ -56,7 +56,6 @@ void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_product *p) {
 /* ------------------------------------------------------------------ the layers' products */
 
 typedef struct products_args {
-    const swt_ctx *c;
     const swt_vec *vec;
     swt_cpu_groups groups;
     float *out, *dbias;
@@ -105,7 +104,7 @@ static const float *at(const float *base, int64_t offset) {
     return base != NULL ? base + offset : NULL;
 }
 
-static void nt_part(const void *args, int64_t part) {
+static void nt_part(const swt_ctx *c, const void *args, int64_t part) {
     const products_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, out, part);
@@ -125,14 +124,13 @@ static void nt_part(const void *args, int64_t part) {
                                .a_row = in,
                                .a_step = 1,
                                .b_step = in};
-    swt_cpu_block_nt(a->c, &p);
+    swt_cpu_block_nt(c, &p);
 }
 
 void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
                          const float *w, const float *bias, const float *residual, bool relu,
                          int64_t in, int64_t out) {
-    const products_args a = {.c = c,
-                             .vec = swt_cpu_vec(c),
+    const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = y,
                              .x = x,
@@ -142,10 +140,10 @@ void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, co
                              .relu = relu,
                              .in_width = in,
                              .out_width = out};
-    swt_cpu_run_parts(c, row_parts(g, out), nt_part, &a);
+    swt_cpu_run(c, row_parts(g, out), nt_part, &a);
 }
 
-static void nn_part(const void *args, int64_t part) {
+static void nn_part(const swt_ctx *c, const void *args, int64_t part) {
     const products_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, in, part);
@@ -163,13 +161,12 @@ static void nn_part(const void *args, int64_t part) {
                                .a_row = out,
                                .a_step = 1,
                                .b_step = in};
-    swt_cpu_block_nn(a->c, &p);
+    swt_cpu_block_nn(c, &p);
 }
 
 void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
                          const float *w, const float *mask, int64_t in, int64_t out) {
-    const products_args a = {.c = c,
-                             .vec = swt_cpu_vec(c),
+    const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = dx,
                              .dy = dy,
@@ -177,7 +174,7 @@ void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, c
                              .mask = mask,
                              .in_width = in,
                              .out_width = out};
-    swt_cpu_run_parts(c, row_parts(g, in), nn_part, &a);
+    swt_cpu_run(c, row_parts(g, in), nn_part, &a);
 }
 
 /* A block of weights' gradients: rows o ... and columns i ... of dw[weight]. */
@@ -224,13 +221,14 @@ static void tn_source(const products_args *a, const weight_block *b, int64_t pai
 }
 
 /* All sources in order; zeros where there is nothing to add. */
-static void tn_part(const void *args, int64_t part) {
+static void tn_part(const swt_ctx *c, const void *args, int64_t part) {
     const products_args *a = args;
     const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
     const weight_block b = weight_block_of(in, out, part);
     float *dw = a->out + (b.weight * out + b.o) * in + b.i;
     float *dbias = a->dbias != NULL && b.i == 0 ? a->dbias + b.weight * out + b.o : NULL;
     bool add = a->add;
+    (void)c;
     for (int64_t s = 0; s < sources; s++) {
         const bool last = s == sources - 1;
         if (occupied(&a->groups, b.weight * sources + s) == 0 && (add || !last))
@@ -242,8 +240,7 @@ static void tn_part(const void *args, int64_t part) {
 
 void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
                          const float *dy, const float *x, int64_t in, int64_t out, bool add) {
-    const products_args a = {.c = c,
-                             .vec = swt_cpu_vec(c),
+    const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .out = dw,
                              .dbias = dbias,
@@ -252,7 +249,7 @@ void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, f
                              .in_width = in,
                              .out_width = out,
                              .add = add};
-    swt_cpu_run_parts(c, weight_parts(g, in, out), tn_part, &a);
+    swt_cpu_run(c, weight_parts(g, in, out), tn_part, &a);
 }
 
 /* Into the second-level cache while the products run: rows this far apart the processor does not
@@ -270,9 +267,10 @@ typedef struct sum_block {
     int64_t stride, rows, columns;
 } sum_block;
 
-static void add_block(const products_args *a, const sum_block *b, const float *from, bool first) {
+static void add_block(const swt_ctx *c, const products_args *a, const sum_block *b,
+                      const float *from, bool first) {
     for (int64_t row = 0; row < b->rows; row++)
-        swt_cpu_add_sums(a->c, b->sum + row * b->stride, from + row * SWT_COLUMNS, b->columns,
+        swt_cpu_add_sums(c, b->sum + row * b->stride, from + row * SWT_COLUMNS, b->columns,
                          a->sums.limit, first);
 }
 
@@ -296,14 +294,14 @@ _Static_assert(sizeof(sums_scratch) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
 /* The sums stay in the cache from one source to the next, and where this call makes them and
  * finishes them they never leave it. */
-static void tn_sums_part(const void *args, int64_t part) {
+static void tn_sums_part(const swt_ctx *c, const void *args, int64_t part) {
     const products_args *a = args;
     const swt_cpu_sums *sums = &a->sums;
     const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
     const weight_block b = weight_block_of(in, out, part);
     const int64_t at = (b.weight * out + b.o) * in + b.i, bias_at = b.weight * out + b.o;
     const bool local = sums->first && sums->last, bias = a->dbias != NULL && b.i == 0;
-    sums_scratch *scratch = swt_cpu_scratch(a->c);
+    sums_scratch *scratch = swt_cpu_scratch(c);
     float *dw = scratch->dw, *dbias = scratch->dbias;
     const sum_block weights = local ? (sum_block){scratch->own, SWT_COLUMNS, b.outs, b.ins}
                                     : (sum_block){sums->sum + at, in, b.outs, b.ins};
@@ -317,9 +315,9 @@ static void tn_sums_part(const void *args, int64_t part) {
         if (occupied(&a->groups, pair) == 0)
             continue;
         tn_source(a, &b, pair, dw, SWT_COLUMNS, bias ? dbias : NULL, false);
-        add_block(a, &weights, dw, first);
+        add_block(c, a, &weights, dw, first);
         if (bias)
-            add_block(a, &biases, dbias, first);
+            add_block(c, a, &biases, dbias, first);
         first = false;
     }
     if (first) {
@@ -335,8 +333,7 @@ static void tn_sums_part(const void *args, int64_t part) {
 void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
                               float *dw, float *dbias, const float *dy, const float *x, int64_t in,
                               int64_t out) {
-    const products_args a = {.c = c,
-                             .vec = swt_cpu_vec(c),
+    const products_args a = {.vec = swt_cpu_vec(c),
                              .groups = *g,
                              .sums = *sums,
                              .out = dw,
@@ -345,5 +342,5 @@ void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const s
                              .x = x,
                              .in_width = in,
                              .out_width = out};
-    swt_cpu_run_parts(c, weight_parts(g, in, out), tn_sums_part, &a);
+    swt_cpu_run(c, weight_parts(g, in, out), tn_sums_part, &a);
 }

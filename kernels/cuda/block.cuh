@@ -77,9 +77,4 @@ template <typename F> SWT_MUST_CHECK static inline swt_status by_type(const swt_
                                 : launch(kernel_kind<float, 1>());
 }
 
-/* Call f<float> or f<__nv_bfloat16>, by the context's type of activations:
- *     return SWT_BY_TYPE(c, norm_forward, c, y, ...); */
-#define SWT_BY_TYPE(c, f, ...)                                                                     \
-    ((c)->dtype == SWT_BF16 ? f<__nv_bfloat16>(__VA_ARGS__) : f<float>(__VA_ARGS__))
-
 #endif

@@ -44,18 +44,7 @@ static inline cudaStream_t swt_cuda_stream(const swt_ctx *c) {
     return (cudaStream_t)(void *)c->stream;
 }
 
-/* The slots, documented in swt_ops.h: each has the type of the public function of its name. */
-__typeof__(swt_router_forward) swt_cuda_router_forward;
-__typeof__(swt_router_assign) swt_cuda_router_assign;
-__typeof__(swt_router_losses) swt_cuda_router_losses;
-__typeof__(swt_router_backward) swt_cuda_router_backward;
-__typeof__(swt_dispatch_forward) swt_cuda_dispatch_forward;
-__typeof__(swt_dispatch_backward) swt_cuda_dispatch_backward;
-__typeof__(swt_experts_forward) swt_cuda_experts_forward;
-__typeof__(swt_experts_backward_input) swt_cuda_experts_backward_input;
-__typeof__(swt_experts_backward_weight) swt_cuda_experts_backward_weight;
-__typeof__(swt_combine_forward) swt_cuda_combine_forward;
-__typeof__(swt_combine_backward) swt_cuda_combine_backward;
+/* The slots, documented in ops_*.h. */
 #define SWT_CUDA_OP(op) swt_status swt_cuda_##op(const swt_ctx *c, const swt_##op##_args *args);
 SWT_OPS(SWT_CUDA_OP)
 #undef SWT_CUDA_OP

@@ -4,23 +4,17 @@
 
 enum { WARPS = 4 /* slots of a block of threads */ };
 
-typedef struct mask_args {
-    void *dhidden;
-    float *dot;
-    const void *dy, *hidden, *bo;
-    int64_t rows, rows_of_expert, C, F;
-} mask_args;
-
 /* One warp for a slot. */
-template <typename T, int W> static __global__ void mask_slots(mask_args a) {
+template <typename T, int W> static __global__ void mask_slots(swt_experts_backward_input_args a) {
+    const int64_t C = a.dims.C, F = a.dims.F, rows_of_expert = a.dims.P * a.dims.K;
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
     const int64_t first = threadIdx.x % WARP * W, step = WARP * W;
-    if (row >= a.rows)
+    if (row >= a.dims.El * rows_of_expert)
         return;
-    T *const dhidden = (T *)a.dhidden + row * a.F;
-    const T *const hidden = (const T *)a.hidden + row * a.F;
+    T *const dhidden = (T *)a.dhidden + row * F;
+    const T *const hidden = (const T *)a.hidden + row * F;
     float dot = 0, d[W], x[W];
-    for (int64_t i = first; i < a.F; i += step) {
+    for (int64_t i = first; i < F; i += step) {
         load_run(d, dhidden + i);
         load_run(x, hidden + i);
         for (int j = 0; j < W; j++) {
@@ -30,9 +24,9 @@ template <typename T, int W> static __global__ void mask_slots(mask_args a) {
         store_run(dhidden + i, d);
     }
     if (a.bo != NULL) {
-        const T *const dy = (const T *)a.dy + row * a.C;
-        const T *const bo = (const T *)a.bo + row / a.rows_of_expert * a.C;
-        for (int64_t i = first; i < a.C; i += step) {
+        const T *const dy = (const T *)a.dy + row * C;
+        const T *const bo = (const T *)a.bo + row / rows_of_expert * C;
+        for (int64_t i = first; i < C; i += step) {
             load_run(d, dy + i);
             load_run(x, bo + i);
             for (int j = 0; j < W; j++)
@@ -44,22 +38,14 @@ template <typename T, int W> static __global__ void mask_slots(mask_args a) {
         a.dot[row] = dot;
 }
 
-template <typename T, int W> static swt_status mask_wide(const swt_ctx *c, const mask_args *a) {
-    const auto kernel = mask_slots<T, W>;
-    return SWT_LAUNCH(kernel, blocks_of(a->rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
-}
-
-template <typename T> static swt_status mask(const swt_ctx *c, const mask_args *a) {
-    return has_runs<T>(a->C) && has_runs<T>(a->F) ? mask_wide<T, WIDEST<T>>(c, a)
-                                                  : mask_wide<T, 1>(c, a);
-}
-
-swt_status swt_cuda_expert_mask(const swt_ctx *c, void *dhidden, float *dot, const void *dy,
-                                const void *hidden, const void *bo, const swt_moe_dims *dims) {
-    const int64_t rows_of_expert = dims->P * dims->K;
-    const mask_args a = {dhidden,        dot,     dy,     hidden, bo, dims->El * rows_of_expert,
-                         rows_of_expert, dims->C, dims->F};
-    if (a.rows == 0)
+swt_status swt_cuda_expert_mask(const swt_ctx *c, const swt_experts_backward_input_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const int64_t rows = d->El * d->P * d->K;
+    if (rows == 0)
         return SWT_OK;
-    return SWT_BY_TYPE(c, mask, c, &a);
+    /* A run's length is a power of two: it divides both widths where it divides C | F. */
+    return by_run(c, d->C | d->F, [&](auto as) {
+        const auto kernel = mask_slots<typename decltype(as)::type, decltype(as)::width>;
+        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+    });
 }

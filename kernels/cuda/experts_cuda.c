@@ -60,44 +60,42 @@ static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const 
     return SWT_OK;
 }
 
-swt_status swt_cuda_experts_forward(const swt_ctx *c, void *y, void *hidden, const void *x,
-                                    const void *wi, const void *bi, const void *wo, const void *bo,
-                                    const int32_t *counts, const swt_moe_dims *dims) {
-    const slot_product in = {.out = hidden,
-                             .in = x,
-                             .w = wi,
+swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const slot_product in = {.out = a->hidden,
+                             .in = a->x,
+                             .w = a->wi,
                              .transposed = true,
-                             .bias = bi,
+                             .bias = a->bi,
                              .relu = true,
-                             .inner = dims->C,
-                             .cols = dims->F};
-    const slot_product out = {.out = y,
-                              .in = hidden,
-                              .w = wo,
+                             .inner = d->C,
+                             .cols = d->F};
+    const slot_product out = {.out = a->y,
+                              .in = a->hidden,
+                              .w = a->wo,
                               .transposed = true,
-                              .bias = bo,
-                              .inner = dims->F,
-                              .cols = dims->C};
-    (void)counts;
-    SWT_TRY(multiply_slots(c, dims, &in));
-    return multiply_slots(c, dims, &out);
+                              .bias = a->bo,
+                              .inner = d->F,
+                              .cols = d->C};
+    SWT_TRY(multiply_slots(c, d, &in));
+    return multiply_slots(c, d, &out);
 }
 
-swt_status swt_cuda_experts_backward_input(const swt_ctx *c, void *dx, void *dhidden, float *dot,
-                                           const void *dy, const void *hidden, const void *wi,
-                                           const void *wo, const void *bo, const int32_t *counts,
-                                           const swt_moe_dims *dims) {
-    const slot_product out = {.out = dhidden, .in = dy, .w = wo, .inner = dims->C, .cols = dims->F};
-    const slot_product in = {.out = dx, .in = dhidden, .w = wi, .inner = dims->F, .cols = dims->C};
-    (void)counts;
-    SWT_TRY(multiply_slots(c, dims, &out));
-    SWT_TRY(swt_cuda_expert_mask(c, dhidden, dot, dy, hidden, bo, dims));
-    return multiply_slots(c, dims, &in);
+swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
+                                           const swt_experts_backward_input_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const slot_product out = {
+        .out = a->dhidden, .in = a->dy, .w = a->wo, .inner = d->C, .cols = d->F};
+    const slot_product in = {
+        .out = a->dx, .in = a->dhidden, .w = a->wi, .inner = d->F, .cols = d->C};
+    SWT_TRY(multiply_slots(c, d, &out));
+    SWT_TRY(swt_cuda_expert_mask(c, a));
+    return multiply_slots(c, d, &in);
 }
 
 /* ------------------------------------------------------------------ weights */
 
-/* The gradients of one layer of the experts: w = dy^T x, bias = sum of dy, and their sums. */
+/* One layer of the experts: dw = dy^T x, dbias = sum of dy, and their integer sums. */
 typedef struct layer_gradient {
     float *dw, *dbias;       /* (El, out, in), (El, out) or NULL */
     const void *dy, *x;      /* (El, P, K, out), (El, P, K, in) */
@@ -106,9 +104,9 @@ typedef struct layer_gradient {
 } layer_gradient;
 
 /* Of source p. add: to what they hold. */
-static swt_status source_gradient(const swt_ctx *c, const layer_gradient *g, int64_t p, bool add,
-                                  const int32_t *counts, const swt_moe_dims *d) {
-    const int64_t El = d->El, P = d->P, K = d->K;
+static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_weight_args *a,
+                                  const layer_gradient *g, int64_t p, bool add) {
+    const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K;
     const swt_cuda_product product = {
         .rows = g->out,
         .cols = g->in,
@@ -128,7 +126,7 @@ static swt_status source_gradient(const swt_ctx *c, const layer_gradient *g, int
                                    .stride = P * K,
                                    .columns = g->out,
                                    .type = c->dtype,
-                                   .counts = counts + p,
+                                   .counts = a->counts + p,
                                    .counts_stride = P,
                                    .add = add};
     return swt_cuda_column_sums(c, g->dbias, product.a.data, &sums);
@@ -153,31 +151,36 @@ static swt_status finish_sums(const swt_ctx *c, const layer_gradient *g, const s
     return g->dbias == NULL ? SWT_OK : swt_cuda_grad_finish(c, &bias);
 }
 
-static swt_status layer_gradients(const swt_ctx *c, const layer_gradient *g, const int32_t *counts,
-                                  const swt_moe_dims *d, const swt_expert_sums *sums) {
-    for (int64_t p = 0; p < d->P; p++) {
-        SWT_TRY(source_gradient(c, g, p, sums == NULL && p > 0, counts, d));
-        if (sums != NULL)
-            SWT_TRY(add_to_sums(c, g, d, sums->limit, sums->first && p == 0));
+static swt_status layer_gradients(const swt_ctx *c, const swt_experts_backward_weight_args *a,
+                                  const layer_gradient *g) {
+    const swt_expert_sums *s = &a->sums;
+    for (int64_t p = 0; p < a->dims.P; p++) {
+        SWT_TRY(source_gradient(c, a, g, p, !a->exact && p > 0));
+        if (a->exact)
+            SWT_TRY(add_to_sums(c, g, &a->dims, s->limit, s->first && p == 0));
     }
-    return sums != NULL && sums->last ? finish_sums(c, g, d) : SWT_OK;
+    return a->exact && s->last ? finish_sums(c, g, &a->dims) : SWT_OK;
 }
 
-swt_status swt_cuda_experts_backward_weight(const swt_ctx *c, float *dwi, float *dbi, float *dwo,
-                                            float *dbo, const void *x, const void *hidden,
-                                            const void *dhidden, const void *dy,
-                                            const int32_t *counts, const swt_moe_dims *dims,
-                                            const swt_expert_sums *sums) {
-    layer_gradient in = {
-        .dw = dwi, .dbias = dbi, .dy = dhidden, .x = x, .out = dims->F, .in = dims->C};
-    layer_gradient out = {
-        .dw = dwo, .dbias = dbo, .dy = dy, .x = hidden, .out = dims->C, .in = dims->F};
-    if (sums != NULL) {
-        in.sum = sums->wi;
-        in.bias_sum = sums->bi;
-        out.sum = sums->wo;
-        out.bias_sum = sums->bo;
-    }
-    SWT_TRY(layer_gradients(c, &in, counts, dims, sums));
-    return layer_gradients(c, &out, counts, dims, sums);
+swt_status swt_cuda_experts_backward_weight(const swt_ctx *c,
+                                            const swt_experts_backward_weight_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const layer_gradient in = {.dw = a->dwi,
+                               .dbias = a->dbi,
+                               .dy = a->dhidden,
+                               .x = a->x,
+                               .sum = a->sums.wi,
+                               .bias_sum = a->sums.bi,
+                               .out = d->F,
+                               .in = d->C};
+    const layer_gradient out = {.dw = a->dwo,
+                                .dbias = a->dbo,
+                                .dy = a->dy,
+                                .x = a->hidden,
+                                .sum = a->sums.wo,
+                                .bias_sum = a->sums.bo,
+                                .out = d->C,
+                                .in = d->F};
+    SWT_TRY(layer_gradients(c, a, &in));
+    return layer_gradients(c, a, &out);
 }

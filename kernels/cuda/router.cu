@@ -3,8 +3,8 @@
  */
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/product.h"
-#include "kernels/cuda/router.h"
 #include "kernels/cuda/run.cuh"
+#include "kernels/router_scratch.h"
 
 #include "base/rng.h"
 
@@ -18,13 +18,9 @@ static __device__ inline int64_t token_of_warp() {
     return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
 }
 
-static bool jitters(const swt_moe_dims *d) {
-    return d->training && d->jitter > 0.0f;
-}
-
 /* Whether the products read h itself. */
 static bool reads_h(const swt_ctx *c, const swt_moe_dims *d) {
-    return c->dtype == SWT_F32 && !jitters(d);
+    return c->dtype == SWT_F32 && !swt_moe_jitters(d);
 }
 
 /* Tokens at a time. */
@@ -35,7 +31,7 @@ static int64_t step_of(const swt_ctx *c, const swt_moe_dims *d) {
 /* The factor of element i of (N, C). */
 static __device__ inline float factor_of(int64_t i, const swt_step_state *state,
                                          const swt_moe_dims &d) {
-    if (!d.training || !(d.jitter > 0.0f))
+    if (!swt_moe_jitters(&d))
         return 1.0f;
     const uint32_t bits = swt_rng(state->seed, (uint32_t)i, d.micro_batch, (uint32_t)state->step,
                                   SWT_RNG_JITTER, d.layer)
@@ -57,14 +53,17 @@ static __global__ void make_input(float *input, T *dh, const T *h, int64_t first
     input[i] = to_float(h[first + i]) * factor;
 }
 
-template <typename T>
 static swt_status queue_input(const swt_ctx *c, float *input, void *dh, const void *h,
                               int64_t first, int64_t tokens, const swt_moe_dims *d) {
     const int64_t n = tokens * d->C;
-    const auto kernel = make_input<T>;
-    return n == 0 ? SWT_OK
-                  : SWT_LAUNCH(kernel, blocks_of(n, THREADS), THREADS, 0, swt_cuda_stream(c), input,
-                               (T *)dh, (const T *)h, first * d->C, n, c->state, *d);
+    if (n == 0)
+        return SWT_OK;
+    return by_type(c, [&](auto as) {
+        typedef typename decltype(as)::type T;
+        const auto kernel = make_input<T>;
+        return SWT_LAUNCH(kernel, blocks_of(n, THREADS), THREADS, 0, swt_cuda_stream(c), input,
+                          (T *)dh, (const T *)h, first * d->C, n, c->state, *d);
+    });
 }
 
 /* out = a b + bias + add, all F32: shapes (rows, cols), (rows, inner), (inner, cols). */
@@ -107,12 +106,11 @@ static __device__ inline int32_t argmax_of_warp(const float *z, int64_t E, float
 }
 
 /* probs holds the logits. */
-static __global__ void choose_experts(float *probs, float *lse, int32_t *expert, float *gate,
-                                      const int32_t *routed, int64_t N, int64_t E) {
-    const int64_t n = token_of_warp();
-    if (n >= N)
+static __global__ void choose_experts(swt_router_forward_args a) {
+    const int64_t n = token_of_warp(), E = a.dims.E;
+    if (n >= a.dims.N)
         return;
-    float *const p = probs + n * E;
+    float *const p = a.probs + n * E;
     float largest, sum = 0;
     const int32_t best = argmax_of_warp(p, E, &largest);
     for (int64_t e = threadIdx.x % WARP; e < E; e += WARP) {
@@ -124,61 +122,52 @@ static __global__ void choose_experts(float *probs, float *lse, int32_t *expert,
     for (int64_t e = threadIdx.x % WARP; e < E; e += WARP) {
         p[e] *= scale;
         if (e == best)
-            gate[n] = routed[n] ? p[e] : 0.0f;
+            a.gate[n] = a.routed[n] ? p[e] : 0.0f;
     }
     if (threadIdx.x % WARP == 0) {
-        lse[n] = largest + logf(sum);
-        expert[n] = routed[n] ? best : -1;
+        a.lse[n] = largest + logf(sum);
+        a.expert[n] = a.routed[n] ? best : -1;
     }
 }
 
-swt_status swt_cuda_router_forward(const swt_ctx *c, float *probs, float *lse, int32_t *expert,
-                                   float *gate, const void *h, const float *w, const float *bias,
-                                   const int32_t *routed, void *scratch, const swt_moe_dims *dims) {
-    const int64_t N = dims->N, C = dims->C, E = dims->E;
-    const int64_t step = step_of(c, dims);
-    float *const input = (float *)((char *)scratch + swt_cuda_router_scratch(dims).input);
+swt_status swt_cuda_router_forward(const swt_ctx *c, const swt_router_forward_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const int64_t N = d->N, step = step_of(c, d);
+    float *const made = (float *)((char *)a->scratch + swt_router_scratch_of(d).cuda.input);
     for (int64_t first = 0; first < N; first += step) {
         const int64_t tokens = swt_min(step, N - first);
-        const float *a = (const float *)h;
-        if (!reads_h(c, dims)) {
-            SWT_TRY(SWT_BY_TYPE(c, queue_input, c, input, NULL, h, first, tokens, dims));
-            a = input;
-        }
-        swt_cuda_product p = product_of(tokens, E, C, probs + first * E, a, w);
+        const float *input = made;
+        if (reads_h(c, d))
+            input = (const float *)a->h;
+        else
+            SWT_TRY(queue_input(c, made, NULL, a->h, first, tokens, d));
+        swt_cuda_product p = product_of(tokens, d->E, d->C, a->probs + first * d->E, input, a->w);
         p.b.transposed = true;
-        p.bias = bias;
+        p.bias = a->bias;
         SWT_TRY(swt_cuda_multiply(c, &p));
     }
     if (N == 0)
         return SWT_OK;
-    return SWT_LAUNCH(choose_experts, blocks_of(N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c),
-                      probs, lse, expert, gate, routed, N, E);
+    return SWT_LAUNCH(choose_experts, blocks_of(N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
 }
 
 /* ------------------------------------------------------------------ losses */
 
-typedef struct losses_args {
-    double *stats;
-    const float *probs, *lse;
-    const int32_t *expert, *kept, *counts;
-    int64_t tokens, E, G; /* tokens of a group */
-} losses_args;
-
-/* stats[3 + e] = sum over groups of f[e] P[e]. A block has `width` experts, a power of two; its
+/* stats[LOAD + e] = sum over groups of f[e] P[e]. A block has `width` experts, a power of two; its
  * threads sum every (LOSSES / width)th token, and those sums are added in pairs. */
-static __global__ void balance_experts(losses_args a, int width) {
+static __global__ void balance_experts(swt_router_losses_args a, int width) {
     __shared__ double part[LOSSES];
     __shared__ int32_t routed_part[WARP];
     const int column = threadIdx.x % width, row = threadIdx.x / width, rows = LOSSES / width;
+    const int64_t E = a.dims.E, tokens = a.dims.N / a.dims.G;
     const int64_t e = (int64_t)blockIdx.x * width + column;
     double balance = 0;
-    for (int64_t g = 0; g < a.G; g++) {
+    for (int64_t g = 0; g < a.dims.G; g++) {
         double sum = 0;
         int32_t routed = 0;
-        for (int64_t n = g * a.tokens + row; n < (g + 1) * a.tokens; n += rows)
+        for (int64_t n = g * tokens + row; n < (g + 1) * tokens; n += rows)
             if (a.expert[n] >= 0) {
-                sum += e < a.E ? (double)a.probs[n * a.E + e] : 0.0;
+                sum += e < E ? (double)a.probs[n * E + e] : 0.0;
                 routed += column == 0;
             }
         part[threadIdx.x] = sum;
@@ -188,28 +177,29 @@ static __global__ void balance_experts(losses_args a, int width) {
                 part[threadIdx.x] += part[threadIdx.x + apart * width];
             __syncthreads();
         }
-        if (row == 0 && e < a.E && R > 0)
-            balance += a.counts[g * a.E + e] / R * (part[column] / R); /* its own part */
+        if (row == 0 && e < E && R > 0)
+            balance += a.counts[g * E + e] / R * (part[column] / R); /* its own part */
     }
-    if (row == 0 && e < a.E)
-        a.stats[3 + e] = balance;
+    if (row == 0 && e < E)
+        a.stats[SWT_ROUTER_LOAD + e] = balance;
 }
 
 /* All the rest, in one block. */
-static __global__ void finish_losses(losses_args a) {
+static __global__ void finish_losses(swt_router_losses_args a) {
     __shared__ double part[WARP];
+    const int64_t E = a.dims.E, G = a.dims.G, tokens = a.dims.N / G;
     double balance = 0, dropped = 0, z = 0;
-    for (int64_t e = threadIdx.x; e < a.E; e += blockDim.x) {
+    for (int64_t e = threadIdx.x; e < E; e += blockDim.x) {
         int64_t load = 0;
-        for (int64_t g = 0; g < a.G; g++)
-            load += a.counts[g * a.E + e];
-        balance += a.stats[3 + e];
+        for (int64_t g = 0; g < G; g++)
+            load += a.counts[g * E + e];
+        balance += a.stats[SWT_ROUTER_LOAD + e];
         dropped += (double)(load - a.kept[e]);
-        a.stats[3 + e] = (double)load;
+        a.stats[SWT_ROUTER_LOAD + e] = (double)load;
     }
-    for (int64_t g = 0; g < a.G; g++) {
+    for (int64_t g = 0; g < G; g++) {
         double sum = 0, routed = 0;
-        for (int64_t n = g * a.tokens + threadIdx.x; n < (g + 1) * a.tokens; n += blockDim.x)
+        for (int64_t n = g * tokens + threadIdx.x; n < (g + 1) * tokens; n += blockDim.x)
             if (a.expert[n] >= 0) {
                 sum += (double)a.lse[n] * (double)a.lse[n];
                 routed += 1;
@@ -221,49 +211,37 @@ static __global__ void finish_losses(losses_args a) {
     balance = block_sum(balance, part);
     dropped = block_sum(dropped, part);
     if (threadIdx.x == 0) {
-        a.stats[0] = (double)a.E * balance / (double)a.G;
-        a.stats[1] = z / (double)a.G;
-        a.stats[2] = dropped;
+        a.stats[SWT_ROUTER_AUX] = (double)E * balance / (double)G;
+        a.stats[SWT_ROUTER_Z] = z / (double)G;
+        a.stats[SWT_ROUTER_DROPPED] = dropped;
     }
 }
 
-swt_status swt_cuda_router_losses(const swt_ctx *c, double *stats, const float *probs,
-                                  const float *lse, const int32_t *expert, const int32_t *kept,
-                                  const int32_t *counts, const swt_moe_dims *dims) {
-    const losses_args a = {stats,   probs,  lse, expert, kept, counts, dims->N / dims->G,
-                           dims->E, dims->G};
+swt_status swt_cuda_router_losses(const swt_ctx *c, const swt_router_losses_args *a) {
     int width = 1;
-    while (width < WARP && width < dims->E)
+    while (width < WARP && width < a->dims.E)
         width *= 2;
-    SWT_TRY(SWT_LAUNCH(balance_experts, blocks_of(dims->E, width), LOSSES, 0, swt_cuda_stream(c), a,
-                       width));
-    return SWT_LAUNCH(finish_losses, 1, LOSSES, 0, swt_cuda_stream(c), a);
+    SWT_TRY(SWT_LAUNCH(balance_experts, blocks_of(a->dims.E, width), LOSSES, 0, swt_cuda_stream(c),
+                       *a, width));
+    return SWT_LAUNCH(finish_losses, 1, LOSSES, 0, swt_cuda_stream(c), *a);
 }
 
 /* ------------------------------------------------------------------ backward */
 
-typedef struct gradient_args {
-    float *dz;
-    const float *dgate, *probs, *lse;
-    const int32_t *expert;
-    const float *gate;
-    const int32_t *counts;
-    int64_t N, E, group_tokens;
-    double aux_scale, z_scale;
-} gradient_args;
-
 /* aux_scale E f[e] / R, of an expert with so many tokens. */
-static __device__ inline float pull_of(const gradient_args &a, int32_t count, double share) {
-    return (float)(a.aux_scale * (double)a.E * count * share * share);
+static __device__ inline float pull_of(const swt_moe_dims &d, int32_t count, double share) {
+    return (float)(d.aux_scale * (double)d.E * count * share * share);
 }
 
-static __global__ void logit_gradients(gradient_args a) {
-    const int64_t n = token_of_warp(), lane = threadIdx.x % WARP, E = a.E;
-    if (n >= a.N)
+/* rows: dz (N, E). */
+static __global__ void logit_gradients(float *rows, swt_router_backward_args a) {
+    const swt_moe_dims &d = a.dims;
+    const int64_t n = token_of_warp(), lane = threadIdx.x % WARP, E = d.E;
+    if (n >= d.N)
         return;
-    float *const dz = a.dz + n * E;
+    float *const dz = rows + n * E;
     const float *const p = a.probs + n * E;
-    const int32_t *const counts = a.counts + n / a.group_tokens * E;
+    const int32_t *const counts = a.counts + n / (d.N / d.G) * E;
     const int32_t expert = a.expert[n];
     int32_t routed = 0;
     for (int64_t e = lane; e < E; e += WARP)
@@ -272,58 +250,51 @@ static __global__ void logit_gradients(gradient_args a) {
     const double share = routed > 0 ? 1.0 / routed : 0.0;
     float mean = 0;
     for (int64_t e = lane; e < E; e += WARP)
-        mean += pull_of(a, counts[e], share) * p[e];
+        mean += pull_of(d, counts[e], share) * p[e];
     mean = warp_sum(mean);
     const float through_gate = expert < 0 ? 0.0f : a.dgate[n] * a.gate[n];
-    const float common = (float)(2.0 * a.z_scale * share) * a.lse[n] - mean - through_gate;
+    const float common = (float)(2.0 * d.z_scale * share) * a.lse[n] - mean - through_gate;
     for (int64_t e = lane; e < E; e += WARP) {
         const float straight = e == expert ? through_gate : 0.0f;
-        dz[e] = expert < 0 ? 0.0f : p[e] * (pull_of(a, counts[e], share) + common) + straight;
+        dz[e] = expert < 0 ? 0.0f : p[e] * (pull_of(d, counts[e], share) + common) + straight;
     }
 }
 
 /* dh += (dz w) factors and dw = dz^T input, some tokens at a time where the input is made. */
-static swt_status input_and_weight(const swt_ctx *c, void *dh, float *dw, const void *h,
-                                   const float *w, const float *dz, float *made,
-                                   const swt_moe_dims *d) {
+static swt_status input_and_weight(const swt_ctx *c, const swt_router_backward_args *a,
+                                   const float *dz) {
+    const swt_moe_dims *d = &a->dims;
     const int64_t N = d->N, C = d->C, E = d->E, step = step_of(c, d);
+    float *const made = (float *)((char *)a->scratch + swt_router_scratch_of(d).cuda.input);
     int64_t first = 0;
     do { /* once at least: no token gives a dw of zeros */
         const int64_t tokens = swt_min(step, N - first);
         const float *input = made;
-        swt_cuda_product p = product_of(tokens, C, E, made, dz + first * E, w);
+        swt_cuda_product p = product_of(tokens, C, E, made, dz + first * E, a->w);
         if (reads_h(c, d)) {
-            input = (const float *)h;
-            p.out = dh;
-            p.add = dh;
+            input = (const float *)a->h;
+            p.out = a->dh;
+            p.add = a->dh;
         }
         SWT_TRY(swt_cuda_multiply(c, &p));
         if (!reads_h(c, d))
-            SWT_TRY(SWT_BY_TYPE(c, queue_input, c, made, dh, h, first, tokens, d));
-        swt_cuda_product q = product_of(E, C, tokens, dw, dz + first * E, input);
+            SWT_TRY(queue_input(c, made, a->dh, a->h, first, tokens, d));
+        swt_cuda_product q = product_of(E, C, tokens, a->dw, dz + first * E, input);
         q.a.transposed = true;
-        q.add = first > 0 ? dw : NULL;
+        q.add = first > 0 ? a->dw : NULL;
         SWT_TRY(swt_cuda_multiply(c, &q));
         first += step;
     } while (first < N);
     return SWT_OK;
 }
 
-swt_status swt_cuda_router_backward(const swt_ctx *c, void *dh, float *dw, float *dbias,
-                                    const float *dgate, const void *h, const float *w,
-                                    const float *probs, const float *lse, const int32_t *expert,
-                                    const float *gate, const int32_t *counts, void *scratch,
-                                    const swt_moe_dims *dims) {
-    const int64_t N = dims->N, E = dims->E;
-    const swt_cuda_router_places places = swt_cuda_router_scratch(dims);
-    char *const memory = (char *)scratch;
-    float *const dz = (float *)(memory + places.dz);
-    const gradient_args a = {dz,     dgate, probs, lse,         expert,          gate,
-                             counts, N,     E,     N / dims->G, dims->aux_scale, dims->z_scale};
+swt_status swt_cuda_router_backward(const swt_ctx *c, const swt_router_backward_args *a) {
+    const int64_t N = a->dims.N, E = a->dims.E;
+    float *const dz = (float *)((char *)a->scratch + swt_router_scratch_of(&a->dims).cuda.dz);
     if (N > 0)
         SWT_TRY(SWT_LAUNCH(logit_gradients, blocks_of(N, WARPS), WARPS * WARP, 0,
-                           swt_cuda_stream(c), a));
-    SWT_TRY(input_and_weight(c, dh, dw, h, w, dz, (float *)(memory + places.input), dims));
+                           swt_cuda_stream(c), dz, *a));
+    SWT_TRY(input_and_weight(c, a, dz));
     const swt_cuda_columns sum = {1, N, N, E, SWT_F32, NULL, 0, false};
-    return dbias != NULL ? swt_cuda_column_sums(c, dbias, dz, &sum) : SWT_OK;
+    return a->dbias != NULL ? swt_cuda_column_sums(c, a->dbias, dz, &sum) : SWT_OK;
 }

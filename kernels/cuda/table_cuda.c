@@ -8,17 +8,6 @@ static const swt_ops cuda_ops = {.name = "cuda",
                                  .expert_sums = true,
                                  .all_slots = true,
                                  .workspace_bytes = SWT_CUDA_WORKSPACE_BYTES,
-                                 .router_forward = swt_cuda_router_forward,
-                                 .router_assign = swt_cuda_router_assign,
-                                 .router_losses = swt_cuda_router_losses,
-                                 .router_backward = swt_cuda_router_backward,
-                                 .dispatch_forward = swt_cuda_dispatch_forward,
-                                 .dispatch_backward = swt_cuda_dispatch_backward,
-                                 .experts_forward = swt_cuda_experts_forward,
-                                 .experts_backward_input = swt_cuda_experts_backward_input,
-                                 .experts_backward_weight = swt_cuda_experts_backward_weight,
-                                 .combine_forward = swt_cuda_combine_forward,
-                                 .combine_backward = swt_cuda_combine_backward,
                                  SWT_OPS(SLOT)};
 
 /* Its UUID, and its place in the machine where one is not given out. */

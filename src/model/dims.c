@@ -48,7 +48,7 @@ int64_t swt_sparse_layers(const swt_dims *d) {
 }
 
 int64_t swt_stats_layer(const swt_dims *d, int64_t i) {
-    return 2 + i * (3 + d->E);
+    return 2 + i * (SWT_ROUTER_LOAD + d->E);
 }
 
 int64_t swt_stats_count(const swt_dims *d) {

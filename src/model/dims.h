@@ -49,8 +49,8 @@ int64_t swt_message_slots(const swt_dims *d);
 bool swt_is_sparse(const swt_dims *d, int64_t layer);
 int64_t swt_sparse_layers(const swt_dims *d);
 
-/* Statistics of a micro-batch: cross-entropy sum, correct targets, then for each sparse layer the 3
- * + E of swt_router_losses. Where those of sparse layer i begin, and how many there are in all. */
+/* Statistics of a micro-batch: cross-entropy sum, correct targets, then for each sparse layer those
+ * of swt_router_losses. Where those of sparse layer i begin, and how many there are in all. */
 int64_t swt_stats_layer(const swt_dims *d, int64_t i);
 int64_t swt_stats_count(const swt_dims *d);
 

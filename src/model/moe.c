@@ -69,16 +69,35 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, int64_t l,
     swt_shared_acts *s = &m->acts;
     int32_t *counts = outbox(m, moe->slot_counts, s->send_counts);
     void *tokens = outbox(m, moe->x, s->slots), *answers = outbox(m, s->slots, s->expert_y);
-    SWT_TRY(swt_dispatch_forward(c, tokens, counts, s->norm, moe->expert, moe->slot, moe->kept,
-                                 dims, first_slot));
+    SWT_TRY(swt_dispatch_forward(c, &(swt_dispatch_forward_args){.send = tokens,
+                                                                 .send_counts = counts,
+                                                                 .h = s->norm,
+                                                                 .expert = moe->expert,
+                                                                 .slot = moe->slot,
+                                                                 .kept = moe->kept,
+                                                                 .dims = *dims,
+                                                                 .first_slot = first_slot}));
     SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, counts, 1, SWT_I32));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, tokens));
-    SWT_TRY(swt_experts_forward(c, answers, moe->hidden, moe->x, swt_weight(m, at->wi.weight),
-                                swt_weight(m, at->wi.bias), swt_weight(m, at->wo.weight),
-                                swt_weight(m, at->wo.bias), moe->slot_counts, dims));
+    SWT_TRY(swt_experts_forward(c, &(swt_experts_forward_args){.y = answers,
+                                                               .hidden = moe->hidden,
+                                                               .x = moe->x,
+                                                               .wi = swt_weight(m, at->wi.weight),
+                                                               .bi = swt_weight(m, at->wi.bias),
+                                                               .wo = swt_weight(m, at->wo.weight),
+                                                               .bo = swt_weight(m, at->wo.bias),
+                                                               .counts = moe->slot_counts,
+                                                               .dims = *dims}));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, s->slots, answers));
-    return swt_combine_forward(c, y, a->mid, s->slots, s->norm, moe->expert, moe->gate, moe->slot,
-                               dims, first_slot);
+    return swt_combine_forward(c, &(swt_combine_forward_args){.y = y,
+                                                              .residual = a->mid,
+                                                              .recv = s->slots,
+                                                              .h = s->norm,
+                                                              .expert = moe->expert,
+                                                              .gate = moe->gate,
+                                                              .slot = moe->slot,
+                                                              .dims = *dims,
+                                                              .first_slot = first_slot});
 }
 
 /* The rounds that the fullest expert of any rank needs: in groups that need fewer the last ones
@@ -92,26 +111,48 @@ static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt
     return swt_comm_max(m->dist->host, swt_ceil_div(most, dims->K), rounds);
 }
 
-swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *y) {
+/* Which expert and which slot each token has, and the layer's statistics. */
+static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims, int64_t l) {
     const swt_ctx *c = &m->ctx;
     const swt_layer_places *at = &m->params.layers[l];
-    const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
     swt_moe_acts *moe = &m->blocks[l].moe;
     double *stats = m->acts.stats + pass->turn * swt_stats_count(&m->dims) +
                     swt_stats_layer(&m->dims, l / m->dims.every);
-    SWT_TRY(swt_router_forward(c, moe->probs, moe->lse, moe->expert, moe->gate, m->acts.norm,
-                               swt_at(m->param, at->router.weight),
-                               swt_at(m->param, at->router.bias), pass->routed, m->acts.scratch,
-                               &dims));
-    SWT_TRY(swt_router_assign(c, moe->slot, moe->kept, moe->group_counts, moe->expert, moe->gate,
-                              m->acts.scratch, &dims));
-    SWT_TRY(swt_router_losses(c, stats, moe->probs, moe->lse, moe->expert, moe->kept,
-                              moe->group_counts, &dims));
+    SWT_TRY(
+        swt_router_forward(c, &(swt_router_forward_args){.probs = moe->probs,
+                                                         .lse = moe->lse,
+                                                         .expert = moe->expert,
+                                                         .gate = moe->gate,
+                                                         .h = m->acts.norm,
+                                                         .w = swt_at(m->param, at->router.weight),
+                                                         .bias = swt_at(m->param, at->router.bias),
+                                                         .routed = pass->routed,
+                                                         .scratch = m->acts.scratch,
+                                                         .dims = *dims}));
+    SWT_TRY(swt_router_assign(c, &(swt_router_assign_args){.slot = moe->slot,
+                                                           .kept = moe->kept,
+                                                           .counts = moe->group_counts,
+                                                           .expert = moe->expert,
+                                                           .gate = moe->gate,
+                                                           .scratch = m->acts.scratch,
+                                                           .dims = *dims}));
+    return swt_router_losses(c, &(swt_router_losses_args){.stats = stats,
+                                                          .probs = moe->probs,
+                                                          .lse = moe->lse,
+                                                          .expert = moe->expert,
+                                                          .kept = moe->kept,
+                                                          .counts = moe->group_counts,
+                                                          .dims = *dims});
+}
+
+swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *y) {
+    const swt_moe_dims dims = swt_pass_moe_dims(m, pass, l);
+    SWT_TRY(route(m, pass, &dims, l));
     SWT_TRY(serve_round(m, &dims, l, y, 0));
     if (!pass->dropless)
         return SWT_OK;
     int64_t rounds = 0;
-    SWT_TRY(count_rounds(m, &dims, moe, &rounds));
+    SWT_TRY(count_rounds(m, &dims, &m->blocks[l].moe, &rounds));
     for (int64_t r = 1; r < rounds; r++)
         SWT_TRY(serve_round(m, &dims, l, y, r * dims.K));
     return SWT_OK;
@@ -135,11 +176,19 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
                                   .first = pass->turn == 0,
                                   .last = pass->turn == m->turns - 1 &&
                                           swt_dist_replicas(m->dist) == 1};
-    return swt_experts_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
-                                       swt_at(m->grad, at->wi.bias), swt_at(m->grad, at->wo.weight),
-                                       swt_at(m->grad, at->wo.bias), moe->x, moe->hidden,
-                                       m->acts.dhidden_experts, m->acts.expert_y, moe->slot_counts,
-                                       dims, m->sum != NULL ? &sums : NULL);
+    const swt_experts_backward_weight_args a = {.dwi = swt_at(m->grad, at->wi.weight),
+                                                .dbi = swt_at(m->grad, at->wi.bias),
+                                                .dwo = swt_at(m->grad, at->wo.weight),
+                                                .dbo = swt_at(m->grad, at->wo.bias),
+                                                .x = moe->x,
+                                                .hidden = moe->hidden,
+                                                .dhidden = m->acts.dhidden_experts,
+                                                .dy = m->acts.expert_y,
+                                                .counts = moe->slot_counts,
+                                                .dims = *dims,
+                                                .exact = m->sum != NULL,
+                                                .sums = sums};
+    return swt_experts_backward_weight(&m->ctx, &a);
 }
 
 /* acts.dx holds d y (and stays: it is the residual's gradient, too), acts.norm h; acts.dh becomes
@@ -152,19 +201,50 @@ swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l) {
     swt_shared_acts *s = &m->acts;
     void *outputs = outbox(m, s->expert_y, s->slots), *inputs = outbox(m, s->slots, s->expert_dx);
     float *dot = outbox(m, s->dot, s->expert_dot);
-    SWT_TRY(swt_combine_backward(c, outputs, s->dgate, s->dh, s->dx, s->norm, moe->expert,
-                                 moe->gate, moe->slot, &dims));
+    SWT_TRY(swt_combine_backward(c, &(swt_combine_backward_args){.drecv = outputs,
+                                                                 .dgate = s->dgate,
+                                                                 .dh = s->dh,
+                                                                 .dy = s->dx,
+                                                                 .h = s->norm,
+                                                                 .expert = moe->expert,
+                                                                 .gate = moe->gate,
+                                                                 .slot = moe->slot,
+                                                                 .dims = dims}));
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, s->expert_y, outputs));
-    SWT_TRY(swt_experts_backward_input(c, inputs, s->dhidden_experts, dot, s->expert_y, moe->hidden,
-                                       swt_weight(m, at->wi.weight), swt_weight(m, at->wo.weight),
-                                       swt_weight(m, at->wo.bias), moe->slot_counts, &dims));
+    const swt_experts_backward_input_args experts = {.dx = inputs,
+                                                     .dhidden = s->dhidden_experts,
+                                                     .dot = dot,
+                                                     .dy = s->expert_y,
+                                                     .hidden = moe->hidden,
+                                                     .wi = swt_weight(m, at->wi.weight),
+                                                     .wo = swt_weight(m, at->wo.weight),
+                                                     .bo = swt_weight(m, at->wo.bias),
+                                                     .counts = moe->slot_counts,
+                                                     .dims = dims};
+    SWT_TRY(swt_experts_backward_input(c, &experts));
     SWT_TRY(expert_gradients(m, pass, &dims, l));
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, s->slots, inputs));
     SWT_TRY(exchange(m, SWT_TO_SOURCES, s->dot, dot, dims.K, SWT_F32));
-    SWT_TRY(swt_dispatch_backward(c, s->dh, s->dgate, s->slots, s->dot, moe->expert, moe->gate,
-                                  moe->slot, &dims));
-    return swt_router_backward(c, s->dh, swt_at(m->grad, at->router.weight),
-                               swt_at(m->grad, at->router.bias), s->dgate, s->norm,
-                               swt_at(m->param, at->router.weight), moe->probs, moe->lse,
-                               moe->expert, moe->gate, moe->group_counts, s->scratch, &dims);
+    SWT_TRY(swt_dispatch_backward(c, &(swt_dispatch_backward_args){.dh = s->dh,
+                                                                   .dgate = s->dgate,
+                                                                   .dsend = s->slots,
+                                                                   .dot = s->dot,
+                                                                   .expert = moe->expert,
+                                                                   .gate = moe->gate,
+                                                                   .slot = moe->slot,
+                                                                   .dims = dims}));
+    const swt_router_backward_args router = {.dh = s->dh,
+                                             .dw = swt_at(m->grad, at->router.weight),
+                                             .dbias = swt_at(m->grad, at->router.bias),
+                                             .dgate = s->dgate,
+                                             .h = s->norm,
+                                             .w = swt_at(m->param, at->router.weight),
+                                             .probs = moe->probs,
+                                             .lse = moe->lse,
+                                             .expert = moe->expert,
+                                             .gate = moe->gate,
+                                             .counts = moe->group_counts,
+                                             .scratch = s->scratch,
+                                             .dims = dims};
+    return swt_router_backward(c, &router);
 }

@@ -1,5 +1,6 @@
 /* Dispatch, combine and the experts against the oracle. Slots that are not occupied hold zeros
  * where an operation reads them, and are not looked at where it writes: they mean nothing. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/routing.h"
 
@@ -47,7 +48,7 @@ static swt_status dispatch_round(swt_trial *t, const swt_routing *r, int64_t fir
     const int64_t K = d->K, C = d->C;
     float *send = swt_trial_out(t, d->E * K * C, SWT_F32);
     int32_t *counts = swt_trial_out(t, d->E, SWT_I32);
-    SWT_TRIAL_RUN(t, swt_dispatch_forward(&t->ctx, TWIN(send), TWIN(counts), TWIN(r->h),
+    SWT_TRIAL_RUN(t, pos_dispatch_forward(&t->ctx, TWIN(send), TWIN(counts), TWIN(r->h),
                                           TWIN(r->expert), TWIN(r->slot), TWIN(r->kept), d,
                                           first_slot));
     for (int64_t e = 0; e < d->E; e++) {
@@ -87,7 +88,7 @@ swt_status swt_selftest_dispatch_backward(swt_trial *t) {
         float *dh = swt_trial_copy(t, old, d->N * d->C, SWT_F32);
         float *dgate = swt_trial_copy(t, old, d->N, SWT_F32);
         SWT_TRIAL_RUN(t,
-                      swt_dispatch_backward(&t->ctx, TWIN(dh), TWIN(dgate), TWIN(dsend), TWIN(dot),
+                      pos_dispatch_backward(&t->ctx, TWIN(dh), TWIN(dgate), TWIN(dsend), TWIN(dot),
                                             TWIN(r.expert), TWIN(r.gate), TWIN(r.slot), d));
         double *want = swt_trial_widen(t, old, d->N * d->C),
                *want_gate = swt_trial_widen(t, old, d->N);
@@ -112,7 +113,7 @@ static swt_status combine_round(swt_trial *t, const swt_routing *r, float *y, do
                                 const float *residual, const float *recv, int64_t first_slot) {
     const swt_moe_dims *d = &r->dims;
     const int64_t NC = d->N * d->C;
-    SWT_TRIAL_RUN(t, swt_combine_forward(&t->ctx, TWIN(y), TWIN(residual), TWIN(recv), TWIN(r->h),
+    SWT_TRIAL_RUN(t, pos_combine_forward(&t->ctx, TWIN(y), TWIN(residual), TWIN(recv), TWIN(r->h),
                                          TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), d,
                                          first_slot));
     swt_oracle_combine_forward(want, swt_trial_widen(t, residual, NC),
@@ -163,7 +164,7 @@ static swt_status combine_backward_case(swt_trial *t, const swt_routing *r) {
     const float *dy = swt_trial_uniform(t, NC, -1, 1), *recv = draw_slots(t, r, d->C);
     float *drecv = swt_trial_out(t, slots * d->C, SWT_F32),
           *dgate = swt_trial_out(t, d->N, SWT_F32), *dh = swt_trial_out(t, NC, SWT_F32);
-    SWT_TRIAL_RUN(t, swt_combine_backward(&t->ctx, TWIN(drecv), TWIN(dgate), TWIN(dh), TWIN(dy),
+    SWT_TRIAL_RUN(t, pos_combine_backward(&t->ctx, TWIN(drecv), TWIN(dgate), TWIN(dh), TWIN(dy),
                                           TWIN(r->h), TWIN(r->expert), TWIN(r->gate), TWIN(r->slot),
                                           d));
     double *want = swt_trial_doubles(t, slots * d->C), *want_gate = swt_trial_doubles(t, d->N),

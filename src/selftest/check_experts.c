@@ -1,5 +1,6 @@
 /* The experts' feed-forward against the oracle's linear layers, block by block: a block is what one
  * source sends to one expert. Slots that are not occupied: see check_exchange.c. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/oracle.h"
 
@@ -72,7 +73,7 @@ swt_status swt_selftest_experts_forward(swt_trial *t) {
         float *y = swt_trial_out(t, rows * C, SWT_F32),
               *hidden = swt_trial_out(t, rows * F, SWT_F32);
         SWT_TRIAL_RUN(t,
-                      swt_experts_forward(&t->ctx, TWIN(y), TWIN(hidden), TWIN(x.x),
+                      pos_experts_forward(&t->ctx, TWIN(y), TWIN(hidden), TWIN(x.x),
                                           TWIN(x.param[WI]), TWIN(x.param[BI]), TWIN(x.param[WO]),
                                           TWIN(x.param[BO]), TWIN(x.counts), &x.d));
         for (int64_t b = 0; b < x.d.El * x.d.P; b++) {
@@ -97,7 +98,7 @@ static swt_status backward_input_case(swt_trial *t, const experts *x) {
     const int64_t K = x->d.K, C = x->d.C, F = x->d.F, rows = x->d.El * x->d.P * K;
     float *dx = swt_trial_out(t, rows * C, SWT_F32), *dhidden = swt_trial_out(t, rows * F, SWT_F32),
           *dot = swt_trial_out(t, rows, SWT_F32);
-    SWT_TRIAL_RUN(t, swt_experts_backward_input(&t->ctx, TWIN(dx), TWIN(dhidden), TWIN(dot),
+    SWT_TRIAL_RUN(t, pos_experts_backward_input(&t->ctx, TWIN(dx), TWIN(dhidden), TWIN(dot),
                                                 TWIN(x->dy), TWIN(x->hidden), TWIN(x->param[WI]),
                                                 TWIN(x->param[WO]), TWIN(x->param[BO]),
                                                 TWIN(x->counts), &x->d));
@@ -174,7 +175,7 @@ static void expect_weights(swt_trial *t, const experts *x, float *const got[TENS
 
 static swt_status backward_weight(swt_trial *t, const experts *x, float *const got[TENSORS],
                                   const swt_expert_sums *sums) {
-    SWT_TRIAL_RUN(t, swt_experts_backward_weight(&t->ctx, TWIN(got[WI]), TWIN(got[BI]),
+    SWT_TRIAL_RUN(t, pos_experts_backward_weight(&t->ctx, TWIN(got[WI]), TWIN(got[BI]),
                                                  TWIN(got[WO]), TWIN(got[BO]), TWIN(x->x),
                                                  TWIN(x->hidden), TWIN(x->dhidden), TWIN(x->dy),
                                                  TWIN(x->counts), &x->d, sums));

@@ -1,4 +1,5 @@
 /* The router's operations against the oracle, each on inputs of its own. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/routing.h"
 
@@ -122,7 +123,7 @@ static swt_status backward_case(swt_trial *t, swt_routing *r) {
     float *dh = swt_trial_copy(t, old, NC, SWT_F32), *dw = swt_trial_out(t, EC, SWT_F32);
     float *dbias = r->bias != NULL ? swt_trial_out(t, d->E, SWT_F32) : NULL;
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(d));
-    SWT_TRIAL_RUN(t, swt_router_backward(&t->ctx, TWIN(dh), TWIN(dw), TWIN(dbias), TWIN(dgate),
+    SWT_TRIAL_RUN(t, pos_router_backward(&t->ctx, TWIN(dh), TWIN(dw), TWIN(dbias), TWIN(dgate),
                                          TWIN(r->h), TWIN(r->w), TWIN(r->probs), TWIN(r->lse),
                                          TWIN(r->expert), TWIN(r->gate), TWIN(r->counts),
                                          TWIN(scratch), d));

@@ -1,6 +1,7 @@
 /* The gradients of one small switch layer against finite differences. The loss is the oracle's, in
  * double: a random weight on every output, and both auxiliary losses. Its slopes are those of the
  * routing that the backend found, so experts, slots and counts are constants. */
+#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/routing.h"
 
@@ -140,13 +141,13 @@ static swt_status forward(swt_trial *t, layer *y, float *x, float *hidden, int32
     float *answers = swt_trial_out(t, SLOTS_C, SWT_F32), *out = swt_trial_out(t, NC, SWT_F32);
     const float *residual = swt_trial_in(t, NC, SWT_F32);
     SWT_TRIAL_RUN(t,
-                  swt_dispatch_forward(&t->ctx, TWIN(x), TWIN(counts), TWIN(r->h), TWIN(r->expert),
+                  pos_dispatch_forward(&t->ctx, TWIN(x), TWIN(counts), TWIN(r->h), TWIN(r->expert),
                                        TWIN(r->slot), TWIN(r->kept), &r->dims, 0));
-    SWT_TRIAL_RUN(t, swt_experts_forward(&t->ctx, TWIN(answers), TWIN(hidden), TWIN(x),
+    SWT_TRIAL_RUN(t, pos_experts_forward(&t->ctx, TWIN(answers), TWIN(hidden), TWIN(x),
                                          TWIN(y->x[WI]), TWIN(y->x[BI]), TWIN(y->x[WO]),
                                          TWIN(y->x[BO]), TWIN(counts), &r->dims));
     SWT_TRIAL_RUN(t,
-                  swt_combine_forward(&t->ctx, TWIN(out), TWIN(residual), TWIN(answers), TWIN(r->h),
+                  pos_combine_forward(&t->ctx, TWIN(out), TWIN(residual), TWIN(answers), TWIN(r->h),
                                       TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), &r->dims, 0));
     double loss = 0;
     for (int64_t i = 0; i < NC; i++)
@@ -163,19 +164,19 @@ static swt_status backward(swt_trial *t, layer *y, const float *x, const float *
           *dhidden = swt_trial_out(t, SLOTS_F, SWT_F32), *dot = swt_trial_out(t, SLOTS, SWT_F32),
           *dgate = swt_trial_out(t, N, SWT_F32), *const *g = y->grad;
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(&r->dims));
-    SWT_TRIAL_RUN(t, swt_combine_backward(&t->ctx, TWIN(dy), TWIN(dgate), TWIN(g[H]),
+    SWT_TRIAL_RUN(t, pos_combine_backward(&t->ctx, TWIN(dy), TWIN(dgate), TWIN(g[H]),
                                           TWIN(y->weight), TWIN(r->h), TWIN(r->expert),
                                           TWIN(r->gate), TWIN(r->slot), &r->dims));
-    SWT_TRIAL_RUN(t, swt_experts_backward_input(
+    SWT_TRIAL_RUN(t, pos_experts_backward_input(
                          &t->ctx, TWIN(dx), TWIN(dhidden), TWIN(dot), TWIN(dy), TWIN(hidden),
                          TWIN(y->x[WI]), TWIN(y->x[WO]), TWIN(y->x[BO]), TWIN(counts), &r->dims));
-    SWT_TRIAL_RUN(t, swt_experts_backward_weight(&t->ctx, TWIN(g[WI]), TWIN(g[BI]), TWIN(g[WO]),
+    SWT_TRIAL_RUN(t, pos_experts_backward_weight(&t->ctx, TWIN(g[WI]), TWIN(g[BI]), TWIN(g[WO]),
                                                  TWIN(g[BO]), TWIN(x), TWIN(hidden), TWIN(dhidden),
                                                  TWIN(dy), TWIN(counts), &r->dims, NULL));
     SWT_TRIAL_RUN(t,
-                  swt_dispatch_backward(&t->ctx, TWIN(g[H]), TWIN(dgate), TWIN(dx), TWIN(dot),
+                  pos_dispatch_backward(&t->ctx, TWIN(g[H]), TWIN(dgate), TWIN(dx), TWIN(dot),
                                         TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), &r->dims));
-    SWT_TRIAL_RUN(t, swt_router_backward(&t->ctx, TWIN(g[H]), TWIN(g[ROUTER_W]),
+    SWT_TRIAL_RUN(t, pos_router_backward(&t->ctx, TWIN(g[H]), TWIN(g[ROUTER_W]),
                                          TWIN(g[ROUTER_BIAS]), TWIN(dgate), TWIN(r->h), TWIN(r->w),
                                          TWIN(r->probs), TWIN(r->lse), TWIN(r->expert),
                                          TWIN(r->gate), TWIN(r->counts), TWIN(scratch), &r->dims));

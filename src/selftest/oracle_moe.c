@@ -89,14 +89,14 @@ void swt_oracle_router_losses(double *stats, const double *probs, const double *
                               const int32_t *expert, const int32_t *kept, const int32_t *counts,
                               const swt_moe_dims *dims) {
     const int64_t E = dims->E, group_tokens = dims->N / dims->G;
-    for (int64_t i = 0; i < 3 + E; i++)
+    for (int64_t i = 0; i < SWT_ROUTER_LOAD + E; i++)
         stats[i] = 0;
     for (int64_t g = 0; g < dims->G; g++) {
         double R = 0, aux = 0, z = 0;
         for (int64_t e = 0; e < E; e++) {
             R += counts[g * E + e];
-            stats[2] += counts[g * E + e];
-            stats[3 + e] += counts[g * E + e];
+            stats[SWT_ROUTER_DROPPED] += counts[g * E + e];
+            stats[SWT_ROUTER_LOAD + e] += counts[g * E + e];
         }
         if (R == 0)
             continue;
@@ -107,11 +107,11 @@ void swt_oracle_router_losses(double *stats, const double *probs, const double *
                 aux += (double)E * (counts[g * E + e] / R) * (probs[n * E + e] / R);
             z += lse[n] * lse[n] / R;
         }
-        stats[0] += aux / (double)dims->G;
-        stats[1] += z / (double)dims->G;
+        stats[SWT_ROUTER_AUX] += aux / (double)dims->G;
+        stats[SWT_ROUTER_Z] += z / (double)dims->G;
     }
     for (int64_t e = 0; e < E; e++)
-        stats[2] -= kept[e];
+        stats[SWT_ROUTER_DROPPED] -= kept[e];
 }
 
 /* dz of one routed token n of a group with counts count[e]. */

@@ -72,9 +72,9 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     row[SUM_TARGETS] = (double)targets;
     for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
         const double *layer = stats + swt_stats_layer(d, i);
-        row[SUM_DROPPED] += layer[2];
+        row[SUM_DROPPED] += layer[SWT_ROUTER_DROPPED];
         for (int64_t e = 0; e < d->E; e++)
-            row[SUM_ROUTED] += layer[3 + e];
+            row[SUM_ROUTED] += layer[SWT_ROUTER_LOAD + e];
     }
     return SWT_OK;
 }

@@ -61,13 +61,13 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
         out->accuracy += row[1];
         for (int64_t l = 0; l < sparse; l++) {
             const double *layer = row + swt_stats_layer(d, l);
-            out->aux += layer[0];
-            out->z += layer[1];
-            dropped += layer[2];
+            out->aux += layer[SWT_ROUTER_AUX];
+            out->z += layer[SWT_ROUTER_Z];
+            dropped += layer[SWT_ROUTER_DROPPED];
         }
     }
     for (int64_t l = 0; l < sparse; l++)
-        add_load(m, rows, swt_stats_layer(d, l) + 3, &routed, out);
+        add_load(m, rows, swt_stats_layer(d, l) + SWT_ROUTER_LOAD, &routed, out);
     if (out->load_min == INFINITY)
         out->load_min = 0.0;
     const double real = targets > 0 ? (double)targets : 1.0;

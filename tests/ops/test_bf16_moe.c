@@ -2,6 +2,7 @@
  * rounded to BF16 once is right to half a unit of its last place, what stays F32 (the router, dot,
  * gradients of parameters) to the bounds of test_router.c and test_experts.c. Backends without BF16
  * skip. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -87,7 +88,7 @@ static void dispatch_check(swt_bed *bed, const exchange *t) {
     uint16_t *send = swt_bed_out(bed, E * K * C, SWT_BF16),
              *want = swt_bed_in(bed, E * K * C, SWT_BF16);
     int32_t *send_counts = swt_bed_out(bed, E, SWT_I32);
-    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx, send, send_counts, t->h, t->expert, t->slot,
+    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, send, send_counts, t->h, t->expert, t->slot,
                                           t->kept, &t->dims, 0));
     for (int64_t n = 0; n < N; n++)
         if (t->slot[n] >= 0)
@@ -99,7 +100,7 @@ static void dispatch_check(swt_bed *bed, const exchange *t) {
     swt_expect_i32(bed, "send_counts", send_counts, t->kept, E);
     uint16_t *dh = swt_bed_copy(bed, t->residual, N * C, SWT_BF16);
     float *dgate = swt_bed_out(bed, N, SWT_F32);
-    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, t->slots, t->dot, t->expert,
+    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, t->slots, t->dot, t->expert,
                                            t->gate, t->slot, &t->dims));
     for (int64_t i = 0; i < N * C; i++) {
         const int64_t n = i / C, at = t->expert[n] * K + t->slot[n];
@@ -120,9 +121,9 @@ static void combine_check(swt_bed *bed, const exchange *t) {
     uint16_t *y = swt_bed_out(bed, NC, SWT_BF16), *drecv = swt_bed_out(bed, slots, SWT_BF16),
              *dh = swt_bed_out(bed, NC, SWT_BF16);
     float *dgate = swt_bed_out(bed, d->N, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_forward(&bed->ctx, y, t->residual, t->slots, t->h, t->expert,
+    SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, t->residual, t->slots, t->h, t->expert,
                                          t->gate, t->slot, d, 0));
-    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, drecv, dgate, dh, t->dy, t->h, t->expert,
+    SWT_BED_RUN(bed, pos_combine_backward(&bed->ctx, drecv, dgate, dh, t->dy, t->h, t->expert,
                                           t->gate, t->slot, d));
     const double *h = doubles(bed, t->h, NC), *recv = doubles(bed, t->slots, slots),
                  *dy = doubles(bed, t->dy, NC), *gate = swt_bed_widen(bed, t->gate, d->N);
@@ -209,12 +210,12 @@ static experts run_experts(swt_bed *bed, const int64_t *s, bool bias) {
     t.dwo = swt_bed_out(bed, El * F * C, SWT_F32);
     t.dbi = bias ? swt_bed_out(bed, El * F, SWT_F32) : NULL;
     t.dbo = bias ? swt_bed_out(bed, El * C, SWT_F32) : NULL;
-    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
+    SWT_BED_RUN(bed, pos_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
                                          t.counts, &t.dims));
-    SWT_BED_RUN(bed, swt_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
+    SWT_BED_RUN(bed, pos_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
                                                 t.wi, t.wo, t.bo, t.counts, &t.dims));
     SWT_BED_RUN(bed,
-                swt_experts_backward_weight(&bed->ctx, t.dwi, t.dbi, t.dwo, t.dbo, t.x, t.hidden,
+                pos_experts_backward_weight(&bed->ctx, t.dwi, t.dbi, t.dwo, t.dbo, t.x, t.hidden,
                                             t.dhidden, t.dy, t.counts, &t.dims, NULL));
     return t;
 }
@@ -339,11 +340,11 @@ static router run_router(swt_bed *bed, const int64_t *s, float jitter) {
     t.kept = swt_bed_out(bed, E, SWT_I32);
     t.counts = swt_bed_out(bed, E, SWT_I32);
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t.dims));
-    SWT_BED_RUN(bed, swt_router_forward(&bed->ctx, t.probs, t.lse, t.expert, t.gate, t.h, t.w,
+    SWT_BED_RUN(bed, pos_router_forward(&bed->ctx, t.probs, t.lse, t.expert, t.gate, t.h, t.w,
                                         t.bias, t.routed, scratch, &t.dims));
-    SWT_BED_RUN(bed, swt_router_assign(&bed->ctx, t.slot, t.kept, t.counts, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_router_assign(&bed->ctx, t.slot, t.kept, t.counts, t.expert, t.gate,
                                        scratch, &t.dims));
-    SWT_BED_RUN(bed, swt_router_backward(&bed->ctx, t.dh, t.dw, t.dbias, t.dgate, t.h, t.w, t.probs,
+    SWT_BED_RUN(bed, pos_router_backward(&bed->ctx, t.dh, t.dw, t.dbias, t.dgate, t.h, t.w, t.probs,
                                          t.lse, t.expert, t.gate, t.counts, scratch, &t.dims));
     return t;
 }

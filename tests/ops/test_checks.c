@@ -89,7 +89,7 @@ static swt_moe_dims slot_dims(const int64_t *d) {
 
 static swt_status router_forward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = moe_dims(d);
-    return swt_router_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
+    return pos_router_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
 }
 
 /* N, E, G: what is left once the probabilities are known. */
@@ -103,28 +103,28 @@ static swt_moe_dims choice_dims(const int64_t *d) {
 
 static swt_status router_assign(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = choice_dims(d);
-    return swt_router_assign(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
+    return pos_router_assign(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
 }
 
 static swt_status router_losses(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = choice_dims(d);
-    return swt_router_losses(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
+    return pos_router_losses(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
 }
 
 static swt_status router_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = group_dims(d);
-    return swt_router_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10],
+    return pos_router_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10],
                                p[11], &dims);
 }
 
 static swt_status dispatch_forward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_dispatch_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims, 0);
+    return pos_dispatch_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims, 0);
 }
 
 static swt_status dispatch_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_dispatch_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
+    return pos_dispatch_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
 }
 
 static swt_moe_dims expert_dims(const int64_t *d) {
@@ -139,36 +139,36 @@ static swt_moe_dims expert_dims(const int64_t *d) {
 
 static swt_status experts_forward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
-    return swt_experts_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
+    return pos_experts_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
 }
 
 static swt_status experts_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
-    return swt_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+    return pos_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
                                       &dims);
 }
 
 static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
-    return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+    return pos_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
                                        &dims, NULL);
 }
 
 static swt_status experts_backward_weight_sums(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
     const swt_expert_sums sums = {p[9], p[10], p[11], p[12], 0x1p62, true, true};
-    return swt_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
+    return pos_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
                                        &dims, &sums);
 }
 
 static swt_status combine_forward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_combine_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims, 0);
+    return pos_combine_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims, 0);
 }
 
 static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = slot_dims(d);
-    return swt_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
+    return pos_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
 }
 
 static swt_status state_advance(const swt_ctx *c, void **p, const int64_t *d) {
@@ -362,16 +362,16 @@ static void test_missing_dims(void **state) {
     void *const *p = a.p;
     SWT_BED_REFUSE(&bed, SHAPE, swt_attention_forward(&bed.ctx, NULL));
     SWT_BED_REFUSE(&bed, SHAPE,
-                   swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], NULL));
+                   pos_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], NULL));
     for (int64_t G = -1; G <= SIZE; G++) {
         swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
         dims.G = G;
         if (G == 1 || G == 2 || G == 4)
             SWT_BED_RUN(&bed,
-                        swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
+                        pos_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
         else
             SWT_BED_REFUSE(&bed, SHAPE,
-                           swt_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
+                           pos_router_assign(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims));
     }
     swt_bed_close(&bed);
 }
@@ -410,7 +410,7 @@ static void test_expert_sums(void **state) {
         const swt_expert_sums none = {.limit = 1, .first = calls == 1, .last = calls == 2};
         a = valid(&bed, &op, "without sums that other calls need");
         SWT_BED_REFUSE(&bed, SHAPE,
-                       swt_experts_backward_weight(&bed.ctx, a.p[0], a.p[1], a.p[2], a.p[3], a.p[4],
+                       pos_experts_backward_weight(&bed.ctx, a.p[0], a.p[1], a.p[2], a.p[3], a.p[4],
                                                    a.p[5], a.p[6], a.p[7], a.p[8], &dims, &none));
     }
     swt_bed_close(&bed);
@@ -426,14 +426,14 @@ static void test_rounds(void **state) {
     void *const *p = a.p;
     const swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
     SWT_BED_RUN(&bed,
-                swt_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, SIZE));
+                pos_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, SIZE));
     SWT_BED_REFUSE(&bed, SHAPE,
-                   swt_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, -1));
+                   pos_dispatch_forward(&bed.ctx, p[0], p[1], p[2], p[3], p[4], p[5], &dims, -1));
     SWT_BED_RUN(
-        &bed, swt_combine_forward(&bed.ctx, p[0], p[2], p[3], p[4], p[5], p[6], p[7], &dims, SIZE));
+        &bed, pos_combine_forward(&bed.ctx, p[0], p[2], p[3], p[4], p[5], p[6], p[7], &dims, SIZE));
     for (int bad = 0; bad < 2; bad++) /* a negative round; in place */
         SWT_BED_REFUSE(&bed, SHAPE,
-                       swt_combine_forward(&bed.ctx, p[0], p[bad == 0 ? 2 : 0], p[3], p[4], p[5],
+                       pos_combine_forward(&bed.ctx, p[0], p[bad == 0 ? 2 : 0], p[3], p[4], p[5],
                                            p[6], p[7], &dims, bad == 0 ? -1 : SIZE));
     swt_bed_close(&bed);
 }

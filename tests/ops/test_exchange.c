@@ -1,5 +1,6 @@
 /* Dispatch and combine: tokens to their experts' slots and back, forward and backward. Whole layers
  * and fixtures: test_exchange_layer.c. */
+#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -75,7 +76,7 @@ static float *dispatch(swt_bed *bed, const exchange_tensors *t, int32_t **send_c
     const swt_moe_dims *d = &t->dims;
     float *send = swt_bed_out(bed, d->E * d->K * d->C, SWT_F32);
     *send_counts = swt_bed_out(bed, d->E, SWT_I32);
-    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx, send, *send_counts, t->h, t->expert, t->slot,
+    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, send, *send_counts, t->h, t->expert, t->slot,
                                           t->kept, d, 0));
     return send;
 }
@@ -134,7 +135,7 @@ static void test_dispatch_backward(void **state) {
                 t.recv[i * c.C] = t.dot[i] = NAN;
         float *dh = swt_bed_copy(&bed, t.residual, c.N * c.C, SWT_F32);
         float *dgate = swt_bed_copy(&bed, t.residual, c.N, SWT_F32);
-        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, dgate, t.recv, t.dot, t.expert,
+        SWT_BED_RUN(&bed, pos_dispatch_backward(&bed.ctx, dh, dgate, t.recv, t.dot, t.expert,
                                                 t.gate, t.slot, &t.dims));
         for (int64_t n = 0; n < c.N; n++) {
             float want = t.residual[n]; /* of a token that is not kept; else one rounding: exact */
@@ -156,7 +157,7 @@ static void test_dispatch_backward(void **state) {
 static float *combine(swt_bed *bed, const exchange_case *c, const exchange_tensors *t) {
     float *y = c->in_place ? swt_bed_copy(bed, t->residual, c->N * c->C, SWT_F32)
                            : swt_bed_out(bed, c->N * c->C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_forward(&bed->ctx, y, c->in_place ? y : t->residual, t->recv, t->h,
+    SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, c->in_place ? y : t->residual, t->recv, t->h,
                                          t->expert, t->gate, t->slot, &t->dims, 0));
     return y;
 }
@@ -196,7 +197,7 @@ static void combine_backward(swt_bed *bed, const exchange_tensors *t, float **dr
     *drecv = swt_bed_out(bed, d->E * d->K * d->C, SWT_F32);
     *dgate = swt_bed_out(bed, d->N, SWT_F32);
     *dh = swt_bed_out(bed, d->N * d->C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, *drecv, *dgate, *dh, t->dy, t->h, t->expert,
+    SWT_BED_RUN(bed, pos_combine_backward(&bed->ctx, *drecv, *dgate, *dh, t->dy, t->h, t->expert,
                                           t->gate, t->slot, d));
 }
 
@@ -234,7 +235,7 @@ static void combine_backward_check(swt_bed *bed, const exchange_case *c) {
     /* With the experts' part. dgate: a dot product of C terms of size 1/3, over a gate of 0.1 or
      * more. */
     swt_oracle_dot(t.dot, drecv, t.recv, slots, c->C);
-    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, t.recv, t.dot, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, t.recv, t.dot, t.expert, t.gate,
                                            t.slot, &t.dims));
     const double dot = sqrt((double)c->C) / 3;
     swt_expect_close(bed, "dgate", dgate, want_dgate, c->N, 4 * sqrt((double)c->C) * SWT_UNIT,
@@ -271,7 +272,7 @@ static void test_rounds(void **state) {
             const swt_bed_mark mark = swt_bed_set_mark(&bed);
             float *send = swt_bed_out(&bed, c.E * K * c.C, SWT_F32);
             int32_t *send_counts = swt_bed_out(&bed, c.E, SWT_I32);
-            SWT_BED_RUN(&bed, swt_dispatch_forward(&bed.ctx, send, send_counts, t.h, t.expert,
+            SWT_BED_RUN(&bed, pos_dispatch_forward(&bed.ctx, send, send_counts, t.h, t.expert,
                                                    t.slot, t.kept, &d, first));
             for (int64_t e = 0; e < c.E; e++) {
                 const int64_t left = t.kept[e] - first;
@@ -282,7 +283,7 @@ static void test_rounds(void **state) {
             for (int64_t i = 0; i < c.E * K * c.C; i++)
                 send[i] = 2 * send[i]; /* the experts */
             float *before = swt_bed_copy(&bed, y, c.N * c.C, SWT_F32);
-            SWT_BED_RUN(&bed, swt_combine_forward(&bed.ctx, y, t.residual, send, t.h, t.expert,
+            SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, t.residual, send, t.h, t.expert,
                                                   t.gate, t.slot, &d, first));
             for (int64_t n = 0; first > 0 && n < c.N; n++)
                 if (t.slot[n] < first || t.slot[n] >= first + K)
@@ -295,7 +296,7 @@ static void test_rounds(void **state) {
             for (int64_t i = 0; t.slot[n] >= 0 && i < c.C; i++)
                 all[(t.expert[n] * c.capacity + t.slot[n]) * c.C + i] = 2 * t.h[n * c.C + i];
         float *want = swt_bed_out(&bed, c.N * c.C, SWT_F32);
-        SWT_BED_RUN(&bed, swt_combine_forward(&bed.ctx, want, t.residual, all, t.h, t.expert,
+        SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, want, t.residual, all, t.h, t.expert,
                                               t.gate, t.slot, &t.dims, 0));
         swt_expect_bytes(&bed, "y", y, want, c.N * c.C, SWT_F32);
     }
@@ -312,7 +313,7 @@ static void test_later_round(void **state) {
     exchange_tensors t = inputs(&bed, &c);
     t.dims.K = 4;
     float *y = swt_bed_out(&bed, c.N * c.C, SWT_F32);
-    SWT_BED_RUN(&bed, swt_combine_forward(&bed.ctx, y, t.residual, t.recv, t.h, t.expert, t.gate,
+    SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, t.residual, t.recv, t.h, t.expert, t.gate,
                                           t.slot, &t.dims, 4));
     const uint32_t untouched = UINT32_MAX;
     for (int64_t i = 0; i < c.N * c.C; i++) {
@@ -331,7 +332,7 @@ static void run_all(swt_bed *bed, const void *what) {
     (void)dispatch(bed, &t, &send_counts);
     (void)combine(bed, c, &t);
     combine_backward(bed, &t, &drecv, &dgate, &dh);
-    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, drecv, t.dot, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, drecv, t.dot, t.expert, t.gate,
                                            t.slot, &t.dims));
 }
 

@@ -1,6 +1,7 @@
 /* The switch layer put together from its operations: the fixture on which implementations of the
  * field were compared, what a dropped token gives and gets, and the order of tokens through the
  * exchange. */
+#include "kernels/swt_positional.h"
 #include "ops/router_bed.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
@@ -113,7 +114,7 @@ static void expect_dz(swt_bed *bed, const swt_router_tensors *t, const float *dg
     float *dh = swt_bed_copy(bed, swt_bed_in(bed, T * C, SWT_F32), T * C, SWT_F32);
     float *dw = swt_bed_out(bed, E * C, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed, swt_router_backward(&bed->ctx, dh, dw, NULL, dgate, t->h, t->w, t->probs,
+    SWT_BED_RUN(bed, pos_router_backward(&bed->ctx, dh, dw, NULL, dgate, t->h, t->w, t->probs,
                                          t->lse, t->expert, t->gate, t->counts, scratch, &t->dims));
     for (int n = 0; n < T; n++)
         for (int e = 0; e < E; e++)
@@ -141,12 +142,12 @@ static void fixture_check(swt_bed *bed, const fixture *f) {
     }
     float *buffer = swt_bed_out(bed, E * CAPACITY * C, SWT_F32);
     int32_t *counts = swt_bed_out(bed, E, SWT_I32);
-    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx, buffer, counts, h, t.expert, t.slot, t.kept,
+    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, buffer, counts, h, t.expert, t.slot, t.kept,
                                           &t.dims, 0));
     for (int i = 0; i < E * CAPACITY * C; i++)
         buffer[i] = i < CAPACITY * C ? 2 * buffer[i] + 1 : -buffer[i];
     float *y = swt_bed_out(bed, T * C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_forward(&bed->ctx, y, residual, buffer, h, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, residual, buffer, h, t.expert, t.gate,
                                          t.slot, &t.dims, 0));
     double sum = 0;
     for (int i = 0; i < T * C; i++) {
@@ -158,11 +159,11 @@ static void fixture_check(swt_bed *bed, const fixture *f) {
     expect_quoted(bed, "loss", sum + 0.01 * t.stats[0], f->loss);
     float *drecv = swt_bed_out(bed, E * CAPACITY * C, SWT_F32),
           *dgate = swt_bed_out(bed, T, SWT_F32), *dh = swt_bed_out(bed, T * C, SWT_F32);
-    SWT_BED_RUN(bed, swt_combine_backward(&bed->ctx, drecv, dgate, dh, dy, h, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_combine_backward(&bed->ctx, drecv, dgate, dh, dy, h, t.expert, t.gate,
                                           t.slot, &t.dims));
     float *dot = swt_bed_in(bed, E * CAPACITY, SWT_F32);
     swt_oracle_dot(dot, drecv, buffer, E * CAPACITY, C);
-    SWT_BED_RUN(bed, swt_dispatch_backward(&bed->ctx, dh, dgate, drecv, dot, t.expert, t.gate,
+    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, drecv, dot, t.expert, t.gate,
                                            t.slot, &t.dims));
     t.dims.aux_scale = 0.01;
     double dz[E][T];
@@ -222,12 +223,12 @@ static void trap_4_dropped_tokens(void **state) {
               *drecv = swt_bed_out(&bed, E * 3 * C, SWT_F32),
               *dot = swt_bed_in(&bed, E * 3, SWT_F32), *dgate = swt_bed_out(&bed, N, SWT_F32),
               *dh = swt_bed_out(&bed, N * C, SWT_F32);
-        SWT_BED_RUN(&bed, swt_combine_forward(&bed.ctx, y, residual, recv, t.h, t.expert, t.gate,
+        SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, residual, recv, t.h, t.expert, t.gate,
                                               t.slot, &t.dims, 0));
-        SWT_BED_RUN(&bed, swt_combine_backward(&bed.ctx, drecv, dgate, dh, dy, t.h, t.expert,
+        SWT_BED_RUN(&bed, pos_combine_backward(&bed.ctx, drecv, dgate, dh, dy, t.h, t.expert,
                                                t.gate, t.slot, &t.dims));
         swt_oracle_dot(dot, drecv, recv, E * 3, C);
-        SWT_BED_RUN(&bed, swt_dispatch_backward(&bed.ctx, dh, dgate, drecv, dot, t.expert, t.gate,
+        SWT_BED_RUN(&bed, pos_dispatch_backward(&bed.ctx, dh, dgate, drecv, dot, t.expert, t.gate,
                                                 t.slot, &t.dims));
         for (int n = 0; n < N; n++) {
             const bool same = memcmp(y + n * C, residual + n * C, C * sizeof(float)) == 0;
@@ -275,7 +276,7 @@ static sender make_sender(swt_bed *bed, int rank, int64_t El, int64_t P, int rou
     s.send = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
     s.recv = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
     s.send_counts = swt_bed_out(bed, d->E, SWT_I32);
-    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx, s.send, s.send_counts, s.t.h, s.t.expert,
+    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, s.send, s.send_counts, s.t.h, s.t.expert,
                                           s.t.slot, s.t.kept, d, 0));
     return s;
 }
@@ -304,7 +305,7 @@ static void serve(swt_bed *bed, sender *senders, int64_t rank) {
             counts[j * P + p] = senders[p].send_counts[e];
         }
     }
-    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, y, hidden, x, wi, NULL, wo, bo, counts, d));
+    SWT_BED_RUN(bed, pos_experts_forward(&bed->ctx, y, hidden, x, wi, NULL, wo, bo, counts, d));
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,
                (size_t)block * sizeof *y);
@@ -325,7 +326,7 @@ static void permutation_check(swt_bed *bed, int64_t El, int64_t P, int routing) 
         const swt_router_tensors *t = &senders[p].t;
         const float *residual = swt_bed_in(bed, TOKENS * WIDTH, SWT_F32);
         float *y = swt_bed_out(bed, TOKENS * WIDTH, SWT_F32);
-        SWT_BED_RUN(bed, swt_combine_forward(&bed->ctx, y, residual, senders[p].recv, t->h,
+        SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, residual, senders[p].recv, t->h,
                                              t->expert, t->gate, t->slot, &t->dims, 0));
         for (int n = 0; n < TOKENS; n++) {
             const int32_t e = t->expert[n];

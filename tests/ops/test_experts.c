@@ -65,7 +65,7 @@ static experts_tensors forward(swt_bed *bed, const experts_case *c) {
     t.y = swt_bed_out(bed, rows * c->C, SWT_F32);
     t.hidden = swt_bed_out(bed, rows * c->F, SWT_F32);
     empty(bed, t.x, t.counts, c, c->C);
-    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
+    SWT_BED_RUN(bed, pos_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
                                          t.counts, &t.dims));
     return t;
 }
@@ -79,7 +79,7 @@ static experts_tensors backward_input(swt_bed *bed, const experts_case *c) {
     t.dhidden = swt_bed_out(bed, rows * c->F, SWT_F32);
     t.dot = swt_bed_out(bed, rows, SWT_F32);
     empty(bed, t.dy, t.counts, c, c->C);
-    SWT_BED_RUN(bed, swt_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
+    SWT_BED_RUN(bed, pos_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
                                                 t.wi, t.wo, t.bo, t.counts, &t.dims));
     return t;
 }
@@ -117,7 +117,7 @@ static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors
     const float *dhidden = slots_of(bed, c, t->dhidden, counts, c->F),
                 *dy = slots_of(bed, c, t->dy, counts, c->C);
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
+    SWT_BED_RUN(bed, pos_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
                                                  t->hidden, dhidden, dy, counts, &t->dims, NULL));
 }
 
@@ -259,7 +259,7 @@ static void backward_sums(swt_bed *bed, const experts_case *c, experts_tensors *
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
     const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last};
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
+    SWT_BED_RUN(bed, pos_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
                                                  t->hidden, t->dhidden, t->dy, t->counts, &t->dims,
                                                  &sums));
 }
@@ -402,10 +402,10 @@ static void test_layouts(void **state) {
             memcpy(s.wo, t.wo + j * FC, (size_t)FC * sizeof(float));
             memcpy(s.bi, t.bi + j * c.F, (size_t)c.F * sizeof(float));
             memcpy(s.bo, t.bo + j * c.C, (size_t)c.C * sizeof(float));
-            assert_int_equal(swt_experts_forward(&one.ctx, s.y, s.hidden, s.x, s.wi, s.bi, s.wo,
+            assert_int_equal(pos_experts_forward(&one.ctx, s.y, s.hidden, s.x, s.wi, s.bi, s.wo,
                                                  s.bo, s.counts, &s.dims),
                              SWT_OK);
-            assert_int_equal(swt_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dot, s.dy,
+            assert_int_equal(pos_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dot, s.dy,
                                                         s.hidden, s.wi, s.wo, s.bo, s.counts,
                                                         &s.dims),
                              SWT_OK);
