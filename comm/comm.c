@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,9 +255,11 @@ static void prefix_rank(swt_error *error, int rank) {
     char prefix[32];
     const int length = snprintf(prefix, sizeof prefix, "rank %d: ", rank);
     const size_t n = (size_t)length, room = sizeof error->message - 1 - n;
+    const bool cut = strlen(error->message) > room;
     memmove(error->message + n, error->message, room);
     memcpy(error->message, prefix, n);
     error->message[sizeof error->message - 1] = '\0';
+    swt_utf8_clean(error->message, cut); /* a character that was cut goes as a whole */
 }
 
 swt_status swt_comm_agree(swt_comm *comm, swt_status status) {

@@ -259,24 +259,30 @@ swt_status swt_model_clear(swt_model *m, uint64_t seed) {
     return put(m, m->ctx.state, &state, sizeof state);
 }
 
+/* The host's arena lies in a memory of its own where the others are a GPU's. */
+static bool is_elsewhere(const swt_model *m, int arena) {
+    return arena == SWT_ARENA_HOST && m->ctx.device->table->queues;
+}
+
 /* The plan's figures beside what was free before the first arena. */
 static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t free_bytes,
                                size_t total_bytes) {
     char parts[256] = "";
     size_t sum = 0, n = 0;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        if (i == SWT_ARENA_HOST || planned[i] == 0)
+        if (is_elsewhere(m, i) || planned[i] == 0)
             continue;
         sum += planned[i];
         n += (size_t)snprintf(parts + n, sizeof parts - n, "%s%s %.1f", n > 0 ? ", " : "",
                               m->arenas[i].name, (double)planned[i] / 1048576.0);
     }
+    const bool on_gpu = m->ctx.device->table->queues;
     return SWT_FAIL(MEMORY,
-                    "memory: rank %d plans %.1f MiB on its %s (%s), which has %.1f MiB of %.1f "
+                    "memory: rank %d plans %.1f MiB on its %s (%s%s), which has %.1f MiB of %.1f "
                     "free; use smaller batches or more ranks, swt-dist plan shows what they need",
-                    m->dist->rank, (double)sum / 1048576.0,
-                    m->ctx.device->table->queues ? "GPU" : "host", parts,
-                    (double)free_bytes / 1048576.0, (double)total_bytes / 1048576.0);
+                    m->dist->rank, (double)sum / 1048576.0, on_gpu ? "GPU" : "host", parts,
+                    on_gpu ? "" : "; more in whole huge pages", (double)free_bytes / 1048576.0,
+                    (double)total_bytes / 1048576.0);
 }
 
 static swt_status commit_arenas(swt_model *m) {
@@ -287,7 +293,7 @@ static swt_status commit_arenas(swt_model *m) {
         planned[i] = m->arenas[i].used_bytes;
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
         const swt_status status = swt_arena_commit(&m->arenas[i], m->ctx.device);
-        if (status == SWT_MEMORY && i != SWT_ARENA_HOST && room == SWT_OK)
+        if (status == SWT_MEMORY && !is_elsewhere(m, i) && room == SWT_OK)
             return does_not_fit(m, planned, free_bytes, total_bytes);
         SWT_TRY(status);
     }

@@ -1,7 +1,6 @@
 #include "train/header.h"
 
 #include "base/checked.h"
-#include "base/cores.h"
 #include "base/words.h"
 
 #include <limits.h>
@@ -122,12 +121,12 @@ static bool no_room_in_evaluation(const swt_session *s, char *out, size_t out_by
 }
 
 static bool more_threads_than_cores(const swt_session *s, char *out, size_t out_bytes) {
-    swt_cores cores;
-    const int allowed = swt_cores_allowed(&cores), threads = s->device.threads;
+    const int threads = s->device.threads;
     snprintf(out, out_bytes,
-             "%d threads on %d core%s: they wait for each other; use at most --threads %d", threads,
-             allowed, swt_plural(allowed), allowed);
-    return threads > allowed;
+             "%d threads on %d core%s%s: they wait for each other; use at most --threads %d",
+             threads, s->cores, swt_plural(s->cores), s->world->size > 1 ? " a rank" : "",
+             s->cores);
+    return threads > s->cores;
 }
 
 /* labml's own preset is so by design: there the rate's line says it. */
@@ -139,10 +138,8 @@ static bool warm_up_outlasts_run(const swt_session *s, char *out, size_t out_byt
     const bool by_design = s->options->train_steps == preset.train_steps &&
                            s->options->schedule.warmup_steps == preset.schedule.warmup_steps;
     snprintf(out, out_bytes,
-             "the warm-up of %.6g steps is not over at step %.0f, the last: the rate is %.3g there "
-             "and never %.3g; lower optim.warmup_steps, or use optim.schedule constant",
-             schedule->warmup_steps, last, rate_at(schedule, fmax(last, 1)),
-             rate_at(schedule, peak_step(schedule)));
+             "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps", last,
+             schedule->warmup_steps);
     return rises(schedule) && last > 0 && schedule->warmup_steps >= last && !by_design;
 }
 

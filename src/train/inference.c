@@ -1,5 +1,6 @@
 /* The commands that only read a checkpoint: eval and generate. */
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "io/files.h"
 #include "train/agree.h"
 #include "train/checkpoint.h"
@@ -45,8 +46,17 @@ static void print_part(const swt_session *s) {
     }
 }
 
+/* Names of files come from anywhere: a line stays one, and leaves the terminal alone. */
+static void print_path(FILE *out, const char *what, const char *path) {
+    char shown[SWT_PATH_BYTES];
+    snprintf(shown, sizeof shown, "%s", path);
+    swt_utf8_clean(shown, false);
+    fprintf(out, "%-20s %s\n", what, shown);
+}
+
 static void print_answer(const swt_session *s, const char *dir, const swt_eval_result *e) {
-    fprintf(s->out, "checkpoint           %s\ntext                 %s\n", dir, s->data_path);
+    print_path(s->out, "checkpoint", dir);
+    print_path(s->out, "text", s->data_path);
     print_part(s);
     fprintf(s->out,
             "targets              %lld\n"

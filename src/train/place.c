@@ -82,7 +82,7 @@ static swt_status try_gpus(swt_session *s, int threads) {
 }
 
 /* The cores that this rank may use, divided among the ranks that share them. */
-static swt_status count_cores(swt_session *s, int *cores) {
+static swt_status count_cores(swt_session *s) {
     swt_cores own;
     const int size = s->world->size;
     (void)swt_cores_allowed(&own);
@@ -90,17 +90,16 @@ static swt_status count_cores(swt_session *s, int *cores) {
     if (all == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", size, swt_plural(size));
     swt_status status = swt_comm_all_gather(s->world, all, &own, sizeof own, NULL);
-    *cores = swt_cores_share(&own, all, size);
+    s->cores = swt_cores_share(&own, all, size);
     free(all);
     return status;
 }
 
 /* run.threads, or as many as this rank has cores; OpenMP's own limits hold in any case. */
 static swt_status count_threads(swt_session *s, int *threads) {
-    int cores = 1;
     const char *limit = NULL;
-    SWT_TRY(count_cores(s, &cores));
-    const int64_t wanted = s->options->run_threads != 0 ? s->options->run_threads : cores;
+    SWT_TRY(count_cores(s));
+    const int64_t wanted = s->options->run_threads != 0 ? s->options->run_threads : s->cores;
     *threads = (int)swt_threads_limit(wanted, s->options->run_threads != 0, &limit);
     if (limit != NULL)
         swt_session_warn(s, "%d thread%s, because %s says so, where %lld %s; unset it", *threads,

@@ -24,6 +24,7 @@ typedef struct swt_session {
     char data_path[SWT_PATH_BYTES]; /* the text that was read; in eval the one evaluated */
     swt_tokenizer tokenizer;
     swt_data data;
+    int cores; /* this rank's share of those that the ranks may use */
     const swt_backend *backend;
     swt_device device;
     char no_gpu[256];   /* why all ranks work on the CPU though a GPU was asked for, or "" */

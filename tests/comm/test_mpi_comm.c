@@ -2,6 +2,7 @@
  *
  * A rank that finds a mistake ends all ranks at once (check), because the others wait for it in the
  * next collective call.                                                                         */
+#include "base/utf8.h"
 #include "support/world.h"
 
 #include <setjmp.h>
@@ -282,6 +283,15 @@ static void agreement_with_a_long_message(void **state) {
         check(comm, strlen(message) == sizeof swt_last_error()->message - 1);
     if (comm->rank == last && last > 0)
         check(comm, message[0] == 'r' && strstr(message, ": xxx"));
+    /* Two ends, of which the prefix cuts one in the middle of a character of two bytes. */
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        text[i] = i % 2 == 0 ? '\xC3' : '\xA9';
+    for (int shift = 0; shift < 2; shift++) {
+        const swt_status other =
+            comm->rank == last ? SWT_FAIL(FILE, "%s%s", shift > 0 ? "x" : "", text) : SWT_OK;
+        check(comm, swt_comm_agree(comm, other) == SWT_FILE);
+        check(comm, swt_utf8_printable(swt_last_error()->message));
+    }
 }
 
 /* The group of the odd ranks agrees first, then all do: the message found first is the one heard.

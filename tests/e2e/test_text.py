@@ -50,6 +50,13 @@ def unknown_characters_in_eval(c):
     refused(c.eval(c.write("none.txt", "\u65e5" * 90), "--data.unknown", "skip"), 3, r"90 of 90 characters \(100 %\)")
 
 
+def names_of_files(c):
+    """An answer keeps its lines and leaves the terminal alone, whatever a file is called."""
+    said = c.eval(c.write("a\n\x1b[2J\u00e9.txt", text(2000)))
+    want(row(said, "text").endswith("/a??[2J\u00e9.txt") and "\x1b" not in said.out, said.out)
+    want(row(said, "checkpoint").startswith(c.out), said.out)
+
+
 def crlf_against_lf(c):
     path = c.write("crlf.txt", text(2000).replace("\n", "\r\n"))
     refused(c.eval(path), 3, r"U\+000D \(carriage return\).*CRLF.*tr -d")
@@ -137,6 +144,7 @@ def main():
         c = Case(folder)
         for function in (
             unknown_characters_in_eval,
+            names_of_files,
             crlf_against_lf,
             prompts_warn,
             byte_order_mark,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from support import PROGRAM, SLOW, Suite, flags, scratch, small, want, weights_digest, write_text
+from support import LAUNCH, PROGRAM, SLOW, Suite, flags, scratch, small, want, weights_digest, write_text
 
 OPENMP = re.compile("^(OMP|GOMP)_")
 CORES = sorted(os.sched_getaffinity(0))
@@ -130,6 +130,17 @@ def small_stacks(folder):
     want(len(digests) == 1, f"{len(digests)} different weights")
 
 
+def more_threads_than_cores(folder):
+    """Said for one rank, and for ranks that have fewer cores each than threads."""
+    cores = len(CORES)
+    said = finish([*train(folder, out="many"), "--threads", str(cores + 1)], {})
+    want(f"warning: {cores + 1} threads on {cores} core{'s' * (cores > 1)}: they wait" in said, said)
+    launched = [LAUNCH, "-n", str(cores + 1), "--program", PROGRAM, "--", *train(folder, out="ranks")[1:]]
+    said = finish([*launched, "--threads", "2"], {})
+    want("warning: 2 threads on 1 core a rank: they wait for each other; use at most --threads 1\n" in said, said)
+    want("they wait" not in finish([*launched, "--threads", "1", "--out", os.path.join(folder, "few")], {}), "a false alarm")
+
+
 def quota_counts(folder):
     """Under a control group's quota of one core."""
     group = f"/sys/fs/cgroup/cpu/swt-test-{os.getpid()}"
@@ -162,6 +173,7 @@ def main():
         binding_leaves_all_cores,
         goes_on_without_a_second_start,
         openmp_limits_are_said,
+        more_threads_than_cores,
         quota_counts,
     )
     with scratch() as folder:
