@@ -229,9 +229,13 @@ static void mpi_abort(swt_comm *comm, int exit_code) {
 static void mpi_close(swt_comm *comm) {
     mpi_own *own = own_of(comm);
     free(own->requests);
-    if (own->world)
+    if (own->world) {
+        /* Ranks of Open MPI 4.1 were seen to crash in MPI_Finalize where no barrier came before
+         * (its issue 10313). No rank waits here in vain: one whose error the others do not know of
+         * ends all of them by swt_comm_abort instead. Nobody is left to hear of an error. */
+        (void)MPI_Barrier(own->comm);
         MPI_Finalize();
-    else
+    } else
         MPI_Comm_free(&own->comm);
     free(own);
 }
@@ -291,7 +295,7 @@ swt_status swt_comm_open_mpi(swt_comm *out) {
                           level, MPI_THREAD_FUNNELED);
     else
         status = wrap(MPI_COMM_WORLD, true, out);
-    if (status != SWT_OK)
-        MPI_Finalize();
+    /* No MPI_Finalize after an error: it would wait for ranks that have none and wait for this one.
+     * A rank that ends without it has the launcher end all of them. */
     return status;
 }
