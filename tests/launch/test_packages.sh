@@ -26,6 +26,7 @@ expect 'DBUILD_TESTING=OFF' ${without}cmocka=ON
 expect "$install libopenmpi-dev openmpi-bin pkg-config libyaml-dev libjansson-dev libxxhash-dev librandom123-dev\$" ${without}PkgConfig=ON \
     -DBUILD_TESTING=OFF -DSWT_RANDOM123_INCLUDE=SWT_RANDOM123_INCLUDE-NOTFOUND -DCMAKE_FIND_ROOT_PATH="$tree" \
     -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
+CUDACXX=$tree/nvcc expect 'No nvcc was found' -DSWT_CUDA=ON
 
 named=$(sed -n 's/^ *swt_needs([A-Za-z0-9_]* \(.*\))$/\1/p' "$root/CMakeLists.txt" | tr ' ' '\n' | sort)
 listed=$(printf '%s\n' "${SWT_BUILD_PACKAGES[@]}" libcmocka-dev | grep -vxE 'libc6-dev|cmake|ninja-build' | sort)
