@@ -1,6 +1,5 @@
 /* Each slot once, on the tensors of the bed. In the order of swt_ops.h. */
 #include "bench/ops_cases.h"
-#include "kernels/swt_positional.h"
 
 static swt_block_acts *block(const op_bed *b) {
     return &b->m->blocks[0];

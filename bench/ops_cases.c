@@ -71,7 +71,7 @@ static void add_dense(list *t) {
 
 /* Row i of a head meets i + 1 keys: T (T + 1) / 2 pairs; two products forward, five backward. */
 static void add_attention(list *t) {
-    const swt_attention_dims *d = &t->b->attention;
+    const pos_attention_dims *d = &t->b->attention;
     const double HD = (double)(d->H * d->D), N = (double)(d->B * d->T);
     const double pairs = 0.5 * N * ((double)d->T + 1.0), lse = N * (double)d->H;
     char shape[40];
@@ -139,7 +139,7 @@ swt_status op_cases(op_bed *b, swt_model *m, const swt_update *update, op_case o
     *b = (op_bed){.m = m, .update = update, .pass = swt_turn(m, 0)};
     b->moe = swt_pass_moe_dims(m, &b->pass, 0);
     b->attention =
-        (swt_attention_dims){.B = d->B, .T = d->T, .H = d->H, .D = d->D, .scale = d->attn_scale};
+        (pos_attention_dims){.B = d->B, .T = d->T, .H = d->H, .D = d->D, .scale = d->attn_scale};
     SWT_TRY(swt_model_forward(m, &b->pass));
     SWT_TRY(swt_model_loss(m, &b->pass, true));
     SWT_TRY(swt_model_backward(m, &b->pass));

@@ -3,6 +3,7 @@
 #ifndef BENCH_OPS_CASES_H
 #define BENCH_OPS_CASES_H
 
+#include "kernels/swt_positional.h"
 #include "model/model.h"
 #include "train/step.h"
 
@@ -12,7 +13,7 @@ typedef struct op_bed {
     const swt_update *update;
     swt_pass pass;
     swt_moe_dims moe;
-    swt_attention_dims attention;
+    pos_attention_dims attention;
     double slots; /* occupied, of all experts */
 } op_bed;
 

@@ -55,11 +55,35 @@ static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg
                    : SWT_FAIL(SHAPE, "%s: %s is NULL; it must be given", op, arg->name);
     const swt_dtype dtype = swt_arg_dtype(c, arg);
     const bool scalars = dtype == SWT_I32 || swt_dtype_bytes(dtype) == WIDEST_BYTES;
-    const uintptr_t align = scalars ? swt_dtype_bytes(dtype) : ALIGN_BYTES;
+    const uintptr_t align = scalars || arg->stride != 0 ? swt_dtype_bytes(dtype) : ALIGN_BYTES;
     if (address_of(arg) % align != 0)
         return SWT_FAIL(SHAPE, "%s: %s is not aligned; it must start at a multiple of %d bytes", op,
                         arg->name, (int)align);
     return SWT_OK;
+}
+
+swt_arg swt_arg_rows(swt_arg arg, int64_t row, int64_t stride) {
+    if (arg.count > 0) {
+        const int64_t rows = arg.count / row;
+        const int64_t whole = SWT_COUNT(rows, stride);
+        arg.count = whole < 0 ? -1 : whole - stride + row;
+    }
+    arg.row = row;
+    arg.stride = stride;
+    return arg;
+}
+
+/* Both have rows apart, and those of one lie in the gaps between the other's. */
+static bool lie_between(const swt_ctx *c, const swt_arg *a, const swt_arg *b) {
+    const uintptr_t size = swt_dtype_bytes(swt_arg_dtype(c, a));
+    const uintptr_t stride = (uintptr_t)a->stride * size;
+    const uintptr_t a_row = (uintptr_t)a->row * size, b_row = (uintptr_t)b->row * size;
+    if (a->stride == 0 || a->stride != b->stride || size != swt_dtype_bytes(swt_arg_dtype(c, b)))
+        return false;
+    const uintptr_t a_at = address_of(a), b_at = address_of(b);
+    const uintptr_t behind =
+        b_at >= a_at ? (b_at - a_at) % stride : (stride - (a_at - b_at) % stride) % stride;
+    return behind >= a_row && behind + b_row <= stride;
 }
 
 /* a comes before b in the list. */
@@ -71,6 +95,8 @@ static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg 
         a_at + a_bytes <= b_at || b_at + b_bytes <= a_at)
         return SWT_OK;
     if (a == 0 && (args[b].role & SWT_ARG_IN_PLACE) && a_at == b_at)
+        return SWT_OK;
+    if (lie_between(c, &args[a], &args[b]))
         return SWT_OK;
     return SWT_FAIL(SHAPE, "%s: %s overlaps %s; they must not share memory", op, args[b].name,
                     args[a].name);

@@ -28,6 +28,9 @@
 #define OPTIONAL(...)     SWT_ARG(SWT_ARG_OPTIONAL, __VA_ARGS__)
 #define OPTIONAL_OUT(...) SWT_ARG(SWT_ARG_OUT | SWT_ARG_OPTIONAL, __VA_ARGS__)
 
+/* The same tensor with its rows of `row` elements `stride` apart, not one behind the other. */
+swt_arg swt_arg_rows(swt_arg arg, int64_t row, int64_t stride);
+
 #define SWT_LIST(...)                                                                              \
     swt_list_add(out, (const swt_arg[]){__VA_ARGS__},                                              \
                  (int)(sizeof((const swt_arg[]){__VA_ARGS__}) / sizeof(swt_arg)))
@@ -40,8 +43,8 @@ SWT_MUST_CHECK swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, i
 int64_t swt_arg_count(const int64_t *dims, int n);
 
 /* The context is whole, every size legal, every pointer there and aligned (64 bytes; the natural
- * alignment is enough for 8-byte types and indices, which no vector code reads), and no output
- * overlaps anything. Errors: SHAPE. */
+ * alignment is enough for 8-byte types, for indices, which no vector code reads, and for rows
+ * apart), and no output overlaps anything; rows may lie between others. Errors: SHAPE. */
 SWT_MUST_CHECK swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args,
                                          int n);
 

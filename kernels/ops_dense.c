@@ -46,26 +46,48 @@ SWT_ARGS_OF(norm_backward) {
                     SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
 }
 
+/* What fits no list of dimensions. Lengths and strides are 32 bits wide in places. */
 static swt_status check_attention(const swt_attention_dims *d, const char *op) {
     if (d->D > SWT_HEAD_WIDTH_MAX)
         return SWT_FAIL(SHAPE, "%s: heads of %lld features; up to %d are possible", op,
                         (long long)d->D, SWT_HEAD_WIDTH_MAX);
+    const int64_t row = SWT_COUNT(d->H, d->D);
+    if (d->q_stride < row || d->kv_stride < row)
+        return SWT_FAIL(SHAPE,
+                        "%s: q_stride %lld, kv_stride %lld; they must be >= H D = %lld, a row", op,
+                        (long long)d->q_stride, (long long)d->kv_stride, (long long)row);
+    if (d->Tq > INT32_MAX || d->Tk > INT32_MAX || d->q_stride > INT32_MAX ||
+        d->kv_stride > INT32_MAX)
+        return SWT_FAIL(
+            SHAPE, "%s: Tq %lld, Tk %lld, q_stride %lld, kv_stride %lld; they must be < 2^31", op,
+            (long long)d->Tq, (long long)d->Tk, (long long)d->q_stride, (long long)d->kv_stride);
     return SWT_OK;
 }
 
 SWT_ARGS_OF(attention_forward) {
     const swt_attention_dims *d = &a->dims;
+    const int64_t row = SWT_COUNT(d->H, d->D);
     SWT_TRY(check_attention(d, out->op));
-    return SWT_LIST(OUT(y, ACT, d->B, d->T, d->H, d->D), OUT(lse, F32, d->B, d->H, d->T),
-                    IN(qkv, ACT, d->B, d->T, 3, d->H, d->D));
+    return SWT_LIST(OUT(y, ACT, d->B, d->Tq, d->H, d->D), OUT(lse, F32, d->B, d->H, d->Tq),
+                    swt_arg_rows(IN(q, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
+                    swt_arg_rows(IN(k, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    swt_arg_rows(IN(v, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    OPTIONAL(key_lengths, I32, d->B));
 }
 
 SWT_ARGS_OF(attention_backward) {
     const swt_attention_dims *d = &a->dims;
+    const int64_t row = SWT_COUNT(d->H, d->D);
     SWT_TRY(check_attention(d, out->op));
-    return SWT_LIST(OUT(dqkv, ACT, d->B, d->T, 3, d->H, d->D), IN(dy, ACT, d->B, d->T, d->H, d->D),
-                    IN(qkv, ACT, d->B, d->T, 3, d->H, d->D), IN(y, ACT, d->B, d->T, d->H, d->D),
-                    IN(lse, F32, d->B, d->H, d->T));
+    return SWT_LIST(swt_arg_rows(OUT(dq, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
+                    swt_arg_rows(OUT(dk, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    swt_arg_rows(OUT(dv, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    IN(dy, ACT, d->B, d->Tq, d->H, d->D),
+                    swt_arg_rows(IN(q, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
+                    swt_arg_rows(IN(k, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    swt_arg_rows(IN(v, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
+                    OPTIONAL(key_lengths, I32, d->B), IN(y, ACT, d->B, d->Tq, d->H, d->D),
+                    IN(lse, F32, d->B, d->H, d->Tq));
 }
 
 SWT_ARGS_OF(cross_entropy) {

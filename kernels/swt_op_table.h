@@ -24,6 +24,9 @@ typedef struct swt_arg {
     unsigned role;     /* of the flags above */
     int dtype;         /* swt_dtype, or SWT_ACT */
     int64_t count;     /* of elements; -1 where they cannot be counted; 0: may be anything */
+    /* Where rows of `row` elements start `stride` elements apart, and what lies between them
+     * belongs to others: count is from the first row's beginning to the last one's end. Else 0. */
+    int64_t row, stride;
 } swt_arg;
 
 enum { SWT_ARGS_MAX = 16 };

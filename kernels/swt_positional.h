@@ -3,6 +3,7 @@
 #ifndef SWT_POSITIONAL_H
 #define SWT_POSITIONAL_H
 
+#include "base/checked.h"
 #include "kernels/swt_ops.h"
 
 SWT_MUST_CHECK static inline swt_status pos_linear_forward(const swt_ctx *c, void *y, const void *x,
@@ -96,20 +97,66 @@ pos_norm_backward(const swt_ctx *c, void *dx, float *dweight, float *dbias, cons
                                                           .add = add != 0});
 }
 
+/* Causal self-attention of qkv (B, T, 3 H D): columns q, then k, then v. */
+typedef struct pos_attention_dims {
+    int64_t B, T, H, D;
+    float scale;
+} pos_attention_dims;
+
+/* Elements of so many parts of a row; 0 where they cannot be counted. */
+static inline int64_t pos_row(const pos_attention_dims *d, int64_t parts) {
+    int64_t n = 0;
+    return d->H >= 0 && d->D >= 0 && swt_checked_mul(d->H, d->D, &n) &&
+                   swt_checked_mul(n, parts, &n)
+               ? n
+               : 0;
+}
+
+static inline swt_attention_dims pos_packed(const pos_attention_dims *d) {
+    return (swt_attention_dims){.B = d->B,
+                                .H = d->H,
+                                .D = d->D,
+                                .Tq = d->T,
+                                .Tk = d->T,
+                                .q_stride = pos_row(d, 3),
+                                .kv_stride = pos_row(d, 3),
+                                .mask = SWT_MASK_CAUSAL,
+                                .scale = d->scale};
+}
+
+/* Part 0, 1 or 2 of qkv: q, k or v. */
+static inline void *pos_part(const swt_ctx *c, const void *qkv, const pos_attention_dims *d,
+                             int part) {
+    if (c == NULL || qkv == NULL)
+        return NULL;
+    return (unsigned char *)(uintptr_t)qkv + (size_t)pos_row(d, part) * swt_dtype_bytes(c->dtype);
+}
+
 SWT_MUST_CHECK static inline swt_status pos_attention_forward(const swt_ctx *c, void *y, float *lse,
                                                               const void *qkv,
-                                                              const swt_attention_dims *dims) {
-    return swt_attention_forward(
-        c, &(swt_attention_forward_args){.y = y, .lse = lse, .qkv = qkv, .dims = *dims});
+                                                              const pos_attention_dims *d) {
+    return swt_attention_forward(c, &(swt_attention_forward_args){.y = y,
+                                                                  .lse = lse,
+                                                                  .q = pos_part(c, qkv, d, 0),
+                                                                  .k = pos_part(c, qkv, d, 1),
+                                                                  .v = pos_part(c, qkv, d, 2),
+                                                                  .dims = pos_packed(d)});
 }
 
 SWT_MUST_CHECK static inline swt_status pos_attention_backward(const swt_ctx *c, void *dqkv,
                                                                const void *dy, const void *y,
                                                                const float *lse, const void *qkv,
-                                                               const swt_attention_dims *dims) {
-    return swt_attention_backward(
-        c, &(swt_attention_backward_args){
-               .dqkv = dqkv, .dy = dy, .qkv = qkv, .y = y, .lse = lse, .dims = *dims});
+                                                               const pos_attention_dims *d) {
+    return swt_attention_backward(c, &(swt_attention_backward_args){.dq = pos_part(c, dqkv, d, 0),
+                                                                    .dk = pos_part(c, dqkv, d, 1),
+                                                                    .dv = pos_part(c, dqkv, d, 2),
+                                                                    .dy = dy,
+                                                                    .q = pos_part(c, qkv, d, 0),
+                                                                    .k = pos_part(c, qkv, d, 1),
+                                                                    .v = pos_part(c, qkv, d, 2),
+                                                                    .y = y,
+                                                                    .lse = lse,
+                                                                    .dims = pos_packed(d)});
 }
 
 SWT_MUST_CHECK static inline swt_status pos_cross_entropy(const swt_ctx *c, void *dlogits,

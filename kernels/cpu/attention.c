@@ -1,38 +1,70 @@
+#include "base/checked.h"
 #include "kernels/cpu/cpu.h"
 
-/* A part is one head of one sequence: columns `head * D ..` of the rows from `row` on. */
+#include <math.h>
+#include <string.h>
+
+/* A part is one head of one sequence. Where its first row stands in the tensors. */
 typedef struct place {
-    int64_t row, column, lse;
+    int64_t q, kv, y, lse;
 } place;
 
 static place place_of(const swt_attention_dims *d, int64_t part) {
-    return (place){.row = part / d->H * d->T, .column = part % d->H * d->D, .lse = part * d->T};
+    const int64_t b = part / d->H, column = part % d->H * d->D;
+    return (place){.q = b * d->Tq * d->q_stride + column,
+                   .kv = b * d->Tk * d->kv_stride + column,
+                   .y = b * d->Tq * d->H * d->D + column,
+                   .lse = part * d->Tq};
 }
 
-/* The threads take parts in turn, so a thread's next one is `threads` further, or close to it. */
-static swt_vec_head head_of(const swt_ctx *c, const float *qkv, const swt_attention_dims *d,
-                            int64_t part) {
-    const int64_t C = d->H * d->D, next = part + c->device->threads;
+/* How many keys of the part's sequence any query sees: the first ones. */
+static int64_t keys_seen(const swt_attention_dims *d, const int32_t *key_lengths, int64_t part) {
+    if (d->Tq == 0)
+        return 0;
+    const int64_t keys = d->mask == SWT_MASK_CAUSAL ? swt_min(d->Tq, d->Tk) : d->Tk;
+    return key_lengths == NULL ? keys : swt_max(swt_min(key_lengths[part / d->H], keys), 0);
+}
+
+/* Without the tensors themselves. The threads take parts in turn, so a thread's next one is
+ * `threads` further, or close to it. */
+static swt_vec_head head_of(const swt_ctx *c, const swt_attention_dims *d,
+                            const int32_t *key_lengths, int64_t part) {
+    const int64_t next = part + c->device->threads;
     const place from = place_of(d, part), to = place_of(d, next < d->B * d->H ? next : part);
-    const float *q = qkv + from.row * 3 * C + from.column;
-    return (swt_vec_head){.q = q,
-                          .k = q + C,
-                          .v = q + 2 * C,
-                          .qkv_stride = 3 * C,
-                          .y_stride = C,
-                          .T = d->T,
+    return (swt_vec_head){.q_stride = d->q_stride,
+                          .kv_stride = d->kv_stride,
+                          .y_stride = d->H * d->D,
+                          .Tq = d->Tq,
+                          .Tk = keys_seen(d, key_lengths, part),
                           .D = d->D,
+                          .causal = d->mask == SWT_MASK_CAUSAL,
                           .scale = d->scale,
-                          .next_qkv = (to.row - from.row) * 3 * C + to.column - from.column,
-                          .next_y = (to.row - from.row) * C + to.column - from.column};
+                          .next_q = to.q - from.q,
+                          .next_kv = to.kv - from.kv,
+                          .next_y = to.y - from.y};
+}
+
+static void zero_rows(float *x, int64_t stride, int64_t rows, int64_t width) {
+    for (int64_t i = 0; i < rows; i++)
+        memset(x + i * stride, 0, (size_t)width * sizeof *x);
 }
 
 static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_attention_forward_args *a = args;
-    const place p = place_of(&a->dims, part);
-    const swt_vec_head head = head_of(c, a->qkv, &a->dims, part);
-    swt_cpu_vec(c)->attention_forward((float *)a->y + p.row * head.y_stride + p.column,
-                                      a->lse + p.lse, &head, swt_cpu_scratch(c));
+    const swt_attention_dims *d = &a->dims;
+    const place at = place_of(d, part);
+    swt_vec_head head = head_of(c, d, a->key_lengths, part);
+    float *y = (float *)a->y + at.y, *lse = a->lse + at.lse;
+    if (head.Tk == 0) {
+        zero_rows(y, head.y_stride, d->Tq, d->D);
+        for (int64_t i = 0; i < d->Tq; i++)
+            lse[i] = -INFINITY;
+        return;
+    }
+    head.q = (const float *)a->q + at.q;
+    head.k = (const float *)a->k + at.kv;
+    head.v = (const float *)a->v + at.kv;
+    swt_cpu_vec(c)->attention_forward(y, lse, &head, swt_cpu_scratch(c));
 }
 
 swt_status swt_cpu_attention_forward(const swt_ctx *c, const swt_attention_forward_args *a) {
@@ -42,13 +74,23 @@ swt_status swt_cpu_attention_forward(const swt_ctx *c, const swt_attention_forwa
 
 static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_attention_backward_args *a = args;
-    const place p = place_of(&a->dims, part);
-    const swt_vec_head head = head_of(c, a->qkv, &a->dims, part);
-    const int64_t y_at = p.row * head.y_stride + p.column;
-    float *dq = (float *)a->dqkv + p.row * head.qkv_stride + p.column;
-    swt_cpu_vec(c)->attention_backward(dq, dq + head.y_stride, dq + 2 * head.y_stride,
-                                       (const float *)a->dy + y_at, (const float *)a->y + y_at,
-                                       a->lse + p.lse, &head, swt_cpu_scratch(c));
+    const swt_attention_dims *d = &a->dims;
+    const place at = place_of(d, part);
+    swt_vec_head head = head_of(c, d, a->key_lengths, part);
+    float *dq = (float *)a->dq + at.q, *dk = (float *)a->dk + at.kv, *dv = (float *)a->dv + at.kv;
+    const int64_t unseen = head.Tk * d->kv_stride;
+    zero_rows(dk + unseen, d->kv_stride, d->Tk - head.Tk, d->D);
+    zero_rows(dv + unseen, d->kv_stride, d->Tk - head.Tk, d->D);
+    if (head.Tk == 0) {
+        zero_rows(dq, d->q_stride, d->Tq, d->D);
+        return;
+    }
+    head.q = (const float *)a->q + at.q;
+    head.k = (const float *)a->k + at.kv;
+    head.v = (const float *)a->v + at.kv;
+    swt_cpu_vec(c)->attention_backward(dq, dk, dv, (const float *)a->dy + at.y,
+                                       (const float *)a->y + at.y, a->lse + at.lse, &head,
+                                       swt_cpu_scratch(c));
 }
 
 swt_status swt_cpu_attention_backward(const swt_ctx *c, const swt_attention_backward_args *a) {

@@ -1,48 +1,71 @@
-/* Causal attention in tiles of TILE queries by TILE keys. A block of threads has one tile of
- * queries (forward, gradient of q) or of keys (gradients of k and v) of one head and goes through
- * the tiles of the other side in order; scores never leave the block. */
+/* Attention in tiles of TILE queries by TILE keys. A block of threads has one tile of queries
+ * (forward, gradient of q) or of keys (gradients of k and v) of one head and goes through the tiles
+ * of the other side in order; scores never leave the block. */
 #include "kernels/cuda/attention_tile.cuh"
 
 /* One head of one sequence, as the block sees it. */
 template <typename T> struct head {
-    head_rows<T> q, k, v;
-    int64_t qkv, y, lse; /* where its first row stands in the tensors */
-    int width;           /* of a row of y */
-    int first;           /* row of the block's tile */
+    head_rows<T> q, k, v; /* k and v: the keys that the sequence has */
+    int64_t q_at, kv_at;  /* where its first rows stand in q and dq; k, v, dk and dv */
+    int64_t y_at, lse_at; /* in y and dy; in lse */
+    int width;            /* of a row of y */
+    int first;            /* row of the block's tile */
+    bool causal;
 };
 
-/* Long tiles come first: late ones of queries, early ones of keys. */
-template <typename T>
-static __device__ inline head<T> head_of_block(const swt_attention_dims &d, const void *qkv,
-                                               bool keys) {
-    const int rows = (int)d.T, heads = (int)(d.B * d.H), D = (int)d.D, width = (int)d.H * D;
-    const int tiles_of_head = (rows + TILE - 1) / TILE, tile = (int)(blockIdx.x / heads);
-    const int64_t h = blockIdx.x % heads;
-    const int64_t row = h / (int)d.H * rows, column = h % (int)d.H * D;
-    const bool runs = D % WIDEST<T> == 0;
+/* Of sequence b. */
+static __device__ inline int key_count(const swt_attention_dims &d, const int32_t *key_lengths,
+                                       int64_t b) {
+    if (key_lengths == NULL || key_lengths[b] > d.Tk)
+        return (int)d.Tk;
+    return key_lengths[b] < 0 ? 0 : key_lengths[b];
+}
+
+/* For both structures of arguments. Long tiles come first: late ones of queries, early ones of
+ * keys. */
+template <typename T, typename A>
+static __device__ inline head<T> head_of_block(const A &a, bool runs, bool keys) {
+    const swt_attention_dims &d = a.dims;
+    const int H = (int)d.H, D = (int)d.D, heads = (int)d.B * H, queries = (int)d.Tq;
+    const int tiles_of_head = (queries + TILE - 1) / TILE, tile = (int)(blockIdx.x / heads);
+    const int64_t h = blockIdx.x % heads, b = h / H, column = h % H * D;
+    const int q_stride = (int)d.q_stride, kv_stride = (int)d.kv_stride;
+    const int count = key_count(d, a.key_lengths, b);
     head<T> of;
-    of.qkv = row * 3 * width + column;
-    of.y = row * width + column;
-    of.lse = h * rows;
-    of.width = width;
+    of.q_at = b * queries * q_stride + column;
+    of.kv_at = b * d.Tk * kv_stride + column;
+    of.width = H * D;
+    of.y_at = b * queries * of.width + column;
+    of.lse_at = h * queries;
     of.first = (keys ? tile : tiles_of_head - 1 - tile) * TILE;
-    const T *q = (const T *)qkv + of.qkv;
-    of.q = head_rows<T>{q, 3 * width, rows, D, runs};
-    of.k = head_rows<T>{q + width, 3 * width, rows, D, runs};
-    of.v = head_rows<T>{q + 2 * width, 3 * width, rows, D, runs};
+    of.causal = d.mask == SWT_MASK_CAUSAL;
+    of.q = head_rows<T>{(const T *)a.q + of.q_at, q_stride, queries, D, runs};
+    of.k = head_rows<T>{(const T *)a.k + of.kv_at, kv_stride, count, D, runs};
+    of.v = head_rows<T>{(const T *)a.v + of.kv_at, kv_stride, count, D, runs};
     return of;
 }
 
-/* One more tile of keys into the running maximum, sum and outputs of each row: s becomes
- * exp(scale s - max), 0 where a key comes after the query. */
-template <int GROUPS>
+/* How many keys a query sees: the first ones. */
+template <typename T> static __device__ inline int keys_seen(const head<T> &h, int query) {
+    return h.causal && query < h.k.count ? query + 1 : h.k.count;
+}
+
+/* How many the queries of the block's tile have to go through. */
+template <typename T> static __device__ inline int keys_of_tile(const head<T> &h) {
+    return keys_seen(h, h.first + TILE - 1);
+}
+
+/* One more tile of keys into the running maximum, sum and outputs of each row, a query: s becomes
+ * exp(scale s - max), 0 where the query does not see the key. */
+template <int GROUPS, typename T>
 static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PER],
                                            float (&sum)[PER], float (&out)[PER][4 * GROUPS],
-                                           int query, int key, float scale) {
+                                           const head<T> &h, int key, float scale) {
     for (int i = 0; i < PER; i++) {
+        const int seen = keys_seen(h, h.first + tile_row() + i);
         float top = max[i], part = 0;
         for (int j = 0; j < PER; j++) {
-            s[i][j] = key + j * SIDE <= query + i ? scale * s[i][j] : -INFINITY;
+            s[i][j] = key + j * SIDE < seen ? scale * s[i][j] : -INFINITY;
             top = fmaxf(top, s[i][j]);
         }
         top = row_max(top);
@@ -60,26 +83,26 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 4 ? 2 : 1)
-    forward_tile(swt_attention_forward_args a) {
+    forward_tile(swt_attention_forward_args a, bool runs) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a.dims, a.qkv, false);
+    const head<T> h = head_of_block<T>(a, runs, false);
+    const int keys = keys_of_tile(h);
     float s[PER][PER], out[PER][4 * GROUPS] = {}, max[PER], sum[PER] = {};
     for (int i = 0; i < PER; i++)
         max[i] = -INFINITY;
-    for (int key = 0; key <= h.first; key += TILE) {
+    for (int key = 0; key < keys; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
-        softmax_tile<GROUPS>(s, max, sum, out, h.first + tile_row(), key + tile_column(),
-                             a.dims.scale);
+        softmax_tile<GROUPS>(s, max, sum, out, h, key + tile_column(), a.dims.scale);
         keep_scores(t, s);
         add_rows<GROUPS>(out, t, h.v, key, 0);
     }
     for (int i = 0; i < PER; i++) {
         const int row = h.first + tile_row() + i;
         if (tile_column() == 0 && row < h.q.count)
-            a.lse[h.lse + row] = max[i] + logf(sum[i]);
-        sum[i] = 1 / sum[i];
+            a.lse[h.lse_at + row] = max[i] + logf(sum[i]);
+        sum[i] = sum[i] == 0 ? 0 : 1 / sum[i]; /* 0: no key was seen, and out is 0 */
     }
-    write_rows<GROUPS>((T *)a.y + h.y, h.q, h.width, h.first, 0, out, sum);
+    write_rows<GROUPS>((T *)a.y + h.y_at, h.q, h.width, h.first, 0, out, sum);
 }
 
 /* What a head has beside q, k and v in backward. */
@@ -92,9 +115,9 @@ template <typename T>
 static __device__ inline head_outputs<T> outputs_of(const swt_attention_backward_args &a,
                                                     const head<T> &h) {
     head_outputs<T> of;
-    of.y = head_rows<T>{(const T *)a.y + h.y, h.width, h.q.count, h.q.D, h.q.runs};
-    of.dy = head_rows<T>{(const T *)a.dy + h.y, h.width, h.q.count, h.q.D, h.q.runs};
-    of.lse = a.lse + h.lse;
+    of.y = head_rows<T>{(const T *)a.y + h.y_at, h.width, h.q.count, h.q.D, h.q.runs};
+    of.dy = head_rows<T>{(const T *)a.dy + h.y_at, h.width, h.q.count, h.q.D, h.q.runs};
+    of.lse = a.lse + h.lse_at;
     return of;
 }
 
@@ -122,19 +145,20 @@ static __device__ inline void load_queries(tiles *t, const head_outputs<T> &h, i
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_queries(swt_attention_backward_args a) {
+    backward_queries(swt_attention_backward_args a, bool runs) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a.dims, a.qkv, false);
+    const head<T> h = head_of_block<T>(a, runs, false);
+    const int keys = keys_of_tile(h);
     const head_outputs<T> o = outputs_of(a, h);
     float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER];
     load_queries(t, o, h.first);
-    for (int key = 0; key <= h.first; key += TILE) {
+    for (int key = 0; key < keys; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
         score_tile(dp, t, o.dy, h.first, h.v, key);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_row() + i;
-                const bool seen = key + tile_column() + j * SIDE <= h.first + at;
+                const bool seen = key + tile_column() + j * SIDE < keys_seen(h, h.first + at);
                 s[i][j] =
                     seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) * (dp[i][j] - t->delta[at])
                          : 0;
@@ -144,29 +168,28 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
     }
     for (int i = 0; i < PER; i++)
         factor[i] = a.dims.scale;
-    T *const dq = (T *)a.dqkv + h.qkv;
-    write_rows<GROUPS>(dq, h.q, h.q.stride, h.first, 0, out, factor);
+    write_rows<GROUPS>((T *)a.dq + h.q_at, h.q, h.q.stride, h.first, 0, out, factor);
 }
 
 /* Rows of the tile are keys here, columns queries. blockIdx.y: which GROUPS TILE columns of dk and
  * dv (a wide head's do not all fit in a block's registers). */
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_keys(swt_attention_backward_args a) {
+    backward_keys(swt_attention_backward_args a, bool runs) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a.dims, a.qkv, true);
+    const head<T> h = head_of_block<T>(a, runs, true);
     const head_outputs<T> o = outputs_of(a, h);
     const int column = (int)blockIdx.y * GROUPS * TILE;
     float s[PER][PER], dp[PER][PER], dk[PER][4 * GROUPS] = {}, dv[PER][4 * GROUPS] = {};
     float ones[PER], factor[PER];
-    for (int first = h.first; first < h.q.count; first += TILE) {
+    for (int first = h.causal ? h.first : 0; first < h.q.count; first += TILE) {
         load_queries(t, o, first);
         score_tile(s, t, h.k, h.first, h.q, first);
         score_tile(dp, t, h.v, h.first, o.dy, first);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_column() + j * SIDE;
-                const bool seen = h.first + tile_row() + i <= first + at;
+                const bool seen = h.first + tile_row() + i < keys_seen(h, first + at);
                 s[i][j] = seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) : 0;
                 dp[i][j] = seen ? s[i][j] * (dp[i][j] - t->delta[at]) : 0;
             }
@@ -179,13 +202,15 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
         ones[i] = 1;
         factor[i] = a.dims.scale;
     }
-    T *const dq = (T *)a.dqkv + h.qkv;
-    write_rows<GROUPS>(dq + h.width, h.k, h.k.stride, h.first, column, dk, factor);
-    write_rows<GROUPS>(dq + 2 * h.width, h.v, h.v.stride, h.first, column, dv, ones);
+    head_rows<T> all = h.k; /* those beyond the sequence's length, too: zeros */
+    all.count = (int)a.dims.Tk;
+    write_rows<GROUPS>((T *)a.dk + h.kv_at, all, all.stride, h.first, column, dk, factor);
+    write_rows<GROUPS>((T *)a.dv + h.kv_at, all, all.stride, h.first, column, dv, ones);
 }
 
-static unsigned blocks_of_heads(const swt_attention_dims *d) {
-    return blocks_of(d->T, TILE) * (unsigned)(d->B * d->H);
+/* Blocks for the tiles of all heads, of T rows each. */
+static unsigned blocks_of_heads(const swt_attention_dims *d, int64_t T) {
+    return blocks_of(T, TILE) * (unsigned)(d->B * d->H);
 }
 
 /* How many groups of TILE columns a head has: kernels are made for 1, 2 and 4 of them. */
@@ -201,31 +226,47 @@ SWT_MUST_CHECK static inline swt_status by_head(const swt_ctx *c, int64_t D, F l
     });
 }
 
+/* Whether the rows of tensors that start at multiples of `places`, q's and k's strides apart, can
+ * be read and written in the longest runs. */
+template <typename T> static bool have_runs(const swt_attention_dims *d, uintptr_t places) {
+    return has_runs<T>(d->D) && has_runs<T>(d->q_stride) && has_runs<T>(d->kv_stride) &&
+           places % (WIDEST<T> * sizeof(T)) == 0;
+}
+
 static bool is_empty(const swt_attention_dims *d) {
-    return d->B == 0 || d->T == 0 || d->H == 0 || d->D == 0;
+    return d->B == 0 || d->H == 0 || d->D == 0;
 }
 
 swt_status swt_cuda_attention_forward(const swt_ctx *c, const swt_attention_forward_args *a) {
-    if (is_empty(&a->dims))
+    const uintptr_t places = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v;
+    if (is_empty(&a->dims) || a->dims.Tq == 0)
         return SWT_OK;
     return by_head(c, a->dims.D, [&](auto as, auto of) {
-        const auto kernel = forward_tile<typename decltype(as)::type, decltype(of)::count>;
-        return SWT_LAUNCH(kernel, blocks_of_heads(&a->dims), THREADS, sizeof(tiles),
-                          swt_cuda_stream(c), *a);
+        typedef typename decltype(as)::type T;
+        const auto kernel = forward_tile<T, decltype(of)::count>;
+        return SWT_LAUNCH(kernel, blocks_of_heads(&a->dims, a->dims.Tq), THREADS, sizeof(tiles),
+                          swt_cuda_stream(c), *a, have_runs<T>(&a->dims, places));
     });
 }
 
 swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_backward_args *a) {
-    if (is_empty(&a->dims))
+    const swt_attention_dims *d = &a->dims;
+    const uintptr_t places = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v |
+                             (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
+    if (is_empty(d))
         return SWT_OK;
-    return by_head(c, a->dims.D, [&](auto as, auto of) {
+    return by_head(c, d->D, [&](auto as, auto of) {
         typedef typename decltype(as)::type T;
         enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
         const auto queries = backward_queries<T, GROUPS>;
         const auto keys = backward_keys<T, KEY_GROUPS>;
-        const unsigned blocks = blocks_of_heads(&a->dims);
-        SWT_TRY(SWT_LAUNCH(queries, blocks, THREADS, sizeof(tiles), swt_cuda_stream(c), *a));
-        const dim3 grid(blocks, blocks_of(a->dims.D, KEY_GROUPS * TILE));
-        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a);
+        const bool runs = have_runs<T>(d, places);
+        if (d->Tq > 0)
+            SWT_TRY(SWT_LAUNCH(queries, blocks_of_heads(d, d->Tq), THREADS, sizeof(tiles),
+                               swt_cuda_stream(c), *a, runs));
+        if (d->Tk == 0)
+            return SWT_OK;
+        const dim3 grid(blocks_of_heads(d, d->Tk), blocks_of(d->D, KEY_GROUPS * TILE));
+        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a, runs);
     });
 }

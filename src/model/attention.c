@@ -1,8 +1,23 @@
 #include "model/model.h"
 
+/* Queries, keys and values are columns of what one linear layer made, (N, 3 H D). */
 static swt_attention_dims attention_dims(const swt_model *m, const swt_pass *pass) {
-    return (swt_attention_dims){
-        .B = pass->B, .T = pass->T, .H = m->dims.H, .D = m->dims.D, .scale = m->dims.attn_scale};
+    const swt_dims *d = &m->dims;
+    return (swt_attention_dims){.B = pass->B,
+                                .H = d->H,
+                                .D = d->D,
+                                .Tq = pass->T,
+                                .Tk = pass->T,
+                                .q_stride = 3 * d->H * d->D,
+                                .kv_stride = 3 * d->H * d->D,
+                                .mask = SWT_MASK_CAUSAL,
+                                .scale = d->attn_scale};
+}
+
+/* Part 0, 1 or 2 of their columns: where q, k or v begins. */
+static void *part_of(const swt_model *m, void *qkv, int64_t part) {
+    return (unsigned char *)qkv +
+           (size_t)(part * m->dims.H * m->dims.D) * swt_dtype_bytes(m->ctx.dtype);
 }
 
 /* u = norm(x);  mid = x + o(attention(q, k, v of u)) */
@@ -20,9 +35,13 @@ swt_status swt_attention_layer_forward(swt_model *m, const swt_pass *pass, int64
                                                              .N = N,
                                                              .in = d->C,
                                                              .out = 3 * HD}));
-    SWT_TRY(swt_attention_forward(
-        c, &(swt_attention_forward_args){
-               .y = a->att, .lse = a->lse, .qkv = a->qkv, .dims = attention_dims(m, pass)}));
+    SWT_TRY(
+        swt_attention_forward(c, &(swt_attention_forward_args){.y = a->att,
+                                                               .lse = a->lse,
+                                                               .q = part_of(m, a->qkv, 0),
+                                                               .k = part_of(m, a->qkv, 1),
+                                                               .v = part_of(m, a->qkv, 2),
+                                                               .dims = attention_dims(m, pass)}));
     return swt_linear_forward(c, &(swt_linear_forward_args){.y = a->mid,
                                                             .x = a->att,
                                                             .w = swt_weight(m, at->o.weight),
@@ -57,9 +76,13 @@ swt_status swt_attention_layer_backward(swt_model *m, const swt_pass *pass, int6
                                              .in = HD,
                                              .out = d->C}));
     SWT_TRY(
-        swt_attention_backward(c, &(swt_attention_backward_args){.dqkv = s->dqkv,
+        swt_attention_backward(c, &(swt_attention_backward_args){.dq = part_of(m, s->dqkv, 0),
+                                                                 .dk = part_of(m, s->dqkv, 1),
+                                                                 .dv = part_of(m, s->dqkv, 2),
                                                                  .dy = s->datt,
-                                                                 .qkv = a->qkv,
+                                                                 .q = part_of(m, a->qkv, 0),
+                                                                 .k = part_of(m, a->qkv, 1),
+                                                                 .v = part_of(m, a->qkv, 2),
                                                                  .y = a->att,
                                                                  .lse = a->lse,
                                                                  .dims = attention_dims(m, pass)}));

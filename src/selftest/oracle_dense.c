@@ -85,15 +85,6 @@ void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const 
     }
 }
 
-/* Where q (part 0), k (1) or v (2) of position t of sequence b and head h starts in qkv. */
-static int64_t qkv_at(const swt_attention_dims *d, int64_t b, int64_t t, int64_t part, int64_t h) {
-    return ((b * d->T + t) * 3 + part) * d->H * d->D + h * d->D;
-}
-
-static int64_t y_at(const swt_attention_dims *d, int64_t b, int64_t t, int64_t h) {
-    return ((b * d->T + t) * d->H + h) * d->D;
-}
-
 static double dot(const double *a, const double *b, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i++)
@@ -101,60 +92,101 @@ static double dot(const double *a, const double *b, int64_t n) {
     return sum;
 }
 
-/* s[i, j] of sequence b and head h. */
-static double score(const swt_attention_dims *d, const double *qkv, int64_t b, int64_t h, int64_t i,
-                    int64_t j) {
-    return (double)d->scale * dot(qkv + qkv_at(d, b, i, 0, h), qkv + qkv_at(d, b, j, 1, h), d->D);
+/* Where a row of y, q, k or v begins, at head h. */
+static int64_t y_at(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
+    return ((b * d->Tq + i) * d->H + h) * d->D;
 }
 
-void swt_oracle_attention_forward(double *y, double *lse, const double *qkv,
+static int64_t q_at(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
+    return (b * d->Tq + i) * d->q_stride + h * d->D;
+}
+
+static int64_t kv_at(const swt_attention_dims *d, int64_t b, int64_t j, int64_t h) {
+    return (b * d->Tk + j) * d->kv_stride + h * d->D;
+}
+
+/* How many keys query i of sequence b sees: the first ones. */
+static int64_t keys_seen(const swt_attention_dims *d, const int32_t *key_lengths, int64_t b,
+                         int64_t i) {
+    int64_t keys = d->Tk;
+    if (key_lengths != NULL && key_lengths[b] < keys)
+        keys = key_lengths[b] > 0 ? key_lengths[b] : 0;
+    return d->mask == SWT_MASK_CAUSAL && i + 1 < keys ? i + 1 : keys;
+}
+
+/* s[i, j] of one head, from the beginnings of its rows. */
+static double score(const swt_attention_dims *d, const double *qi, const double *kj) {
+    return (double)d->scale * dot(qi, kj, d->D);
+}
+
+/* y[i] (D) and its lse, from the first key and value of a head. */
+static void attend(double *yi, double *lse, const double *qi, const double *k, const double *v,
+                   int64_t keys, const swt_attention_dims *d) {
+    double largest = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < keys; j++)
+        largest = fmax(largest, score(d, qi, k + j * d->kv_stride));
+    for (int64_t j = 0; j < keys; j++)
+        sum += exp(score(d, qi, k + j * d->kv_stride) - largest);
+    /* cppcheck-suppress invalidFunctionArg ; the largest term is 1 */
+    *lse = keys > 0 ? largest + log(sum) : -INFINITY;
+    for (int64_t c = 0; c < d->D; c++)
+        yi[c] = 0;
+    for (int64_t j = 0; j < keys; j++) {
+        const double p = exp(score(d, qi, k + j * d->kv_stride) - *lse);
+        for (int64_t c = 0; c < d->D; c++)
+            yi[c] += p * v[j * d->kv_stride + c];
+    }
+}
+
+void swt_oracle_attention_forward(double *y, double *lse, const double *q, const double *k,
+                                  const double *v, const int32_t *key_lengths,
                                   const swt_attention_dims *d) {
     for (int64_t b = 0; b < d->B; b++)
         for (int64_t h = 0; h < d->H; h++)
-            for (int64_t i = 0; i < d->T; i++) {
-                double largest = -INFINITY, sum = 0;
-                for (int64_t j = 0; j <= i; j++)
-                    largest = fmax(largest, score(d, qkv, b, h, i, j));
-                for (int64_t j = 0; j <= i; j++)
-                    sum += exp(score(d, qkv, b, h, i, j) - largest);
-                /* cppcheck-suppress invalidFunctionArg ; the largest term is 1 */
-                const double row_lse = largest + log(sum);
-                lse[(b * d->H + h) * d->T + i] = row_lse;
-                double *yi = y + y_at(d, b, i, h);
-                for (int64_t c = 0; c < d->D; c++)
-                    yi[c] = 0;
-                for (int64_t j = 0; j <= i; j++) {
-                    const double p = exp(score(d, qkv, b, h, i, j) - row_lse);
-                    const double *vj = qkv + qkv_at(d, b, j, 2, h);
-                    for (int64_t c = 0; c < d->D; c++)
-                        yi[c] += p * vj[c];
-                }
-            }
+            for (int64_t i = 0; i < d->Tq; i++)
+                attend(y + y_at(d, b, i, h), lse + (b * d->H + h) * d->Tq + i, q + q_at(d, b, i, h),
+                       k + kv_at(d, b, 0, h), v + kv_at(d, b, 0, h),
+                       keys_seen(d, key_lengths, b, i), d);
 }
 
-void swt_oracle_attention_backward(double *dqkv, const double *dy, const double *y,
-                                   const double *lse, const double *qkv,
+void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const double *dy,
+                                   const double *y, const double *lse, const double *q,
+                                   const double *k, const double *v, const int32_t *key_lengths,
                                    const swt_attention_dims *d) {
-    for (int64_t i = 0; i < d->B * d->T * 3 * d->H * d->D; i++)
-        dqkv[i] = 0;
     const double scale = (double)d->scale;
     for (int64_t b = 0; b < d->B; b++)
         for (int64_t h = 0; h < d->H; h++)
-            for (int64_t i = 0; i < d->T; i++)
-                for (int64_t j = 0; j <= i; j++) {
-                    const int64_t q = qkv_at(d, b, i, 0, h), k = qkv_at(d, b, j, 1, h),
-                                  v = qkv_at(d, b, j, 2, h);
+            for (int64_t i = 0; i < d->Tq; i++)
+                for (int64_t j = 0; j < keys_seen(d, key_lengths, b, i); j++) {
+                    const int64_t qi = q_at(d, b, i, h), kj = kv_at(d, b, j, h);
                     const double *dyi = dy + y_at(d, b, i, h), *yi = y + y_at(d, b, i, h);
                     const double p =
-                        exp(score(d, qkv, b, h, i, j) - lse[(b * d->H + h) * d->T + i]);
-                    const double dp = dot(dyi, qkv + v, d->D);
+                        exp(score(d, q + qi, k + kj) - lse[(b * d->H + h) * d->Tq + i]);
+                    const double dp = dot(dyi, v + kj, d->D);
                     const double ds = p * (dp - dot(dyi, yi, d->D));
                     for (int64_t c = 0; c < d->D; c++) {
-                        dqkv[q + c] += scale * ds * qkv[k + c];
-                        dqkv[k + c] += scale * ds * qkv[q + c];
-                        dqkv[v + c] += p * dyi[c];
+                        dq[qi + c] += scale * ds * k[kj + c];
+                        dk[kj + c] += scale * ds * q[qi + c];
+                        dv[kj + c] += p * dyi[c];
                     }
                 }
+}
+
+void swt_oracle_packed_forward(double *y, double *lse, const double *qkv,
+                               const pos_attention_dims *d) {
+    const swt_attention_dims dims = pos_packed(d);
+    const double *k = qkv + d->H * d->D;
+    swt_oracle_attention_forward(y, lse, qkv, k, k + d->H * d->D, NULL, &dims);
+}
+
+void swt_oracle_packed_backward(double *dqkv, const double *dy, const double *y, const double *lse,
+                                const double *qkv, const pos_attention_dims *d) {
+    const swt_attention_dims dims = pos_packed(d);
+    const int64_t HD = d->H * d->D;
+    for (int64_t i = 0; i < d->B * d->T * 3 * HD; i++)
+        dqkv[i] = 0;
+    swt_oracle_attention_backward(dqkv, dqkv + HD, dqkv + 2 * HD, dy, y, lse, qkv, qkv + HD,
+                                  qkv + 2 * HD, NULL, &dims);
 }
 
 double swt_oracle_logsumexp(const double *z, int64_t n) {

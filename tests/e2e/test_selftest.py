@@ -12,7 +12,7 @@ ROW = re.compile(r"^([a-z_]+) +(\d+) +(exact|[0-9.e+-]+) +([0-9.]+)  (.*)$")
 def slots():
     """The operations of swt_ops.h, by name."""
     with open(os.path.join(ROOT, "kernels", "swt_ops.h"), encoding="utf-8") as header:
-        return re.findall(r"^ +__typeof__\(&swt_(\w+)\) \w+;", header.read(), re.M)
+        return re.findall(r"^    X\((\w+)", header.read(), re.M)
 
 
 def table(ranks, *options):

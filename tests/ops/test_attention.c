@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct attention_case {
-    swt_attention_dims d;
+    pos_attention_dims d;
     double size; /* q, k and v are uniform in [-size, size) */
 } attention_case;
 
@@ -79,7 +79,7 @@ static void forward_check(swt_bed *bed, const attention_case *c) {
     const attention_tensors t = forward(bed, c);
     const int64_t n = tokens_of(c) * width_of(c);
     double *y = swt_bed_doubles(bed, n), *lse = swt_bed_doubles(bed, tokens_of(c) * c->d.H);
-    swt_oracle_attention_forward(y, lse, swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
+    swt_oracle_packed_forward(y, lse, swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
     swt_expect_close(bed, "y", t.y, y, n, tolerance_of(c), 0);
     swt_expect_close(bed, "lse", t.lse, lse, tokens_of(c) * c->d.H, tolerance_of(c), 1);
 }
@@ -88,9 +88,9 @@ static void backward_check(swt_bed *bed, const attention_case *c) {
     const attention_tensors t = backward(bed, c);
     const int64_t n = tokens_of(c) * width_of(c);
     double *dqkv = swt_bed_doubles(bed, 3 * n);
-    swt_oracle_attention_backward(dqkv, swt_bed_widen(bed, t.dy, n), swt_bed_widen(bed, t.y, n),
-                                  swt_bed_widen(bed, t.lse, tokens_of(c) * c->d.H),
-                                  swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
+    swt_oracle_packed_backward(dqkv, swt_bed_widen(bed, t.dy, n), swt_bed_widen(bed, t.y, n),
+                               swt_bed_widen(bed, t.lse, tokens_of(c) * c->d.H),
+                               swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
     /* dp and dy . y are sums of D products each and cancel in part: their size is that of one. */
     const double terms = sqrt((double)c->d.D) / 3;
     swt_expect_close(bed, "dqkv", t.dqkv, dqkv, 3 * n,
@@ -137,7 +137,7 @@ static void test_equal_scores(void **state) {
     swt_bed bed;
     swt_bed_open(&bed, 2);
     swt_bed_begin(&bed, "attention with equal scores");
-    const swt_attention_dims d = {.B = 1, .T = 100, .H = 1, .D = 4, .scale = 0.5F};
+    const pos_attention_dims d = {.B = 1, .T = 100, .H = 1, .D = 4, .scale = 0.5F};
     float *qkv = swt_bed_uniform(&bed, d.T * 12, 0.5, 0.5);
     for (int64_t t = 0; t < d.T; t++)
         for (int64_t i = 0; i < 4; i++)
@@ -200,13 +200,13 @@ static void test_threads(void **state) {
 }
 
 typedef struct oracle_attention {
-    swt_attention_dims d;
+    pos_attention_dims d;
     double *qkv, *y, *lse, *dy;
 } oracle_attention;
 
 static double attention_loss(const void *context) {
     const oracle_attention *o = context;
-    swt_oracle_attention_forward(o->y, o->lse, o->qkv, &o->d);
+    swt_oracle_packed_forward(o->y, o->lse, o->qkv, &o->d);
     return swt_inner(o->dy, o->y, o->d.B * o->d.T * o->d.H * o->d.D);
 }
 
@@ -223,7 +223,7 @@ static void test_oracle_gradient(void **state) {
     o.lse = swt_bed_doubles(&bed, n);
     double *dqkv = swt_bed_doubles(&bed, 3 * n);
     (void)attention_loss(&o);
-    swt_oracle_attention_backward(dqkv, o.dy, o.y, o.lse, o.qkv, &o.d);
+    swt_oracle_packed_backward(dqkv, o.dy, o.y, o.lse, o.qkv, &o.d);
     swt_expect_gradient(&bed, "dqkv", attention_loss, &o, o.qkv, 3 * n, dqkv);
     swt_bed_close(&bed);
 }

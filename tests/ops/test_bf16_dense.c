@@ -225,7 +225,7 @@ static void test_embedding(void **state) {
 }
 
 /* Scores, probabilities and sums are float, and so are the bounds: those of test_attention.c. */
-static void check_attention(swt_bed *bed, const swt_attention_dims *d) {
+static void check_attention(swt_bed *bed, const pos_attention_dims *d) {
     swt_bed_begin(bed, "bf16 attention B=%lld T=%lld H=%lld D=%lld", (long long)d->B,
                   (long long)d->T, (long long)d->H, (long long)d->D);
     const int64_t heads = d->B * d->T * d->H, n = heads * d->D;
@@ -239,9 +239,9 @@ static void check_attention(swt_bed *bed, const swt_attention_dims *d) {
     double *want_y = swt_bed_doubles(bed, n), *want_lse = swt_bed_doubles(bed, heads),
            *want_dqkv = swt_bed_doubles(bed, 3 * n);
     const double *wide = widen(bed, qkv, 3 * n);
-    swt_oracle_attention_forward(want_y, want_lse, wide, d);
-    swt_oracle_attention_backward(want_dqkv, widen(bed, dy, n), widen(bed, y, n),
-                                  swt_bed_widen(bed, lse, heads), wide, d);
+    swt_oracle_packed_forward(want_y, want_lse, wide, d);
+    swt_oracle_packed_backward(want_dqkv, widen(bed, dy, n), widen(bed, y, n),
+                               swt_bed_widen(bed, lse, heads), wide, d);
     expect_rounded(bed, "y", y, want_y, n, tolerance, 0);
     swt_expect_close(bed, "lse", lse, want_lse, heads, tolerance, 1);
     expect_rounded(bed, "dqkv", dqkv, want_dqkv, 3 * n,
@@ -255,7 +255,7 @@ static void test_attention(void **state) {
     swt_bed bed;
     open_bed(&bed);
     for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
-        const swt_attention_dims d = {.B = shapes[s][0],
+        const pos_attention_dims d = {.B = shapes[s][0],
                                       .T = shapes[s][1],
                                       .H = shapes[s][2],
                                       .D = shapes[s][3],

@@ -48,17 +48,17 @@ static swt_status norm_backward(const swt_ctx *c, void **p, const int64_t *d) {
                              d[1], 0);
 }
 
-static swt_attention_dims attention_dims(const int64_t *d) {
-    return (swt_attention_dims){.B = d[0], .T = d[1], .H = d[2], .D = d[3], .scale = 1};
+static pos_attention_dims attention_dims(const int64_t *d) {
+    return (pos_attention_dims){.B = d[0], .T = d[1], .H = d[2], .D = d[3], .scale = 1};
 }
 
 static swt_status attention_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_attention_dims dims = attention_dims(d);
+    const pos_attention_dims dims = attention_dims(d);
     return pos_attention_forward(c, p[0], p[1], p[2], &dims);
 }
 
 static swt_status attention_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_attention_dims dims = attention_dims(d);
+    const pos_attention_dims dims = attention_dims(d);
     return pos_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
 }
 

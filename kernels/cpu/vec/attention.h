@@ -19,12 +19,12 @@ static const float LOG2_E = 0x1.715476p+0f, LN_2 = 0x1.62e430p-1f;
 typedef struct fetch {
     operand at[8];
     int tensors;
-    int64_t row, T, D;
+    int64_t row, rows, D;
 } fetch;
 
 static void fetch_rows(fetch *f) {
     const int64_t line = 64 / sizeof(float), D = f->D, row = f->row;
-    const int64_t rows = swt_min(4, f->T - row);
+    const int64_t rows = swt_min(4, f->rows - row);
     for (int i = 0; i < f->tensors; i++) {
         const float *at = f->at[i].at + row * f->at[i].row;
         for (int64_t r = 0; r < rows; r++, at += f->at[i].row)
@@ -32,6 +32,17 @@ static void fetch_rows(fetch *f) {
                 __builtin_prefetch(at + d, 0, 2);
     }
     f->row += rows;
+}
+
+/* The rows of a next head that are fetched; 0: there is none. */
+static int64_t rows_ahead(const swt_vec_head *h) {
+    return h->next_y != 0 ? swt_min(h->Tq, h->Tk) : 0;
+}
+
+/* How far the tile of keys from j on is ahead of the queries from i on: key j + c comes after query
+ * i + r where ahead + c > r. Without a causal mask: so far behind that none does. */
+static int64_t ahead_of(const swt_vec_head *h, int64_t j, int64_t i) {
+    return h->causal ? j - i : -KEYS;
 }
 
 /* ------------------------------------------------------------------ forward: a query per lane */
@@ -48,10 +59,10 @@ typedef struct forward_block {
 } forward_block;
 _Static_assert(sizeof(forward_block) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
-/* Scores of ROWS keys, the first one `ahead` of the first query, with vectors first, ..., 1 of the
- * queries. */
+/* Scores of ROWS keys, of which there are `count` and the first is `ahead` of the first query, with
+ * vectors first, ..., 1 of the queries. */
 ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, operand keys,
-                                  int64_t D, int64_t ahead) {
+                                  int64_t count, int64_t D, int64_t ahead) {
     vf s[ROWS][2] = {{{0}}};
     const operand queries = {b->queries + first * LANES, QUERIES, 1};
     multiply_add(s, ROWS, 2 - first, keys, queries, LANES, D);
@@ -64,6 +75,8 @@ ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, o
             vf score = s[i][v - first];
             if (ahead + ROWS > v * LANES) /* some keys come after some queries */
                 score = blend(query < i, splat(-INFINITY), score);
+            if (i >= count)
+                score = splat(-INFINITY);
             max = max_of(max, score);
             store(p + i * QUERIES + v * LANES, score, LANES);
         }
@@ -87,60 +100,61 @@ static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys,
     }
 }
 
-/* The queries from top on against the tile of keys from j on; y gathers over the tiles. */
-static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int64_t top,
-                         int64_t j) {
+/* The queries from top on against the tile of keys from j on; y gathers over the tiles, of which
+ * this may be the last. */
+static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int64_t top, int64_t j,
+                         bool last) {
     float copy[ROWS * WIDTH_MAX];
-    const int64_t queries = swt_min(QUERIES, h->T - top), keys = swt_min(KEYS, h->T - j);
+    const int64_t queries = swt_min(QUERIES, h->Tq - top), keys = swt_min(KEYS, h->Tk - j);
+    const int64_t ahead = ahead_of(h, j, top);
     const vf old_max[2] = {b->max[0], b->max[1]};
-    for (int64_t r = 0; r < keys && j + r < top + QUERIES; r += ROWS) {
-        const operand k = {h->k + (j + r) * h->qkv_stride, h->qkv_stride, 1};
+    for (int64_t r = 0; r < keys && ahead + r < QUERIES; r += ROWS) {
+        const operand k = {h->k + (j + r) * h->kv_stride, h->kv_stride, 1};
         const operand rows = whole_rows(k, keys - r, ROWS, h->D, copy);
         fetch_rows(&b->next);
-        if (j + r < top + LANES)
-            forward_scores(b, 0, b->p + r * QUERIES, rows, h->D, j + r - top);
+        if (ahead + r < LANES)
+            forward_scores(b, 0, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r);
         else
-            forward_scores(b, 1, b->p + r * QUERIES, rows, h->D, j + r - top);
+            forward_scores(b, 1, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r);
     }
-    forward_softmax(b, old_max, keys, j - top);
-    const bool last = j + KEYS >= top + queries;
+    forward_softmax(b, old_max, keys, ahead);
     for (int64_t i = 0; i < queries; i += ROWS) {
         fetch_rows(&b->next);
         product_rows(&(product){.c = {y + (top + i) * h->y_stride, h->y_stride},
                                 .a = {b->p + i, 1, QUERIES},
-                                .b = {h->v + j * h->qkv_stride, h->qkv_stride, 1},
+                                .b = {h->v + j * h->kv_stride, h->kv_stride, 1},
                                 .before = j > 0 ? b->factor + i : NULL,
                                 .after = last ? b->inverse + i : NULL,
                                 .rows = queries - i,
                                 .n = h->D,
-                                .k = swt_min(keys, top + i + ROWS - j)});
+                                .k = swt_min(keys, i + ROWS - ahead)});
     }
 }
 
 static void attention_forward(float *y, float *lse, const swt_vec_head *h, void *scratch) {
-    const int64_t stride = h->qkv_stride;
     forward_block *b = scratch;
-    b->next = (fetch){.at = {{h->q + h->next_qkv, stride, 1},
-                             {h->k + h->next_qkv, stride, 1},
-                             {h->v + h->next_qkv, stride, 1},
+    b->next = (fetch){.at = {{h->q + h->next_q, h->q_stride, 1},
+                             {h->k + h->next_kv, h->kv_stride, 1},
+                             {h->v + h->next_kv, h->kv_stride, 1},
                              {y + h->next_y, h->y_stride, 1}},
                       .tensors = 4,
-                      .T = h->next_qkv != 0 ? h->T : 0,
+                      .rows = rows_ahead(h),
                       .D = h->D};
-    for (int64_t top = 0; top < h->T; top += QUERIES) {
+    for (int64_t top = 0; top < h->Tq; top += QUERIES) {
         for (int v = 0; v < 2; v++) {
             const int64_t i = top + v * LANES;
             pack_transposed((matrix){b->queries + v * LANES, QUERIES},
-                            (operand){h->q + i * stride, stride, 1}, h->T - i, h->D,
+                            (operand){h->q + i * h->q_stride, h->q_stride, 1}, h->Tq - i, h->D,
                             h->scale * LOG2_E);
             b->max[v] = splat(-INFINITY);
             b->total[v] = (vf){0};
         }
-        for (int64_t j = 0; j < top + QUERIES && j < h->T; j += KEYS)
-            forward_tile(b, y, h, top, j);
-        for (int v = 0; v < 2 && top + v * LANES < h->T; v++)
+        const int64_t keys = h->causal ? swt_min(h->Tk, top + QUERIES) : h->Tk;
+        for (int64_t j = 0; j < keys; j += KEYS)
+            forward_tile(b, y, h, top, j, j + KEYS >= keys);
+        for (int v = 0; v < 2 && top + v * LANES < h->Tq; v++)
             store(lse + top + v * LANES, b->max[v] * LN_2 + log_of(b->total[v]),
-                  h->T - top - v * LANES);
+                  h->Tq - top - v * LANES);
     }
 }
 
@@ -184,16 +198,17 @@ typedef struct backward_args {
 static void backward_scores(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
     float copy[ROWS * WIDTH_MAX];
     const swt_vec_head *h = a->h;
-    const int64_t rows = swt_min(KEYS, h->T - i), keys = swt_min(KEYS, h->T - j);
+    const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
+    const int64_t ahead = ahead_of(h, j, i);
     for (int64_t r = 0; r < rows; r++) {
         const int64_t at = (i + r) * h->y_stride;
         b->lse[r] = a->lse[i + r] * LOG2_E;
         b->delta[r] = row_dot(a->dy + at, a->y + at, h->D) * h->scale;
     }
     for (int64_t r = 0; r < rows; r += ROWS) {
-        const operand q = {h->q + (i + r) * h->qkv_stride, h->qkv_stride, 1};
+        const operand q = {h->q + (i + r) * h->q_stride, h->q_stride, 1};
         const operand dy = {a->dy + (i + r) * h->y_stride, h->y_stride, 1};
-        const int64_t n = whole_vectors(swt_min(keys, i + r + ROWS - j));
+        const int64_t n = whole_vectors(swt_min(keys, r + ROWS - ahead));
         product p = {.c = {b->p + r * KEYS, KEYS},
                      .a = whole_rows(q, rows - r, ROWS, h->D, copy),
                      .b = {b->keys, KEYS, 1},
@@ -207,71 +222,73 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
         p.b.at = b->values;
         product_rows(&p);
         for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
-            score_gradients(b, t, i + t + 1 - j, n);
+            score_gradients(b, t, t + 1 - ahead, n);
     }
 }
 
-/* Their part of the gradients. */
-static void backward_products(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
+/* Their part of the gradients; of those of the keys it is the first, or not. */
+static void backward_products(backward_tile *b, const backward_args *a, int64_t i, int64_t j,
+                              bool first) {
     static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}; /* ROWS or more */
     const swt_vec_head *h = a->h;
-    const int64_t stride = h->qkv_stride;
-    const int64_t rows = swt_min(KEYS, h->T - i), keys = swt_min(KEYS, h->T - j);
+    const int64_t stride = h->kv_stride, ahead = ahead_of(h, j, i);
+    const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
     for (int64_t c = 0; c < keys; c += ROWS) {
-        const int64_t first = i > j ? 0 : c; /* earlier queries see none of the keys */
+        const int64_t top = swt_max(ahead + c, 0); /* earlier queries see none of the keys */
         product p = {.c = {a->dv + (j + c) * stride, stride},
-                     .a = {b->p + first * KEYS + c, 1, KEYS},
-                     .b = {a->dy + (i + first) * h->y_stride, h->y_stride, 1},
-                     .before = i > j ? ones : NULL,
+                     .a = {b->p + top * KEYS + c, 1, KEYS},
+                     .b = {a->dy + (i + top) * h->y_stride, h->y_stride, 1},
+                     .before = first ? NULL : ones,
                      .rows = keys - c,
                      .n = h->D,
-                     .k = rows - first};
+                     .k = rows - top};
         fetch_rows(&b->next);
         product_rows(&p);
         p.c.at = a->dk + (j + c) * stride;
-        p.a.at = b->ds + first * KEYS + c;
-        p.b = (operand){h->q + (i + first) * stride, stride, 1};
+        p.a.at = b->ds + top * KEYS + c;
+        p.b = (operand){h->q + (i + top) * h->q_stride, h->q_stride, 1};
         product_rows(&p);
     }
     for (int64_t r = 0; r < rows; r += ROWS)
-        product_rows(&(product){.c = {a->dq + (i + r) * stride, stride},
+        product_rows(&(product){.c = {a->dq + (i + r) * h->q_stride, h->q_stride},
                                 .a = {b->ds + r * KEYS, KEYS, 1},
                                 .b = {h->k + j * stride, stride, 1},
                                 .before = j > 0 ? ones : NULL,
                                 .rows = rows - r,
                                 .n = h->D,
-                                .k = swt_min(keys, i + r + ROWS - j)});
+                                .k = swt_min(keys, r + ROWS - ahead)});
 }
 
-/* A tile of keys at a time: its dk and dv gather over the queries from the diagonal on, while dq
- * gathers over the tiles. */
+/* A tile of keys at a time: its dk and dv gather over the queries (with a causal mask: from the
+ * diagonal on), while dq gathers over the tiles. */
 static void attention_backward(float *dq, float *dk, float *dv, const float *dy, const float *y,
                                const float *lse, const swt_vec_head *h, void *scratch) {
     const backward_args a = {dq, dk, dv, dy, y, lse, h};
-    const int64_t stride = h->qkv_stride, ahead = h->next_qkv;
+    const int64_t stride = h->kv_stride;
     backward_tile *b = scratch;
-    b->next = (fetch){.at = {{h->q + ahead, stride, 1},
-                             {h->k + ahead, stride, 1},
-                             {h->v + ahead, stride, 1},
-                             {dq + ahead, stride, 1},
-                             {dk + ahead, stride, 1},
-                             {dv + ahead, stride, 1},
+    b->next = (fetch){.at = {{h->q + h->next_q, h->q_stride, 1},
+                             {h->k + h->next_kv, stride, 1},
+                             {h->v + h->next_kv, stride, 1},
+                             {dq + h->next_q, h->q_stride, 1},
+                             {dk + h->next_kv, stride, 1},
+                             {dv + h->next_kv, stride, 1},
                              {dy + h->next_y, h->y_stride, 1},
                              {y + h->next_y, h->y_stride, 1}},
                       .tensors = 8,
-                      .T = ahead != 0 ? h->T : 0,
+                      .rows = rows_ahead(h),
                       .D = h->D};
-    for (int64_t j = 0; j < h->T; j += KEYS) {
-        for (int64_t c = 0; c < KEYS && j + c < h->T; c += LANES) {
-            const int64_t at = (j + c) * stride, rows = h->T - j - c;
+    for (int64_t j = 0; j < h->Tk; j += KEYS) {
+        for (int64_t c = 0; c < KEYS && j + c < h->Tk; c += LANES) {
+            const int64_t at = (j + c) * stride, rows = h->Tk - j - c;
             pack_transposed((matrix){b->keys + c, KEYS}, (operand){h->k + at, stride, 1}, rows,
                             h->D, h->scale * LOG2_E);
             pack_transposed((matrix){b->values + c, KEYS}, (operand){h->v + at, stride, 1}, rows,
                             h->D, h->scale);
         }
-        for (int64_t i = j; i < h->T; i += KEYS) {
+        const int64_t first = h->causal ? j : 0;
+        for (int64_t i = first; i < h->Tq; i += KEYS) {
             backward_scores(b, &a, i, j);
-            backward_products(b, &a, i, j);
+            backward_products(b, &a, i, j, i == first);
         }
     }
 }

@@ -20,13 +20,15 @@
 /* One head of one sequence. Row t of each tensor starts at base + t * stride. */
 typedef struct swt_vec_head {
     const float *q, *k, *v;
-    int64_t qkv_stride;
+    int64_t q_stride, kv_stride;
     int64_t y_stride; /* of y and dy */
-    int64_t T, D;     /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
+    int64_t Tq, Tk;   /* queries, and keys that any of them sees: both >= 1 */
+    int64_t D;        /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
+    bool causal;      /* query i sees the keys up to i alone; then Tk <= Tq */
     float scale;
     /* From this head's rows to those of the head that will probably be next, in floats: its tensors
      * are fetched into the cache meanwhile. 0: none. */
-    int64_t next_qkv, next_y;
+    int64_t next_q, next_kv, next_y;
 } swt_vec_head;
 
 /* The scalars of one Adam update, rounded once from the state's doubles:
@@ -92,10 +94,10 @@ typedef struct swt_vec {
     void (*grad_finish)(float *grad, const int64_t *sum, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
 
-    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: T. scratch: of
+    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: Tq. scratch: of
      * SWT_SCRATCH_BYTES, aligned to 64. */
     void (*attention_forward)(float *y, float *lse, const swt_vec_head *head, void *scratch);
-    /* dq, dk, dv have head->qkv_stride. */
+    /* dq has q_stride, dk and dv have kv_stride. */
     void (*attention_backward)(float *dq, float *dk, float *dv, const float *dy, const float *y,
                                const float *lse, const swt_vec_head *head, void *scratch);
 } swt_vec;
