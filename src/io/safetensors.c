@@ -44,11 +44,11 @@ static void print_shape(char out[SHAPE_TEXT_BYTES], int dims, const int64_t *sha
 
 static void print_tensor(FILE *out, const swt_tensor_entry *e) {
     char shape[SHAPE_TEXT_BYTES];
+    const int64_t end_bytes = e->offset_bytes + e->bytes;
     print_shape(shape, e->dims, e->shape, ",");
     swt_json_print_string(out, e->name);
     fprintf(out, ":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%lld,%lld]}",
-            swt_dtype_name(e->dtype), shape, (long long)e->offset_bytes,
-            (long long)(e->offset_bytes + e->bytes));
+            swt_dtype_name(e->dtype), shape, (long long)e->offset_bytes, (long long)end_bytes);
 }
 
 static bool to_count(const json_t *item, int64_t *out) {
