@@ -13,7 +13,6 @@
 #include "bench/bed.h"
 #include "bench/program.h"
 #include "bench/rows.h"
-#include "kernels/swt_positional.h"
 
 #include <stdlib.h>
 
@@ -63,10 +62,25 @@ static swt_status dense_forward(swt_model *m, int64_t N) {
     const swt_layer_places *at = &m->params.layers[0];
     const int64_t C = m->dims.C, F = m->dims.F;
     swt_block_acts *a = &m->blocks[0];
-    SWT_TRY(pos_linear_forward(&m->ctx, a->hidden, m->acts.norm, swt_at(m->param, at->wi.weight),
-                               swt_at(m->param, at->wi.bias), NULL, N, C, F, SWT_EPILOGUE_RELU));
-    return pos_linear_forward(&m->ctx, m->acts.x, a->hidden, swt_at(m->param, at->wo.weight),
-                              swt_at(m->param, at->wo.bias), a->mid, N, F, C, SWT_EPILOGUE_NONE);
+    SWT_TRY(swt_linear_forward(&m->ctx,
+                               &(swt_linear_forward_args){.y = a->hidden,
+                                                          .x = m->acts.norm,
+                                                          .w = swt_at(m->param, at->wi.weight),
+                                                          .bias = swt_at(m->param, at->wi.bias),
+                                                          .N = N,
+                                                          .in = C,
+                                                          .out = F,
+                                                          .epilogue = SWT_EPILOGUE_RELU}));
+    return swt_linear_forward(&m->ctx,
+                              &(swt_linear_forward_args){.y = m->acts.x,
+                                                         .x = a->hidden,
+                                                         .w = swt_at(m->param, at->wo.weight),
+                                                         .bias = swt_at(m->param, at->wo.bias),
+                                                         .residual = a->mid,
+                                                         .N = N,
+                                                         .in = F,
+                                                         .out = C,
+                                                         .epilogue = SWT_EPILOGUE_NONE});
 }
 
 static swt_status dense_backward(swt_model *m, int64_t N) {
@@ -74,15 +88,39 @@ static swt_status dense_backward(swt_model *m, int64_t N) {
     const int64_t C = m->dims.C, F = m->dims.F;
     swt_block_acts *a = &m->blocks[0];
     swt_shared_acts *s = &m->acts;
-    SWT_TRY(pos_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wo.weight),
-                                       swt_at(m->grad, at->wo.bias), s->dx, a->hidden, N, F, C, 0));
-    SWT_TRY(pos_linear_backward_input(&m->ctx, s->dhidden, s->dx, swt_at(m->param, at->wo.weight),
-                                      a->hidden, N, F, C));
-    SWT_TRY(pos_linear_backward_weight(&m->ctx, swt_at(m->grad, at->wi.weight),
-                                       swt_at(m->grad, at->wi.bias), s->dhidden, m->acts.norm, N, C,
-                                       F, 0));
-    return pos_linear_backward_input(&m->ctx, s->dh, s->dhidden, swt_at(m->param, at->wi.weight),
-                                     NULL, N, C, F);
+    SWT_TRY(swt_linear_backward_weight(
+        &m->ctx, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wo.weight),
+                                                    .dbias = swt_at(m->grad, at->wo.bias),
+                                                    .dy = s->dx,
+                                                    .x = a->hidden,
+                                                    .N = N,
+                                                    .in = F,
+                                                    .out = C,
+                                                    .add = 0}));
+    SWT_TRY(swt_linear_backward_input(
+        &m->ctx, &(swt_linear_backward_input_args){.dx = s->dhidden,
+                                                   .dy = s->dx,
+                                                   .w = swt_at(m->param, at->wo.weight),
+                                                   .relu_output = a->hidden,
+                                                   .N = N,
+                                                   .in = F,
+                                                   .out = C}));
+    SWT_TRY(swt_linear_backward_weight(
+        &m->ctx, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wi.weight),
+                                                    .dbias = swt_at(m->grad, at->wi.bias),
+                                                    .dy = s->dhidden,
+                                                    .x = m->acts.norm,
+                                                    .N = N,
+                                                    .in = C,
+                                                    .out = F,
+                                                    .add = 0}));
+    return swt_linear_backward_input(
+        &m->ctx, &(swt_linear_backward_input_args){.dx = s->dh,
+                                                   .dy = s->dhidden,
+                                                   .w = swt_at(m->param, at->wi.weight),
+                                                   .N = N,
+                                                   .in = C,
+                                                   .out = F});
 }
 
 /* What the layer consists of: weight and bias of the dense layer's products or the router, and this
@@ -116,13 +154,20 @@ static swt_status update(swt_model *m) {
         /* Experts without replicas are finished by the backward pass. */
         if (m->sum != NULL && (r->sharers == m->dist->world || r->sharers->size > 1)) {
             if (r->sharers == m->dist->world)
-                SWT_TRY(pos_grad_add(&m->ctx, m->sum + r->offset, grad, r->count,
-                                     0x1p62 / (double)m->dims.M, true));
+                SWT_TRY(
+                    swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum + r->offset,
+                                                               .grad = grad,
+                                                               .n = r->count,
+                                                               .limit = 0x1p62 / (double)m->dims.M,
+                                                               .first = true}));
             SWT_TRY(
                 swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, m->ctx.stream));
-            SWT_TRY(pos_grad_finish(&m->ctx, grad, m->sum + r->offset, r->count));
+            SWT_TRY(swt_grad_finish(
+                &m->ctx,
+                &(swt_grad_finish_args){.grad = grad, .sum = m->sum + r->offset, .n = r->count}));
         }
-        SWT_TRY(pos_sgd(&m->ctx, m->param + r->offset, grad, r->count));
+        SWT_TRY(swt_sgd(
+            &m->ctx, &(swt_sgd_args){.param = m->param + r->offset, .grad = grad, .n = r->count}));
     }
     return SWT_OK;
 }

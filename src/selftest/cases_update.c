@@ -199,8 +199,15 @@ void swt_draw_adam(swt_case *k, void *args) {
     swt_step_state *s = k->t->state;
     swt_case_dim(k, "n", &a->n, draw_count(k, 1));
     a->hyper = hypers[swt_case_note(k, "hyper", k->number % 3)];
+    a->m = swt_trial_copy(k->t, swt_trial_uniform(k->t, a->n, -1, 1), a->n, SWT_F32);
     a->v = swt_trial_copy(k->t, swt_trial_uniform(k->t, a->n, 0, 1), a->n, SWT_F32);
-    a->grad = swt_trial_uniform(k->t, a->n, -3, 3);
+    float *grad = swt_trial_uniform(k->t, a->n, -1, 1);
+    for (int64_t i = 0; i < a->n; i++) { /* of very different sizes, and zeros as at the start */
+        grad[i] *= i % 7 == 3 ? 0 : powf(10, (float)swt_trial_choose(k->t, -6, 3));
+        if (i % 5 == 0)
+            a->m[i] = a->v[i] = 0;
+    }
+    a->grad = grad;
     s->lr = 0.01;
     s->correction1 = 1 - pow(a->hyper.beta1, 7);
     s->correction2 = 1 - pow(a->hyper.beta2, 7);
@@ -208,9 +215,9 @@ void swt_draw_adam(swt_case *k, void *args) {
     s->nonfinite = swt_case_note(k, "stopped", k->number % 4 == 3);
 }
 
-/* m: two products and a sum, which may cancel, so the error is of the size of its parts; v: the
- * same without cancelling; param: two roundings of itself and some eight of its change, relative to
- * the parts of m. */
+/* m: two products and a sum, which may cancel, so the error is of the size of its parts. v: the
+ * roundings of clip, of g (both squared), of g^2, of 1 - beta2, of their product and of the sum: 8.
+ * param: two roundings of itself and some eight of its change, relative to the parts of m. */
 void swt_judge_adam(swt_case *k, const void *args) {
     const swt_adam_args *a = args;
     const swt_adam_hyper *h = &a->hyper;
@@ -236,7 +243,7 @@ void swt_judge_adam(swt_case *k, const void *args) {
         const double change =
             fabs(kept - step - param[i]) + (new_v > 0 ? s->lr * parts / sqrt(new_v) : 0);
         swt_case_number(k, a->m, i, new_m, 3 * SWT_ROUNDING * parts + 1e-44);
-        swt_case_number(k, a->v, i, new_v, 5 * SWT_ROUNDING * new_v + 1e-44);
+        swt_case_number(k, a->v, i, new_v, 8 * SWT_ROUNDING * new_v + 1e-44);
         swt_case_number(k, a->param, i, kept - step,
                         SWT_ROUNDING * (3 * fabs(param[i]) + 8 * change));
     }

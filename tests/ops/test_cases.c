@@ -140,17 +140,28 @@ static void refuse_pointers(swt_case *k) {
     }
 }
 
-/* Negative, and so large that a product overflows. */
+/* Negative, and 2^62 elements of any type: more bytes than a size can count. */
 static void refuse_dims(swt_case *k) {
+    static const int64_t wrong[] = {-1, INT64_MIN, (int64_t)1 << 62, INT64_MAX};
     for (int i = 0; i < k->n_dims; i++) {
         swt_any_args args = k->host;
         int64_t *dim = (int64_t *)(void *)((unsigned char *)&args + ((unsigned char *)k->dims[i] -
                                                                      (unsigned char *)&k->host));
-        *dim = -1;
-        expect_refused(k, &args, "a negative dimension");
-        *dim = INT64_MAX / 2;
-        expect_refused(k, &args, "a dimension that is too large");
+        for (size_t w = 0; w < sizeof wrong / sizeof wrong[0]; w++) {
+            *dim = wrong[w];
+            expect_refused(k, &args, "a dimension");
+        }
     }
+}
+
+/* No context, and no step state where it is read or written. */
+static void refuse_contexts(swt_case *k) {
+    assert_int_equal(k->op->run(NULL, &k->host), SWT_SHAPE);
+    const swt_ctx whole = k->t->ctx;
+    k->t->ctx.state = NULL;
+    if (k->list.state)
+        expect_refused(k, &k->host, "no state");
+    k->t->ctx = whole;
 }
 
 static void test_refusals(void **state) {
@@ -164,12 +175,7 @@ static void test_refusals(void **state) {
             swt_bed_expect(swt_case_make(&p.trial, row, number, &k), name_of(row));
             refuse_pointers(&k);
             refuse_dims(&k);
-            const swt_ctx whole = p.trial.ctx;
-            if (k.list.state) {
-                p.trial.ctx.state = NULL;
-                expect_refused(&k, &k.host, "no state");
-            }
-            p.trial.ctx = whole;
+            refuse_contexts(&k);
             expect_right(&p, name_of(row));
         }
     close_place(&p);

@@ -171,43 +171,6 @@ static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d)
     return pos_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
 }
 
-static swt_status state_advance(const swt_ctx *c, void **p, const int64_t *d) {
-    (void)p, (void)d;
-    return pos_state_advance(c, &(swt_schedule){.kind = SWT_SCHEDULE_CONSTANT});
-}
-
-static swt_status count_targets(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_count_targets(c, p[0], p[1], d[0]);
-}
-
-static swt_status grad_add(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_grad_add(c, p[0], p[1], d[0], 0x1p62, false);
-}
-
-static swt_status grad_finish(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_grad_finish(c, p[0], p[1], d[0]);
-}
-
-static swt_status grad_squares(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_grad_squares(c, p[0], p[1], p[2], d[0]);
-}
-
-static swt_status state_clip(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_state_clip(c, p[0], d[0], p[1], 1);
-}
-
-static swt_status adam(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_adam(c, p[0], p[1], p[2], p[3], d[0], &(swt_adam_hyper){.beta1 = 0});
-}
-
-static swt_status sgd(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_sgd(c, p[0], p[1], d[0]);
-}
-
-static swt_status cast(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_cast(c, p[0], p[1], d[0]);
-}
-
 static const operation operations[] = {
     {"linear_forward", "oiiII", 3, linear_forward, {0, 4}},
     {"linear_backward_input", "oiiI", 3, linear_backward_input, {0}},
@@ -231,15 +194,6 @@ static const operation operations[] = {
     {"experts_backward_weight with sums", "ooooiiiiioooo", 5, experts_backward_weight_sums, {0}},
     {"combine_forward", "oiiiiin", 4, combine_forward, {0, 1}},
     {"combine_backward", "oooiiiin", 4, combine_backward, {0}},
-    {"state_advance", "", 0, state_advance, {0}},
-    {"count_targets", "oi", 1, count_targets, {0}},
-    {"grad_add", "oi", 1, grad_add, {0}},
-    {"grad_finish", "oi", 1, grad_finish, {0}},
-    {"grad_squares", "oip", 1, grad_squares, {0}},
-    {"state_clip", "ii", 1, state_clip, {0}},
-    {"adam", "oooi", 1, adam, {0}},
-    {"sgd", "oi", 1, sgd, {0}},
-    {"cast", "oi", 1, cast, {0}},
 };
 enum { OPERATIONS = sizeof operations / sizeof operations[0] };
 

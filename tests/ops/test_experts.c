@@ -286,8 +286,12 @@ static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
         const float *const grad[TENSORS] = {t->dwi, t->dbi, t->dwo, t->dbo};
         for (int i = 0; i < TENSORS; i++)
             if (want[i] != NULL)
-                SWT_BED_RUN(bed, pos_grad_add(&bed->ctx, want[i], grad[i], tensor_size(c, i), limit,
-                                              false));
+                SWT_BED_RUN(bed,
+                            swt_grad_add(&bed->ctx, &(swt_grad_add_args){.sum = want[i],
+                                                                         .grad = grad[i],
+                                                                         .n = tensor_size(c, i),
+                                                                         .limit = limit,
+                                                                         .first = false}));
         swt_bed_back_to(bed, mark);
     }
     for (int i = 0; i < TENSORS; i++) {
@@ -299,7 +303,8 @@ static void expect_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
             continue;
         }
         float *sum = swt_bed_out(bed, n, SWT_F32);
-        SWT_BED_RUN(bed, pos_grad_finish(&bed->ctx, sum, want[i], n));
+        SWT_BED_RUN(bed, swt_grad_finish(&bed->ctx, &(swt_grad_finish_args){
+                                                        .grad = sum, .sum = want[i], .n = n}));
         swt_expect_bytes(bed, names[i] + strlen("sums."), finished[i], sum, n, SWT_F32);
     }
 }

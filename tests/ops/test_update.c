@@ -1,6 +1,5 @@
-/* The exact sum of gradients, their norm and clipping, and the schedule. The optimisers:
- * test_adam.c. */
-#include "kernels/swt_positional.h"
+/* The exact sum of gradients, their norm and clipping, and the schedule, at the places that are
+ * special; what holds at any place is the judge's (test_cases.c). The optimisers: test_adam.c. */
 #include "support/judge.h"
 
 #include <math.h>
@@ -15,7 +14,8 @@ static void advance_to(swt_bed *bed, const swt_schedule *schedule, int64_t step)
     swt_bed_release_state(bed);
     bed->ctx.state->step = step - 1;
     const swt_step_state before = *bed->ctx.state;
-    SWT_BED_RUN(bed, pos_state_advance(&bed->ctx, schedule));
+    SWT_BED_RUN(bed,
+                swt_state_advance(&bed->ctx, &(swt_state_advance_args){.schedule = *schedule}));
     const swt_step_state *after = bed->ctx.state;
     assert_true(after->step == step && after->seed == before.seed &&
                 after->targets == before.targets && after->nonfinite == before.nonfinite);
@@ -92,23 +92,6 @@ static void test_schedules(void **state) {
     swt_bed_close(&bed);
 }
 
-static void test_count_targets(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    const int64_t sizes[] = {0, 1, 63, 64, 65, 10000};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        swt_bed_begin(&bed, "count_targets n=%lld", (long long)sizes[i]);
-        const int32_t *targets = swt_bed_integers(&bed, sizes[i], -2, 3);
-        int64_t *count = swt_bed_out(&bed, 1, SWT_I64), want = 0;
-        for (int64_t n = 0; n < sizes[i]; n++)
-            want += targets[n] >= 0;
-        SWT_BED_RUN(&bed, pos_count_targets(&bed.ctx, count, targets, sizes[i]));
-        assert_int_equal(*count, want);
-    }
-    swt_bed_close(&bed);
-}
-
 /* ------------------------------------------------------------------ the exact sum */
 
 /* Gradients of all sizes, from 2^-60 (which counts as 0) to 2^10. */
@@ -121,30 +104,6 @@ static float *gradients(swt_bed *bed, int64_t n) {
 
 static int64_t quantum(float grad) {
     return (int64_t)rint((double)grad * 0x1p48);
-}
-
-static void test_grad_add(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    for (int64_t n = 0; n < 200; n += n < 70 ? 1 : 43) {
-        swt_bed_begin(&bed, "grad_add n=%lld", (long long)n);
-        const float *a = gradients(&bed, n), *b = gradients(&bed, n);
-        int64_t *sum = swt_bed_out(&bed, n, SWT_I64);
-        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, a, n, limit_of_one / 2, true));
-        for (int64_t i = 0; i < n; i++)
-            assert_int_equal(sum[i], quantum(a[i]));
-        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, b, n, limit_of_one / 2, false));
-        for (int64_t i = 0; i < n; i++)
-            assert_int_equal(sum[i], quantum(a[i]) + quantum(b[i]));
-        float *grad = swt_bed_out(&bed, n, SWT_F32);
-        SWT_BED_RUN(&bed, pos_grad_finish(&bed.ctx, grad, sum, n));
-        for (int64_t i = 0; i < n; i++) {
-            const float want = (float)((double)sum[i] * 0x1p-48);
-            swt_expect_bytes(&bed, "grad", &grad[i], &want, 1, SWT_F32);
-        }
-    }
-    swt_bed_close(&bed);
 }
 
 /* Halves go to the even neighbour, and what is exact stays exact. */
@@ -160,7 +119,11 @@ static void test_grad_rounding(void **state) {
     float *in = swt_bed_in(&bed, N, SWT_F32);
     memcpy(in, grad, sizeof grad);
     int64_t *sum = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
-    SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, in, N, limit_of_one, false));
+    SWT_BED_RUN(
+        &bed,
+        swt_grad_add(&bed.ctx,
+                     &(swt_grad_add_args){
+                         .sum = sum, .grad = in, .n = N, .limit = limit_of_one, .first = false}));
     assert_memory_equal(sum, want, sizeof want);
     swt_bed_close(&bed);
 }
@@ -181,12 +144,20 @@ static void test_grad_order(void **state) {
         sums[o] = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
     for (int o = 0; o < 3; o++)
         for (int m = 0; m < M; m++)
-            SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sums[o], grads[orders[o][m]], N,
-                                           limit_of_one / M, m == 0));
+            SWT_BED_RUN(&bed,
+                        swt_grad_add(&bed.ctx, &(swt_grad_add_args){.sum = sums[o],
+                                                                    .grad = grads[orders[o][m]],
+                                                                    .n = N,
+                                                                    .limit = limit_of_one / M,
+                                                                    .first = m == 0}));
     int64_t *other = swt_bed_copy(&bed, sums[3], N, SWT_I64);
     for (int m = 0; m < M; m++)
-        SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, m % 2 ? sums[3] : other, grads[m], N,
-                                       limit_of_one / M, false));
+        SWT_BED_RUN(&bed,
+                    swt_grad_add(&bed.ctx, &(swt_grad_add_args){.sum = m % 2 ? sums[3] : other,
+                                                                .grad = grads[m],
+                                                                .n = N,
+                                                                .limit = limit_of_one / M,
+                                                                .first = false}));
     for (int i = 0; i < N; i++)
         sums[3][i] += other[i];
     for (int o = 1; o < 4; o++)
@@ -212,7 +183,11 @@ static void test_grad_limit(void **state) {
             float *grad = gradients(&bed, N);
             int64_t *sum = swt_bed_copy(&bed, swt_bed_doubles(&bed, N), N, SWT_I64);
             grad[at] = what == 7 ? 0x1p12F : what == 8 ? -0x1p12F : bad[what];
-            SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, grad, N, limit, at % 2 == 0));
+            SWT_BED_RUN(&bed, swt_grad_add(&bed.ctx, &(swt_grad_add_args){.sum = sum,
+                                                                          .grad = grad,
+                                                                          .n = N,
+                                                                          .limit = limit,
+                                                                          .first = at % 2 == 0}));
             assert_true((bed.ctx.state->nonfinite != 0) == !good);
             for (int i = 0; i < N; i++)
                 assert_int_equal(sum[i], i == at && !good ? 0 : quantum(grad[i]));
@@ -232,7 +207,11 @@ static void test_grad_all_bad(void **state) {
     for (int i = 0; i < N; i++)
         grad[i] = i % 2 ? NAN : 3e38F;
     int64_t *sum = swt_bed_out(&bed, N, SWT_I64);
-    SWT_BED_RUN(&bed, pos_grad_add(&bed.ctx, sum, grad, N, limit_of_one, true));
+    SWT_BED_RUN(
+        &bed,
+        swt_grad_add(&bed.ctx,
+                     &(swt_grad_add_args){
+                         .sum = sum, .grad = grad, .n = N, .limit = limit_of_one, .first = true}));
     assert_true(bed.ctx.state->nonfinite != 0);
     for (int i = 0; i < N; i++)
         assert_int_equal(sum[i], 0);
@@ -240,32 +219,6 @@ static void test_grad_all_bad(void **state) {
 }
 
 /* ------------------------------------------------------------------ norm and clipping */
-
-static void test_grad_squares(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    swt_bed_begin(&bed, "grad_squares");
-    static const swt_span spans[] = {
-        {0, 1, 3},      {1, 0, 0},    {1, 63, 1},      {64, 64, 6},      {128, 65, 2},
-        {193, 1000, 5}, {1193, 7, 4}, {1200, 5000, 7}, {6200, 20000, 8}, {7, 20, 9}};
-    enum { SPANS = sizeof spans / sizeof spans[0] };
-    const float *grad = gradients(&bed, 26200);
-    swt_span *in = swt_bed_in(&bed, (int64_t)sizeof spans, SWT_U8);
-    memcpy(in, spans, sizeof spans);
-    double *squares = swt_bed_out(&bed, SPANS, SWT_F64);
-    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, in, SPANS));
-    for (int s = 0; s < SPANS; s++) {
-        long double want = 0;
-        for (int64_t i = 0; i < spans[s].count; i++)
-            want += (long double)grad[spans[s].offset + i] * (long double)grad[spans[s].offset + i];
-        /* Positive terms, each exact in double: at most count roundings. */
-        swt_expect_number(&bed, "squares", squares[spans[s].index], (double)want,
-                          (double)want * (double)(spans[s].count + 1) * 0x1p-53);
-    }
-    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, in, 0));
-    swt_bed_close(&bed);
-}
 
 /* On a GPU the sums of parts lie in the context's workspace; the CPU needs none. */
 static void test_grad_squares_workspace(void **state) {
@@ -281,9 +234,16 @@ static void test_grad_squares_workspace(void **state) {
     swt_ctx without = bed.ctx;
     without.workspace = NULL;
     if (swt_bed_on_gpu(&bed))
-        SWT_BED_REFUSE(&bed, INTERNAL, pos_grad_squares(&without, squares, grad, spans, 1));
+        SWT_BED_REFUSE(&bed, INTERNAL,
+                       swt_grad_squares(&without, &(swt_grad_squares_args){.squares = squares,
+                                                                           .grad = grad,
+                                                                           .spans = spans,
+                                                                           .n_spans = 1}));
     else
-        SWT_BED_RUN(&bed, pos_grad_squares(&without, squares, grad, spans, 1));
+        SWT_BED_RUN(&bed, swt_grad_squares(&without, &(swt_grad_squares_args){.squares = squares,
+                                                                              .grad = grad,
+                                                                              .spans = spans,
+                                                                              .n_spans = 1}));
     swt_bed_close(&bed);
 }
 
@@ -302,7 +262,10 @@ static void test_grad_squares_place(void **state) {
         memcpy(grad + spans[s].offset, tensor, COUNT * sizeof *tensor);
     }
     double *squares = swt_bed_out(&bed, PLACES, SWT_F64);
-    SWT_BED_RUN(&bed, pos_grad_squares(&bed.ctx, squares, grad, spans, PLACES));
+    SWT_BED_RUN(&bed, swt_grad_squares(&bed.ctx, &(swt_grad_squares_args){.squares = squares,
+                                                                          .grad = grad,
+                                                                          .spans = spans,
+                                                                          .n_spans = PLACES}));
     for (int s = 1; s < PLACES; s++)
         swt_expect_bytes(&bed, "squares", &squares[s], &squares[0], 1, SWT_F64);
     swt_bed_close(&bed);
@@ -341,7 +304,11 @@ static void test_state_clip(void **state) {
         memcpy(squares, c->squares, sizeof c->squares);
         int64_t *ranks = swt_bed_in(&bed, 1, SWT_I64);
         *ranks = c->nonfinite_ranks;
-        SWT_BED_RUN(&bed, pos_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
+        SWT_BED_RUN(&bed,
+                    swt_state_clip(&bed.ctx, &(swt_state_clip_args){.squares = squares,
+                                                                    .n = 8,
+                                                                    .nonfinite_ranks = ranks,
+                                                                    .max_norm = c->max_norm}));
         const swt_step_state *s = bed.ctx.state;
         assert_true((s->nonfinite != 0) == c->nonfinite);
         if (c->norm > 0 || !c->nonfinite) {
@@ -351,55 +318,26 @@ static void test_state_clip(void **state) {
         /* Sticky: a good norm later does not take the flag back. */
         memset(squares, 0, 8 * sizeof *squares);
         *ranks = 0;
-        SWT_BED_RUN(&bed, pos_state_clip(&bed.ctx, squares, 8, ranks, c->max_norm));
+        SWT_BED_RUN(&bed,
+                    swt_state_clip(&bed.ctx, &(swt_state_clip_args){.squares = squares,
+                                                                    .n = 8,
+                                                                    .nonfinite_ranks = ranks,
+                                                                    .max_norm = c->max_norm}));
         assert_true((s->nonfinite != 0) == c->nonfinite);
     }
     swt_bed_close(&bed);
-}
-
-/* ------------------------------------------------------------------ threads */
-
-static void run_sums(swt_bed *bed, const void *what) {
-    (void)what;
-    enum { N = 100000 };
-    swt_bed_begin(bed, "update on threads");
-    swt_bed_release_state(bed);
-    float *grad = gradients(bed, N);
-    grad[N / 2 + 7] = NAN;
-    int64_t *sum = swt_bed_out(bed, N, SWT_I64);
-    const int32_t *targets = swt_bed_integers(bed, N, -1, 1);
-    swt_span *spans = swt_bed_in(bed, 3 * (int64_t)sizeof *spans, SWT_U8);
-    spans[0] = (swt_span){.offset = 0, .count = N / 2, .index = 0};
-    spans[1] = (swt_span){.offset = N / 2, .count = N / 2, .index = 2};
-    spans[2] = (swt_span){.offset = 3, .count = 17, .index = 1};
-    double *squares = swt_bed_out(bed, 3, SWT_F64);
-    int64_t *count = swt_bed_out(bed, 1, SWT_I64);
-    float *finished = swt_bed_out(bed, N, SWT_F32);
-    SWT_BED_RUN(bed, pos_grad_add(&bed->ctx, sum, grad, N, limit_of_one, true));
-    SWT_BED_RUN(bed, pos_grad_finish(&bed->ctx, finished, sum, N));
-    SWT_BED_RUN(bed, pos_grad_squares(&bed->ctx, squares, finished, spans, 3));
-    SWT_BED_RUN(bed, pos_count_targets(&bed->ctx, count, targets, N));
-}
-
-static void test_threads(void **state) {
-    (void)state;
-    swt_bed_same_bits(run_sums, NULL);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_noam),
         cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_count_targets),
-        cmocka_unit_test(test_grad_add),
         cmocka_unit_test(test_grad_rounding),
         cmocka_unit_test(test_grad_order),
         cmocka_unit_test(test_grad_limit),
-        cmocka_unit_test(test_grad_squares),
         cmocka_unit_test(test_state_clip),
         cmocka_unit_test(test_grad_squares_place),
         cmocka_unit_test(test_grad_squares_workspace),
-        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_grad_all_bad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,17 +102,17 @@ void swt_bed_release_state(swt_bed *bed);
 
 /* Call an operation, which must succeed and change outputs and scratch alone. The tensors are taken
  * before, not inside the call. */
-#define SWT_BED_RUN(bed, call)                                                                     \
+#define SWT_BED_RUN(bed, ...)                                                                      \
     do {                                                                                           \
         swt_bed_freeze(bed);                                                                       \
-        swt_bed_settle(bed, (call), SWT_OK, #call);                                                \
+        swt_bed_settle(bed, (__VA_ARGS__), SWT_OK, #__VA_ARGS__);                                  \
     } while (0)
 
 /* Call an operation, which must refuse with this status and change nothing at all. */
-#define SWT_BED_REFUSE(bed, name, call)                                                            \
+#define SWT_BED_REFUSE(bed, name, ...)                                                             \
     do {                                                                                           \
         swt_bed_freeze(bed);                                                                       \
-        swt_bed_settle(bed, (call), SWT_##name, #call);                                            \
+        swt_bed_settle(bed, (__VA_ARGS__), SWT_##name, #__VA_ARGS__);                              \
     } while (0)
 
 void swt_bed_freeze(swt_bed *bed);
