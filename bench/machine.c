@@ -1,5 +1,5 @@
 #include "bench/machine.h"
-#include "kernels/swt_positional.h"
+#include "kernels/swt_ops.h"
 
 #include "base/clock.h"
 #include "base/words.h"
@@ -107,8 +107,9 @@ static swt_status least_ms(const swt_ctx *c, void *const memory[3], int64_t size
 }
 
 static swt_status queue_product(const swt_ctx *c, void *const memory[3], int64_t side) {
-    return pos_linear_forward(c, memory[0], memory[1], memory[2], NULL, NULL, side, side, side,
-                              SWT_EPILOGUE_NONE);
+    return swt_linear_forward(
+        c, &(swt_linear_forward_args){
+               .y = memory[0], .x = memory[1], .w = memory[2], .N = side, .in = side, .out = side});
 }
 
 static swt_status queue_copy(const swt_ctx *c, void *const memory[3], int64_t bytes) {

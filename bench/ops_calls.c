@@ -23,33 +23,58 @@ static const swt_layer_places *places(const op_bed *b) {
 
 swt_status op_call_linear_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return pos_linear_forward(&b->m->ctx, k->y, k->x, weight(b, k->at->weight),
-                              weight(b, k->at->bias), NULL, b->moe.N, k->in, k->out,
-                              SWT_EPILOGUE_NONE);
+    return swt_linear_forward(&b->m->ctx, &(swt_linear_forward_args){.y = k->y,
+                                                                     .x = k->x,
+                                                                     .w = weight(b, k->at->weight),
+                                                                     .bias = weight(b, k->at->bias),
+                                                                     .N = b->moe.N,
+                                                                     .in = k->in,
+                                                                     .out = k->out});
 }
 
 swt_status op_call_linear_backward_input(const op_case *k) {
     const op_bed *b = k->b;
-    return pos_linear_backward_input(&b->m->ctx, k->x, k->y, weight(b, k->at->weight), NULL,
-                                     b->moe.N, k->in, k->out);
+    return swt_linear_backward_input(
+        &b->m->ctx, &(swt_linear_backward_input_args){.dx = k->x,
+                                                      .dy = k->y,
+                                                      .w = weight(b, k->at->weight),
+                                                      .N = b->moe.N,
+                                                      .in = k->in,
+                                                      .out = k->out});
 }
 
 swt_status op_call_linear_backward_weight(const op_case *k) {
     const op_bed *b = k->b;
-    return pos_linear_backward_weight(&b->m->ctx, grad(b, k->at->weight), grad(b, k->at->bias),
-                                      k->y, k->x, b->moe.N, k->in, k->out, 0);
+    return swt_linear_backward_weight(
+        &b->m->ctx, &(swt_linear_backward_weight_args){.dw = grad(b, k->at->weight),
+                                                       .dbias = grad(b, k->at->bias),
+                                                       .dy = k->y,
+                                                       .x = k->x,
+                                                       .N = b->moe.N,
+                                                       .in = k->in,
+                                                       .out = k->out});
 }
 
 swt_status op_call_embedding_forward(const op_case *k) {
     const op_bed *b = k->b;
-    return pos_embedding_forward(&b->m->ctx, block(b)->x, weight(b, b->m->params.embed.weight),
-                                 b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V);
+    return swt_embedding_forward(
+        &b->m->ctx, &(swt_embedding_forward_args){.x = block(b)->x,
+                                                  .table = weight(b, b->m->params.embed.weight),
+                                                  .tokens = b->pass.tokens,
+                                                  .N = b->moe.N,
+                                                  .C = b->moe.C,
+                                                  .V = b->m->dims.V});
 }
 
 swt_status op_call_embedding_backward(const op_case *k) {
     const op_bed *b = k->b;
-    return pos_embedding_backward(&b->m->ctx, grad(b, b->m->params.embed.weight), b->m->acts.dx,
-                                  b->pass.tokens, b->moe.N, b->moe.C, b->m->dims.V, 0);
+    return swt_embedding_backward(
+        &b->m->ctx, &(swt_embedding_backward_args){.dtable = grad(b, b->m->params.embed.weight),
+                                                   .dx = b->m->acts.dx,
+                                                   .tokens = b->pass.tokens,
+                                                   .N = b->moe.N,
+                                                   .C = b->moe.C,
+                                                   .V = b->m->dims.V});
 }
 
 swt_status op_call_norm_forward(const op_case *k) {
@@ -79,8 +104,13 @@ swt_status op_call_attention_backward(const op_case *k) {
 swt_status op_call_cross_entropy(const op_case *k) {
     const op_bed *b = k->b;
     swt_shared_acts *s = &b->m->acts;
-    return pos_cross_entropy(&b->m->ctx, s->logits, s->stats, s->logits, b->pass.targets,
-                             s->scratch, b->moe.N, b->m->dims.V);
+    return swt_cross_entropy(&b->m->ctx, &(swt_cross_entropy_args){.dlogits = s->logits,
+                                                                   .stats = s->stats,
+                                                                   .logits = s->logits,
+                                                                   .targets = b->pass.targets,
+                                                                   .scratch = s->scratch,
+                                                                   .N = b->moe.N,
+                                                                   .V = b->m->dims.V});
 }
 
 swt_status op_call_router_forward(const op_case *k) {

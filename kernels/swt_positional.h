@@ -6,97 +6,6 @@
 #include "base/checked.h"
 #include "kernels/swt_ops.h"
 
-SWT_MUST_CHECK static inline swt_status pos_linear_forward(const swt_ctx *c, void *y, const void *x,
-                                                           const void *w, const void *bias,
-                                                           const void *residual, int64_t N,
-                                                           int64_t in, int64_t out,
-                                                           swt_epilogue epilogue) {
-    return swt_linear_forward(c, &(swt_linear_forward_args){.y = y,
-                                                            .x = x,
-                                                            .w = w,
-                                                            .bias = bias,
-                                                            .residual = residual,
-                                                            .N = N,
-                                                            .in = in,
-                                                            .out = out,
-                                                            .epilogue = epilogue});
-}
-
-SWT_MUST_CHECK static inline swt_status
-pos_linear_backward_input(const swt_ctx *c, void *dx, const void *dy, const void *w,
-                          const void *relu_output, int64_t N, int64_t in, int64_t out) {
-    return swt_linear_backward_input(
-        c,
-        &(swt_linear_backward_input_args){
-            .dx = dx, .dy = dy, .w = w, .relu_output = relu_output, .N = N, .in = in, .out = out});
-}
-
-SWT_MUST_CHECK static inline swt_status
-pos_linear_backward_weight(const swt_ctx *c, float *dw, float *dbias, const void *dy, const void *x,
-                           int64_t N, int64_t in, int64_t out, int add) {
-    return swt_linear_backward_weight(c, &(swt_linear_backward_weight_args){.dw = dw,
-                                                                            .dbias = dbias,
-                                                                            .dy = dy,
-                                                                            .x = x,
-                                                                            .N = N,
-                                                                            .in = in,
-                                                                            .out = out,
-                                                                            .add = add != 0});
-}
-
-SWT_MUST_CHECK static inline swt_status pos_embedding_forward(const swt_ctx *c, void *x,
-                                                              const void *table,
-                                                              const int32_t *tokens, int64_t N,
-                                                              int64_t C, int64_t V) {
-    return swt_embedding_forward(
-        c, &(swt_embedding_forward_args){
-               .x = x, .table = table, .tokens = tokens, .N = N, .C = C, .V = V});
-}
-
-SWT_MUST_CHECK static inline swt_status pos_embedding_backward(const swt_ctx *c, float *dtable,
-                                                               const void *dx,
-                                                               const int32_t *tokens, int64_t N,
-                                                               int64_t C, int64_t V, int add) {
-    return swt_embedding_backward(
-        c,
-        &(swt_embedding_backward_args){
-            .dtable = dtable, .dx = dx, .tokens = tokens, .N = N, .C = C, .V = V, .add = add != 0});
-}
-
-SWT_MUST_CHECK static inline swt_status pos_norm_forward(const swt_ctx *c, void *y, float *mean,
-                                                         float *rstd, const void *x,
-                                                         const float *weight, const float *bias,
-                                                         int64_t N, int64_t C, double eps) {
-    return swt_norm_forward(c, &(swt_norm_forward_args){.y = y,
-                                                        .mean = mean,
-                                                        .rstd = rstd,
-                                                        .x = x,
-                                                        .weight = weight,
-                                                        .bias = bias,
-                                                        .N = N,
-                                                        .C = C,
-                                                        .eps = eps});
-}
-
-SWT_MUST_CHECK static inline swt_status
-pos_norm_backward(const swt_ctx *c, void *dx, float *dweight, float *dbias, const void *dy,
-                  const void *dresidual, const void *x, const float *mean, const float *rstd,
-                  const float *weight, void *scratch, int64_t N, int64_t C, int add) {
-    return swt_norm_backward(c, &(swt_norm_backward_args){.dx = dx,
-                                                          .dweight = dweight,
-                                                          .dbias = dbias,
-                                                          .dy = dy,
-                                                          .dresidual = dresidual,
-                                                          .x = x,
-                                                          .weight = weight,
-                                                          .mean = mean,
-                                                          .rstd = rstd,
-                                                          .scratch = scratch,
-                                                          .N = N,
-                                                          .C = C,
-                                                          .add = add != 0});
-}
-
 /* Causal self-attention of qkv (B, T, 3 H D): columns q, then k, then v. */
 typedef struct pos_attention_dims {
     int64_t B, T, H, D;
@@ -157,19 +66,6 @@ SWT_MUST_CHECK static inline swt_status pos_attention_backward(const swt_ctx *c,
                                                                     .y = y,
                                                                     .lse = lse,
                                                                     .dims = pos_packed(d)});
-}
-
-SWT_MUST_CHECK static inline swt_status pos_cross_entropy(const swt_ctx *c, void *dlogits,
-                                                          double *stats, const void *logits,
-                                                          const int32_t *targets, void *scratch,
-                                                          int64_t N, int64_t V) {
-    return swt_cross_entropy(c, &(swt_cross_entropy_args){.dlogits = dlogits,
-                                                          .stats = stats,
-                                                          .logits = logits,
-                                                          .targets = targets,
-                                                          .scratch = scratch,
-                                                          .N = N,
-                                                          .V = V});
 }
 
 SWT_MUST_CHECK static inline swt_status

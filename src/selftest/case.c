@@ -22,23 +22,33 @@ int64_t swt_case_note(swt_case *k, const char *name, int64_t value) {
     return value;
 }
 
-/* Numbers of a floating-point type. */
+/* A number of a floating-point type. */
+static void put(void *tensor, int64_t i, swt_dtype dtype, float x) {
+    if (dtype == SWT_BF16)
+        ((uint16_t *)tensor)[i] = swt_bf16_from_float(x);
+    else if (dtype == SWT_F64)
+        ((double *)tensor)[i] = (double)x;
+    else
+        ((float *)tensor)[i] = x;
+}
+
 static void fill(swt_case *k, void *tensor, int64_t count, swt_dtype dtype, double low,
                  double high) {
-    for (int64_t i = 0; i < count; i++) {
-        const float x = (float)(low + (high - low) * swt_trial_draw(k->t));
-        if (dtype == SWT_BF16)
-            ((uint16_t *)tensor)[i] = swt_bf16_from_float(x);
-        else if (dtype == SWT_F64)
-            ((double *)tensor)[i] = (double)x;
-        else
-            ((float *)tensor)[i] = x;
-    }
+    for (int64_t i = 0; i < count; i++)
+        put(tensor, i, dtype, (float)(low + (high - low) * swt_trial_draw(k->t)));
 }
 
 void *swt_case_uniform(swt_case *k, int64_t count, swt_dtype dtype, double low, double high) {
     void *tensor = swt_trial_in(k->t, count, dtype);
     fill(k, tensor, count, dtype, low, high);
+    return tensor;
+}
+
+/* rint gives the zeros below 0 a sign. */
+void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int high) {
+    void *tensor = swt_trial_in(k->t, count, dtype);
+    for (int64_t i = 0; i < count; i++)
+        put(tensor, i, dtype, rintf((float)(low - 0.5 + (high - low + 1) * swt_trial_draw(k->t))));
     return tensor;
 }
 
@@ -148,28 +158,11 @@ const void *swt_case_before(const swt_case *k, const void *tensor) {
     return tensor == NULL ? NULL : k->t->before + ((const unsigned char *)tensor - k->t->memory);
 }
 
-static double number_of(const void *tensor, int64_t i, swt_dtype dtype) {
-    switch (dtype) {
-    case SWT_F32:
-        return (double)((const float *)tensor)[i];
-    case SWT_BF16:
-        return (double)swt_bf16_to_float(((const uint16_t *)tensor)[i]);
-    case SWT_F64:
-        return ((const double *)tensor)[i];
-    case SWT_I32:
-        return ((const int32_t *)tensor)[i];
-    case SWT_I64:
-        return (double)((const int64_t *)tensor)[i];
-    default:
-        return ((const unsigned char *)tensor)[i];
-    }
-}
-
 static double *widen(swt_case *k, const void *from, const swt_arg *arg) {
     double *wide = swt_trial_doubles(k->t, arg->count);
     const swt_dtype dtype = swt_arg_dtype(&k->t->ctx, arg);
     for (int64_t i = 0; i < arg->count; i++)
-        wide[i] = number_of(from, i, dtype);
+        wide[i] = swt_trial_element(from, i, dtype);
     return wide;
 }
 
@@ -189,7 +182,8 @@ void swt_case_number(swt_case *k, const void *tensor, int64_t i, double want, do
     const swt_arg *arg = arg_of(k, tensor);
     char what[64];
     snprintf(what, sizeof what, "%s[%lld]", arg->name, (long long)i);
-    swt_trial_number(k->t, what, number_of(tensor, i, swt_arg_dtype(&k->t->ctx, arg)), want, limit);
+    swt_trial_number(k->t, what, swt_trial_element(tensor, i, swt_arg_dtype(&k->t->ctx, arg)), want,
+                     limit);
 }
 
 void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,

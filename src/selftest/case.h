@@ -69,6 +69,9 @@ int64_t swt_case_note(swt_case *k, const char *name, int64_t value);
 /* An input of activations (or of the type that is given), uniform in [low, high). */
 void *swt_case_uniform(swt_case *k, int64_t count, swt_dtype dtype, double low, double high);
 
+/* The same, of whole numbers from low to high; zeros have either sign. */
+void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int high);
+
 /* ---- for judge */
 
 /* What a tensor held before the call: as it was, and as doubles. NULL of NULL. */

@@ -6,6 +6,14 @@
 
 /* X(operation, cases) */
 #define SWT_CASE_LIST(X)                                                                           \
+    X(linear_forward, 16)                                                                          \
+    X(linear_backward_input, 16)                                                                   \
+    X(linear_backward_weight, 16)                                                                  \
+    X(embedding_forward, 16)                                                                       \
+    X(embedding_backward, 16)                                                                      \
+    X(norm_forward, 16)                                                                            \
+    X(norm_backward, 16)                                                                           \
+    X(cross_entropy, 12)                                                                           \
     X(state_advance, 12)                                                                           \
     X(count_targets, 12)                                                                           \
     X(grad_add, 15)                                                                                \

@@ -148,6 +148,9 @@ void swt_trial_miss(swt_trial *t, const char *fmt, ...) SWT_PRINTF(2, 3);
 void swt_trial_close(swt_trial *t, const char *what, const float *got, const double *want,
                      int64_t n, double tolerance, double scale);
 
+/* An element of a tensor as a number. */
+double swt_trial_element(const void *tensor, int64_t i, swt_dtype dtype);
+
 /* |got - want| <= limit. */
 void swt_trial_number(swt_trial *t, const char *what, double got, double want, double limit);
 

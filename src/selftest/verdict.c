@@ -64,27 +64,20 @@ void swt_trial_number(swt_trial *t, const char *what, double got, double want, d
         swt_trial_miss(t, "%s is %.12g and should be %.12g within %.3g", what, got, want, limit);
 }
 
-/* The element at this address as a number, for a message. */
-static double value_of(const void *at, swt_dtype dtype) {
-    float f32 = 0;
-    double f64 = 0;
-    int32_t i32 = 0;
-    int64_t i64 = 0;
+double swt_trial_element(const void *tensor, int64_t i, swt_dtype dtype) {
     switch (dtype) {
     case SWT_F32:
-        memcpy(&f32, at, sizeof f32);
-        return (double)f32;
+        return (double)((const float *)tensor)[i];
+    case SWT_BF16:
+        return (double)swt_bf16_to_float(((const uint16_t *)tensor)[i]);
     case SWT_F64:
-        memcpy(&f64, at, sizeof f64);
-        return f64;
+        return ((const double *)tensor)[i];
     case SWT_I32:
-        memcpy(&i32, at, sizeof i32);
-        return i32;
+        return ((const int32_t *)tensor)[i];
     case SWT_I64:
-        memcpy(&i64, at, sizeof i64);
-        return (double)i64;
+        return (double)((const int64_t *)tensor)[i];
     default:
-        return *(const unsigned char *)at;
+        return ((const unsigned char *)tensor)[i];
     }
 }
 
@@ -95,7 +88,7 @@ void swt_trial_same(swt_trial *t, const char *what, const void *got, const void 
     for (int64_t i = 0; i < count; i++, a += bytes, b += bytes)
         if (memcmp(a, b, bytes) != 0) {
             swt_trial_miss(t, "%s[%lld] is %.9g and should be %.9g, to the bit", what, (long long)i,
-                           value_of(a, dtype), value_of(b, dtype));
+                           swt_trial_element(got, i, dtype), swt_trial_element(want, i, dtype));
             return;
         }
 }

@@ -1,6 +1,6 @@
-/* The dense layers with activations in bf16, where the backend has them, against the oracle on the
- * same rounded inputs. Arithmetic and sums are float, so an output in bf16 is the right number
- * rounded once, and an output in float is as exact as with float activations. */
+/* Attention with activations in bf16, where the backend has them, against the oracle on the same
+ * rounded inputs. Arithmetic and sums are float, so an output in bf16 is the right number rounded
+ * once, and an output in float is as exact as with float activations. */
 #include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
@@ -53,177 +53,6 @@ static void expect_rounded(const swt_bed *bed, const char *what, const bf16 *got
     }
 }
 
-/* Products of two numbers from [-1, 1), as in test_linear.c: their sum's size, and what it may be
- * wrong by. */
-static double sum_size(int64_t n) {
-    return sqrt((double)n) / 3;
-}
-
-static double sum_tolerance(int64_t n) {
-    return 4 * sqrt(fmax(1, (double)n)) * SWT_UNIT;
-}
-
-/* N, in, out: with and without whole runs of 16 bytes. */
-static const int64_t layers[][3] = {{1, 1, 1},    {5, 7, 3},     {64, 40, 64},  {0, 8, 5},
-                                    {65, 64, 24}, {130, 33, 65}, {600, 128, 72}};
-enum { LAYERS = sizeof layers / sizeof layers[0] };
-
-static void check_linear_forward(swt_bed *bed, const int64_t shape[3], int options) {
-    const int64_t N = shape[0], in = shape[1], out = shape[2];
-    const bool in_place = (options & 12) == 12;
-    swt_bed_begin(bed, "bf16 linear N=%lld in=%lld out=%lld options=%d", (long long)N,
-                  (long long)in, (long long)out, options);
-    const bf16 *x = uniform(bed, N * in, -1, 1), *w = uniform(bed, out * in, -1, 1);
-    const bf16 *bias = options & 1 ? uniform(bed, out, -1, 1) : NULL;
-    const bf16 *residual = options & 4 ? uniform(bed, N * out, -1, 1) : NULL;
-    bf16 *y = in_place ? swt_bed_copy(bed, residual, N * out, SWT_BF16) : output(bed, N * out);
-    SWT_BED_RUN(bed, pos_linear_forward(&bed->ctx, y, x, w, bias, in_place ? y : residual, N, in,
-                                        out, options & 2 ? SWT_EPILOGUE_RELU : SWT_EPILOGUE_NONE));
-    double *want = swt_bed_doubles(bed, N * out);
-    swt_oracle_linear_forward(want, widen(bed, x, N * in), widen(bed, w, out * in),
-                              widen(bed, bias, out), widen(bed, residual, N * out), N, in, out,
-                              options & 2);
-    expect_rounded(bed, "y", y, want, N * out, sum_tolerance(in), 1 + sum_size(in));
-}
-
-static void test_linear_forward(void **state) {
-    (void)state;
-    swt_bed bed;
-    open_bed(&bed);
-    for (int s = 0; s < LAYERS; s++)
-        for (int options = 0; options < 16; options++)
-            if ((options & 12) != 8)
-                check_linear_forward(&bed, layers[s], options);
-    swt_bed_close(&bed);
-}
-
-static void test_linear_backward_input(void **state) {
-    (void)state;
-    swt_bed bed;
-    open_bed(&bed);
-    for (int s = 0; s < 2 * LAYERS; s++) {
-        const int64_t N = layers[s / 2][0], in = layers[s / 2][1], out = layers[s / 2][2];
-        swt_bed_begin(&bed, "bf16 linear backward N=%lld in=%lld out=%lld relu=%d", (long long)N,
-                      (long long)in, (long long)out, s % 2);
-        const bf16 *dy = uniform(&bed, N * out, -1, 1), *w = uniform(&bed, out * in, -1, 1);
-        bf16 *relu_output = s % 2 ? uniform(&bed, N * in, -1, 1) : NULL;
-        for (int64_t i = 0; s % 2 && i < N * in; i += 5)
-            relu_output[i] = swt_bf16_from_float(-0.0F);
-        bf16 *dx = output(&bed, N * in);
-        SWT_BED_RUN(&bed, pos_linear_backward_input(&bed.ctx, dx, dy, w, relu_output, N, in, out));
-        double *want = swt_bed_doubles(&bed, N * in);
-        swt_oracle_linear_backward_input(want, widen(&bed, dy, N * out), widen(&bed, w, out * in),
-                                         widen(&bed, relu_output, N * in), N, in, out);
-        expect_rounded(&bed, "dx", dx, want, N * in, sum_tolerance(out), sum_size(out));
-        for (int64_t i = 0; s % 2 && i < N * in; i++)
-            if (swt_bf16_to_float(relu_output[i]) <= 0)
-                assert_true(dx[i] == 0);
-    }
-    swt_bed_close(&bed);
-}
-
-static void test_linear_backward_weight(void **state) {
-    (void)state;
-    swt_bed bed;
-    open_bed(&bed);
-    for (int s = 0; s < 2 * LAYERS; s++) {
-        const int64_t N = layers[s / 2][0], in = layers[s / 2][1], out = layers[s / 2][2];
-        const int add = s % 2;
-        swt_bed_begin(&bed, "bf16 linear backward N=%lld in=%lld out=%lld add=%d", (long long)N,
-                      (long long)in, (long long)out, add);
-        const bf16 *dy = uniform(&bed, N * out, -1, 1), *x = uniform(&bed, N * in, -1, 1);
-        const float *old = swt_bed_uniform(&bed, out * in + out, -1, 1);
-        float *dw =
-            add ? swt_bed_copy(&bed, old, out * in, SWT_F32) : swt_bed_out(&bed, out * in, SWT_F32);
-        float *dbias = add ? swt_bed_copy(&bed, old + out * in, out, SWT_F32)
-                           : swt_bed_out(&bed, out, SWT_F32);
-        SWT_BED_RUN(&bed, pos_linear_backward_weight(&bed.ctx, dw, dbias, dy, x, N, in, out, add));
-        double *want_dw =
-            add ? swt_bed_widen(&bed, old, out * in) : swt_bed_doubles(&bed, out * in);
-        double *want_dbias =
-            add ? swt_bed_widen(&bed, old + out * in, out) : swt_bed_doubles(&bed, out);
-        swt_oracle_linear_backward_weight(want_dw, want_dbias, widen(&bed, dy, N * out),
-                                          widen(&bed, x, N * in), N, in, out);
-        swt_expect_close(&bed, "dw", dw, want_dw, out * in, sum_tolerance(N), sum_size(N));
-        swt_expect_close(&bed, "dbias", dbias, want_dbias, out, sum_tolerance(N), sum_size(N));
-    }
-    swt_bed_close(&bed);
-}
-
-/* N, C */
-static const int64_t norms[][2] = {{1, 1}, {5, 7}, {65, 64}, {130, 200}, {63, 33}, {0, 16}};
-enum { NORMS = sizeof norms / sizeof norms[0] };
-
-static void check_norm(swt_bed *bed, int64_t N, int64_t C, int options) {
-    const int64_t n = N * C;
-    const bool in_place = options == 2;
-    swt_bed_begin(bed, "bf16 norm N=%lld C=%lld options=%d", (long long)N, (long long)C, options);
-    const bf16 *x = uniform(bed, n, -1, 1), *dy = uniform(bed, n, -1, 1);
-    const bf16 *dresidual = options > 0 ? uniform(bed, n, -1, 1) : NULL;
-    const float *weight = swt_bed_uniform(bed, C, -2, 2), *bias = swt_bed_uniform(bed, C, -1, 1);
-    bf16 *y = output(bed, n),
-         *dx = in_place ? swt_bed_copy(bed, dresidual, n, SWT_BF16) : output(bed, n);
-    float *mean = swt_bed_out(bed, N, SWT_F32), *rstd = swt_bed_out(bed, N, SWT_F32),
-          *dweight = swt_bed_out(bed, C, SWT_F32), *dbias = swt_bed_out(bed, C, SWT_F32);
-    void *scratch = swt_bed_scratch(bed, swt_norm_backward_scratch_bytes(N, C));
-    SWT_BED_RUN(bed, pos_norm_forward(&bed->ctx, y, mean, rstd, x, weight, bias, N, C, 1e-5));
-    SWT_BED_RUN(bed, pos_norm_backward(&bed->ctx, dx, dweight, dbias, dy, in_place ? dx : dresidual,
-                                       x, mean, rstd, weight, scratch, N, C, 0));
-    double *want = swt_bed_doubles(bed, n), *want_mean = swt_bed_doubles(bed, N),
-           *want_rstd = swt_bed_doubles(bed, N), *want_dweight = swt_bed_doubles(bed, C),
-           *want_dbias = swt_bed_doubles(bed, C);
-    swt_oracle_norm_forward(want, want_mean, want_rstd, widen(bed, x, n),
-                            swt_bed_widen(bed, weight, C), swt_bed_widen(bed, bias, C), N, C, 1e-5);
-    /* As in test_norm.c, for rows around 0; there, why 316. */
-    const double forward = 4 * sqrt((double)C) * SWT_UNIT, rows = sqrt(1 + (double)N);
-    swt_expect_close(bed, "mean", mean, want_mean, N, forward, 1);
-    swt_expect_close(bed, "rstd", rstd, want_rstd, N, forward, 0);
-    expect_rounded(bed, "y", y, want, n, forward, 1);
-    swt_oracle_norm_backward(want, want_dweight, want_dbias, widen(bed, dy, n),
-                             widen(bed, dresidual, n), widen(bed, x, n),
-                             swt_bed_widen(bed, mean, N), swt_bed_widen(bed, rstd, N),
-                             swt_bed_widen(bed, weight, C), N, C);
-    expect_rounded(bed, "dx", dx, want, n, 8 * sqrt((double)C) * SWT_UNIT, C > 4 ? 3 : 316);
-    swt_expect_close(bed, "dweight", dweight, want_dweight, C, 4 * rows * SWT_UNIT, rows);
-    swt_expect_close(bed, "dbias", dbias, want_dbias, C, 4 * rows * SWT_UNIT, rows);
-}
-
-static void test_norm(void **state) {
-    (void)state;
-    swt_bed bed;
-    open_bed(&bed);
-    for (int s = 0; s < NORMS; s++)
-        for (int options = 0; options < 3; options++)
-            check_norm(&bed, norms[s][0], norms[s][1], options);
-    swt_bed_close(&bed);
-}
-
-static void test_embedding(void **state) {
-    (void)state;
-    static const int64_t shapes[][3] = {{5, 7, 3}, {130, 64, 65}, {300, 40, 2}, {3, 33, 1000}};
-    swt_bed bed;
-    open_bed(&bed);
-    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
-        const int64_t N = shapes[s][0], C = shapes[s][1], V = shapes[s][2];
-        swt_bed_begin(&bed, "bf16 embedding N=%lld C=%lld V=%lld", (long long)N, (long long)C,
-                      (long long)V);
-        const bf16 *table = uniform(&bed, V * C, -1, 1), *dx = uniform(&bed, N * C, -1, 1);
-        const int32_t *tokens = swt_bed_integers(&bed, N, 0, (int)V - 1);
-        bf16 *x = output(&bed, N * C);
-        float *dtable = swt_bed_out(&bed, V * C, SWT_F32);
-        SWT_BED_RUN(&bed, pos_embedding_forward(&bed.ctx, x, table, tokens, N, C, V));
-        SWT_BED_RUN(&bed, pos_embedding_backward(&bed.ctx, dtable, dx, tokens, N, C, V, 0));
-        for (int64_t n = 0; n < N; n++)
-            swt_expect_bytes(&bed, "x", x + n * C, table + tokens[n] * C, C, SWT_BF16);
-        double *want = swt_bed_doubles(&bed, V * C);
-        swt_oracle_embedding_backward(want, widen(&bed, dx, N * C), tokens, N, C);
-        const double terms = 1 + (double)N / (double)V;
-        swt_expect_close(&bed, "dtable", dtable, want, V * C, 4 * sqrt(terms) * SWT_UNIT,
-                         sqrt(terms / 3));
-    }
-    swt_bed_close(&bed);
-}
-
 /* Scores, probabilities and sums are float, and so are the bounds: those of test_attention.c. */
 static void check_attention(swt_bed *bed, const pos_attention_dims *d) {
     swt_bed_begin(bed, "bf16 attention B=%lld T=%lld H=%lld D=%lld", (long long)d->B,
@@ -265,50 +94,9 @@ static void test_attention(void **state) {
     swt_bed_close(&bed);
 }
 
-static void check_cross_entropy(swt_bed *bed, int64_t N, int64_t V, int gradient) {
-    swt_bed_begin(bed, "bf16 cross-entropy N=%lld V=%lld gradient=%d", (long long)N, (long long)V,
-                  gradient);
-    bed->ctx.state->targets = 3 * N + 1;
-    const int64_t n = N * V;
-    const bf16 *original = uniform(bed, n, -2, 2), *logits = original;
-    const int32_t *targets = swt_bed_integers(bed, N, -1, (int)V - 1);
-    double *stats = swt_bed_out(bed, 2, SWT_F64);
-    bf16 *dlogits = NULL;
-    if (gradient == 1)
-        dlogits = output(bed, n);
-    if (gradient == 2)
-        logits = dlogits = swt_bed_copy(bed, original, n, SWT_BF16);
-    void *scratch = swt_bed_scratch(bed, swt_cross_entropy_scratch_bytes(N));
-    SWT_BED_RUN(bed, pos_cross_entropy(&bed->ctx, dlogits, stats, logits, targets, scratch, N, V));
-    double *want = swt_bed_doubles(bed, n), want_stats[2];
-    swt_oracle_cross_entropy(want, want_stats, widen(bed, original, n), targets, 3 * N + 1, N, V);
-    const double row = (4 * (2 + log((double)V)) + 4 * sqrt((double)V)) * SWT_UNIT;
-    swt_expect_number(bed, "stats[0]", stats[0], want_stats[0], row * (1 + sqrt((double)N) * 3));
-    swt_expect_number(bed, "stats[1]", stats[1], want_stats[1], 0);
-    if (gradient > 0)
-        expect_rounded(bed, "dlogits", dlogits, want, n, row, 1 / (double)(3 * N + 1));
-}
-
-static void test_cross_entropy(void **state) {
-    (void)state;
-    static const int64_t shapes[][2] = {{1, 1}, {65, 65}, {130, 40}, {3, 999}, {3, 4200}, {0, 9}};
-    swt_bed bed;
-    open_bed(&bed);
-    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++)
-        for (int gradient = 0; gradient < 3; gradient++)
-            check_cross_entropy(&bed, shapes[s][0], shapes[s][1], gradient);
-    swt_bed_close(&bed);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear_forward),
-        cmocka_unit_test(test_linear_backward_input),
-        cmocka_unit_test(test_linear_backward_weight),
-        cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_cross_entropy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 enum { POINTERS = 16, DIMS = 5, BYTES = 8192, SIZE = 4 };
 
 /* An operation with its pointers and dimensions as arrays. kinds has a letter for each pointer: o
- * an output, i an input, n one of -1s, p one of spans, s scratch; O and I may be NULL. */
+ * an output, i an input, n one of -1s, s scratch; O and I may be NULL. */
 typedef struct operation {
     const char *name;
     const char *kinds;
@@ -18,35 +18,6 @@ typedef struct operation {
     swt_status (*call)(const swt_ctx *c, void **p, const int64_t *d);
     int alias[2]; /* the output and the input that may be one */
 } operation;
-
-static swt_status linear_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_linear_forward(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1], d[2], SWT_EPILOGUE_NONE);
-}
-
-static swt_status linear_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_linear_backward_input(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2]);
-}
-
-static swt_status linear_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_linear_backward_weight(c, p[0], p[1], p[2], p[3], d[0], d[1], d[2], 0);
-}
-
-static swt_status embedding_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_embedding_forward(c, p[0], p[1], p[2], d[0], d[1], d[2]);
-}
-
-static swt_status embedding_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_embedding_backward(c, p[0], p[1], p[2], d[0], d[1], d[2], 0);
-}
-
-static swt_status norm_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_norm_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], d[0], d[1], 1e-5);
-}
-
-static swt_status norm_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_norm_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], d[0],
-                             d[1], 0);
-}
 
 static pos_attention_dims attention_dims(const int64_t *d) {
     return (pos_attention_dims){.B = d[0], .T = d[1], .H = d[2], .D = d[3], .scale = 1};
@@ -60,10 +31,6 @@ static swt_status attention_forward(const swt_ctx *c, void **p, const int64_t *d
 static swt_status attention_backward(const swt_ctx *c, void **p, const int64_t *d) {
     const pos_attention_dims dims = attention_dims(d);
     return pos_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
-}
-
-static swt_status cross_entropy(const swt_ctx *c, void **p, const int64_t *d) {
-    return pos_cross_entropy(c, p[0], p[1], p[2], p[3], p[4], d[0], d[1]);
 }
 
 /* N, C, E, and what else an operation uses. */
@@ -172,16 +139,8 @@ static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d)
 }
 
 static const operation operations[] = {
-    {"linear_forward", "oiiII", 3, linear_forward, {0, 4}},
-    {"linear_backward_input", "oiiI", 3, linear_backward_input, {0}},
-    {"linear_backward_weight", "oOii", 3, linear_backward_weight, {0}},
-    {"embedding_forward", "oii", 3, embedding_forward, {0}},
-    {"embedding_backward", "oii", 3, embedding_backward, {0}},
-    {"norm_forward", "oooiii", 2, norm_forward, {0}},
-    {"norm_backward", "oooiIiiiis", 2, norm_backward, {0, 4}},
     {"attention_forward", "ooi", 4, attention_forward, {0}},
     {"attention_backward", "oiiii", 4, attention_backward, {0}},
-    {"cross_entropy", "Ooiis", 2, cross_entropy, {0, 2}},
     {"router_forward", "ooooiiIis", 3, router_forward, {0}},
     {"router_assign", "oooiis", 3, router_assign, {0}},
     {"router_losses", "oiiiii", 3, router_losses, {0}},
@@ -215,8 +174,6 @@ static arguments valid(swt_bed *bed, const operation *op, const char *what) {
                                      : swt_bed_in(bed, BYTES, SWT_U8);
         if (op->kinds[i] == 'n')
             memset(a.p[i], 0xFF, BYTES);
-        for (int64_t n = 0; op->kinds[i] == 'p' && n < SIZE; n++)
-            ((swt_span *)a.p[i])[n] = (swt_span){.offset = n, .count = 1, .index = n};
     }
     return a;
 }
@@ -293,7 +250,7 @@ static void test_aliases(void **state) {
         for (int out = 0; op->kinds[out] != '\0'; out++)
             for (int in = 0; op->kinds[in] != '\0'; in++) {
                 const bool pair =
-                    strchr("oO", op->kinds[out]) != NULL && strchr("iInp", op->kinds[in]) != NULL;
+                    strchr("oO", op->kinds[out]) != NULL && strchr("iIn", op->kinds[in]) != NULL;
                 if (!pair || (out == op->alias[0] && in == op->alias[1]))
                     continue;
                 char what[64];

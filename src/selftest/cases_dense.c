@@ -1,0 +1,241 @@
+/* The linear layers, the embedding, LayerNorm and the cross-entropy against the oracle. */
+#include "selftest/cases.h"
+#include "selftest/checks.h"
+#include "selftest/oracle.h"
+
+#include <math.h>
+
+/* Shapes of a large trial: several parts and blocks of whatever a backend divides, long and narrow
+ * ones, both sides of the sizes of tiles, and no row at all. Case 11 has that of case 0 again, and
+ * so on, with other options. */
+enum { SHAPES = 11 };
+
+/* A dimension of a large trial's shape, else one that is drawn. */
+static void draw_dim(swt_case *k, const char *name, int64_t *dim, int64_t large) {
+    swt_case_dim(k, name, dim, k->t->large ? large : swt_trial_size(k->t, 130));
+}
+
+/* ---- linear layers */
+
+static void draw_layer(swt_case *k, int64_t *N, int64_t *in, int64_t *out) {
+    static const int64_t large[SHAPES][3] = {
+        {1100, 140, 300}, {2, 1000, 3},  {0, 8, 5},     {515, 96, 200},
+        {260, 1100, 70},  {1000, 12, 9}, {3, 5, 1300},  {65, 64, 130},
+        {130, 65, 64},    {63, 33, 31},  {257, 128, 4},
+    };
+    const int64_t *shape = large[k->number % SHAPES];
+    draw_dim(k, "N", N, shape[0]);
+    draw_dim(k, "in", in, shape[1]);
+    draw_dim(k, "out", out, shape[2]);
+}
+
+void swt_draw_linear_forward(swt_case *k, void *args) {
+    swt_linear_forward_args *a = args;
+    draw_layer(k, &a->N, &a->in, &a->out);
+    a->epilogue =
+        swt_case_note(k, "relu", k->number >> 3 & 1) ? SWT_EPILOGUE_RELU : SWT_EPILOGUE_NONE;
+}
+
+void swt_judge_linear_forward(swt_case *k, const void *args) {
+    const swt_linear_forward_args *a = args;
+    double *y = swt_case_want(k, a->y);
+    swt_oracle_linear_forward(y, swt_case_wide(k, a->x), swt_case_wide(k, a->w),
+                              swt_case_wide(k, a->bias), swt_case_wide(k, a->residual), a->N, a->in,
+                              a->out, a->epilogue == SWT_EPILOGUE_RELU);
+    swt_case_close(k, a->y, y, swt_sum_tolerance(a->in), 1 + swt_sum_size(a->in));
+}
+
+/* The ReLU's output has whole numbers: 0 of either sign, and those on both sides of it. */
+void swt_draw_linear_backward_input(swt_case *k, void *args) {
+    swt_linear_backward_input_args *a = args;
+    draw_layer(k, &a->N, &a->in, &a->out);
+    if (swt_case_note(k, "relu", k->number & 1))
+        a->relu_output = swt_case_whole(k, a->N * a->in, k->t->ctx.dtype, -1, 2);
+}
+
+void swt_judge_linear_backward_input(swt_case *k, const void *args) {
+    const swt_linear_backward_input_args *a = args;
+    const double *relu_output = swt_case_wide(k, a->relu_output);
+    double *dx = swt_case_want(k, a->dx);
+    swt_oracle_linear_backward_input(dx, swt_case_wide(k, a->dy), swt_case_wide(k, a->w),
+                                     relu_output, a->N, a->in, a->out);
+    swt_case_close(k, a->dx, dx, swt_sum_tolerance(a->out), swt_sum_size(a->out));
+    for (int64_t i = 0; relu_output != NULL && i < a->N * a->in; i++)
+        if (relu_output[i] <= 0)
+            swt_case_number(k, a->dx, i, 0, 0);
+}
+
+void swt_draw_linear_backward_weight(swt_case *k, void *args) {
+    swt_linear_backward_weight_args *a = args;
+    draw_layer(k, &a->N, &a->in, &a->out);
+    a->add = swt_case_note(k, "add", k->number >> 1 & 1);
+}
+
+void swt_judge_linear_backward_weight(swt_case *k, const void *args) {
+    const swt_linear_backward_weight_args *a = args;
+    double *dw = swt_case_want(k, a->dw), *dbias = swt_case_want(k, a->dbias);
+    swt_oracle_linear_backward_weight(dw, dbias, swt_case_wide(k, a->dy), swt_case_wide(k, a->x),
+                                      a->N, a->in, a->out);
+    swt_case_close(k, a->dw, dw, swt_sum_tolerance(a->N), swt_sum_size(a->N));
+    swt_case_close(k, a->dbias, dbias, swt_sum_tolerance(a->N), swt_sum_size(a->N));
+}
+
+/* ---- embedding */
+
+static int32_t *draw_tokens(swt_case *k, int64_t *N, int64_t *C, int64_t *V) {
+    static const int64_t large[SHAPES][3] = {
+        {3000, 96, 65}, {130, 64, 65}, {0, 4, 4}, {300, 40, 2}, {17, 128, 1},  {3, 33, 1000},
+        {512, 32, 65},  {65, 1, 65},   {1, 1, 1}, {5, 7, 3},    {2000, 33, 7},
+    };
+    const int64_t *shape = large[k->number % SHAPES];
+    draw_dim(k, "N", N, shape[0]);
+    draw_dim(k, "C", C, shape[1]);
+    draw_dim(k, "V", V, shape[2]);
+    return swt_trial_integers(k->t, *N, 0, (int)*V - 1);
+}
+
+void swt_draw_embedding_forward(swt_case *k, void *args) {
+    swt_embedding_forward_args *a = args;
+    a->tokens = draw_tokens(k, &a->N, &a->C, &a->V);
+}
+
+void swt_judge_embedding_forward(swt_case *k, const void *args) {
+    const swt_embedding_forward_args *a = args;
+    const swt_dtype dtype = k->t->ctx.dtype;
+    const int64_t row_bytes = a->C * (int64_t)swt_dtype_bytes(dtype);
+    for (int64_t n = 0; n < a->N; n++)
+        swt_trial_same(k->t, "x", (const char *)a->x + n * row_bytes,
+                       (const char *)a->table + a->tokens[n] * row_bytes, a->C, dtype);
+}
+
+void swt_draw_embedding_backward(swt_case *k, void *args) {
+    swt_embedding_backward_args *a = args;
+    a->tokens = draw_tokens(k, &a->N, &a->C, &a->V);
+    a->add = swt_case_note(k, "add", k->number & 1);
+}
+
+/* A row is a sum of at most N numbers, about N / V of them. */
+void swt_judge_embedding_backward(swt_case *k, const void *args) {
+    const swt_embedding_backward_args *a = args;
+    const double terms = 1 + (double)a->N / (double)a->V;
+    double *dtable = swt_case_want(k, a->dtable);
+    swt_oracle_embedding_backward(dtable, swt_case_wide(k, a->dx), a->tokens, a->N, a->C);
+    swt_case_close(k, a->dtable, dtable, 4 * sqrt(terms) * SWT_ROUNDING, sqrt(terms / 3));
+}
+
+/* ---- LayerNorm */
+
+static void draw_rows(swt_case *k, int64_t *N, int64_t *C) {
+    static const int64_t large[SHAPES][2] = {
+        {1000, 200}, {200, 5},  {0, 16},   {7, 1000}, {65, 64},  {300, 40},
+        {300, 1},    {130, 65}, {33, 200}, {128, 17}, {192, 32},
+    };
+    const int64_t *shape = large[k->number % SHAPES];
+    draw_dim(k, "N", N, shape[0]);
+    draw_dim(k, "C", C, shape[1]);
+}
+
+/* What the rows spread around. At 100 a variance as mean(x^2) - mean^2 would have three digits
+ * left. */
+static double offset_of(const swt_case *k) {
+    static const double offsets[] = {0, -3, 100};
+    return offsets[k->number % 3];
+}
+
+void swt_draw_norm_forward(swt_case *k, void *args) {
+    swt_norm_forward_args *a = args;
+    const double offset = offset_of(k);
+    draw_rows(k, &a->N, &a->C);
+    swt_case_note(k, "offset", (int64_t)offset);
+    a->eps = 1e-5;
+    a->x = swt_case_uniform(k, a->N * a->C, k->t->ctx.dtype, offset - 1, offset + 1);
+    a->weight = swt_case_uniform(k, a->C, SWT_F32, -2, 2);
+}
+
+/* The mean, and with it x - mean, is wrong by some sqrt(C) roundings of |offset| + 1; that error,
+ * times rstd, is the output's. rstd is about sqrt(3), and up to 1 / sqrt(eps) = 316 where a row
+ * hardly varies (few columns). */
+void swt_judge_norm_forward(swt_case *k, const void *args) {
+    const swt_norm_forward_args *a = args;
+    double *y = swt_case_want(k, a->y), *mean = swt_case_want(k, a->mean),
+           *rstd = swt_case_want(k, a->rstd), largest = 0;
+    swt_oracle_norm_forward(y, mean, rstd, swt_case_wide(k, a->x), swt_case_wide(k, a->weight),
+                            swt_case_wide(k, a->bias), a->N, a->C, a->eps);
+    for (int64_t n = 0; n < a->N; n++)
+        largest = fmax(largest, rstd[n]);
+    const double tolerance =
+        (4 + 2 * largest * (1 + fabs(offset_of(k)))) * sqrt((double)a->C) * SWT_ROUNDING;
+    swt_case_close(k, a->mean, mean, tolerance, 1);
+    swt_case_close(k, a->rstd, rstd, tolerance, 0);
+    swt_case_close(k, a->y, y, tolerance, 1);
+}
+
+/* The formula holds for any statistics; these are about those of x in wide rows. */
+void swt_draw_norm_backward(swt_case *k, void *args) {
+    swt_norm_backward_args *a = args;
+    draw_rows(k, &a->N, &a->C);
+    a->add = swt_case_note(k, "add", k->number >> 2 & 1);
+    a->weight = swt_case_uniform(k, a->C, SWT_F32, -2, 2);
+    a->mean = swt_case_uniform(k, a->N, SWT_F32, -0.1, 0.1);
+    a->rstd = swt_case_uniform(k, a->N, SWT_F32, 1.5, 2);
+}
+
+/* dx: two means over C and a few products, times rstd. The others: sums over N rows. */
+void swt_judge_norm_backward(swt_case *k, const void *args) {
+    const swt_norm_backward_args *a = args;
+    double *dx = swt_case_want(k, a->dx), *dweight = swt_case_want(k, a->dweight),
+           *dbias = swt_case_want(k, a->dbias);
+    swt_oracle_norm_backward(dx, dweight, dbias, swt_case_wide(k, a->dy),
+                             swt_case_wide(k, a->dresidual), swt_case_wide(k, a->x),
+                             swt_case_wide(k, a->mean), swt_case_wide(k, a->rstd),
+                             swt_case_wide(k, a->weight), a->N, a->C);
+    const double rows = sqrt(1 + (double)a->N);
+    swt_case_close(k, a->dx, dx, 8 * sqrt((double)a->C) * SWT_ROUNDING, 3);
+    swt_case_close(k, a->dweight, dweight, 4 * rows * SWT_ROUNDING, rows);
+    swt_case_close(k, a->dbias, dbias, 4 * rows * SWT_ROUNDING, rows);
+}
+
+/* ---- the loss */
+
+/* Logits are uniform in [-size, size). */
+static double size_of(const swt_case *k) {
+    return k->number / 4 == 1 ? 30 : 2;
+}
+
+/* In turns: no gradient, into a tensor of its own, none, over the logits. The last four cases have
+ * whole numbers: ties. */
+void swt_draw_cross_entropy(swt_case *k, void *args) {
+    static const int64_t large[SHAPES][2] = {
+        {257, 40}, {1000, 65}, {0, 9},   {3000, 130}, {40, 1000}, {130, 5},
+        {200, 1},  {65, 65},   {3, 999}, {3, 4200},   {65, 2},
+    };
+    swt_cross_entropy_args *a = args;
+    const int64_t *shape = large[k->number % SHAPES];
+    const swt_dtype dtype = k->t->ctx.dtype;
+    draw_dim(k, "N", &a->N, shape[0]);
+    draw_dim(k, "V", &a->V, shape[1]);
+    swt_case_note(k, "size", (int64_t)size_of(k));
+    k->t->state->targets = 3 * a->N + 1;
+    a->targets = swt_trial_integers(k->t, a->N, -1, (int)a->V - 1);
+    a->logits = k->number >= 8 ? swt_case_whole(k, a->N * a->V, dtype, -2, 2)
+                               : swt_case_uniform(k, a->N * a->V, dtype, -size_of(k), size_of(k));
+    if (k->number % 4 == 3)
+        a->logits = a->dlogits = swt_trial_copy(k->t, a->logits, a->N * a->V, dtype);
+}
+
+/* A row's loss is wrong by the rounding of its logsumexp (of size + log V) and of the sum of V
+ * exponentials; N independent rows. */
+void swt_judge_cross_entropy(swt_case *k, const void *args) {
+    const swt_cross_entropy_args *a = args;
+    const double targets = (double)k->t->state->targets, V = (double)a->V;
+    const double row = (4 * (size_of(k) + log(V)) + 4 * sqrt(V)) * SWT_ROUNDING;
+    double *dlogits = swt_case_want(k, a->dlogits), stats[2];
+    swt_oracle_cross_entropy(dlogits, stats, swt_case_wide(k, a->logits), a->targets,
+                             k->t->state->targets, a->N, a->V);
+    swt_case_number(k, a->stats, 0, stats[0], row * (1 + 3 * sqrt((double)a->N)));
+    swt_case_number(k, a->stats, 1, stats[1], 0);
+    swt_case_close(k, a->dlogits, dlogits, row, 1 / targets);
+    for (int64_t i = 0; dlogits != NULL && i < a->N * a->V; i++)
+        if (a->targets[i / a->V] < 0)
+            swt_case_number(k, a->dlogits, i, 0, 0);
+}
