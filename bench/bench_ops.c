@@ -8,8 +8,9 @@
  * 8,192 tokens of width 1,024, enough to fill a GPU. A case is called again and again for some --ms
  * milliseconds, so what fits the caches is found there; shares of the copy speed of main memory can
  * pass 1. On a GPU calls are queued in batches, and a time is a batch's by the number of its calls.
- * Before every case is timed, the model has run a whole micro-batch: routes, slots and statistics
- * are those of a step. */
+ * What is called are the calls of one whole step, with their arguments: routes, slots and
+ * statistics are those of a step. The model's first layer is dense, so that its products are there,
+ * too. */
 #include "base/clock.h"
 #include "bench/bed.h"
 #include "bench/machine.h"
@@ -37,7 +38,8 @@ static swt_status set_options(bench *b) {
     SWT_TRY(program_device(b->device, &o->run_device));
     o->run_threads = b->threads;
     o->dims.B = 32;
-    o->dims.M = 2; /* with integer sums; one of the two is run */
+    o->dims.M = 2;     /* with integer sums */
+    o->dims.every = 2; /* the first layer is dense: its products are there, too */
     o->dims.dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_BF16 : SWT_F32;
     if (o->dims.dtype == SWT_F32 && strcmp(b->dtype, "fp32") != 0)
         return SWT_FAIL(USAGE, "--dtype: is %s; it must be fp32 or bf16", b->dtype);
@@ -46,7 +48,7 @@ static swt_status set_options(bench *b) {
     const bool large = strcmp(b->preset, "large") == 0;
     if (!large && strcmp(b->preset, "layer") != 0)
         return SWT_FAIL(USAGE, "--preset: is %s; it must be labml, layer or large", b->preset);
-    o->dims.L = 1;
+    o->dims.L = 2;
     o->dims.C = large ? 1024 : 256;
     o->dims.H = large ? 16 : 8;
     o->dims.F = large ? 4096 : 1024;
@@ -58,24 +60,24 @@ static swt_status set_options(bench *b) {
 }
 
 /* The time of one of `batch` calls. */
-static swt_status time_batch(const op_case *k, int64_t batch, double *ms) {
+static swt_status time_batch(swt_model *m, const op_case *k, int64_t batch, double *ms) {
     const double from_ms = swt_now_ms();
     for (int64_t i = 0; i < batch; i++)
-        SWT_TRY(k->call(k));
-    SWT_TRY(swt_model_wait(k->b->m));
+        SWT_TRY(k->op->run(&m->ctx, &k->args));
+    SWT_TRY(swt_model_wait(m));
     *ms = (swt_now_ms() - from_ms) / (double)batch;
     return SWT_OK;
 }
 
-static swt_status time_case(const op_case *k, double budget_ms, timing *out) {
+static swt_status time_case(swt_model *m, const op_case *k, double budget_ms, timing *out) {
     double ms[TIMINGS];
     int64_t n = 0;
     const double start_ms = swt_now_ms();
     for (int i = 0; i < WARM_UP; i++)
-        SWT_TRY(time_batch(k, 1, &ms[0]));
-    const int64_t batch = program_batch(k->b->m->ctx.device, budget_ms / BATCHES / ms[0]);
+        SWT_TRY(time_batch(m, k, 1, &ms[0]));
+    const int64_t batch = program_batch(m->ctx.device, budget_ms / BATCHES / ms[0]);
     do
-        SWT_TRY(time_batch(k, batch, &ms[n++]));
+        SWT_TRY(time_batch(m, k, batch, &ms[n++]));
     while (n < TIMINGS && swt_now_ms() - start_ms < budget_ms);
     *out = rows_timing(ms, n);
     return SWT_OK;
@@ -90,10 +92,9 @@ static swt_status measure(bench *b) {
     const rows r = ROWS(stdout, b->json, columns);
     const int threads = b->s.device.threads;
     machine can;
-    op_bed bed;
     op_case cases[OP_CASES];
     int n = 0;
-    SWT_TRY(op_cases(&bed, &b->s.model, &b->s.update, cases, &n));
+    SWT_TRY(op_cases(&b->s.model, &b->s.update, cases, &n));
     SWT_TRY(machine_measure(&b->s.model.ctx, &can));
     rows_say(&r, "%s: products %.1f GFLOP/s, copy %.1f GB/s", can.name, can.product_gflops,
              can.copy_gbps);
@@ -101,11 +102,11 @@ static swt_status measure(bench *b) {
     for (int i = 0; i < n; i++) {
         const op_case *k = &cases[i];
         timing t;
-        if (b->only != NULL && strstr(k->op, b->only) == NULL)
+        if (b->only != NULL && strstr(k->op->name, b->only) == NULL)
             continue;
-        SWT_TRY(time_case(k, (double)b->ms, &t));
+        SWT_TRY(time_case(&b->s.model, k, (double)b->ms, &t));
         const double gflops = k->flops / t.median * 1e-6, gbps = k->bytes / t.median * 1e-6;
-        rows_add(&r, (cell[]){TEXT(k->op), TEXT(k->shape), NUMBER(threads), NUMBER(t.median),
+        rows_add(&r, (cell[]){TEXT(k->op->name), TEXT(k->shape), NUMBER(threads), NUMBER(t.median),
                               NUMBER(t.least), NUMBER(gflops), NUMBER(gbps),
                               NUMBER(gflops / can.product_gflops), NUMBER(gbps / can.copy_gbps)});
     }

@@ -1,159 +1,236 @@
 #include "bench/ops_cases.h"
 
+#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
-/* The list under way. */
-typedef struct list {
-    const op_bed *b;
+/* ---- recording */
+
+/* The table that keeps calls. */
+typedef struct recorder {
+    swt_ops ops; /* first: the calls find this structure by it */
+    const swt_ops *inner;
     op_case *cases;
     int n;
-} list;
+} recorder;
 
-/* Another case: its shape in words, floating-point operations, elements of activations and weights,
- * of the context's dtype, and others (of 4 bytes) that it reads and writes. */
-static op_case *add(list *t, const char *op, op_call_fn *call, const char *shape, double flops,
-                    double activations, double others) {
-    op_case *k = &t->cases[t->n++];
-    const double bytes =
-        activations * (double)swt_dtype_bytes(t->b->m->ctx.dtype) + others * sizeof(float);
-    *k = (op_case){.b = t->b, .op = op, .call = call, .flops = flops, .bytes = bytes};
-    snprintf(k->shape, sizeof k->shape, "%s", shape);
-    return k;
+static recorder *recorder_of(const swt_ctx *c) {
+    return (recorder *)(uintptr_t)c->ops;
 }
 
-/* One linear layer, x (N, in), y (N, out): forward, and with x and y for their gradients the way
- * back. */
-static void add_linear(list *t, const swt_place *at, void *x, void *y, int64_t in, int64_t out) {
-    static const struct {
-        const char *op;
-        op_call_fn *call;
-    } calls[] = {{"linear_forward", op_call_linear_forward},
-                 {"linear_backward_input", op_call_linear_backward_input},
-                 {"linear_backward_weight", op_call_linear_backward_weight}};
-    const double N = (double)t->b->moe.N, i = (double)in, o = (double)out;
-    char shape[40];
-    snprintf(shape, sizeof shape, "%.0fx%.0fx%.0f", N, i, o);
-    for (int f = 0; f < 3; f++) {
-        const double weights = i * o + o, gradients = f == 2 ? weights : 0.0;
-        op_case *k = add(t, calls[f].op, calls[f].call, shape, 2.0 * N * i * o,
-                         N * (i + o) + weights - gradients, gradients);
-        k->at = at;
-        k->x = x;
-        k->y = y;
-        k->in = in;
-        k->out = out;
+/* Tensors of the same sizes. */
+static bool same_shape(const swt_ctx *c, const op_case *a, const op_case *b) {
+    swt_arg_list of_a, of_b;
+    if (a->op != b->op || swt_op_list(a->op, c, &a->args, &of_a) != SWT_OK ||
+        swt_op_list(b->op, c, &b->args, &of_b) != SWT_OK)
+        return false;
+    bool same = true;
+    for (int i = 0; i < of_a.n; i++)
+        same = same && of_a.args[i].count == of_b.args[i].count;
+    return same;
+}
+
+static void keep(const swt_ctx *c, int op, const void *args) {
+    recorder *r = recorder_of(c);
+    op_case k = {.op = &swt_op_table[op]};
+    memcpy(&k.args, args, k.op->args_bytes);
+    for (int i = 0; i < r->n; i++)
+        if (same_shape(c, &r->cases[i], &k))
+            return;
+    if (r->n < OP_CASES)
+        r->cases[r->n++] = k;
+}
+
+#define RECORDED(op)                                                                               \
+    static swt_status record_##op(const swt_ctx *c, const swt_##op##_args *args) {                 \
+        keep(c, SWT_OP_##op, args);                                                                \
+        return recorder_of(c)->inner->op(c, args);                                                 \
+    }
+SWT_OPS(RECORDED)
+
+/* What no step with Adam in F32 calls, on the tensors of what it does call. */
+static void add_others(const swt_ctx *c, const swt_model *m) {
+    const swt_sgd_args sgd = {.param = m->param, .grad = m->grad, .n = m->params.end};
+    keep(c, SWT_OP_sgd, &sgd);
+    /* Of weights that are the parameters themselves there is no copy: the moments take one. */
+    const bool copied = m->weights != (const void *)m->param;
+    const swt_cast_args cast = {
+        .to = copied ? m->weights : (void *)m->m, .from = m->param, .n = m->params.end};
+    keep(c, SWT_OP_cast, &cast);
+}
+
+static swt_status record_step(swt_model *m, const swt_update *update, op_case *cases, int *n) {
+    const swt_ops *inner = m->ctx.ops;
+#define RECORD(op) .op = record_##op,
+    recorder r = {.ops = {.name = "recording", SWT_OPS(RECORD)}, .inner = inner, .cases = cases};
+    r.ops.bf16 = inner->bf16;
+    r.ops.expert_sums = inner->expert_sums;
+    r.ops.all_slots = inner->all_slots;
+    r.ops.workspace_bytes = inner->workspace_bytes;
+    m->ctx.ops = &r.ops;
+    const swt_status status = swt_step(m, update);
+    add_others(&m->ctx, m);
+    m->ctx.ops = inner;
+    *n = r.n;
+    SWT_TRY(status);
+    return swt_model_wait(m);
+}
+
+/* ---- what a case costs */
+
+/* The tensors of slots, by their names in the operations that have such. */
+static bool is_of_slots(const op_case *k, const char *name) {
+    static const char *const of_experts[] = {"x", "dx", "y", "dy", "hidden", "dhidden", "dot"};
+    static const char *const of_messages[] = {"send", "dsend", "recv", "drecv", "dot"};
+    const bool experts = strncmp(k->op->name, "experts", 7) == 0;
+    const bool messages =
+        strncmp(k->op->name, "dispatch", 8) == 0 || strncmp(k->op->name, "combine", 7) == 0;
+    const char *const *names = experts ? of_experts : of_messages;
+    const int n = experts ? 7 : 5;
+    bool found = false;
+    for (int i = 0; i < n; i++)
+        found = found || strcmp(names[i], name) == 0;
+    return (experts || messages) && found;
+}
+
+/* Each tensor once, but for scratch; `share` is that of the occupied slots. */
+static double bytes_of(const swt_ctx *c, const op_case *k, const swt_arg_list *list, double share) {
+    double bytes = 0;
+    for (int i = 0; i < list->n; i++) {
+        const swt_arg *arg = &list->args[i];
+        if (swt_arg_tensor(arg) == NULL || (arg->role & SWT_ARG_SCRATCH))
+            continue;
+        const double rows = arg->stride > 0 ? (double)arg->row / (double)arg->stride : 1;
+        bytes += (double)arg->count * rows * (double)swt_dtype_bytes(swt_arg_dtype(c, arg)) *
+                 (is_of_slots(k, arg->name) ? share : 1);
+    }
+    return bytes;
+}
+
+/* A row for an operation: the places of its dimensions in the arguments, and how many multiply-adds
+ * it makes for each product of them. */
+typedef struct cost {
+    int op;
+    size_t dims[5]; /* offsets, which are never 0: a pointer comes first */
+    double products;
+} cost;
+
+#define DIM(op, field) offsetof(swt_##op##_args, field)
+#define LINEAR(op)                                                                                 \
+    { SWT_OP_##op, {DIM(op, N), DIM(op, in), DIM(op, out)}, 1 }
+#define ROWS(op, C)                                                                                \
+    { SWT_OP_##op, {DIM(op, N), DIM(op, C)}, 0 }
+#define MOE(op, f) DIM(op, dims.f)
+#define ROUTER(op, products)                                                                       \
+    { SWT_OP_##op, {MOE(op, N), MOE(op, C), MOE(op, E)}, products }
+#define EXCHANGE(op)                                                                               \
+    { SWT_OP_##op, {MOE(op, N), MOE(op, C)}, 0 }
+#define EXPERTS(op)                                                                                \
+    { SWT_OP_##op, {MOE(op, E), MOE(op, K), MOE(op, C), MOE(op, F)}, 2 }
+#define ATTENTION(op, products)                                                                    \
+    {                                                                                              \
+        SWT_OP_##op,                                                                               \
+            {DIM(op, dims.B), DIM(op, dims.Tq), DIM(op, dims.Tk), DIM(op, dims.H),                 \
+             DIM(op, dims.D)},                                                                     \
+            products                                                                               \
+    }
+
+static const cost costs[] = {
+    LINEAR(linear_forward),      LINEAR(linear_backward_input),   LINEAR(linear_backward_weight),
+    ROWS(embedding_forward, C),  ROWS(embedding_backward, C),     ROWS(norm_forward, C),
+    ROWS(norm_backward, C),      ATTENTION(attention_forward, 2), ATTENTION(attention_backward, 5),
+    ROWS(cross_entropy, V),      ROUTER(router_forward, 1),       ROUTER(router_assign, 0),
+    ROUTER(router_losses, 0),    ROUTER(router_backward, 2),      EXCHANGE(dispatch_forward),
+    EXCHANGE(dispatch_backward), EXCHANGE(combine_forward),       EXCHANGE(combine_backward),
+    EXPERTS(experts_forward),    EXPERTS(experts_backward_input), EXPERTS(experts_backward_weight),
+};
+
+/* Shape and FLOPs. An operation without a row has its largest tensor's elements for a shape. */
+static void set_cost(op_case *k, const swt_arg_list *list) {
+    const int op = (int)(k->op - swt_op_table);
+    const cost *row = costs, *end = costs + sizeof costs / sizeof costs[0];
+    while (row < end && row->op != op)
+        row++;
+    if (row == end) {
+        int64_t largest = 1;
+        for (int i = 0; i < list->n; i++)
+            largest = list->args[i].count > largest ? list->args[i].count : largest;
+        snprintf(k->shape, sizeof k->shape, "%lld", (long long)largest);
+        return;
+    }
+    double product = 1;
+    size_t used = 0;
+    for (int i = 0; i < 5 && row->dims[i] != 0; i++) {
+        int64_t dim = 0;
+        memcpy(&dim, (const unsigned char *)&k->args + row->dims[i], sizeof dim);
+        used += (size_t)snprintf(k->shape + used, sizeof k->shape - used, "%s%lld",
+                                 i > 0 ? "x" : "", (long long)dim);
+        product *= (double)dim;
+    }
+    k->flops = 2.0 * row->products * product;
+}
+
+/* A causal mask leaves T (T + 1) / 2 of T T pairs. */
+static double causal_share(const swt_attention_dims *d) {
+    return d->mask == SWT_MASK_CAUSAL ? 0.5 * (1.0 + 1.0 / (double)d->Tk) : 1.0;
+}
+
+/* What the tensors' sizes do not tell: unoccupied slots are no work, of an embedding's table only
+ * the tokens' rows are read, and the spans of the norm cover all gradients. */
+static void correct_cost(const swt_model *m, op_case *k, double share) {
+    const swt_any_args *a = &k->args;
+    switch (k->op - swt_op_table) {
+    case SWT_OP_attention_forward:
+        k->flops *= causal_share(&a->attention_forward.dims);
+        break;
+    case SWT_OP_attention_backward:
+        k->flops *= causal_share(&a->attention_backward.dims);
+        break;
+    case SWT_OP_embedding_forward:
+        k->bytes = 2.0 * (double)(a->embedding_forward.N * a->embedding_forward.C) *
+                   (double)swt_dtype_bytes(m->ctx.dtype);
+        break;
+    case SWT_OP_grad_squares:
+        k->bytes = (double)m->params.end * sizeof(float);
+        snprintf(k->shape, sizeof k->shape, "%lld", (long long)m->params.end);
+        break;
+    case SWT_OP_experts_forward:
+    case SWT_OP_experts_backward_input:
+    case SWT_OP_experts_backward_weight:
+        k->flops *= share;
+        break;
+    default:
+        break;
     }
 }
 
-/* The feed-forward's products have the shapes of a dense layer: those of the first expert's weights
- * on as many tokens as the micro-batch has. */
-static void add_dense(list *t) {
-    const op_bed *b = t->b;
-    const swt_model *m = b->m;
-    const swt_layer_places *at = &m->params.layers[0];
-    const swt_block_acts *a = &m->blocks[0];
-    const double N = (double)b->moe.N, C = (double)b->moe.C, V = (double)m->dims.V;
-    const int64_t HD = m->dims.H * m->dims.D;
-    add_linear(t, &at->qkv, m->acts.norm, a->qkv, b->moe.C, 3 * HD);
-    add_linear(t, &at->o, a->att, a->mid, HD, b->moe.C);
-    add_linear(t, &m->params.head, m->acts.norm, m->acts.logits, b->moe.C, m->dims.V);
-    add_linear(t, &at->wi, m->acts.norm, a->moe.hidden, b->moe.C, b->moe.F);
-    add_linear(t, &at->wo, a->moe.hidden, m->acts.dh, b->moe.F, b->moe.C);
-    char shape[40];
-    snprintf(shape, sizeof shape, "%.0fx%.0f", N, C);
-    add(t, "embedding_forward", op_call_embedding_forward, shape, 0.0, 2.0 * N * C, 0.0);
-    add(t, "embedding_backward", op_call_embedding_backward, shape, 0.0, N * C, V * C);
-    add(t, "norm_forward", op_call_norm_forward, shape, 0.0, 2.0 * N * C, 2.0 * N);
-    add(t, "norm_backward", op_call_norm_backward, shape, 0.0, 3.0 * N * C, 2.0 * N);
-    snprintf(shape, sizeof shape, "%.0fx%.0f", N, V);
-    add(t, "cross_entropy", op_call_cross_entropy, shape, 0.0, N * V, N);
+/* The share of the slots that tokens took, by what the assignment left. */
+static swt_status occupied_share(swt_model *m, const op_case *cases, int n, double *share) {
+    const swt_router_assign_args *a = NULL;
+    for (int i = 0; i < n; i++)
+        if (cases[i].op == &swt_op_table[SWT_OP_router_assign])
+            a = &cases[i].args.router_assign;
+    if (a == NULL)
+        return SWT_FAIL(INTERNAL, "bench_ops: the step has assigned no tokens");
+    SWT_TRY(swt_model_read(m, m->host_kept, a->kept, (size_t)a->dims.E * sizeof *m->host_kept));
+    double slots = 0;
+    for (int64_t e = 0; e < a->dims.E; e++)
+        slots += m->host_kept[e];
+    *share = slots / fmax(1, (double)(a->dims.E * a->dims.K));
+    return SWT_OK;
 }
 
-/* Row i of a head meets i + 1 keys: T (T + 1) / 2 pairs; two products forward, five backward. */
-static void add_attention(list *t) {
-    const pos_attention_dims *d = &t->b->attention;
-    const double HD = (double)(d->H * d->D), N = (double)(d->B * d->T);
-    const double pairs = 0.5 * N * ((double)d->T + 1.0), lse = N * (double)d->H;
-    char shape[40];
-    snprintf(shape, sizeof shape, "%lldx%lldx%lldx%lld", (long long)d->B, (long long)d->T,
-             (long long)d->H, (long long)d->D);
-    add(t, "attention_forward", op_call_attention_forward, shape, 4.0 * pairs * HD, 4.0 * N * HD,
-        lse);
-    add(t, "attention_backward", op_call_attention_backward, shape, 10.0 * pairs * HD, 8.0 * N * HD,
-        lse);
-}
-
-static void add_router(list *t) {
-    const swt_moe_dims *d = &t->b->moe;
-    const double N = (double)d->N, C = (double)d->C, E = (double)d->E, z = N * E;
-    char shape[40];
-    snprintf(shape, sizeof shape, "%.0fx%.0fx%.0f", N, C, E);
-    add(t, "router_forward", op_call_router_forward, shape, 2.0 * z * C, N * C, E * C + z + 4 * N);
-    add(t, "router_assign", op_call_router_assign, shape, 0.0, 0.0, 3.0 * N);
-    add(t, "router_losses", op_call_router_losses, shape, 0.0, 0.0, z + 2.0 * N);
-    add(t, "router_backward", op_call_router_backward, shape, 4.0 * z * C, 2.0 * N * C,
-        2.0 * E * C + z + 4.0 * N);
-}
-
-/* A token's way to its expert and back, over the occupied slots. */
-static void add_experts(list *t) {
-    const swt_moe_dims *d = &t->b->moe;
-    const double N = (double)d->N, C = (double)d->C, F = (double)d->F, S = t->b->slots;
-    const double weights = 2.0 * (double)d->E * C * F, flops = 4.0 * S * C * F;
-    char shape[40];
-    snprintf(shape, sizeof shape, "%.0fx%.0f", N, C);
-    add(t, "dispatch_forward", op_call_dispatch_forward, shape, 0.0, (N + S) * C, 2.0 * N);
-    add(t, "dispatch_backward", op_call_dispatch_backward, shape, 0.0, (N + S) * C, 2.0 * N);
-    add(t, "combine_forward", op_call_combine_forward, shape, 0.0, (3.0 * N + S) * C, 3.0 * N);
-    add(t, "combine_backward", op_call_combine_backward, shape, 0.0, (3.0 * N + 2.0 * S) * C,
-        4.0 * N);
-    snprintf(shape, sizeof shape, "%lldx%lldx%.0fx%.0f", (long long)d->E, (long long)d->K, C, F);
-    add(t, "experts_forward", op_call_experts_forward, shape, flops, S * (2.0 * C + F) + weights,
-        0.0);
-    add(t, "experts_backward_input", op_call_experts_backward_input, shape, flops,
-        2.0 * S * (C + F) + weights, 0.0);
-    add(t, "experts_backward_weight", op_call_experts_backward_weight, shape, flops,
-        2.0 * S * (C + F), weights);
-}
-
-static void add_update(list *t) {
-    const double n = (double)t->b->m->params.end, N = (double)t->b->moe.N;
-    char shape[40];
-    snprintf(shape, sizeof shape, "%.0f", N);
-    add(t, "count_targets", op_call_count_targets, shape, 0.0, 0.0, N);
-    add(t, "state_advance", op_call_state_advance, "1", 0.0, 0.0, 0.0);
-    snprintf(shape, sizeof shape, "%lld", (long long)t->b->m->params.count);
-    add(t, "state_clip", op_call_state_clip, shape, 0.0, 0.0, 2.0 * (double)t->b->m->params.count);
-    snprintf(shape, sizeof shape, "%.0f", n);
-    add(t, "grad_squares", op_call_grad_squares, shape, 0.0, 0.0, n);
-    add(t, "adam", op_call_adam, shape, 0.0, 0.0, 4.0 * n);
-    add(t, "sgd", op_call_sgd, shape, 0.0, 0.0, 2.0 * n);
-    add(t, "cast", op_call_cast, shape, 0.0, n, n);
-    add(t, "grad_add", op_call_grad_add, shape, 0.0, 0.0, 3.0 * n);
-    add(t, "grad_finish", op_call_grad_finish, shape, 0.0, 0.0, 3.0 * n);
-}
-
-swt_status op_cases(op_bed *b, swt_model *m, const swt_update *update, op_case out[OP_CASES],
-                    int *n) {
-    const swt_dims *d = &m->dims;
-    *b = (op_bed){.m = m, .update = update, .pass = swt_turn(m, 0)};
-    b->moe = swt_pass_moe_dims(m, &b->pass, 0);
-    b->attention =
-        (pos_attention_dims){.B = d->B, .T = d->T, .H = d->H, .D = d->D, .scale = d->attn_scale};
-    SWT_TRY(swt_model_forward(m, &b->pass));
-    SWT_TRY(swt_model_loss(m, &b->pass, true));
-    SWT_TRY(swt_model_backward(m, &b->pass));
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_HOST, m->host_kept,
-                            m->blocks[0].moe.kept, (size_t)d->E * sizeof *m->host_kept));
-    SWT_TRY(swt_model_wait(m));
-    for (int64_t e = 0; e < d->E; e++)
-        b->slots += m->host_kept[e];
-    list t = {.b = b, .cases = out};
-    add_dense(&t);
-    add_attention(&t);
-    add_router(&t);
-    add_experts(&t);
-    add_update(&t);
-    *n = t.n;
+swt_status op_cases(swt_model *m, const swt_update *update, op_case out[OP_CASES], int *n) {
+    double share = 1;
+    SWT_TRY(record_step(m, update, out, n));
+    SWT_TRY(occupied_share(m, out, *n, &share));
+    for (int i = 0; i < *n; i++) {
+        swt_arg_list list;
+        SWT_TRY(swt_op_list(out[i].op, &m->ctx, &out[i].args, &list));
+        out[i].bytes = bytes_of(&m->ctx, &out[i], &list, share);
+        set_cost(&out[i], &list);
+        correct_cost(m, &out[i], share);
+    }
     return SWT_OK;
 }

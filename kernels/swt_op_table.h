@@ -49,6 +49,13 @@ typedef struct swt_op {
     swt_status (*run)(const swt_ctx *c, const void *args);
 } swt_op;
 
+/* The arguments of any operation. */
+#define SWT_ANY_ARGS(op) swt_##op##_args op;
+typedef union swt_any_args {
+    SWT_OPS(SWT_ANY_ARGS)
+} swt_any_args;
+#undef SWT_ANY_ARGS
+
 /* In the order of SWT_OPS. */
 #define SWT_OP_NUMBER(op) SWT_OP_##op,
 enum { SWT_OPS(SWT_OP_NUMBER) SWT_OP_COUNT };

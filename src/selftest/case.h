@@ -23,13 +23,6 @@
 #include "kernels/swt_op_table.h"
 #include "selftest/trial.h"
 
-/* The arguments of any operation. */
-#define SWT_ANY_ARGS(op) swt_##op##_args op;
-typedef union swt_any_args {
-    SWT_OPS(SWT_ANY_ARGS)
-} swt_any_args;
-#undef SWT_ANY_ARGS
-
 enum { SWT_CASE_DIMS = 12 };
 
 typedef struct swt_case {
