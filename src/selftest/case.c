@@ -52,6 +52,17 @@ void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int h
     return tensor;
 }
 
+void *swt_case_slots(swt_case *k, const int32_t *counts, int64_t blocks, int64_t K, int64_t width,
+                     swt_dtype dtype, float least, float empty) {
+    void *slots = swt_trial_in(k->t, blocks * K * width, dtype);
+    for (int64_t i = 0; i < blocks * K * width; i++) {
+        const int64_t row = i / width;
+        const float x = (float)(2 * swt_trial_draw(k->t) - 1);
+        put(slots, i, dtype, row % K < counts[row / K] ? fmaxf(x, least) : empty);
+    }
+    return slots;
+}
+
 /* ---- tensors by the row */
 
 static void set_tensor(const swt_arg *arg, const void *tensor) {
@@ -59,7 +70,7 @@ static void set_tensor(const swt_arg *arg, const void *tensor) {
     memcpy((void *)(uintptr_t)arg->place, &tensor, sizeof tensor);
 }
 
-/* `bits`: those of the case's number that are left for choices. */
+/* `bits`: the choices that are left. */
 static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
     swt_trial *t = k->t;
     const swt_dtype dtype = swt_arg_dtype(&t->ctx, arg);
@@ -79,16 +90,17 @@ static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
             return;
         }
     }
-    void *tensor = arg->role & SWT_ARG_SCRATCH ? swt_trial_scratch(t, arg->count)
-                   : arg->role & SWT_ARG_OUT   ? swt_trial_out(t, arg->count, dtype)
-                                               : swt_trial_in(t, arg->count, dtype);
+    void *tensor = arg->role & SWT_ARG_SCRATCH
+                       ? swt_trial_scratch(t, arg->count * (int64_t)swt_dtype_bytes(dtype))
+                   : arg->role & SWT_ARG_OUT ? swt_trial_out(t, arg->count, dtype)
+                                             : swt_trial_in(t, arg->count, dtype);
     if (!(arg->role & (SWT_ARG_OUT | SWT_ARG_SCRATCH)) || (arg->role & SWT_ARG_UPDATED))
         fill(k, tensor, arg->count, dtype, -1, 1);
     set_tensor(arg, tensor);
 }
 
 static swt_status make_tensors(swt_case *k) {
-    unsigned bits = (unsigned)k->number;
+    unsigned bits = k->choices;
     SWT_TRY(swt_op_list(k->op, &k->t->ctx, &k->host, &k->list));
     for (int i = 0; i < k->list.n; i++)
         if (swt_arg_tensor(&k->list.args[i]) == NULL)
@@ -110,7 +122,8 @@ static swt_any_args on_device(const swt_case *k, const swt_any_args *host) {
 }
 
 swt_status swt_case_make(swt_trial *t, const swt_case_row *row, int number, swt_case *out) {
-    *out = (swt_case){.t = t, .op = &swt_op_table[row->op], .number = number};
+    *out = (swt_case){
+        .t = t, .op = &swt_op_table[row->op], .number = number, .choices = (unsigned)number};
     swt_trial_begin(t, "%s", "");
     row->draw(out, &out->host);
     return make_tensors(out);
@@ -170,6 +183,10 @@ double *swt_case_wide(swt_case *k, const void *tensor) {
     return tensor == NULL ? NULL : widen(k, swt_case_before(k, tensor), arg_of(k, tensor));
 }
 
+double *swt_case_got(swt_case *k, const void *tensor) {
+    return tensor == NULL ? NULL : widen(k, tensor, arg_of(k, tensor));
+}
+
 double *swt_case_want(swt_case *k, const void *tensor) {
     if (tensor == NULL)
         return NULL;
@@ -186,20 +203,45 @@ void swt_case_number(swt_case *k, const void *tensor, int64_t i, double want, do
                      limit);
 }
 
-void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,
-                    double scale) {
-    if (tensor == NULL)
-        return;
+void swt_case_near(swt_case *k, const void *tensor, int64_t i, double want, double limit) {
+    const bool bf16 = swt_arg_dtype(&k->t->ctx, arg_of(k, tensor)) == SWT_BF16;
+    swt_case_number(k, tensor, i, want, limit + (bf16 ? BF16_ROUNDING * (fabs(want) + limit) : 0));
+}
+
+void swt_case_close_part(swt_case *k, const void *tensor, int64_t first, int64_t n,
+                         const double *want, double tolerance, double scale) {
     const swt_arg *arg = arg_of(k, tensor);
     if (swt_arg_dtype(&k->t->ctx, arg) == SWT_F32) {
-        swt_trial_close(k->t, arg->name, tensor, want, arg->count, tolerance, scale);
+        swt_trial_close(k->t, arg->name, (const float *)tensor + first, want, n, tolerance, scale);
         return;
     }
     double squares = 0;
-    for (int64_t i = 0; i < arg->count; i++)
+    for (int64_t i = 0; i < n; i++)
         squares += want[i] * want[i];
-    const double size = fmax(sqrt(squares / fmax(1, (double)arg->count)), scale);
-    const double wrong = 8 * tolerance * size;
-    for (int64_t i = 0; i < arg->count; i++)
-        swt_case_number(k, tensor, i, want[i], wrong + BF16_ROUNDING * (fabs(want[i]) + wrong));
+    const double size = fmax(sqrt(squares / fmax(1, (double)n)), scale);
+    for (int64_t i = 0; i < n; i++)
+        swt_case_near(k, tensor, first + i, want[i], 8 * tolerance * size);
+}
+
+void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,
+                    double scale) {
+    if (tensor != NULL)
+        swt_case_close_part(k, tensor, 0, arg_of(k, tensor)->count, want, tolerance, scale);
+}
+
+void swt_case_empty_slots(swt_case *k, const void *tensor, const int32_t *counts, int64_t blocks,
+                          int64_t K, int64_t width, bool zeros) {
+    const swt_arg *arg = arg_of(k, tensor);
+    const swt_dtype dtype = swt_arg_dtype(&k->t->ctx, arg);
+    const size_t row_bytes = (size_t)width * swt_dtype_bytes(dtype);
+    const unsigned char *got = tensor, *before = swt_case_before(k, tensor);
+    for (int64_t row = 0; row < blocks * K; row++) {
+        if (row % K < counts[row / K])
+            continue;
+        for (int64_t i = 0; zeros && i < width; i++)
+            swt_case_number(k, tensor, row * width + i, 0, 0);
+        if (!zeros)
+            swt_trial_same(k->t, arg->name, got + (size_t)row * row_bytes,
+                           before + (size_t)row * row_bytes, width, dtype);
+    }
 }

@@ -15,8 +15,9 @@
  *     }
  *
  * Tensors that draw leaves NULL are made by the row: inputs and what an operation updates hold
- * numbers uniform in [-1, 1), outputs NaN. The bits of the case's number say which optional tensors
- * are given, and whether a tensor that may be the first output is. */
+ * numbers uniform in [-1, 1), outputs NaN. The bits of `choices`, which is the case's number where
+ * draw says nothing else, say which optional tensors are given, and whether a tensor that may be
+ * the first output is. */
 #ifndef SWT_SELFTEST_CASE_H
 #define SWT_SELFTEST_CASE_H
 
@@ -29,6 +30,7 @@ typedef struct swt_case {
     swt_trial *t;
     const swt_op *op;
     int number;        /* counted from 0; what a case does by turns goes by it */
+    unsigned choices;  /* a bit for each, in the order of the list */
     swt_any_args host; /* the arguments, with the host's tensors */
     swt_arg_list list; /* of them */
     int64_t *dims[SWT_CASE_DIMS];
@@ -65,11 +67,19 @@ void *swt_case_uniform(swt_case *k, int64_t count, swt_dtype dtype, double low, 
 /* The same, of whole numbers from low to high; zeros have either sign. */
 void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int high);
 
+/* Slots (blocks, K, width), inputs: those that counts[block] says are occupied hold numbers uniform
+ * in [-1, 1), those below `least` replaced by it; the others hold `empty`. */
+void *swt_case_slots(swt_case *k, const int32_t *counts, int64_t blocks, int64_t K, int64_t width,
+                     swt_dtype dtype, float least, float empty);
+
 /* ---- for judge */
 
 /* What a tensor held before the call: as it was, and as doubles. NULL of NULL. */
 const void *swt_case_before(const swt_case *k, const void *tensor);
 double *swt_case_wide(swt_case *k, const void *tensor);
+
+/* What a tensor holds now, as doubles. */
+double *swt_case_got(swt_case *k, const void *tensor);
 
 /* Room for what a tensor should hold: zeros, or of an updated tensor what it held. */
 double *swt_case_want(swt_case *k, const void *tensor);
@@ -79,7 +89,18 @@ double *swt_case_want(swt_case *k, const void *tensor);
 void swt_case_close(swt_case *k, const void *tensor, const double *want, double tolerance,
                     double scale);
 
+/* The same of n elements from `first` on, which should be want[0] and so on. */
+void swt_case_close_part(swt_case *k, const void *tensor, int64_t first, int64_t n,
+                         const double *want, double tolerance, double scale);
+
 /* A number of a tensor within its own limit; 0: exactly. */
 void swt_case_number(swt_case *k, const void *tensor, int64_t i, double want, double limit);
+
+/* The same, and where the tensor is BF16 one rounding to it more. */
+void swt_case_near(swt_case *k, const void *tensor, int64_t i, double want, double limit);
+
+/* The slots of a tensor that are not occupied are what they were; zeros: are zeros. */
+void swt_case_empty_slots(swt_case *k, const void *tensor, const int32_t *counts, int64_t blocks,
+                          int64_t K, int64_t width, bool zeros);
 
 #endif

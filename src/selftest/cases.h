@@ -14,6 +14,17 @@
     X(norm_forward, 16)                                                                            \
     X(norm_backward, 16)                                                                           \
     X(cross_entropy, 12)                                                                           \
+    X(router_forward, 16)                                                                          \
+    X(router_assign, 24)                                                                           \
+    X(router_losses, 16)                                                                           \
+    X(router_backward, 16)                                                                         \
+    X(dispatch_forward, 16)                                                                        \
+    X(dispatch_backward, 16)                                                                       \
+    X(experts_forward, 12)                                                                         \
+    X(experts_backward_input, 12)                                                                  \
+    X(experts_backward_weight, 16)                                                                 \
+    X(combine_forward, 16)                                                                         \
+    X(combine_backward, 16)                                                                        \
     X(state_advance, 12)                                                                           \
     X(count_targets, 12)                                                                           \
     X(grad_add, 15)                                                                                \

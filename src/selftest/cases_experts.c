@@ -1,0 +1,226 @@
+/* The experts' feed-forward against the oracle's linear layers, block by block: a block is what one
+ * source sends to one expert. Slots that are not occupied hold NaN, or zeros where a backend's
+ * experts take all slots; they are written by no other backend. What an operation makes of a result
+ * of its own is judged by that result as it is, rounded to the type of activations. */
+#include "selftest/cases.h"
+#include "selftest/checks.h"
+#include "selftest/oracle.h"
+
+#include <math.h>
+
+enum { WIDTH = 65 };
+
+/* Shapes of a large trial: El, P, K, C, F. */
+enum { SHAPES = 10 };
+static const int64_t shapes[SHAPES][5] = {
+    {3, 3, 90, 65, 130}, {2, 2, 5, 7, 3},    {4, 1, 64, 32, 64}, {1, 3, 65, 5, 40},
+    {3, 4, 10, 64, 130}, {2, 1, 0, 8, 8},    {16, 2, 3, 40, 5},  {5, 2, 130, 33, 20},
+    {1, 1, 1, 1, 1},     {1, 2, 20, 256, 2},
+};
+
+static void draw_dim(swt_case *k, const char *name, int64_t *dim, int which, int64_t small) {
+    swt_case_dim(k, name, dim, k->t->large ? shapes[k->number % SHAPES][which] : small);
+}
+
+/* The dimensions, and the counts of the blocks: empty and full ones are common. */
+static const int32_t *draw_layout(swt_case *k, swt_moe_dims *d) {
+    *d = swt_oracle_moe_dims(1, 1, 1);
+    draw_dim(k, "El", &d->El, 0, swt_trial_choose(k->t, 1, 3));
+    draw_dim(k, "P", &d->P, 1, swt_trial_choose(k->t, 1, 3));
+    draw_dim(k, "K", &d->K, 2, swt_trial_size(k->t, 33));
+    draw_dim(k, "C", &d->C, 3, swt_trial_size(k->t, WIDTH));
+    draw_dim(k, "F", &d->F, 4, swt_trial_size(k->t, WIDTH));
+    d->N = d->group_capacity = d->K;
+    d->E = d->El * d->P;
+    int32_t *counts = swt_trial_integers(k->t, d->E, 0, (int)d->K);
+    for (int64_t i = 0; i < d->E; i++)
+        counts[i] = i % 4 == 1 ? 0 : i % 4 == 2 ? (int32_t)d->K : counts[i];
+    return counts;
+}
+
+/* What an operation reads in slots; hidden values are at least 0. */
+static void *draw_slots(swt_case *k, const swt_moe_dims *d, const int32_t *counts, int64_t width,
+                        float least) {
+    return swt_case_slots(k, counts, d->El * d->P, d->K, width, k->t->ctx.dtype, least,
+                          k->t->ctx.ops->all_slots ? 0 : NAN);
+}
+
+static void expect_untouched(swt_case *k, const void *tensor, const swt_moe_dims *d,
+                             const int32_t *counts, int64_t width) {
+    if (!k->t->ctx.ops->all_slots)
+        swt_case_empty_slots(k, tensor, counts, d->El * d->P, d->K, width, false);
+}
+
+/* Of local expert j, where the tensor is given. */
+static const double *part_of(const double *tensor, int64_t j, int64_t size) {
+    return tensor == NULL ? NULL : tensor + j * size;
+}
+
+void swt_draw_experts_forward(swt_case *k, void *args) {
+    swt_experts_forward_args *a = args;
+    a->counts = draw_layout(k, &a->dims);
+    a->x = draw_slots(k, &a->dims, a->counts, a->dims.C, -1);
+}
+
+void swt_judge_experts_forward(swt_case *k, const void *args) {
+    const swt_experts_forward_args *a = args;
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
+    const double *x = swt_case_wide(k, a->x), *hidden = swt_case_got(k, a->hidden),
+                 *wi = swt_case_wide(k, a->wi), *bi = swt_case_wide(k, a->bi),
+                 *wo = swt_case_wide(k, a->wo), *bo = swt_case_wide(k, a->bo);
+    double *want = swt_trial_doubles(k->t, K * F), *want_y = swt_trial_doubles(k->t, K * C);
+    for (int64_t b = 0; b < a->dims.El * P; b++) {
+        const int64_t n = a->counts[b], j = b / P;
+        swt_oracle_linear_forward(want, x + b * K * C, wi + j * F * C, part_of(bi, j, F), NULL, n,
+                                  C, F, true);
+        swt_oracle_linear_forward(want_y, hidden + b * K * F, wo + j * C * F, part_of(bo, j, C),
+                                  NULL, n, F, C, false);
+        swt_case_close_part(k, a->hidden, b * K * F, n * F, want, swt_sum_tolerance(C),
+                            1 + swt_sum_size(C));
+        swt_case_close_part(k, a->y, b * K * C, n * C, want_y,
+                            swt_sum_tolerance(C) + swt_sum_tolerance(F),
+                            (1 + swt_sum_size(C)) * (1 + swt_sum_size(F)));
+    }
+    expect_untouched(k, a->hidden, &a->dims, a->counts, F);
+    expect_untouched(k, a->y, &a->dims, a->counts, C);
+}
+
+void swt_draw_experts_backward_input(swt_case *k, void *args) {
+    swt_experts_backward_input_args *a = args;
+    a->counts = draw_layout(k, &a->dims);
+    a->dy = draw_slots(k, &a->dims, a->counts, a->dims.C, -1);
+    a->hidden = draw_slots(k, &a->dims, a->counts, a->dims.F, 0);
+}
+
+static double inner(const double *x, const double *y, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+void swt_judge_experts_backward_input(swt_case *k, const void *args) {
+    const swt_experts_backward_input_args *a = args;
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
+    const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
+    const double *wi = swt_case_wide(k, a->wi), *wo = swt_case_wide(k, a->wo),
+                 *bo = swt_case_wide(k, a->bo), *all_dy = swt_case_wide(k, a->dy),
+                 *all_hidden = swt_case_wide(k, a->hidden),
+                 *all_dhidden = swt_case_got(k, a->dhidden);
+    double *want_dhidden = swt_trial_doubles(k->t, K * F), *dx = swt_trial_doubles(k->t, K * C),
+           *dot = swt_trial_doubles(k->t, K);
+    for (int64_t b = 0; b < a->dims.El * P; b++) {
+        const int64_t n = a->counts[b], j = b / P;
+        const double *dy = all_dy + b * K * C, *hidden = all_hidden + b * K * F,
+                     *dhidden = all_dhidden + b * K * F;
+        swt_oracle_linear_backward_input(want_dhidden, dy, wo + j * C * F, hidden, n, F, C);
+        swt_oracle_linear_backward_input(dx, dhidden, wi + j * F * C, NULL, n, C, F);
+        for (int64_t i = 0; i < n; i++) {
+            dot[i] = inner(dhidden + i * F, hidden + i * F, F);
+            if (bo != NULL)
+                dot[i] += inner(dy + i * C, bo + j * C, C);
+        }
+        swt_case_close_part(k, a->dhidden, b * K * F, n * F, want_dhidden, swt_sum_tolerance(C),
+                            size_C);
+        swt_case_close_part(k, a->dx, b * K * C, n * C, dx,
+                            swt_sum_tolerance(C) + swt_sum_tolerance(F), size_C * size_F);
+        swt_case_close_part(k, a->dot, b * K, n, dot,
+                            2 * swt_sum_tolerance(C) + swt_sum_tolerance(F), size_C * size_F);
+    }
+    expect_untouched(k, a->dhidden, &a->dims, a->counts, F);
+    expect_untouched(k, a->dx, &a->dims, a->counts, C);
+    expect_untouched(k, a->dot, &a->dims, a->counts, 1);
+}
+
+/* ---- gradients of parameters */
+
+/* Integer sums: of which the call is the last, they hold nothing of use afterwards. */
+static int64_t *draw_sums(swt_case *k, const swt_expert_sums *s, int64_t n) {
+    int64_t *sum = s->last ? swt_trial_scratch(k->t, n * (int64_t)sizeof *sum)
+                           : swt_trial_out(k->t, n, SWT_I64);
+    for (int64_t i = 0; i < n && !s->first; i++)
+        sum[i] = (int64_t)ldexp(swt_trial_draw(k->t) - 0.5, 48);
+    return sum;
+}
+
+/* A bias's gradient, which must be there when its sums are. */
+static float *draw_gradient(swt_case *k, const swt_experts_backward_weight_args *a, int64_t n) {
+    return a->exact && !a->sums.last ? swt_trial_scratch(k->t, n * (int64_t)sizeof(float))
+                                     : swt_trial_out(k->t, n, SWT_F32);
+}
+
+/* By turns not exact, and exact: the first call, the last, and both at once, which has sums only
+ * where the backend needs them. */
+void swt_draw_experts_backward_weight(swt_case *k, void *args) {
+    swt_experts_backward_weight_args *a = args;
+    const swt_moe_dims *d = &a->dims;
+    swt_expert_sums *s = &a->sums;
+    a->counts = draw_layout(k, &a->dims);
+    a->x = draw_slots(k, d, a->counts, d->C, -1);
+    a->hidden = draw_slots(k, d, a->counts, d->F, 0);
+    a->dhidden = draw_slots(k, d, a->counts, d->F, -1);
+    a->dy = draw_slots(k, d, a->counts, d->C, -1);
+    a->exact = swt_case_note(k, "exact", k->number % 4 > 0);
+    s->limit = 0x1p60;
+    s->first = swt_case_note(k, "first", k->number % 4 != 2);
+    s->last = swt_case_note(k, "last", k->number % 4 != 1);
+    const bool bi = k->number >> 2 & 1, bo = k->number >> 3 & 1;
+    const bool sums = a->exact && (!s->first || !s->last || k->t->ctx.ops->expert_sums);
+    k->choices = 0;
+    if (bi)
+        a->dbi = draw_gradient(k, a, d->El * d->F);
+    if (bo)
+        a->dbo = draw_gradient(k, a, d->El * d->C);
+    if (!sums)
+        return;
+    s->wi = draw_sums(k, s, d->El * d->F * d->C);
+    s->wo = draw_sums(k, s, d->El * d->C * d->F);
+    if (bi)
+        s->bi = draw_sums(k, s, d->El * d->F);
+    if (bo)
+        s->bo = draw_sums(k, s, d->El * d->C);
+}
+
+/* One parameter's gradients of local expert j: `want` are those of this call, from `rows` rows. */
+static void expect_gradients(swt_case *k, const swt_experts_backward_weight_args *a,
+                             const float *grad, const int64_t *sum, int64_t j, int64_t n,
+                             double *want, int64_t rows) {
+    const double tolerance = swt_sum_tolerance(rows), size = 1 + swt_sum_size(rows);
+    const int64_t *old = swt_case_before(k, sum);
+    if (grad == NULL)
+        return;
+    for (int64_t i = 0; i < n && a->exact && !a->sums.first; i++)
+        want[i] += (double)old[j * n + i] * 0x1p-48;
+    for (int64_t i = 0; i < n && a->exact && !a->sums.last; i++)
+        swt_trial_number(k->t, "sum", (double)sum[j * n + i] * 0x1p-48, want[i],
+                         rows == 0 ? 0 : 8 * tolerance * size);
+    if (a->exact && !a->sums.last)
+        return;
+    swt_case_close_part(k, grad, j * n, n, want, tolerance, size);
+    for (int64_t i = 0; rows == 0 && i < n; i++)
+        swt_case_number(k, grad, j * n + i, (double)(float)want[i], 0);
+}
+
+void swt_judge_experts_backward_weight(swt_case *k, const void *args) {
+    const swt_experts_backward_weight_args *a = args;
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
+    const double *x = swt_case_wide(k, a->x), *hidden = swt_case_wide(k, a->hidden),
+                 *dhidden = swt_case_wide(k, a->dhidden), *dy = swt_case_wide(k, a->dy);
+    for (int64_t j = 0; j < a->dims.El; j++) {
+        double *dwi = swt_trial_doubles(k->t, F * C), *dbi = swt_trial_doubles(k->t, F),
+               *dwo = swt_trial_doubles(k->t, C * F), *dbo = swt_trial_doubles(k->t, C);
+        int64_t rows = 0;
+        for (int64_t b = j * P; b < (j + 1) * P; b++) {
+            const int64_t n = a->counts[b];
+            swt_oracle_linear_backward_weight(dwi, dbi, dhidden + b * K * F, x + b * K * C, n, C,
+                                              F);
+            swt_oracle_linear_backward_weight(dwo, dbo, dy + b * K * C, hidden + b * K * F, n, F,
+                                              C);
+            rows += n;
+        }
+        expect_gradients(k, a, a->dwi, a->sums.wi, j, F * C, dwi, rows);
+        expect_gradients(k, a, a->dbi, a->sums.bi, j, F, dbi, rows);
+        expect_gradients(k, a, a->dwo, a->sums.wo, j, C * F, dwo, rows);
+        expect_gradients(k, a, a->dbo, a->sums.bo, j, C, dbo, rows);
+    }
+}
