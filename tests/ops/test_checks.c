@@ -1,5 +1,6 @@
-/* What every operation refuses, with SHAPE and before it touches anything: a missing pointer, a
- * negative or too large dimension, an output that is an input where it must not be. */
+/* What attention refuses, with SHAPE and before it touches anything: a missing pointer, a negative
+ * or too large dimension, an output that is an input; and what is particular about operations of
+ * the switch layer: groups, sums, rounds. All other refusals: test_cases.c. */
 #include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
@@ -10,13 +11,12 @@
 enum { POINTERS = 16, DIMS = 5, BYTES = 8192, SIZE = 4 };
 
 /* An operation with its pointers and dimensions as arrays. kinds has a letter for each pointer: o
- * an output, i an input, n one of -1s, s scratch; O and I may be NULL. */
+ * an output, i an input, s scratch. */
 typedef struct operation {
     const char *name;
     const char *kinds;
     int n_dims;
     swt_status (*call)(const swt_ctx *c, void **p, const int64_t *d);
-    int alias[2]; /* the output and the input that may be one */
 } operation;
 
 static pos_attention_dims attention_dims(const int64_t *d) {
@@ -33,67 +33,6 @@ static swt_status attention_backward(const swt_ctx *c, void **p, const int64_t *
     return pos_attention_backward(c, p[0], p[1], p[2], p[3], p[4], &dims);
 }
 
-/* N, C, E, and what else an operation uses. */
-static swt_moe_dims moe_dims(const int64_t *d) {
-    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
-    dims.N = d[0];
-    dims.C = d[1];
-    dims.E = d[2];
-    return dims;
-}
-
-static swt_moe_dims group_dims(const int64_t *d) {
-    swt_moe_dims dims = moe_dims(d);
-    dims.G = d[3];
-    return dims;
-}
-
-static swt_moe_dims slot_dims(const int64_t *d) {
-    swt_moe_dims dims = moe_dims(d);
-    dims.K = d[3];
-    return dims;
-}
-
-static swt_status router_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = moe_dims(d);
-    return pos_router_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], &dims);
-}
-
-/* N, E, G: what is left once the probabilities are known. */
-static swt_moe_dims choice_dims(const int64_t *d) {
-    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
-    dims.N = d[0];
-    dims.E = d[1];
-    dims.G = d[2];
-    return dims;
-}
-
-static swt_status router_assign(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = choice_dims(d);
-    return pos_router_assign(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
-}
-
-static swt_status router_losses(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = choice_dims(d);
-    return pos_router_losses(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims);
-}
-
-static swt_status router_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = group_dims(d);
-    return pos_router_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10],
-                               p[11], &dims);
-}
-
-static swt_status dispatch_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = slot_dims(d);
-    return pos_dispatch_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], &dims, 0);
-}
-
-static swt_status dispatch_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = slot_dims(d);
-    return pos_dispatch_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims);
-}
-
 static swt_moe_dims expert_dims(const int64_t *d) {
     swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
     dims.C = d[3];
@@ -104,23 +43,6 @@ static swt_moe_dims expert_dims(const int64_t *d) {
     return dims;
 }
 
-static swt_status experts_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = expert_dims(d);
-    return pos_experts_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
-}
-
-static swt_status experts_backward_input(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = expert_dims(d);
-    return pos_experts_backward_input(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
-                                      &dims);
-}
-
-static swt_status experts_backward_weight(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = expert_dims(d);
-    return pos_experts_backward_weight(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8],
-                                       &dims, NULL);
-}
-
 static swt_status experts_backward_weight_sums(const swt_ctx *c, void **p, const int64_t *d) {
     const swt_moe_dims dims = expert_dims(d);
     const swt_expert_sums sums = {p[9], p[10], p[11], p[12], 0x1p62, true, true};
@@ -128,36 +50,14 @@ static swt_status experts_backward_weight_sums(const swt_ctx *c, void **p, const
                                        &dims, &sums);
 }
 
-static swt_status combine_forward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = slot_dims(d);
-    return pos_combine_forward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], &dims, 0);
-}
-
-static swt_status combine_backward(const swt_ctx *c, void **p, const int64_t *d) {
-    const swt_moe_dims dims = slot_dims(d);
-    return pos_combine_backward(c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], &dims);
-}
-
 static const operation operations[] = {
-    {"attention_forward", "ooi", 4, attention_forward, {0}},
-    {"attention_backward", "oiiii", 4, attention_backward, {0}},
-    {"router_forward", "ooooiiIis", 3, router_forward, {0}},
-    {"router_assign", "oooiis", 3, router_assign, {0}},
-    {"router_losses", "oiiiii", 3, router_losses, {0}},
-    {"router_backward", "ooOiiiiiiiis", 4, router_backward, {0}},
-    {"dispatch_forward", "ooiini", 4, dispatch_forward, {0}},
-    {"dispatch_backward", "ooiiiin", 4, dispatch_backward, {0}},
-    {"experts_forward", "ooiiIiIi", 5, experts_forward, {0}},
-    {"experts_backward_input", "oooiiiiIi", 5, experts_backward_input, {0}},
-    {"experts_backward_weight", "oOoOiiiii", 5, experts_backward_weight, {0}},
-    {"experts_backward_weight with sums", "ooooiiiiioooo", 5, experts_backward_weight_sums, {0}},
-    {"combine_forward", "oiiiiin", 4, combine_forward, {0, 1}},
-    {"combine_backward", "oooiiiin", 4, combine_backward, {0}},
+    {"attention_forward", "ooi", 4, attention_forward},
+    {"attention_backward", "oiiii", 4, attention_backward},
 };
 enum { OPERATIONS = sizeof operations / sizeof operations[0] };
 
-/* Valid arguments: every tensor is large enough, all dimensions are SIZE but the groups' number,
- * which divides it. Numbers are zeros, which are valid tokens and experts; no token is kept. */
+/* Valid arguments: every tensor is large enough, all dimensions are SIZE. Numbers are zeros, which
+ * are valid tokens and experts. */
 typedef struct arguments {
     void *p[POINTERS];
     int64_t d[DIMS];
@@ -167,14 +67,10 @@ static arguments valid(swt_bed *bed, const operation *op, const char *what) {
     swt_bed_begin(bed, "%s, %s", op->name, what);
     bed->tensors[0].kind = SWT_BED_OUT; /* the state is an output of some */
     arguments a = {.d = {SIZE, SIZE, SIZE, SIZE, SIZE}};
-    for (int i = 0; op->kinds[i] != '\0'; i++) {
-        const bool output = op->kinds[i] == 'o' || op->kinds[i] == 'O';
-        a.p[i] = op->kinds[i] == 's' ? swt_bed_scratch(bed, BYTES)
-                 : output            ? swt_bed_out(bed, BYTES, SWT_U8)
-                                     : swt_bed_in(bed, BYTES, SWT_U8);
-        if (op->kinds[i] == 'n')
-            memset(a.p[i], 0xFF, BYTES);
-    }
+    for (int i = 0; op->kinds[i] != '\0'; i++)
+        a.p[i] = op->kinds[i] == 's'   ? swt_bed_scratch(bed, BYTES)
+                 : op->kinds[i] == 'o' ? swt_bed_out(bed, BYTES, SWT_U8)
+                                       : swt_bed_in(bed, BYTES, SWT_U8);
     return a;
 }
 
@@ -186,18 +82,6 @@ static void test_valid(void **state) {
         const operation *op = &operations[o];
         arguments a = valid(&bed, op, "as it should be");
         SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
-        for (int i = 0; op->kinds[i] != '\0'; i++) {
-            if (strchr("OI", op->kinds[i]) == NULL)
-                continue;
-            a = valid(&bed, op, "without an optional tensor");
-            a.p[i] = NULL;
-            SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
-        }
-        if (op->alias[1] > 0) {
-            a = valid(&bed, op, "with the alias that is allowed");
-            a.p[op->alias[1]] = a.p[op->alias[0]];
-            SWT_BED_RUN(&bed, op->call(&bed.ctx, a.p, a.d));
-        }
     }
     swt_bed_close(&bed);
 }
@@ -211,8 +95,6 @@ static void test_missing_pointers(void **state) {
         arguments a = valid(&bed, op, "without a context");
         SWT_BED_REFUSE(&bed, SHAPE, op->call(NULL, a.p, a.d));
         for (int i = 0; op->kinds[i] != '\0'; i++) {
-            if (strchr("OI", op->kinds[i]) != NULL)
-                continue;
             char what[32];
             snprintf(what, sizeof what, "without pointer %d", i);
             a = valid(&bed, op, what);
@@ -249,9 +131,7 @@ static void test_aliases(void **state) {
         const operation *op = &operations[o];
         for (int out = 0; op->kinds[out] != '\0'; out++)
             for (int in = 0; op->kinds[in] != '\0'; in++) {
-                const bool pair =
-                    strchr("oO", op->kinds[out]) != NULL && strchr("iIn", op->kinds[in]) != NULL;
-                if (!pair || (out == op->alias[0] && in == op->alias[1]))
+                if (op->kinds[out] != 'o' || op->kinds[in] != 'i')
                     continue;
                 char what[64];
                 snprintf(what, sizeof what, "output %d is input %d", out, in);
