@@ -109,23 +109,27 @@ void swt_draw_dispatch_backward(swt_case *k, void *args) {
     a->dot = swt_case_slots(k, l.kept, d->E, d->K, 1, SWT_F32, -1, NAN);
 }
 
-/* One rounding of a sum of two, and of a quotient of at most 10. */
+/* A sum of two, as an activation. */
+static double sum_of(const swt_case *k, double x, double y) {
+    const float sum = (float)x + (float)y;
+    return (double)(k->t->ctx.dtype == SWT_BF16 ? swt_bf16_to_float(swt_bf16_from_float(sum))
+                                                : sum);
+}
+
+/* One rounding of a sum, and of a quotient: exact. */
 void swt_judge_dispatch_backward(swt_case *k, const void *args) {
     const swt_dispatch_backward_args *a = args;
     const int64_t K = a->dims.K, C = a->dims.C;
-    const double *dsend = swt_case_wide(k, a->dsend);
-    const double *dh = swt_case_want(k, a->dh), *dgate = swt_case_want(k, a->dgate);
+    const double *dsend = swt_case_wide(k, a->dsend), *dh = swt_case_want(k, a->dh),
+                 *dgate = swt_case_want(k, a->dgate);
     for (int64_t n = 0; n < a->dims.N; n++) {
         const bool kept = a->slot[n] >= 0;
         const int64_t slot = kept ? a->expert[n] * K + a->slot[n] : 0;
-        const double quotient = kept ? (double)a->dot[slot] / (double)a->gate[n] : dgate[n];
-        swt_case_number(k, a->dgate, n, quotient,
-                        kept ? 3 * SWT_ROUNDING * (0.1 + fabs(quotient)) : 0);
+        const double quotient = kept ? (double)(a->dot[slot] / a->gate[n]) : dgate[n];
+        swt_case_number(k, a->dgate, n, quotient, 0);
         for (int64_t i = n * C; i < (n + 1) * C; i++)
-            if (kept)
-                swt_case_near(k, a->dh, i, dh[i] + dsend[slot * C + i % C], 2 * SWT_ROUNDING);
-            else
-                swt_case_number(k, a->dh, i, dh[i], 0);
+            swt_case_number(k, a->dh, i, kept ? sum_of(k, dh[i], dsend[slot * C + i % C]) : dh[i],
+                            0);
     }
 }
 

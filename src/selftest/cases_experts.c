@@ -77,8 +77,7 @@ void swt_judge_experts_forward(swt_case *k, const void *args) {
                                   NULL, n, F, C, false);
         swt_case_close_part(k, a->hidden, b * K * F, n * F, want, swt_sum_tolerance(C),
                             1 + swt_sum_size(C));
-        swt_case_close_part(k, a->y, b * K * C, n * C, want_y,
-                            swt_sum_tolerance(C) + swt_sum_tolerance(F),
+        swt_case_close_part(k, a->y, b * K * C, n * C, want_y, swt_sum_tolerance(F),
                             (1 + swt_sum_size(C)) * (1 + swt_sum_size(F)));
     }
     expect_untouched(k, a->hidden, &a->dims, a->counts, F);
@@ -99,6 +98,7 @@ static double inner(const double *x, const double *y, int64_t n) {
     return sum;
 }
 
+/* dot is judged twice: by the dhidden that it is made of, and as what it is, dy . y. */
 void swt_judge_experts_backward_input(swt_case *k, const void *args) {
     const swt_experts_backward_input_args *a = args;
     const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
@@ -108,7 +108,9 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
                  *all_hidden = swt_case_wide(k, a->hidden),
                  *all_dhidden = swt_case_got(k, a->dhidden);
     double *want_dhidden = swt_trial_doubles(k->t, K * F), *dx = swt_trial_doubles(k->t, K * C),
-           *dot = swt_trial_doubles(k->t, K);
+           *y = swt_trial_doubles(k->t, K * C), *dot = swt_trial_doubles(k->t, K);
+    const bool bf16 = k->t->ctx.dtype == SWT_BF16;
+    const double rounding = bf16 ? 0x1p-8 : 0; /* of dhidden */
     for (int64_t b = 0; b < a->dims.El * P; b++) {
         const int64_t n = a->counts[b], j = b / P;
         const double *dy = all_dy + b * K * C, *hidden = all_hidden + b * K * F,
@@ -122,10 +124,16 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
         }
         swt_case_close_part(k, a->dhidden, b * K * F, n * F, want_dhidden, swt_sum_tolerance(C),
                             size_C);
-        swt_case_close_part(k, a->dx, b * K * C, n * C, dx,
-                            swt_sum_tolerance(C) + swt_sum_tolerance(F), size_C * size_F);
+        swt_case_close_part(k, a->dx, b * K * C, n * C, dx, swt_sum_tolerance(F), size_C * size_F);
+        swt_case_close_part(k, a->dot, b * K, n, dot, swt_sum_tolerance(C) + swt_sum_tolerance(F),
+                            size_C * size_F);
+        swt_oracle_linear_forward(y, hidden, wo + j * C * F, part_of(bo, j, C), NULL, n, F, C,
+                                  false);
+        for (int64_t i = 0; i < n; i++)
+            dot[i] = inner(dy + i * C, y + i * C, C);
         swt_case_close_part(k, a->dot, b * K, n, dot,
-                            2 * swt_sum_tolerance(C) + swt_sum_tolerance(F), size_C * size_F);
+                            2 * swt_sum_tolerance(C) + swt_sum_tolerance(F) + rounding,
+                            size_C * size_F * (bf16 ? size_C : 1));
     }
     expect_untouched(k, a->dhidden, &a->dims, a->counts, F);
     expect_untouched(k, a->dx, &a->dims, a->counts, C);

@@ -47,7 +47,7 @@ static bool whole_numbers(const swt_case *k) {
     return k->number >> 1 & 1;
 }
 
-/* One token in five is not routed. */
+/* One token in five is not routed; in some cases all are. */
 void swt_draw_router_forward(swt_case *k, void *args) {
     swt_router_forward_args *a = args;
     const swt_moe_dims *d = &a->dims;
@@ -60,9 +60,10 @@ void swt_draw_router_forward(swt_case *k, void *args) {
             a->bias = swt_case_whole(k, d->E, SWT_F32, -1, 1);
         k->choices = 0;
     }
+    const bool all = swt_case_note(k, "all_routed", k->number % 5 == 4);
     int32_t *routed = swt_trial_integers(k->t, d->N, 0, 4);
     for (int64_t n = 0; n < d->N; n++)
-        routed[n] = routed[n] > 0;
+        routed[n] = all || routed[n] > 0;
     a->routed = routed;
 }
 

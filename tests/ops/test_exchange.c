@@ -1,5 +1,6 @@
-/* Dispatch and combine: tokens to their experts' slots and back, forward and backward. Whole layers
- * and fixtures: test_exchange_layer.c. */
+/* Dispatch and combine together: the gate's gradient in its two parts, rounds, and the oracle
+ * against finite differences. Each operation against the oracle: src/selftest/cases_exchange.c.
+ * Whole layers and fixtures: test_exchange_layer.c. */
 #include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
@@ -11,7 +12,6 @@ typedef struct exchange_case {
     int64_t N, C, E, capacity;
     swt_dropped_output dropped_output;
     swt_gate gate;
-    bool in_place;
 } exchange_case;
 
 /* A layer with experts, gates and slots already given; some tokens are not routed, some dropped. */
@@ -27,9 +27,6 @@ static const int64_t shapes[][4] = {{1, 1, 1, 1},       {6, 7, 2, 2},    {65, 5,
                                     {17, 1, 3, 4},      {128, 17, 4, 50}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
-static const exchange_case large = {
-    .N = 4000, .C = 100, .E = 7, .capacity = 500, .dropped_output = SWT_DROPPED_GATED_INPUT};
-
 static exchange_case option_case(int64_t shape, int options) {
     const int64_t *s = shapes[shape];
     return (exchange_case){.N = s[0],
@@ -38,15 +35,13 @@ static exchange_case option_case(int64_t shape, int options) {
                            .capacity = s[3],
                            .dropped_output =
                                options & 1 ? SWT_DROPPED_GATED_INPUT : SWT_DROPPED_ZERO,
-                           .gate = options & 2 ? SWT_GATE_UNIT : SWT_GATE_SCALE,
-                           .in_place = options & 4};
+                           .gate = options & 2 ? SWT_GATE_UNIT : SWT_GATE_SCALE};
 }
 
 static exchange_tensors inputs(swt_bed *bed, const exchange_case *c) {
-    swt_bed_begin(bed,
-                  "exchange N=%lld C=%lld E=%lld capacity=%lld gated_input=%d unit=%d in_place=%d",
+    swt_bed_begin(bed, "exchange N=%lld C=%lld E=%lld capacity=%lld gated_input=%d unit=%d",
                   (long long)c->N, (long long)c->C, (long long)c->E, (long long)c->capacity,
-                  c->dropped_output, c->gate, c->in_place);
+                  c->dropped_output, c->gate);
     exchange_tensors t = {.dims = swt_oracle_moe_dims(c->N, c->C, c->E)};
     t.dims.group_capacity = t.dims.K = c->capacity;
     t.dims.dropped_output = c->dropped_output;
@@ -72,15 +67,6 @@ static bool occupied(const exchange_tensors *t, int64_t e, int64_t k) {
     return k < t->kept[e];
 }
 
-static float *dispatch(swt_bed *bed, const exchange_tensors *t, int32_t **send_counts) {
-    const swt_moe_dims *d = &t->dims;
-    float *send = swt_bed_out(bed, d->E * d->K * d->C, SWT_F32);
-    *send_counts = swt_bed_out(bed, d->E, SWT_I32);
-    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, send, *send_counts, t->h, t->expert, t->slot,
-                                          t->kept, d, 0));
-    return send;
-}
-
 static void expect_untouched(const swt_bed *bed, const char *what, const float *row, int64_t C) {
     for (int64_t i = 0; i < C; i++) {
         uint32_t bits = 0;
@@ -100,95 +86,6 @@ static void expect_empty_slot(const swt_bed *bed, const char *what, const float 
         if (row[i] != 0)
             fail_msg("%s: %s left %g in an empty slot, where zeros must be", bed->label, what,
                      (double)row[i]);
-}
-
-static void test_dispatch_forward(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    for (int s = 0; s < SHAPES; s++) {
-        const exchange_case c = option_case(s, 0);
-        const exchange_tensors t = inputs(&bed, &c);
-        int32_t *send_counts = NULL;
-        const float *send = dispatch(&bed, &t, &send_counts);
-        swt_expect_i32(&bed, "send_counts", send_counts, t.kept, c.E);
-        for (int64_t n = 0; n < c.N; n++)
-            if (t.slot[n] >= 0)
-                swt_expect_bytes(&bed, "send", send + (t.expert[n] * c.capacity + t.slot[n]) * c.C,
-                                 t.h + n * c.C, c.C, SWT_F32);
-        for (int64_t i = 0; i < c.E * c.capacity; i++)
-            if (!occupied(&t, i / c.capacity, i % c.capacity))
-                expect_empty_slot(&bed, "dispatch", send + i * c.C, c.C);
-    }
-    swt_bed_close(&bed);
-}
-
-static void test_dispatch_backward(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    for (int s = 0; s < SHAPES; s++) {
-        const exchange_case c = option_case(s, 0);
-        const exchange_tensors t = inputs(&bed, &c);
-        for (int64_t i = 0; i < c.E * c.capacity; i++) /* slots that nobody may read */
-            if (!occupied(&t, i / c.capacity, i % c.capacity))
-                t.recv[i * c.C] = t.dot[i] = NAN;
-        float *dh = swt_bed_copy(&bed, t.residual, c.N * c.C, SWT_F32);
-        float *dgate = swt_bed_copy(&bed, t.residual, c.N, SWT_F32);
-        SWT_BED_RUN(&bed, pos_dispatch_backward(&bed.ctx, dh, dgate, t.recv, t.dot, t.expert,
-                                                t.gate, t.slot, &t.dims));
-        for (int64_t n = 0; n < c.N; n++) {
-            float want = t.residual[n]; /* of a token that is not kept; else one rounding: exact */
-            if (t.slot[n] >= 0)
-                want = t.dot[t.expert[n] * c.capacity + t.slot[n]] / t.gate[n];
-            swt_expect_bytes(&bed, "dgate", &dgate[n], &want, 1, SWT_F32);
-        }
-        for (int64_t i = 0; i < c.N * c.C; i++) {
-            const int64_t n = i / c.C;
-            float want = t.residual[i]; /* one rounding: exact */
-            if (t.slot[n] >= 0)
-                want += t.recv[(t.expert[n] * c.capacity + t.slot[n]) * c.C + i % c.C];
-            swt_expect_bytes(&bed, "dh", &dh[i], &want, 1, SWT_F32);
-        }
-    }
-    swt_bed_close(&bed);
-}
-
-static float *combine(swt_bed *bed, const exchange_case *c, const exchange_tensors *t) {
-    float *y = c->in_place ? swt_bed_copy(bed, t->residual, c->N * c->C, SWT_F32)
-                           : swt_bed_out(bed, c->N * c->C, SWT_F32);
-    SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, c->in_place ? y : t->residual, t->recv, t->h,
-                                         t->expert, t->gate, t->slot, &t->dims, 0));
-    return y;
-}
-
-static void test_combine_forward(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    for (int s = 0; s < SHAPES; s++)
-        for (int options = 0; options < 8; options++) {
-            const exchange_case c = option_case(s, options);
-            const exchange_tensors t = inputs(&bed, &c);
-            const int64_t NC = c.N * c.C;
-            for (int64_t i = 0; i < c.E * c.capacity; i++)
-                if (!occupied(&t, i / c.capacity, i % c.capacity))
-                    t.recv[i * c.C] = NAN;
-            const float *y = combine(&bed, &c, &t);
-            double *want = swt_bed_doubles(&bed, NC);
-            swt_oracle_combine_forward(want, swt_bed_widen(&bed, t.residual, NC),
-                                       swt_bed_widen(&bed, t.recv, c.E * c.capacity * c.C),
-                                       swt_bed_widen(&bed, t.h, NC), t.expert,
-                                       swt_bed_widen(&bed, t.gate, c.N), t.slot, &t.dims, 0);
-            /* A product and a sum of numbers below 1: two roundings at most. */
-            for (int64_t i = 0; i < NC; i++)
-                swt_expect_number(&bed, "y", (double)y[i], want[i], 3 * SWT_UNIT);
-            for (int64_t n = 0; n < c.N; n++)
-                if (t.expert[n] < 0 || (t.slot[n] < 0 && c.dropped_output == SWT_DROPPED_ZERO))
-                    swt_expect_bytes(&bed, "y without an output", y + n * c.C, t.residual + n * c.C,
-                                     c.C, SWT_F32);
-        }
-    swt_bed_close(&bed);
 }
 
 static void combine_backward(swt_bed *bed, const exchange_tensors *t, float **drecv, float **dgate,
@@ -303,44 +200,6 @@ static void test_rounds(void **state) {
     swt_bed_close(&bed);
 }
 
-/* A later round writes its own tokens and no others, dropped and unrouted ones included. */
-static void test_later_round(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    exchange_case c = {.N = 80, .C = 5, .E = 2, .capacity = 12};
-    c.dropped_output = SWT_DROPPED_GATED_INPUT;
-    exchange_tensors t = inputs(&bed, &c);
-    t.dims.K = 4;
-    float *y = swt_bed_out(&bed, c.N * c.C, SWT_F32);
-    SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, t.residual, t.recv, t.h, t.expert, t.gate,
-                                          t.slot, &t.dims, 4));
-    const uint32_t untouched = UINT32_MAX;
-    for (int64_t i = 0; i < c.N * c.C; i++) {
-        const int32_t slot = t.slot[i / c.C];
-        const bool written = memcmp(&y[i], &untouched, sizeof untouched) != 0;
-        assert_true(written == (slot >= 4 && slot < 8));
-    }
-    swt_bed_close(&bed);
-}
-
-static void run_all(swt_bed *bed, const void *what) {
-    const exchange_case *c = what;
-    const exchange_tensors t = inputs(bed, c);
-    int32_t *send_counts = NULL;
-    float *drecv = NULL, *dgate = NULL, *dh = NULL;
-    (void)dispatch(bed, &t, &send_counts);
-    (void)combine(bed, c, &t);
-    combine_backward(bed, &t, &drecv, &dgate, &dh);
-    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, drecv, t.dot, t.expert, t.gate,
-                                           t.slot, &t.dims));
-}
-
-static void test_threads(void **state) {
-    (void)state;
-    swt_bed_same_bits(run_all, &large);
-}
-
 typedef struct oracle_combine {
     const exchange_tensors *t;
     double *y, *residual, *recv, *h, *gate, *frozen_gate, *dy;
@@ -393,10 +252,9 @@ static void test_oracle_gradient(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oracle_gradient),   cmocka_unit_test(test_dispatch_forward),
-        cmocka_unit_test(test_dispatch_backward), cmocka_unit_test(test_combine_forward),
-        cmocka_unit_test(test_combine_backward),  cmocka_unit_test(test_rounds),
-        cmocka_unit_test(test_later_round),       cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_oracle_gradient),
+        cmocka_unit_test(test_combine_backward),
+        cmocka_unit_test(test_rounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
