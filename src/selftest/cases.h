@@ -13,6 +13,8 @@
     X(embedding_backward, 16)                                                                      \
     X(norm_forward, 16)                                                                            \
     X(norm_backward, 16)                                                                           \
+    X(attention_forward, 12)                                                                       \
+    X(attention_backward, 12)                                                                      \
     X(cross_entropy, 12)                                                                           \
     X(router_forward, 16)                                                                          \
     X(router_assign, 24)                                                                           \

@@ -1,7 +1,6 @@
 /* The gradients of one small switch layer against finite differences. The loss is the oracle's, in
  * double: a random weight on every output, and both auxiliary losses. Its slopes are those of the
  * routing that the backend found, so experts, slots and counts are constants. */
-#include "kernels/swt_positional.h"
 #include "selftest/checks.h"
 #include "selftest/routing.h"
 
@@ -140,15 +139,35 @@ static swt_status forward(swt_trial *t, layer *y, float *x, float *hidden, int32
     const swt_routing *r = &y->r;
     float *answers = swt_trial_out(t, SLOTS_C, SWT_F32), *out = swt_trial_out(t, NC, SWT_F32);
     const float *residual = swt_trial_in(t, NC, SWT_F32);
+    SWT_TRIAL_RUN(
+        t, swt_dispatch_forward(&t->ctx, &(swt_dispatch_forward_args){.send = TWIN(x),
+                                                                      .send_counts = TWIN(counts),
+                                                                      .h = TWIN(r->h),
+                                                                      .expert = TWIN(r->expert),
+                                                                      .slot = TWIN(r->slot),
+                                                                      .kept = TWIN(r->kept),
+                                                                      .dims = r->dims,
+                                                                      .first_slot = 0}));
     SWT_TRIAL_RUN(t,
-                  pos_dispatch_forward(&t->ctx, TWIN(x), TWIN(counts), TWIN(r->h), TWIN(r->expert),
-                                       TWIN(r->slot), TWIN(r->kept), &r->dims, 0));
-    SWT_TRIAL_RUN(t, pos_experts_forward(&t->ctx, TWIN(answers), TWIN(hidden), TWIN(x),
-                                         TWIN(y->x[WI]), TWIN(y->x[BI]), TWIN(y->x[WO]),
-                                         TWIN(y->x[BO]), TWIN(counts), &r->dims));
-    SWT_TRIAL_RUN(t,
-                  pos_combine_forward(&t->ctx, TWIN(out), TWIN(residual), TWIN(answers), TWIN(r->h),
-                                      TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), &r->dims, 0));
+                  swt_experts_forward(&t->ctx, &(swt_experts_forward_args){.y = TWIN(answers),
+                                                                           .hidden = TWIN(hidden),
+                                                                           .x = TWIN(x),
+                                                                           .wi = TWIN(y->x[WI]),
+                                                                           .bi = TWIN(y->x[BI]),
+                                                                           .wo = TWIN(y->x[WO]),
+                                                                           .bo = TWIN(y->x[BO]),
+                                                                           .counts = TWIN(counts),
+                                                                           .dims = r->dims}));
+    SWT_TRIAL_RUN(
+        t, swt_combine_forward(&t->ctx, &(swt_combine_forward_args){.y = TWIN(out),
+                                                                    .residual = TWIN(residual),
+                                                                    .recv = TWIN(answers),
+                                                                    .h = TWIN(r->h),
+                                                                    .expert = TWIN(r->expert),
+                                                                    .gate = TWIN(r->gate),
+                                                                    .slot = TWIN(r->slot),
+                                                                    .dims = r->dims,
+                                                                    .first_slot = 0}));
     double loss = 0;
     for (int64_t i = 0; i < NC; i++)
         loss += (double)y->weight[i] * (double)out[i];
@@ -157,29 +176,77 @@ static swt_status forward(swt_trial *t, layer *y, float *x, float *hidden, int32
     return SWT_OK;
 }
 
+/* The experts' part: dx, dot and the weights' gradients of dy. */
+static swt_status experts_backward(swt_trial *t, layer *y, const float *x, const float *hidden,
+                                   const int32_t *counts, const float *dy, float *dx, float *dot) {
+    const swt_routing *r = &y->r;
+    float *dhidden = swt_trial_out(t, SLOTS_F, SWT_F32), *const *g = y->grad;
+    SWT_TRIAL_RUN(t, swt_experts_backward_input(
+                         &t->ctx, &(swt_experts_backward_input_args){.dx = TWIN(dx),
+                                                                     .dhidden = TWIN(dhidden),
+                                                                     .dot = TWIN(dot),
+                                                                     .dy = TWIN(dy),
+                                                                     .hidden = TWIN(hidden),
+                                                                     .wi = TWIN(y->x[WI]),
+                                                                     .wo = TWIN(y->x[WO]),
+                                                                     .bo = TWIN(y->x[BO]),
+                                                                     .counts = TWIN(counts),
+                                                                     .dims = r->dims}));
+    SWT_TRIAL_RUN(t, swt_experts_backward_weight(
+                         &t->ctx, &(swt_experts_backward_weight_args){.dwi = TWIN(g[WI]),
+                                                                      .dbi = TWIN(g[BI]),
+                                                                      .dwo = TWIN(g[WO]),
+                                                                      .dbo = TWIN(g[BO]),
+                                                                      .x = TWIN(x),
+                                                                      .hidden = TWIN(hidden),
+                                                                      .dhidden = TWIN(dhidden),
+                                                                      .dy = TWIN(dy),
+                                                                      .counts = TWIN(counts),
+                                                                      .dims = r->dims}));
+    return SWT_OK;
+}
+
 static swt_status backward(swt_trial *t, layer *y, const float *x, const float *hidden,
                            const int32_t *counts) {
     const swt_routing *r = &y->r;
     float *dy = swt_trial_out(t, SLOTS_C, SWT_F32), *dx = swt_trial_out(t, SLOTS_C, SWT_F32),
-          *dhidden = swt_trial_out(t, SLOTS_F, SWT_F32), *dot = swt_trial_out(t, SLOTS, SWT_F32),
+          *dot = swt_trial_out(t, SLOTS, SWT_F32),
           *dgate = swt_trial_out(t, N, SWT_F32), *const *g = y->grad;
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(&r->dims));
-    SWT_TRIAL_RUN(t, pos_combine_backward(&t->ctx, TWIN(dy), TWIN(dgate), TWIN(g[H]),
-                                          TWIN(y->weight), TWIN(r->h), TWIN(r->expert),
-                                          TWIN(r->gate), TWIN(r->slot), &r->dims));
-    SWT_TRIAL_RUN(t, pos_experts_backward_input(
-                         &t->ctx, TWIN(dx), TWIN(dhidden), TWIN(dot), TWIN(dy), TWIN(hidden),
-                         TWIN(y->x[WI]), TWIN(y->x[WO]), TWIN(y->x[BO]), TWIN(counts), &r->dims));
-    SWT_TRIAL_RUN(t, pos_experts_backward_weight(&t->ctx, TWIN(g[WI]), TWIN(g[BI]), TWIN(g[WO]),
-                                                 TWIN(g[BO]), TWIN(x), TWIN(hidden), TWIN(dhidden),
-                                                 TWIN(dy), TWIN(counts), &r->dims, NULL));
-    SWT_TRIAL_RUN(t,
-                  pos_dispatch_backward(&t->ctx, TWIN(g[H]), TWIN(dgate), TWIN(dx), TWIN(dot),
-                                        TWIN(r->expert), TWIN(r->gate), TWIN(r->slot), &r->dims));
-    SWT_TRIAL_RUN(t, pos_router_backward(&t->ctx, TWIN(g[H]), TWIN(g[ROUTER_W]),
-                                         TWIN(g[ROUTER_BIAS]), TWIN(dgate), TWIN(r->h), TWIN(r->w),
-                                         TWIN(r->probs), TWIN(r->lse), TWIN(r->expert),
-                                         TWIN(r->gate), TWIN(r->counts), TWIN(scratch), &r->dims));
+    SWT_TRIAL_RUN(
+        t, swt_combine_backward(&t->ctx, &(swt_combine_backward_args){.drecv = TWIN(dy),
+                                                                      .dgate = TWIN(dgate),
+                                                                      .dh = TWIN(g[H]),
+                                                                      .dy = TWIN(y->weight),
+                                                                      .h = TWIN(r->h),
+                                                                      .expert = TWIN(r->expert),
+                                                                      .gate = TWIN(r->gate),
+                                                                      .slot = TWIN(r->slot),
+                                                                      .dims = r->dims}));
+    SWT_TRY(experts_backward(t, y, x, hidden, counts, dy, dx, dot));
+    SWT_TRIAL_RUN(
+        t, swt_dispatch_backward(&t->ctx, &(swt_dispatch_backward_args){.dh = TWIN(g[H]),
+                                                                        .dgate = TWIN(dgate),
+                                                                        .dsend = TWIN(dx),
+                                                                        .dot = TWIN(dot),
+                                                                        .expert = TWIN(r->expert),
+                                                                        .gate = TWIN(r->gate),
+                                                                        .slot = TWIN(r->slot),
+                                                                        .dims = r->dims}));
+    SWT_TRIAL_RUN(
+        t, swt_router_backward(&t->ctx, &(swt_router_backward_args){.dh = TWIN(g[H]),
+                                                                    .dw = TWIN(g[ROUTER_W]),
+                                                                    .dbias = TWIN(g[ROUTER_BIAS]),
+                                                                    .dgate = TWIN(dgate),
+                                                                    .h = TWIN(r->h),
+                                                                    .w = TWIN(r->w),
+                                                                    .probs = TWIN(r->probs),
+                                                                    .lse = TWIN(r->lse),
+                                                                    .expert = TWIN(r->expert),
+                                                                    .gate = TWIN(r->gate),
+                                                                    .counts = TWIN(r->counts),
+                                                                    .scratch = TWIN(scratch),
+                                                                    .dims = r->dims}));
     return SWT_OK;
 }
 

@@ -4,7 +4,7 @@
 #ifndef SWT_SELFTEST_ORACLE_H
 #define SWT_SELFTEST_ORACLE_H
 
-#include "kernels/swt_positional.h"
+#include "kernels/swt_ops.h"
 
 /* ------------------------------------------------------------------ dense layers */
 
@@ -38,12 +38,6 @@ void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const dou
                                    const double *y, const double *lse, const double *q,
                                    const double *k, const double *v, const int32_t *key_lengths,
                                    const swt_attention_dims *dims);
-
-/* Causal self-attention of qkv (B, T, 3 H D); dqkv is overwritten. */
-void swt_oracle_packed_forward(double *y, double *lse, const double *qkv,
-                               const pos_attention_dims *dims);
-void swt_oracle_packed_backward(double *dqkv, const double *dy, const double *y, const double *lse,
-                                const double *qkv, const pos_attention_dims *dims);
 
 /* stats as swt_cross_entropy; dlogits may be NULL. targets_of_batch is state.targets. */
 void swt_oracle_cross_entropy(double *dlogits, double stats[2], const double *logits,

@@ -172,23 +172,6 @@ void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const dou
                 }
 }
 
-void swt_oracle_packed_forward(double *y, double *lse, const double *qkv,
-                               const pos_attention_dims *d) {
-    const swt_attention_dims dims = pos_packed(d);
-    const double *k = qkv + d->H * d->D;
-    swt_oracle_attention_forward(y, lse, qkv, k, k + d->H * d->D, NULL, &dims);
-}
-
-void swt_oracle_packed_backward(double *dqkv, const double *dy, const double *y, const double *lse,
-                                const double *qkv, const pos_attention_dims *d) {
-    const swt_attention_dims dims = pos_packed(d);
-    const int64_t HD = d->H * d->D;
-    for (int64_t i = 0; i < d->B * d->T * 3 * HD; i++)
-        dqkv[i] = 0;
-    swt_oracle_attention_backward(dqkv, dqkv + HD, dqkv + 2 * HD, dy, y, lse, qkv, qkv + HD,
-                                  qkv + 2 * HD, NULL, &dims);
-}
-
 double swt_oracle_logsumexp(const double *z, int64_t n) {
     double largest = -INFINITY, sum = 0;
     for (int64_t i = 0; i < n; i++)

@@ -1,7 +1,5 @@
 #include "selftest/routing.h"
 
-#include "kernels/swt_positional.h"
-
 swt_routing swt_routing_inputs(swt_trial *t, int64_t N, int64_t C, int64_t E, bool bias,
                                bool whole) {
     swt_routing r = {.dims = swt_oracle_moe_dims(N, C, E)};
@@ -62,9 +60,17 @@ swt_status swt_routing_forward(swt_trial *t, swt_routing *r) {
     r->expert = swt_trial_out(t, d->N, SWT_I32);
     r->gate = swt_trial_out(t, d->N, SWT_F32);
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(d));
-    SWT_TRIAL_RUN(t, pos_router_forward(&t->ctx, TWIN(r->probs), TWIN(r->lse), TWIN(r->expert),
-                                        TWIN(r->gate), TWIN(r->h), TWIN(r->w), TWIN(r->bias),
-                                        TWIN(r->routed), TWIN(scratch), d));
+    SWT_TRIAL_RUN(t,
+                  swt_router_forward(&t->ctx, &(swt_router_forward_args){.probs = TWIN(r->probs),
+                                                                         .lse = TWIN(r->lse),
+                                                                         .expert = TWIN(r->expert),
+                                                                         .gate = TWIN(r->gate),
+                                                                         .h = TWIN(r->h),
+                                                                         .w = TWIN(r->w),
+                                                                         .bias = TWIN(r->bias),
+                                                                         .routed = TWIN(r->routed),
+                                                                         .scratch = TWIN(scratch),
+                                                                         .dims = *d}));
     swt_trial_keep(t);
     return SWT_OK;
 }
@@ -75,16 +81,26 @@ swt_status swt_routing_assign(swt_trial *t, swt_routing *r) {
     r->kept = swt_trial_out(t, d->E, SWT_I32);
     r->counts = swt_trial_out(t, d->G * d->E, SWT_I32);
     void *scratch = swt_trial_scratch(t, swt_router_scratch_bytes(d));
-    SWT_TRIAL_RUN(t, pos_router_assign(&t->ctx, TWIN(r->slot), TWIN(r->kept), TWIN(r->counts),
-                                       TWIN(r->expert), TWIN(r->gate), TWIN(scratch), d));
+    SWT_TRIAL_RUN(t, swt_router_assign(&t->ctx, &(swt_router_assign_args){.slot = TWIN(r->slot),
+                                                                          .kept = TWIN(r->kept),
+                                                                          .counts = TWIN(r->counts),
+                                                                          .expert = TWIN(r->expert),
+                                                                          .gate = TWIN(r->gate),
+                                                                          .scratch = TWIN(scratch),
+                                                                          .dims = *d}));
     swt_trial_keep(t);
     return SWT_OK;
 }
 
 swt_status swt_routing_losses(swt_trial *t, swt_routing *r) {
     r->stats = swt_trial_out(t, 3 + r->dims.E, SWT_F64);
-    SWT_TRIAL_RUN(t, pos_router_losses(&t->ctx, TWIN(r->stats), TWIN(r->probs), TWIN(r->lse),
-                                       TWIN(r->expert), TWIN(r->kept), TWIN(r->counts), &r->dims));
+    SWT_TRIAL_RUN(t, swt_router_losses(&t->ctx, &(swt_router_losses_args){.stats = TWIN(r->stats),
+                                                                          .probs = TWIN(r->probs),
+                                                                          .lse = TWIN(r->lse),
+                                                                          .expert = TWIN(r->expert),
+                                                                          .kept = TWIN(r->kept),
+                                                                          .counts = TWIN(r->counts),
+                                                                          .dims = r->dims}));
     swt_trial_keep(t);
     return SWT_OK;
 }

@@ -247,7 +247,7 @@ swt_status swt_trial_upload(swt_trial *t) {
 
 /* The operation's name, from the text of its call. */
 static int name_of(const char *call, const char **name) {
-    *name = strncmp(call, "swt_", 4) == 0 || strncmp(call, "pos_", 4) == 0 ? call + 4 : call;
+    *name = strncmp(call, "swt_", 4) == 0 ? call + 4 : call;
     return (int)strcspn(*name, "(");
 }
 

@@ -23,7 +23,7 @@ check() {
         return "main"
     }
     BEGIN {
-        base = "base/"; ops = "kernels/swt_(ops|op_table|positional|device|backend|threads)[.]h"
+        base = "base/"; ops = "kernels/swt_(ops|op_table|device|backend|threads)[.]h"
         may["base"] = base
         may["cpu"] = base "|" ops "|kernels/router_scratch[.]h|kernels/cpu/"
         may["cuda"] = base "|" ops "|kernels/router_scratch[.]h|kernels/cuda/"

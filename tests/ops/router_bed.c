@@ -1,6 +1,5 @@
 #include "ops/router_bed.h"
 
-#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 
 swt_router_tensors swt_router_bed_inputs(swt_bed *bed, const swt_router_case *c) {
@@ -29,8 +28,16 @@ void swt_router_bed_forward(swt_bed *bed, swt_router_tensors *t) {
     t->expert = swt_bed_out(bed, N, SWT_I32);
     t->gate = swt_bed_out(bed, N, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed, pos_router_forward(&bed->ctx, t->probs, t->lse, t->expert, t->gate, t->h, t->w,
-                                        t->bias, t->routed, scratch, &t->dims));
+    SWT_BED_RUN(bed, swt_router_forward(&bed->ctx, &(swt_router_forward_args){.probs = t->probs,
+                                                                              .lse = t->lse,
+                                                                              .expert = t->expert,
+                                                                              .gate = t->gate,
+                                                                              .h = t->h,
+                                                                              .w = t->w,
+                                                                              .bias = t->bias,
+                                                                              .routed = t->routed,
+                                                                              .scratch = scratch,
+                                                                              .dims = t->dims}));
     swt_bed_keep(bed);
 }
 
@@ -39,15 +46,25 @@ void swt_router_bed_assign(swt_bed *bed, swt_router_tensors *t) {
     t->kept = swt_bed_out(bed, t->dims.E, SWT_I32);
     t->counts = swt_bed_out(bed, t->dims.G * t->dims.E, SWT_I32);
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed, pos_router_assign(&bed->ctx, t->slot, t->kept, t->counts, t->expert, t->gate,
-                                       scratch, &t->dims));
+    SWT_BED_RUN(bed, swt_router_assign(&bed->ctx, &(swt_router_assign_args){.slot = t->slot,
+                                                                            .kept = t->kept,
+                                                                            .counts = t->counts,
+                                                                            .expert = t->expert,
+                                                                            .gate = t->gate,
+                                                                            .scratch = scratch,
+                                                                            .dims = t->dims}));
     swt_bed_keep(bed);
 }
 
 void swt_router_bed_losses(swt_bed *bed, swt_router_tensors *t) {
     t->stats = swt_bed_out(bed, 3 + t->dims.E, SWT_F64);
-    SWT_BED_RUN(bed, pos_router_losses(&bed->ctx, t->stats, t->probs, t->lse, t->expert, t->kept,
-                                       t->counts, &t->dims));
+    SWT_BED_RUN(bed, swt_router_losses(&bed->ctx, &(swt_router_losses_args){.stats = t->stats,
+                                                                            .probs = t->probs,
+                                                                            .lse = t->lse,
+                                                                            .expert = t->expert,
+                                                                            .kept = t->kept,
+                                                                            .counts = t->counts,
+                                                                            .dims = t->dims}));
 }
 
 void swt_router_bed_backward(swt_bed *bed, swt_router_tensors *t) {
@@ -58,7 +75,17 @@ void swt_router_bed_backward(swt_bed *bed, swt_router_tensors *t) {
     t->dw = swt_bed_out(bed, d->E * d->C, SWT_F32);
     t->dbias = t->bias != NULL ? swt_bed_out(bed, d->E, SWT_F32) : NULL;
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed,
-                pos_router_backward(&bed->ctx, t->dh, t->dw, t->dbias, t->dgate, t->h, t->w,
-                                    t->probs, t->lse, t->expert, t->gate, t->counts, scratch, d));
+    SWT_BED_RUN(bed, swt_router_backward(&bed->ctx, &(swt_router_backward_args){.dh = t->dh,
+                                                                                .dw = t->dw,
+                                                                                .dbias = t->dbias,
+                                                                                .dgate = t->dgate,
+                                                                                .h = t->h,
+                                                                                .w = t->w,
+                                                                                .probs = t->probs,
+                                                                                .lse = t->lse,
+                                                                                .expert = t->expert,
+                                                                                .gate = t->gate,
+                                                                                .counts = t->counts,
+                                                                                .scratch = scratch,
+                                                                                .dims = *d}));
 }

@@ -1,13 +1,12 @@
 /* Causal attention against the oracle, and the oracle against finite differences. */
-#include "kernels/swt_positional.h"
-#include "selftest/oracle.h"
 #include "support/judge.h"
+#include "support/packed.h"
 
 #include <math.h>
 #include <string.h>
 
 typedef struct attention_case {
-    pos_attention_dims d;
+    packed_dims d;
     double size; /* q, k and v are uniform in [-size, size) */
 } attention_case;
 
@@ -52,7 +51,7 @@ static attention_tensors forward(swt_bed *bed, const attention_case *c) {
     attention_tensors t = {.qkv = swt_bed_uniform(bed, 3 * n, -c->size, c->size),
                            .y = swt_bed_out(bed, n, SWT_F32),
                            .lse = swt_bed_out(bed, tokens_of(c) * c->d.H, SWT_F32)};
-    SWT_BED_RUN(bed, pos_attention_forward(&bed->ctx, t.y, t.lse, t.qkv, &c->d));
+    SWT_BED_RUN(bed, packed_forward(&bed->ctx, t.y, t.lse, t.qkv, &c->d));
     return t;
 }
 
@@ -62,7 +61,7 @@ static attention_tensors backward(swt_bed *bed, const attention_case *c) {
     const int64_t n = tokens_of(c) * width_of(c);
     t.dy = swt_bed_uniform(bed, n, -1, 1);
     t.dqkv = swt_bed_out(bed, 3 * n, SWT_F32);
-    SWT_BED_RUN(bed, pos_attention_backward(&bed->ctx, t.dqkv, t.dy, t.y, t.lse, t.qkv, &c->d));
+    SWT_BED_RUN(bed, packed_backward(&bed->ctx, t.dqkv, t.dy, t.y, t.lse, t.qkv, &c->d));
     return t;
 }
 
@@ -79,7 +78,7 @@ static void forward_check(swt_bed *bed, const attention_case *c) {
     const attention_tensors t = forward(bed, c);
     const int64_t n = tokens_of(c) * width_of(c);
     double *y = swt_bed_doubles(bed, n), *lse = swt_bed_doubles(bed, tokens_of(c) * c->d.H);
-    swt_oracle_packed_forward(y, lse, swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
+    packed_oracle_forward(y, lse, swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
     swt_expect_close(bed, "y", t.y, y, n, tolerance_of(c), 0);
     swt_expect_close(bed, "lse", t.lse, lse, tokens_of(c) * c->d.H, tolerance_of(c), 1);
 }
@@ -88,9 +87,9 @@ static void backward_check(swt_bed *bed, const attention_case *c) {
     const attention_tensors t = backward(bed, c);
     const int64_t n = tokens_of(c) * width_of(c);
     double *dqkv = swt_bed_doubles(bed, 3 * n);
-    swt_oracle_packed_backward(dqkv, swt_bed_widen(bed, t.dy, n), swt_bed_widen(bed, t.y, n),
-                               swt_bed_widen(bed, t.lse, tokens_of(c) * c->d.H),
-                               swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
+    packed_oracle_backward(dqkv, swt_bed_widen(bed, t.dy, n), swt_bed_widen(bed, t.y, n),
+                           swt_bed_widen(bed, t.lse, tokens_of(c) * c->d.H),
+                           swt_bed_widen(bed, t.qkv, 3 * n), &c->d);
     /* dp and dy . y are sums of D products each and cancel in part: their size is that of one. */
     const double terms = sqrt((double)c->d.D) / 3;
     swt_expect_close(bed, "dqkv", t.dqkv, dqkv, 3 * n,
@@ -137,13 +136,13 @@ static void test_equal_scores(void **state) {
     swt_bed bed;
     swt_bed_open(&bed, 2);
     swt_bed_begin(&bed, "attention with equal scores");
-    const pos_attention_dims d = {.B = 1, .T = 100, .H = 1, .D = 4, .scale = 0.5F};
+    const packed_dims d = {.B = 1, .T = 100, .H = 1, .D = 4, .scale = 0.5F};
     float *qkv = swt_bed_uniform(&bed, d.T * 12, 0.5, 0.5);
     for (int64_t t = 0; t < d.T; t++)
         for (int64_t i = 0; i < 4; i++)
             qkv[t * 12 + 8 + i] = (float)t;
     float *y = swt_bed_out(&bed, d.T * 4, SWT_F32), *lse = swt_bed_out(&bed, d.T, SWT_F32);
-    SWT_BED_RUN(&bed, pos_attention_forward(&bed.ctx, y, lse, qkv, &d));
+    SWT_BED_RUN(&bed, packed_forward(&bed.ctx, y, lse, qkv, &d));
     for (int64_t t = 0; t < d.T; t++) {
         /* Score 0.5 * 4 * 0.25 = 0.5 exactly. Sums of t + 1 terms, plus a few units for exp and
          * log. */
@@ -171,14 +170,14 @@ static void test_causal(void **state) {
               *lse = swt_bed_out(&bed, c.d.T * c.d.H, SWT_F32);
         for (int64_t j = length * 3 * width; j < c.d.T * 3 * width; j++)
             t.qkv[j] = (float)swt_bed_draw(&bed) * 1e6F;
-        SWT_BED_RUN(&bed, pos_attention_forward(&bed.ctx, y, lse, t.qkv, &c.d));
+        SWT_BED_RUN(&bed, packed_forward(&bed.ctx, y, lse, t.qkv, &c.d));
         swt_expect_bytes(&bed, "y of earlier positions", y, t.y, length * width, SWT_F32);
         for (int64_t h = 0; h < c.d.H; h++)
             swt_expect_bytes(&bed, "lse of earlier positions", lse + h * c.d.T, t.lse + h * c.d.T,
                              length, SWT_F32);
         const attention_tensors b = backward(&bed, &c);
         memset(b.dy + length * width, 0, (size_t)((c.d.T - length) * width) * sizeof(float));
-        SWT_BED_RUN(&bed, pos_attention_backward(&bed.ctx, b.dqkv, b.dy, b.y, b.lse, b.qkv, &c.d));
+        SWT_BED_RUN(&bed, packed_backward(&bed.ctx, b.dqkv, b.dy, b.y, b.lse, b.qkv, &c.d));
         for (int64_t j = length * 3 * width; j < c.d.T * 3 * width; j++)
             assert_true(b.dqkv[j] == 0);
     }
@@ -200,13 +199,13 @@ static void test_threads(void **state) {
 }
 
 typedef struct oracle_attention {
-    pos_attention_dims d;
+    packed_dims d;
     double *qkv, *y, *lse, *dy;
 } oracle_attention;
 
 static double attention_loss(const void *context) {
     const oracle_attention *o = context;
-    swt_oracle_packed_forward(o->y, o->lse, o->qkv, &o->d);
+    packed_oracle_forward(o->y, o->lse, o->qkv, &o->d);
     return swt_inner(o->dy, o->y, o->d.B * o->d.T * o->d.H * o->d.D);
 }
 
@@ -223,7 +222,7 @@ static void test_oracle_gradient(void **state) {
     o.lse = swt_bed_doubles(&bed, n);
     double *dqkv = swt_bed_doubles(&bed, 3 * n);
     (void)attention_loss(&o);
-    swt_oracle_packed_backward(dqkv, o.dy, o.y, o.lse, o.qkv, &o.d);
+    packed_oracle_backward(dqkv, o.dy, o.y, o.lse, o.qkv, &o.d);
     swt_expect_gradient(&bed, "dqkv", attention_loss, &o, o.qkv, 3 * n, dqkv);
     swt_bed_close(&bed);
 }

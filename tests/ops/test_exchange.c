@@ -1,7 +1,6 @@
 /* Dispatch and combine together: the gate's gradient in its two parts, rounds, and the oracle
  * against finite differences. Each operation against the oracle: src/selftest/cases_exchange.c.
  * Whole layers and fixtures: test_exchange_layer.c. */
-#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -94,8 +93,16 @@ static void combine_backward(swt_bed *bed, const exchange_tensors *t, float **dr
     *drecv = swt_bed_out(bed, d->E * d->K * d->C, SWT_F32);
     *dgate = swt_bed_out(bed, d->N, SWT_F32);
     *dh = swt_bed_out(bed, d->N * d->C, SWT_F32);
-    SWT_BED_RUN(bed, pos_combine_backward(&bed->ctx, *drecv, *dgate, *dh, t->dy, t->h, t->expert,
-                                          t->gate, t->slot, d));
+    SWT_BED_RUN(bed,
+                swt_combine_backward(&bed->ctx, &(swt_combine_backward_args){.drecv = *drecv,
+                                                                             .dgate = *dgate,
+                                                                             .dh = *dh,
+                                                                             .dy = t->dy,
+                                                                             .h = t->h,
+                                                                             .expert = t->expert,
+                                                                             .gate = t->gate,
+                                                                             .slot = t->slot,
+                                                                             .dims = *d}));
 }
 
 static void combine_backward_check(swt_bed *bed, const exchange_case *c) {
@@ -132,8 +139,15 @@ static void combine_backward_check(swt_bed *bed, const exchange_case *c) {
     /* With the experts' part. dgate: a dot product of C terms of size 1/3, over a gate of 0.1 or
      * more. */
     swt_oracle_dot(t.dot, drecv, t.recv, slots, c->C);
-    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, t.recv, t.dot, t.expert, t.gate,
-                                           t.slot, &t.dims));
+    SWT_BED_RUN(bed,
+                swt_dispatch_backward(&bed->ctx, &(swt_dispatch_backward_args){.dh = dh,
+                                                                               .dgate = dgate,
+                                                                               .dsend = t.recv,
+                                                                               .dot = t.dot,
+                                                                               .expert = t.expert,
+                                                                               .gate = t.gate,
+                                                                               .slot = t.slot,
+                                                                               .dims = t.dims}));
     const double dot = sqrt((double)c->C) / 3;
     swt_expect_close(bed, "dgate", dgate, want_dgate, c->N, 4 * sqrt((double)c->C) * SWT_UNIT,
                      c->gate == SWT_GATE_UNIT ? 3 * dot : dot);
@@ -149,6 +163,21 @@ static void test_combine_backward(void **state) {
             combine_backward_check(&bed, &c);
         }
     swt_bed_close(&bed);
+}
+
+/* One round of combine on the tensors of t. */
+static void combine_round(swt_bed *bed, const exchange_tensors *t, const swt_moe_dims *dims,
+                          float *y, const float *recv, int64_t first_slot) {
+    SWT_BED_RUN(
+        bed, swt_combine_forward(&bed->ctx, &(swt_combine_forward_args){.y = y,
+                                                                        .residual = t->residual,
+                                                                        .recv = recv,
+                                                                        .h = t->h,
+                                                                        .expert = t->expert,
+                                                                        .gate = t->gate,
+                                                                        .slot = t->slot,
+                                                                        .dims = *dims,
+                                                                        .first_slot = first_slot}));
 }
 
 /* A dropless exchange in rounds of 1, 2, 7 and all slots gives the bits of the exchange in one
@@ -169,8 +198,15 @@ static void test_rounds(void **state) {
             const swt_bed_mark mark = swt_bed_set_mark(&bed);
             float *send = swt_bed_out(&bed, c.E * K * c.C, SWT_F32);
             int32_t *send_counts = swt_bed_out(&bed, c.E, SWT_I32);
-            SWT_BED_RUN(&bed, pos_dispatch_forward(&bed.ctx, send, send_counts, t.h, t.expert,
-                                                   t.slot, t.kept, &d, first));
+            SWT_BED_RUN(&bed, swt_dispatch_forward(
+                                  &bed.ctx, &(swt_dispatch_forward_args){.send = send,
+                                                                         .send_counts = send_counts,
+                                                                         .h = t.h,
+                                                                         .expert = t.expert,
+                                                                         .slot = t.slot,
+                                                                         .kept = t.kept,
+                                                                         .dims = d,
+                                                                         .first_slot = first}));
             for (int64_t e = 0; e < c.E; e++) {
                 const int64_t left = t.kept[e] - first;
                 assert_int_equal(send_counts[e], left < 0 ? 0 : left < K ? left : K);
@@ -180,8 +216,7 @@ static void test_rounds(void **state) {
             for (int64_t i = 0; i < c.E * K * c.C; i++)
                 send[i] = 2 * send[i]; /* the experts */
             float *before = swt_bed_copy(&bed, y, c.N * c.C, SWT_F32);
-            SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, t.residual, send, t.h, t.expert,
-                                                  t.gate, t.slot, &d, first));
+            combine_round(&bed, &t, &d, y, send, first);
             for (int64_t n = 0; first > 0 && n < c.N; n++)
                 if (t.slot[n] < first || t.slot[n] >= first + K)
                     swt_expect_bytes(&bed, "y outside the round", y + n * c.C, before + n * c.C,
@@ -193,8 +228,7 @@ static void test_rounds(void **state) {
             for (int64_t i = 0; t.slot[n] >= 0 && i < c.C; i++)
                 all[(t.expert[n] * c.capacity + t.slot[n]) * c.C + i] = 2 * t.h[n * c.C + i];
         float *want = swt_bed_out(&bed, c.N * c.C, SWT_F32);
-        SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, want, t.residual, all, t.h, t.expert,
-                                              t.gate, t.slot, &t.dims, 0));
+        combine_round(&bed, &t, &t.dims, want, all, 0);
         swt_expect_bytes(&bed, "y", y, want, c.N * c.C, SWT_F32);
     }
     swt_bed_close(&bed);

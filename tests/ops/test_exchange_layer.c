@@ -1,7 +1,6 @@
 /* The switch layer put together from its operations: the fixture on which implementations of the
  * field were compared, what a dropped token gives and gets, and the order of tokens through the
  * exchange. */
-#include "kernels/swt_positional.h"
 #include "ops/router_bed.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
@@ -114,11 +113,62 @@ static void expect_dz(swt_bed *bed, const swt_router_tensors *t, const float *dg
     float *dh = swt_bed_copy(bed, swt_bed_in(bed, T * C, SWT_F32), T * C, SWT_F32);
     float *dw = swt_bed_out(bed, E * C, SWT_F32);
     void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed, pos_router_backward(&bed->ctx, dh, dw, NULL, dgate, t->h, t->w, t->probs,
-                                         t->lse, t->expert, t->gate, t->counts, scratch, &t->dims));
+    SWT_BED_RUN(bed, swt_router_backward(&bed->ctx, &(swt_router_backward_args){.dh = dh,
+                                                                                .dw = dw,
+                                                                                .dgate = dgate,
+                                                                                .h = t->h,
+                                                                                .w = t->w,
+                                                                                .probs = t->probs,
+                                                                                .lse = t->lse,
+                                                                                .expert = t->expert,
+                                                                                .gate = t->gate,
+                                                                                .counts = t->counts,
+                                                                                .scratch = scratch,
+                                                                                .dims = t->dims}));
     for (int n = 0; n < T; n++)
         for (int e = 0; e < E; e++)
             expect_quoted(bed, "dz", (double)dh[n * C + e], want[e][n]);
+}
+
+/* The operations that bring outputs back and take gradients to the experts, on the tensors of t. */
+static void combine(swt_bed *bed, const swt_router_tensors *t, float *y, const float *residual,
+                    const float *recv, const float *h) {
+    SWT_BED_RUN(bed,
+                swt_combine_forward(&bed->ctx, &(swt_combine_forward_args){.y = y,
+                                                                           .residual = residual,
+                                                                           .recv = recv,
+                                                                           .h = h,
+                                                                           .expert = t->expert,
+                                                                           .gate = t->gate,
+                                                                           .slot = t->slot,
+                                                                           .dims = t->dims}));
+}
+
+/* dot is made of drecv and the experts' outputs, recv, in between. */
+static void combine_back(swt_bed *bed, const swt_router_tensors *t, float *dgate, float *dh,
+                         const float *dy, const float *recv, const float *h) {
+    const int64_t slots = t->dims.E * t->dims.K;
+    float *drecv = swt_bed_out(bed, slots * C, SWT_F32), *dot = swt_bed_in(bed, slots, SWT_F32);
+    SWT_BED_RUN(bed,
+                swt_combine_backward(&bed->ctx, &(swt_combine_backward_args){.drecv = drecv,
+                                                                             .dgate = dgate,
+                                                                             .dh = dh,
+                                                                             .dy = dy,
+                                                                             .h = h,
+                                                                             .expert = t->expert,
+                                                                             .gate = t->gate,
+                                                                             .slot = t->slot,
+                                                                             .dims = t->dims}));
+    swt_oracle_dot(dot, drecv, recv, slots, C);
+    SWT_BED_RUN(bed,
+                swt_dispatch_backward(&bed->ctx, &(swt_dispatch_backward_args){.dh = dh,
+                                                                               .dgate = dgate,
+                                                                               .dsend = drecv,
+                                                                               .dot = dot,
+                                                                               .expert = t->expert,
+                                                                               .gate = t->gate,
+                                                                               .slot = t->slot,
+                                                                               .dims = t->dims}));
 }
 
 static void fixture_check(swt_bed *bed, const fixture *f) {
@@ -142,13 +192,19 @@ static void fixture_check(swt_bed *bed, const fixture *f) {
     }
     float *buffer = swt_bed_out(bed, E * CAPACITY * C, SWT_F32);
     int32_t *counts = swt_bed_out(bed, E, SWT_I32);
-    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, buffer, counts, h, t.expert, t.slot, t.kept,
-                                          &t.dims, 0));
+    SWT_BED_RUN(bed,
+                swt_dispatch_forward(&bed->ctx, &(swt_dispatch_forward_args){.send = buffer,
+                                                                             .send_counts = counts,
+                                                                             .h = h,
+                                                                             .expert = t.expert,
+                                                                             .slot = t.slot,
+                                                                             .kept = t.kept,
+                                                                             .dims = t.dims,
+                                                                             .first_slot = 0}));
     for (int i = 0; i < E * CAPACITY * C; i++)
         buffer[i] = i < CAPACITY * C ? 2 * buffer[i] + 1 : -buffer[i];
     float *y = swt_bed_out(bed, T * C, SWT_F32);
-    SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, residual, buffer, h, t.expert, t.gate,
-                                         t.slot, &t.dims, 0));
+    combine(bed, &t, y, residual, buffer, h);
     double sum = 0;
     for (int i = 0; i < T * C; i++) {
         expect_quoted(bed, "y", (double)y[i], f->y[i]);
@@ -157,14 +213,8 @@ static void fixture_check(swt_bed *bed, const fixture *f) {
     if (f->loss == 0)
         return;
     expect_quoted(bed, "loss", sum + 0.01 * t.stats[0], f->loss);
-    float *drecv = swt_bed_out(bed, E * CAPACITY * C, SWT_F32),
-          *dgate = swt_bed_out(bed, T, SWT_F32), *dh = swt_bed_out(bed, T * C, SWT_F32);
-    SWT_BED_RUN(bed, pos_combine_backward(&bed->ctx, drecv, dgate, dh, dy, h, t.expert, t.gate,
-                                          t.slot, &t.dims));
-    float *dot = swt_bed_in(bed, E * CAPACITY, SWT_F32);
-    swt_oracle_dot(dot, drecv, buffer, E * CAPACITY, C);
-    SWT_BED_RUN(bed, pos_dispatch_backward(&bed->ctx, dh, dgate, drecv, dot, t.expert, t.gate,
-                                           t.slot, &t.dims));
+    float *dgate = swt_bed_out(bed, T, SWT_F32), *dh = swt_bed_out(bed, T * C, SWT_F32);
+    combine_back(bed, &t, dgate, dh, dy, buffer, h);
     t.dims.aux_scale = 0.01;
     double dz[E][T];
     for (int n = 0; n < T; n++) {
@@ -219,17 +269,10 @@ static void trap_4_dropped_tokens(void **state) {
         const float *residual = swt_bed_uniform(&bed, N * C, -1, 1),
                     *recv = swt_bed_uniform(&bed, E * 3 * C, 1, 2),
                     *dy = swt_bed_uniform(&bed, N * C, 1, 2);
-        float *y = swt_bed_out(&bed, N * C, SWT_F32),
-              *drecv = swt_bed_out(&bed, E * 3 * C, SWT_F32),
-              *dot = swt_bed_in(&bed, E * 3, SWT_F32), *dgate = swt_bed_out(&bed, N, SWT_F32),
+        float *y = swt_bed_out(&bed, N * C, SWT_F32), *dgate = swt_bed_out(&bed, N, SWT_F32),
               *dh = swt_bed_out(&bed, N * C, SWT_F32);
-        SWT_BED_RUN(&bed, pos_combine_forward(&bed.ctx, y, residual, recv, t.h, t.expert, t.gate,
-                                              t.slot, &t.dims, 0));
-        SWT_BED_RUN(&bed, pos_combine_backward(&bed.ctx, drecv, dgate, dh, dy, t.h, t.expert,
-                                               t.gate, t.slot, &t.dims));
-        swt_oracle_dot(dot, drecv, recv, E * 3, C);
-        SWT_BED_RUN(&bed, pos_dispatch_backward(&bed.ctx, dh, dgate, drecv, dot, t.expert, t.gate,
-                                                t.slot, &t.dims));
+        combine(&bed, &t, y, residual, recv, t.h);
+        combine_back(&bed, &t, dgate, dh, dy, recv, t.h);
         for (int n = 0; n < N; n++) {
             const bool same = memcmp(y + n * C, residual + n * C, C * sizeof(float)) == 0;
             assert_true(same == (n >= 3));
@@ -276,8 +319,15 @@ static sender make_sender(swt_bed *bed, int rank, int64_t El, int64_t P, int rou
     s.send = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
     s.recv = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
     s.send_counts = swt_bed_out(bed, d->E, SWT_I32);
-    SWT_BED_RUN(bed, pos_dispatch_forward(&bed->ctx, s.send, s.send_counts, s.t.h, s.t.expert,
-                                          s.t.slot, s.t.kept, d, 0));
+    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx,
+                                          &(swt_dispatch_forward_args){.send = s.send,
+                                                                       .send_counts = s.send_counts,
+                                                                       .h = s.t.h,
+                                                                       .expert = s.t.expert,
+                                                                       .slot = s.t.slot,
+                                                                       .kept = s.t.kept,
+                                                                       .dims = *d,
+                                                                       .first_slot = 0}));
     return s;
 }
 
@@ -305,7 +355,14 @@ static void serve(swt_bed *bed, sender *senders, int64_t rank) {
             counts[j * P + p] = senders[p].send_counts[e];
         }
     }
-    SWT_BED_RUN(bed, pos_experts_forward(&bed->ctx, y, hidden, x, wi, NULL, wo, bo, counts, d));
+    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, &(swt_experts_forward_args){.y = y,
+                                                                                .hidden = hidden,
+                                                                                .x = x,
+                                                                                .wi = wi,
+                                                                                .wo = wo,
+                                                                                .bo = bo,
+                                                                                .counts = counts,
+                                                                                .dims = *d}));
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,
                (size_t)block * sizeof *y);
@@ -326,8 +383,16 @@ static void permutation_check(swt_bed *bed, int64_t El, int64_t P, int routing) 
         const swt_router_tensors *t = &senders[p].t;
         const float *residual = swt_bed_in(bed, TOKENS * WIDTH, SWT_F32);
         float *y = swt_bed_out(bed, TOKENS * WIDTH, SWT_F32);
-        SWT_BED_RUN(bed, pos_combine_forward(&bed->ctx, y, residual, senders[p].recv, t->h,
-                                             t->expert, t->gate, t->slot, &t->dims, 0));
+        SWT_BED_RUN(
+            bed, swt_combine_forward(&bed->ctx, &(swt_combine_forward_args){.y = y,
+                                                                            .residual = residual,
+                                                                            .recv = senders[p].recv,
+                                                                            .h = t->h,
+                                                                            .expert = t->expert,
+                                                                            .gate = t->gate,
+                                                                            .slot = t->slot,
+                                                                            .dims = t->dims,
+                                                                            .first_slot = 0}));
         for (int n = 0; n < TOKENS; n++) {
             const int32_t e = t->expert[n];
             swt_expect_number(bed, "token", (double)y[n * WIDTH], e < 0 ? 0 : p * TOKENS + n + e,

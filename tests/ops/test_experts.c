@@ -1,6 +1,5 @@
 /* The experts' feed-forward: the same bits for any layout and number of threads, and the integer
  * sums bit for bit. Against the oracle: src/selftest/cases_experts.c. */
-#include "kernels/swt_positional.h"
 #include "selftest/oracle.h"
 #include "support/judge.h"
 
@@ -57,8 +56,15 @@ static experts_tensors forward(swt_bed *bed, const experts_case *c) {
     t.y = swt_bed_out(bed, rows * c->C, SWT_F32);
     t.hidden = swt_bed_out(bed, rows * c->F, SWT_F32);
     empty(bed, t.x, t.counts, c, c->C);
-    SWT_BED_RUN(bed, pos_experts_forward(&bed->ctx, t.y, t.hidden, t.x, t.wi, t.bi, t.wo, t.bo,
-                                         t.counts, &t.dims));
+    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, &(swt_experts_forward_args){.y = t.y,
+                                                                                .hidden = t.hidden,
+                                                                                .x = t.x,
+                                                                                .wi = t.wi,
+                                                                                .bi = t.bi,
+                                                                                .wo = t.wo,
+                                                                                .bo = t.bo,
+                                                                                .counts = t.counts,
+                                                                                .dims = t.dims}));
     return t;
 }
 
@@ -71,8 +77,17 @@ static experts_tensors backward_input(swt_bed *bed, const experts_case *c) {
     t.dhidden = swt_bed_out(bed, rows * c->F, SWT_F32);
     t.dot = swt_bed_out(bed, rows, SWT_F32);
     empty(bed, t.dy, t.counts, c, c->C);
-    SWT_BED_RUN(bed, pos_experts_backward_input(&bed->ctx, t.dx, t.dhidden, t.dot, t.dy, t.hidden,
-                                                t.wi, t.wo, t.bo, t.counts, &t.dims));
+    SWT_BED_RUN(bed, swt_experts_backward_input(
+                         &bed->ctx, &(swt_experts_backward_input_args){.dx = t.dx,
+                                                                       .dhidden = t.dhidden,
+                                                                       .dot = t.dot,
+                                                                       .dy = t.dy,
+                                                                       .hidden = t.hidden,
+                                                                       .wi = t.wi,
+                                                                       .wo = t.wo,
+                                                                       .bo = t.bo,
+                                                                       .counts = t.counts,
+                                                                       .dims = t.dims}));
     return t;
 }
 
@@ -109,8 +124,17 @@ static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors
     const float *dhidden = slots_of(bed, c, t->dhidden, counts, c->F),
                 *dy = slots_of(bed, c, t->dy, counts, c->C);
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, pos_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
-                                                 t->hidden, dhidden, dy, counts, &t->dims, NULL));
+    SWT_BED_RUN(bed, swt_experts_backward_weight(
+                         &bed->ctx, &(swt_experts_backward_weight_args){.dwi = t->dwi,
+                                                                        .dbi = t->dbi,
+                                                                        .dwo = t->dwo,
+                                                                        .dbo = t->dbo,
+                                                                        .x = t->x,
+                                                                        .hidden = t->hidden,
+                                                                        .dhidden = dhidden,
+                                                                        .dy = dy,
+                                                                        .counts = counts,
+                                                                        .dims = t->dims}));
 }
 
 /* wi, bi, wo, bo; the biases' are NULL where there are none. */
@@ -134,9 +158,19 @@ static void backward_sums(swt_bed *bed, const experts_case *c, experts_tensors *
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
     const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last};
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, pos_experts_backward_weight(&bed->ctx, t->dwi, t->dbi, t->dwo, t->dbo, t->x,
-                                                 t->hidden, t->dhidden, t->dy, t->counts, &t->dims,
-                                                 &sums));
+    SWT_BED_RUN(bed, swt_experts_backward_weight(
+                         &bed->ctx, &(swt_experts_backward_weight_args){.dwi = t->dwi,
+                                                                        .dbi = t->dbi,
+                                                                        .dwo = t->dwo,
+                                                                        .dbo = t->dbo,
+                                                                        .x = t->x,
+                                                                        .hidden = t->hidden,
+                                                                        .dhidden = t->dhidden,
+                                                                        .dy = t->dy,
+                                                                        .counts = t->counts,
+                                                                        .dims = t->dims,
+                                                                        .exact = true,
+                                                                        .sums = sums}));
 }
 
 /* The sums are, bit for bit, each source's gradients put through swt_grad_add; after the last call
@@ -244,6 +278,33 @@ static void test_threads(void **state) {
     swt_bed_same_bits(run_all, &large);
 }
 
+/* Forward and backward to the inputs, without the bed's looks: inputs were written meanwhile. */
+static void run_single(swt_bed *one, experts_tensors *s) {
+    assert_int_equal(swt_experts_forward(&one->ctx, &(swt_experts_forward_args){.y = s->y,
+                                                                                .hidden = s->hidden,
+                                                                                .x = s->x,
+                                                                                .wi = s->wi,
+                                                                                .bi = s->bi,
+                                                                                .wo = s->wo,
+                                                                                .bo = s->bo,
+                                                                                .counts = s->counts,
+                                                                                .dims = s->dims}),
+                     SWT_OK);
+    assert_int_equal(swt_experts_backward_input(
+                         &one->ctx, &(swt_experts_backward_input_args){.dx = s->dx,
+                                                                       .dhidden = s->dhidden,
+                                                                       .dot = s->dot,
+                                                                       .dy = s->dy,
+                                                                       .hidden = s->hidden,
+                                                                       .wi = s->wi,
+                                                                       .wo = s->wo,
+                                                                       .bo = s->bo,
+                                                                       .counts = s->counts,
+                                                                       .dims = s->dims}),
+                     SWT_OK);
+    assert_int_equal(swt_stream_sync(&one->device, one->ctx.stream), SWT_OK);
+}
+
 /* A block's bits depend on its rows alone: not on how many experts and ranks there are, nor (where
  * unoccupied slots are left alone) on the number of slots. Each block of a 3 x 3 layout must be
  * what one expert makes of one rank's rows. */
@@ -273,14 +334,7 @@ static void test_layouts(void **state) {
             memcpy(s.wo, t.wo + j * FC, (size_t)FC * sizeof(float));
             memcpy(s.bi, t.bi + j * c.F, (size_t)c.F * sizeof(float));
             memcpy(s.bo, t.bo + j * c.C, (size_t)c.C * sizeof(float));
-            assert_int_equal(pos_experts_forward(&one.ctx, s.y, s.hidden, s.x, s.wi, s.bi, s.wo,
-                                                 s.bo, s.counts, &s.dims),
-                             SWT_OK);
-            assert_int_equal(pos_experts_backward_input(&one.ctx, s.dx, s.dhidden, s.dot, s.dy,
-                                                        s.hidden, s.wi, s.wo, s.bo, s.counts,
-                                                        &s.dims),
-                             SWT_OK);
-            assert_int_equal(swt_stream_sync(&one.device, one.ctx.stream), SWT_OK);
+            run_single(&one, &s);
             backward_weight(&one, &single, &s, 0);
             swt_expect_bytes(&bed, "y", t.y + at * c.C, s.y, n * c.C, SWT_F32);
             swt_expect_bytes(&bed, "hidden", t.hidden + at * c.F, s.hidden, n * c.F, SWT_F32);
