@@ -42,7 +42,8 @@ RARE = {
     "swt_generate": "a sample's tokens and logits",
     "decode": "its text",
     "grow": "the list of a checkpoint's tensors",
-    "check_distinct": "their names, sorted",
+    "parse_tensors": "the same, as a reader would see it: a header is judged before it is written",
+    "allocate": "its JSON, some for each tensor",
     "add_step": "the list of checkpoints, to remove old ones",
 }
 
@@ -128,8 +129,9 @@ def rare_things(ranks):
             calls = own(answer)
             if shutil.which("addr2line"):
                 want(set(calls) <= set(RARE), f"rank {rank}: allocations of others than the rare: {calls}")
-            # 3 buffers for each of 10 samples; nothing happens more often than that.
-            want(0 < max(calls.values(), default=0) <= 3 * STEPS / 10, f"rank {rank}: {calls}")
+            # 3 buffers for each of 10 samples; nothing happens more often than that, but for the nodes of a JSON tree.
+            often = max((n for site, n in calls.items() if site != "allocate"), default=0)
+            want(0 < often <= 3 * STEPS / 10, f"rank {rank}: {calls}")
             flat(answer, rank)
 
 

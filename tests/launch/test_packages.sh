@@ -13,7 +13,7 @@ expect() {
     local pattern=$1 out
     shift
     rm -rf "$tree/build"
-    if out=$(cmake -S "$root" -B "$tree/build" "$@" 2>&1) || ! grep -qE -- "$pattern" <<<"$out"; then
+    if out=$(cmake -G Ninja -S "$root" -B "$tree/build" "$@" 2>&1) || ! grep -qE -- "$pattern" <<<"$out"; then
         printf 'cmake %s: did not fail with "%s":\n%s\n' "$*" "$pattern" "$out"
         failed=1
     fi
