@@ -33,17 +33,17 @@ SWT_ARGS_OF(embedding_backward) {
 }
 
 SWT_ARGS_OF(norm_forward) {
-    return SWT_LIST(OUT(y, ACT, a->N, a->C), OUT(mean, F32, a->N), OUT(rstd, F32, a->N),
-                    IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), IN(bias, F32, a->C));
+    return SWT_LIST(OUT(y, ACT, a->N, a->C), OPTIONAL_OUT(mean, F32, a->N), OUT(rstd, F32, a->N),
+                    IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), OPTIONAL(bias, F32, a->C));
 }
 
 SWT_ARGS_OF(norm_backward) {
-    return SWT_LIST(OUT(dx, ACT, a->N, a->C), SWT_ARG(gradient(a->add), dweight, F32, a->C),
-                    SWT_ARG(gradient(a->add), dbias, F32, a->C), IN(dy, ACT, a->N, a->C),
-                    SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->C),
-                    IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), IN(mean, F32, a->N),
-                    IN(rstd, F32, a->N),
-                    SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
+    return SWT_LIST(
+        OUT(dx, ACT, a->N, a->C), SWT_ARG(gradient(a->add), dweight, F32, a->C),
+        SWT_ARG(gradient(a->add) | SWT_ARG_OPTIONAL, dbias, F32, a->C), IN(dy, ACT, a->N, a->C),
+        SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->C),
+        IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), OPTIONAL(mean, F32, a->N),
+        IN(rstd, F32, a->N), SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
 }
 
 /* What fits no list of dimensions. Lengths and strides are 32 bits wide in places. */

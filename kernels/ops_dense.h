@@ -59,34 +59,39 @@ typedef struct swt_embedding_backward_args {
     bool add; /* to dtable */
 } swt_embedding_backward_args;
 
-/* ------------------------------------------------------------------ LayerNorm */
+/* ------------------------------------------------------------------ norms */
 
 /* mean[n] = mean(x[n]); rstd[n] = 1 / sqrt(mean((x[n] - mean)^2) + eps);
  * y = (x - mean) rstd weight + bias.
- * Source: Ba, Kiros, Hinton 2016, section 3. */
+ * LayerNorm where mean is given; without it, here and in backward, RMS norm: mean is 0 in all of
+ * the above, so rstd = 1 / sqrt(mean(x^2) + eps). Source: Ba, Kiros, Hinton 2016, section 3; Zhang,
+ * Sennrich 2019, equation 4. */
 typedef struct swt_norm_forward_args {
     void *y;             /* (N, C) */
-    float *mean, *rstd;  /* (N), saved for backward */
+    float *mean;         /* (N), saved for backward; NULL: RMS norm */
+    float *rstd;         /* (N), saved for backward */
     const void *x;       /* (N, C) */
     const float *weight; /* (C) */
-    const float *bias;   /* (C) */
+    const float *bias;   /* (C) or NULL */
     int64_t N, C;
     double eps;
 } swt_norm_forward_args;
 
 /* With xhat = (x - mean) rstd and g = dy weight:
- * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual;
+ * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual, of RMS norm without mean_C(g);
  * dweight = sum_n dy xhat;  dbias = sum_n dy.  The sums run over fixed blocks of 64 rows, added in
  * order. */
 typedef struct swt_norm_backward_args {
-    void *dx;                 /* (N, C) */
-    float *dweight, *dbias;   /* (C) */
-    const void *dy;           /* (N, C) */
-    const void *dresidual;    /* (N, C) or NULL; may be dx itself */
-    const void *x;            /* (N, C) */
-    const float *weight;      /* (C) */
-    const float *mean, *rstd; /* (N) */
-    void *scratch;            /* swt_norm_backward_scratch_bytes(N, C) */
+    void *dx;              /* (N, C) */
+    float *dweight;        /* (C) */
+    float *dbias;          /* (C) or NULL */
+    const void *dy;        /* (N, C) */
+    const void *dresidual; /* (N, C) or NULL; may be dx itself */
+    const void *x;         /* (N, C) */
+    const float *weight;   /* (C) */
+    const float *mean;     /* (N); NULL: RMS norm */
+    const float *rstd;     /* (N) */
+    void *scratch;         /* swt_norm_backward_scratch_bytes(N, C) */
     int64_t N, C;
     bool add; /* to dweight and dbias */
 } swt_norm_backward_args;

@@ -14,8 +14,8 @@ static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const float *x = a->x;
     const int64_t end = swt_min((part + 1) * ROWS, a->N);
     for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_forward(y + n * a->C, &a->mean[n], &a->rstd[n], x + n * a->C,
-                                     a->weight, a->bias, a->C, a->eps);
+        swt_cpu_vec(c)->norm_forward(y + n * a->C, a->mean != NULL ? &a->mean[n] : NULL,
+                                     &a->rstd[n], x + n * a->C, a->weight, a->bias, a->C, a->eps);
 }
 
 swt_status swt_cpu_norm_forward(const swt_ctx *c, const swt_norm_forward_args *a) {
@@ -36,17 +36,17 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     const float *dy = a->dy, *dresidual = a->dresidual, *x = a->x;
     memset(dweight, 0, (size_t)(2 * C) * sizeof *dweight);
     for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_backward(dx + n * C, dweight, dbias, dy + n * C,
-                                      dresidual != NULL ? dresidual + n * C : NULL, x + n * C,
-                                      a->weight, a->mean[n], a->rstd[n], C);
+        swt_cpu_vec(c)->norm_backward(
+            dx + n * C, dweight, dbias, dy + n * C, dresidual != NULL ? dresidual + n * C : NULL,
+            x + n * C, a->weight, a->mean != NULL ? &a->mean[n] : NULL, a->rstd[n], C);
 }
 
 static void backward_sum_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_norm_backward_args *a = args;
     const int64_t first = part * COLUMNS, columns = swt_min(COLUMNS, a->C - first);
     const int64_t blocks = swt_ceil_div(a->N, ROWS);
-    float *const sums[2] = {a->dweight + first, a->dbias + first};
-    for (int64_t i = 0; i < 2; i++) {
+    float *const sums[2] = {a->dweight + first, a->dbias != NULL ? a->dbias + first : NULL};
+    for (int64_t i = 0; i < 2 && sums[i] != NULL; i++) {
         if (!a->add)
             memset(sums[i], 0, (size_t)columns * sizeof *sums[i]);
         for (int64_t b = 0; b < blocks; b++)

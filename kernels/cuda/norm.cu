@@ -1,5 +1,5 @@
-/* LayerNorm. Rows: one warp each. Sums over rows: blocks of ROWS rows into scratch, then the blocks
- * in order. */
+/* LayerNorm and RMS norm. Rows: one warp each. Sums over rows: blocks of ROWS rows into scratch,
+ * then the blocks in order. */
 #include "kernels/cuda/run.cuh"
 
 enum {
@@ -20,13 +20,13 @@ template <typename T, int W> static __global__ void forward_rows(swt_norm_forwar
         return;
     const T *x = (const T *)a.x + n * a.C;
     T *y = (T *)a.y + n * a.C;
-    float v[W], w[W], b[W], sum = 0, squares = 0;
-    for (int64_t i = first; i < a.C; i += step) {
+    float v[W], w[W], b[W] = {}, sum = 0, squares = 0;
+    for (int64_t i = first; i < a.C && a.mean != NULL; i += step) {
         load_run(v, x + i);
         for (int j = 0; j < W; j++)
             sum += v[j];
     }
-    const float m = warp_sum(sum) / (float)a.C;
+    const float m = warp_sum(sum) / (float)a.C; /* 0 without a mean */
     for (int64_t i = first; i < a.C; i += step) {
         load_run(v, x + i);
         for (int j = 0; j < W; j++)
@@ -37,13 +37,15 @@ template <typename T, int W> static __global__ void forward_rows(swt_norm_forwar
     for (int64_t i = first; i < a.C; i += step) {
         load_run(v, x + i);
         load_run(w, a.weight + i);
-        load_run(b, a.bias + i);
+        if (a.bias != NULL)
+            load_run(b, a.bias + i);
         for (int j = 0; j < W; j++)
             v[j] = (v[j] - m) * scale * w[j] + b[j];
         store_run(y + i, v);
     }
     if (first == 0) {
-        a.mean[n] = m;
+        if (a.mean != NULL)
+            a.mean[n] = m;
         a.rstd[n] = scale;
     }
 }
@@ -64,7 +66,7 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
     const T *dy = (const T *)a.dy + n * a.C, *x = (const T *)a.x + n * a.C;
     const T *dresidual = a.dresidual != NULL ? (const T *)a.dresidual + n * a.C : NULL;
     T *dx = (T *)a.dx + n * a.C;
-    const float m = a.mean[n], scale = a.rstd[n];
+    const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
     float d[W], v[W], w[W], sum_g = 0, sum_gx = 0;
     for (int64_t i = first; i < a.C; i += step) {
         load_run(d, dy + i);
@@ -75,7 +77,8 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
             sum_gx += d[j] * w[j] * ((v[j] - m) * scale);
         }
     }
-    const float mean_g = warp_sum(sum_g) / (float)a.C, mean_gx = warp_sum(sum_gx) / (float)a.C;
+    const float all_g = warp_sum(sum_g) / (float)a.C, mean_gx = warp_sum(sum_gx) / (float)a.C;
+    const float mean_g = a.mean != NULL ? all_g : 0;
     for (int64_t i = first; i < a.C; i += step) {
         float r[W] = {};
         load_run(d, dy + i);
@@ -100,7 +103,7 @@ template <typename T, int W> static __global__ void backward_blocks(swt_norm_bac
     float dweight[W] = {}, dbias[W] = {}, d[W], v[W];
     for (int r = part; r < ROWS && row + r < a.N && column < a.C; r += PARTS) {
         const int64_t n = row + r;
-        const float m = a.mean[n], scale = a.rstd[n];
+        const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
         load_run(d, (const T *)a.dy + n * a.C + column);
         load_run(v, (const T *)a.x + n * a.C + column);
         for (int j = 0; j < W; j++) {
@@ -126,7 +129,7 @@ template <typename T, int W> static __global__ void backward_blocks(swt_norm_bac
 /* A thread for each of dweight's and dbias's elements: the blocks' sums in order. */
 static __global__ void backward_finish(swt_norm_backward_args a) {
     const int64_t i = (int64_t)blockIdx.x * FINISH + threadIdx.x, blocks = (a.N + ROWS - 1) / ROWS;
-    if (i >= 2 * a.C)
+    if (i >= 2 * a.C || (i >= a.C && a.dbias == NULL))
         return;
     float *out = i < a.C ? a.dweight + i : a.dbias + i - a.C;
     const float *const partial = (const float *)a.scratch;

@@ -1,4 +1,5 @@
-/* The linear layers, the embedding, LayerNorm and the cross-entropy against the oracle. */
+/* The linear layers, the embedding, LayerNorm, RMS norm and the cross-entropy against the oracle.
+ */
 #include "selftest/cases.h"
 #include "selftest/checks.h"
 #include "selftest/oracle.h"
@@ -176,7 +177,9 @@ void swt_draw_norm_backward(swt_case *k, void *args) {
     draw_rows(k, &a->N, &a->C);
     a->add = swt_case_note(k, "add", k->number >> 2 & 1);
     a->weight = swt_case_uniform(k, a->C, SWT_F32, -2, 2);
-    a->mean = swt_case_uniform(k, a->N, SWT_F32, -0.1, 0.1);
+    if (swt_case_note(k, "mean", k->number >> 3 & 1))
+        a->mean = swt_case_uniform(k, a->N, SWT_F32, -0.1, 0.1);
+    k->choices &= k->number & 2 ? 7 : 1; /* of dbias, dresidual and its place; the mean's is made */
     a->rstd = swt_case_uniform(k, a->N, SWT_F32, 1.5, 2);
 }
 

@@ -22,6 +22,7 @@ void swt_oracle_linear_backward_weight(double *dw, double *dbias, const double *
 void swt_oracle_embedding_backward(double *dtable, const double *dx, const int32_t *tokens,
                                    int64_t N, int64_t C);
 
+/* mean NULL: RMS norm; bias, dbias and dresidual may be NULL. */
 void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double *x,
                              const double *weight, const double *bias, int64_t N, int64_t C,
                              double eps);

@@ -54,12 +54,14 @@ void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double
         double sum = 0, squares = 0;
         for (int64_t i = 0; i < C; i++)
             sum += x[n * C + i];
-        mean[n] = sum / (double)C;
+        const double m = mean != NULL ? sum / (double)C : 0;
         for (int64_t i = 0; i < C; i++)
-            squares += (x[n * C + i] - mean[n]) * (x[n * C + i] - mean[n]);
+            squares += (x[n * C + i] - m) * (x[n * C + i] - m);
         rstd[n] = 1 / sqrt(squares / (double)C + eps);
         for (int64_t i = 0; i < C; i++)
-            y[n * C + i] = (x[n * C + i] - mean[n]) * rstd[n] * weight[i] + bias[i];
+            y[n * C + i] = (x[n * C + i] - m) * rstd[n] * weight[i] + (bias != NULL ? bias[i] : 0);
+        if (mean != NULL)
+            mean[n] = m;
     }
 }
 
@@ -67,17 +69,19 @@ void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const 
                               const double *dresidual, const double *x, const double *mean,
                               const double *rstd, const double *weight, int64_t N, int64_t C) {
     for (int64_t n = 0; n < N; n++) {
+        const double m = mean != NULL ? mean[n] : 0;
         double g_mean = 0, gx_mean = 0;
         for (int64_t i = 0; i < C; i++) {
-            const double xhat = (x[n * C + i] - mean[n]) * rstd[n];
+            const double xhat = (x[n * C + i] - m) * rstd[n];
             const double g = dy[n * C + i] * weight[i];
-            g_mean += g / (double)C;
+            g_mean += mean != NULL ? g / (double)C : 0;
             gx_mean += g * xhat / (double)C;
             dweight[i] += dy[n * C + i] * xhat;
-            dbias[i] += dy[n * C + i];
+            if (dbias != NULL)
+                dbias[i] += dy[n * C + i];
         }
         for (int64_t i = 0; i < C; i++) {
-            const double xhat = (x[n * C + i] - mean[n]) * rstd[n];
+            const double xhat = (x[n * C + i] - m) * rstd[n];
             const double g = dy[n * C + i] * weight[i];
             dx[n * C + i] = rstd[n] * (g - g_mean - xhat * gx_mean) +
                             (dresidual != NULL ? dresidual[n * C + i] : 0);

@@ -76,9 +76,9 @@ static void row_column_sum(float *sum, const float *x, int64_t rows, int64_t str
 static void row_norm_forward(float *y, float *mean, float *rstd, const float *x,
                              const float *weight, const float *bias, int64_t n, double eps) {
     vf sum = {0}, squares = {0};
-    for (int64_t i = 0; i < n; i += LANES)
+    for (int64_t i = 0; i < n && mean != NULL; i += LANES)
         sum += load(x + i, n - i);
-    const float m = sum_of_lanes(sum) / (float)n;
+    const float m = sum_of_lanes(sum) / (float)n; /* 0 without a mean */
     for (int64_t i = 0; i < n; i += LANES) {
         const vf centred = first_lanes(load(x + i, n - i) - m, n - i, (vf){0});
         squares += centred * centred;
@@ -87,27 +87,31 @@ static void row_norm_forward(float *y, float *mean, float *rstd, const float *x,
     const float scale = (float)(1.0 / sqrt(variance + eps));
     for (int64_t i = 0; i < n; i += LANES) {
         const vf xhat = (load(x + i, n - i) - m) * scale;
-        store(y + i, xhat * load(weight + i, n - i) + load(bias + i, n - i), n - i);
+        const vf b = bias != NULL ? load(bias + i, n - i) : (vf){0};
+        store(y + i, xhat * load(weight + i, n - i) + b, n - i);
     }
-    *mean = m;
+    if (mean != NULL)
+        *mean = m;
     *rstd = scale;
 }
 
 static void row_norm_backward(float *dx, float *dweight, float *dbias, const float *dy,
                               const float *dresidual, const float *x, const float *weight,
-                              float mean, float rstd, int64_t n) {
+                              const float *mean, float rstd, int64_t n) {
+    const float m = mean != NULL ? *mean : 0.0f;
     vf sum_g = {0}, sum_gx = {0};
     for (int64_t i = 0; i < n; i += LANES) {
-        const vf d = load(dy + i, n - i), xhat = (load(x + i, n - i) - mean) * rstd;
+        const vf d = load(dy + i, n - i), xhat = (load(x + i, n - i) - m) * rstd;
         const vf g = d * load(weight + i, n - i); /* 0 beyond n */
         sum_g += g;
         sum_gx += g * xhat;
         store(dweight + i, load(dweight + i, n - i) + d * xhat, n - i);
         store(dbias + i, load(dbias + i, n - i) + d, n - i);
     }
-    const float mean_g = sum_of_lanes(sum_g) / (float)n, mean_gx = sum_of_lanes(sum_gx) / (float)n;
+    const float mean_g = mean != NULL ? sum_of_lanes(sum_g) / (float)n : 0.0f;
+    const float mean_gx = sum_of_lanes(sum_gx) / (float)n;
     for (int64_t i = 0; i < n; i += LANES) {
-        const vf xhat = (load(x + i, n - i) - mean) * rstd;
+        const vf xhat = (load(x + i, n - i) - m) * rstd;
         const vf g = load(dy + i, n - i) * load(weight + i, n - i);
         vf d = rstd * (g - mean_g - xhat * mean_gx);
         if (dresidual != NULL)

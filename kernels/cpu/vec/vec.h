@@ -71,12 +71,14 @@ typedef struct swt_vec {
     /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
     void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
                        bool add);
+    /* As in swt_norm_forward of one row: mean and bias may be NULL. */
     void (*norm_forward)(float *y, float *mean, float *rstd, const float *x, const float *weight,
                          const float *bias, int64_t n, double eps);
-    /* dx as in swt_norm_backward; dweight += dy xhat, dbias += dy. dresidual may be NULL. */
+    /* dx as in swt_norm_backward; dweight += dy xhat, dbias += dy. dresidual and mean may be NULL.
+     */
     void (*norm_backward)(float *dx, float *dweight, float *dbias, const float *dy,
-                          const float *dresidual, const float *x, const float *weight, float mean,
-                          float rstd, int64_t n);
+                          const float *dresidual, const float *x, const float *weight,
+                          const float *mean, float rstd, int64_t n);
 
     /* Products (product.h). */
     void (*product)(const swt_vec_product *p);
