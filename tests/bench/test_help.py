@@ -9,7 +9,7 @@ import sys
 sys.dont_write_bytecode = True
 from bed import BUILD, ROOT, Suite, want  # noqa: E402
 
-SCRIPTS = ["compare", "scaling", "peers.py", "plot_loss.py", "program.sh"]
+SCRIPTS = ["compare", "scaling", "peers.py", "plot_loss.py", "program.sh", "same_bits"]
 PROGRAMS = ["bench_ops", "bench_step", "bench_layer", "bench_comm"]
 
 
