@@ -62,12 +62,10 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
 
 static swt_status record_step(swt_model *m, const swt_update *update, op_case *cases, int *n) {
     const swt_ops *inner = m->ctx.ops;
-#define RECORD(op) .op = record_##op,
-    recorder r = {.ops = {.name = "recording", SWT_OPS(RECORD)}, .inner = inner, .cases = cases};
-    r.ops.bf16 = inner->bf16;
-    r.ops.expert_sums = inner->expert_sums;
-    r.ops.all_slots = inner->all_slots;
-    r.ops.workspace_bytes = inner->workspace_bytes;
+    recorder r = {.ops = *inner, .inner = inner, .cases = cases};
+    r.ops.name = "recording";
+#define RECORD(op) r.ops.op = record_##op;
+    SWT_OPS(RECORD)
     m->ctx.ops = &r.ops;
     const swt_status status = swt_step(m, update);
     add_others(&m->ctx, m);

@@ -36,13 +36,10 @@ static swt_status skip_grad_finish(const swt_ctx *c, const swt_grad_finish_args 
 }
 
 void step_ops_fill(swt_ops *out, const swt_ops *inner, bool no_sums) {
-    *out = (swt_ops){.name = "timed",
-                     .bf16 = inner->bf16,
-                     .expert_sums = inner->expert_sums,
-                     .all_slots = inner->all_slots,
-                     .workspace_bytes = inner->workspace_bytes,
-#define SLOT(op) .op = timed_##op,
-                     SWT_OPS(SLOT)};
+    *out = *inner;
+    out->name = "timed";
+#define SLOT(op) out->op = timed_##op;
+    SWT_OPS(SLOT)
     if (no_sums) {
         out->experts_backward_weight = unsummed_experts_backward_weight;
         out->grad_add = skip_grad_add;

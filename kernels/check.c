@@ -87,8 +87,9 @@ static bool lie_between(const swt_ctx *c, const swt_arg *a, const swt_arg *b) {
 }
 
 /* a comes before b in the list. */
-static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg *args, int a,
-                                int b) {
+static swt_status check_overlap(const swt_arg_list *list, int a, int b) {
+    const swt_ctx *c = list->c;
+    const swt_arg *args = list->args;
     const uintptr_t a_at = address_of(&args[a]), b_at = address_of(&args[b]);
     const uintptr_t a_bytes = bytes_of(c, &args[a]), b_bytes = bytes_of(c, &args[b]);
     if (!((args[a].role | args[b].role) & SWT_ARG_OUT) || a_bytes == 0 || b_bytes == 0 ||
@@ -98,7 +99,7 @@ static swt_status check_overlap(const swt_ctx *c, const char *op, const swt_arg 
         return SWT_OK;
     if (lie_between(c, &args[a], &args[b]))
         return SWT_OK;
-    return SWT_FAIL(SHAPE, "%s: %s overlaps %s; they must not share memory", op, args[b].name,
+    return SWT_FAIL(SHAPE, "%s: %s overlaps %s; they must not share memory", list->op, args[b].name,
                     args[a].name);
 }
 
@@ -110,22 +111,20 @@ swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, int n) {
     return SWT_OK;
 }
 
-swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args, int n) {
+swt_status swt_check_list(const swt_arg_list *list) {
+    const swt_ctx *c = list->c;
+    const char *op = list->op;
     if (c == NULL || c->ops == NULL || c->device == NULL)
         return SWT_FAIL(SHAPE, "%s: no context; it needs operations and a device", op);
     if (c->dtype != SWT_F32 && !(c->dtype == SWT_BF16 && c->ops->bf16))
         return SWT_FAIL(SHAPE, "%s: activations of type %s; on this backend they must be F32%s", op,
                         swt_dtype_name(c->dtype), c->ops->bf16 ? " or BF16" : "");
-    for (int i = 0; i < n; i++)
-        SWT_TRY(check_arg(c, op, &args[i]));
-    for (int b = 1; b < n; b++)
+    for (int i = 0; i < list->n; i++)
+        SWT_TRY(check_arg(c, op, &list->args[i]));
+    for (int b = 1; b < list->n; b++)
         for (int a = 0; a < b; a++)
-            SWT_TRY(check_overlap(c, op, args, a, b));
-    return SWT_OK;
-}
-
-swt_status swt_check_state(const swt_ctx *c, const char *op) {
-    return swt_check_given(c->state, op, "the step's state");
+            SWT_TRY(check_overlap(list, a, b));
+    return list->state ? swt_check_given(c->state, op, "the step's state") : SWT_OK;
 }
 
 swt_status swt_check_given(const void *structure, const char *op, const char *name) {

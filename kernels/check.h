@@ -13,8 +13,10 @@
  *
  * A tensor is its field in `a`, its type and its dimensions. Outputs come first. */
 #define SWT_ARGS_OF(op)                                                                            \
-    SWT_MUST_CHECK swt_status swt_list_##op(const swt_##op##_args *a, swt_arg_list *out);          \
     SWT_MUST_CHECK swt_status swt_list_##op(const swt_##op##_args *a, swt_arg_list *out)
+#define SWT_LIST_FUNCTION(op) SWT_ARGS_OF(op);
+SWT_OPS(SWT_LIST_FUNCTION)
+#undef SWT_LIST_FUNCTION
 
 #define SWT_ARG(flags, field, type, ...)                                                           \
     (swt_arg) {                                                                                    \
@@ -42,14 +44,11 @@ SWT_MUST_CHECK swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, i
                   (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 int64_t swt_arg_count(const int64_t *dims, int n);
 
-/* The context is whole, every size legal, every pointer there and aligned (64 bytes; the natural
- * alignment is enough for 8-byte types, for indices, which no vector code reads, and for rows
- * apart), and no output overlaps anything; rows may lie between others. Errors: SHAPE. */
-SWT_MUST_CHECK swt_status swt_check_args(const swt_ctx *c, const char *op, const swt_arg *args,
-                                         int n);
-
-/* For operations that read or write the step's state. */
-SWT_MUST_CHECK swt_status swt_check_state(const swt_ctx *c, const char *op);
+/* The context is whole (with a step state where it is read or written), every size legal, every
+ * pointer there and aligned (64 bytes; the natural alignment is enough for 8-byte types, for
+ * indices, which no vector code reads, and for rows apart), and no output overlaps anything; rows
+ * may lie between others. Errors: SHAPE. */
+SWT_MUST_CHECK swt_status swt_check_list(const swt_arg_list *list);
 
 /* A structure that an operation takes by pointer. */
 SWT_MUST_CHECK swt_status swt_check_given(const void *structure, const char *op, const char *name);

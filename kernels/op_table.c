@@ -13,13 +13,11 @@ static swt_status check(const swt_op *op, const swt_ctx *c, const void *args) {
     swt_arg_list list;
     SWT_TRY(swt_check_given(args, op->name, "its structure of arguments"));
     SWT_TRY(swt_op_list(op, c, args, &list));
-    SWT_TRY(swt_check_args(c, op->name, list.args, list.n));
-    return list.state ? swt_check_state(c, op->name) : SWT_OK;
+    return swt_check_list(&list);
 }
 
 /* The table's functions take every operation's arguments as `const void *`. */
 #define TYPED(op)                                                                                  \
-    swt_status swt_list_##op(const swt_##op##_args *args, swt_arg_list *out);                      \
     static swt_status list_##op(const void *args, swt_arg_list *out) {                             \
         return swt_list_##op(args, out);                                                           \
     }                                                                                              \

@@ -52,6 +52,13 @@ void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int h
     return tensor;
 }
 
+void *swt_case_rounded(swt_case *k, const double *numbers, int64_t count, swt_dtype dtype) {
+    void *tensor = swt_trial_in(k->t, count, dtype);
+    for (int64_t i = 0; i < count; i++)
+        put(tensor, i, dtype, (float)numbers[i]);
+    return tensor;
+}
+
 void *swt_case_slots(swt_case *k, const int32_t *counts, int64_t blocks, int64_t K, int64_t width,
                      swt_dtype dtype, float least, float empty) {
     void *slots = swt_trial_in(k->t, blocks * K * width, dtype);
@@ -65,9 +72,13 @@ void *swt_case_slots(swt_case *k, const int32_t *counts, int64_t blocks, int64_t
 
 /* ---- tensors by the row */
 
-static void set_tensor(const swt_arg *arg, const void *tensor) {
-    /* The place is a field of k->host or k->device, which are not const. */
-    memcpy((void *)(uintptr_t)arg->place, &tensor, sizeof tensor);
+/* Of the pointer in the structure of arguments. */
+static size_t offset_of(const swt_case *k, const swt_arg *arg) {
+    return (size_t)((const unsigned char *)arg->place - (const unsigned char *)&k->host);
+}
+
+void swt_case_set(const swt_case *k, swt_any_args *args, const swt_arg *arg, const void *tensor) {
+    memcpy((unsigned char *)args + offset_of(k, arg), &tensor, sizeof tensor);
 }
 
 /* `bits`: the choices that are left. */
@@ -86,7 +97,7 @@ static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
         *bits >>= 1;
         if (in_place) {
             fill(k, first, arg->count, dtype, -1, 1);
-            set_tensor(arg, first);
+            swt_case_set(k, &k->host, arg, first);
             return;
         }
     }
@@ -96,7 +107,7 @@ static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
                                              : swt_trial_in(t, arg->count, dtype);
     if (!(arg->role & (SWT_ARG_OUT | SWT_ARG_SCRATCH)) || (arg->role & SWT_ARG_UPDATED))
         fill(k, tensor, arg->count, dtype, -1, 1);
-    set_tensor(arg, tensor);
+    swt_case_set(k, &k->host, arg, tensor);
 }
 
 static swt_status make_tensors(swt_case *k) {
@@ -112,11 +123,10 @@ static swt_status make_tensors(swt_case *k) {
 static swt_any_args on_device(const swt_case *k, const swt_any_args *host) {
     swt_any_args device = *host;
     for (int i = 0; i < k->list.n; i++) {
-        swt_arg arg = k->list.args[i];
-        const size_t offset =
-            (size_t)((const unsigned char *)arg.place - (const unsigned char *)&k->host);
-        arg.place = (unsigned char *)&device + offset;
-        set_tensor(&arg, swt_trial_twin(k->t, swt_arg_tensor(&arg)));
+        const swt_arg *arg = &k->list.args[i];
+        void *tensor = NULL;
+        memcpy(&tensor, (const unsigned char *)host + offset_of(k, arg), sizeof tensor);
+        swt_case_set(k, &device, arg, swt_trial_twin(k->t, tensor));
     }
     return device;
 }

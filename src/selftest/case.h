@@ -72,6 +72,12 @@ void *swt_case_whole(swt_case *k, int64_t count, swt_dtype dtype, int low, int h
 void *swt_case_slots(swt_case *k, const int32_t *counts, int64_t blocks, int64_t K, int64_t width,
                      swt_dtype dtype, float least, float empty);
 
+/* An input that holds these numbers, rounded. */
+void *swt_case_rounded(swt_case *k, const double *numbers, int64_t count, swt_dtype dtype);
+
+/* In arguments of the case, its own or a copy, another tensor (or NULL) takes this one's place. */
+void swt_case_set(const swt_case *k, swt_any_args *args, const swt_arg *arg, const void *tensor);
+
 /* ---- for judge */
 
 /* What a tensor held before the call: as it was, and as doubles. NULL of NULL. */

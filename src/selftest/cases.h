@@ -43,8 +43,7 @@
 SWT_CASE_LIST(SWT_CASE_FUNCTIONS)
 #undef SWT_CASE_FUNCTIONS
 
-/* Of every operation, in the order of the list. */
-extern const swt_case_row swt_case_table[];
-extern const int swt_case_count;
+/* By the operation's number. */
+extern const swt_case_row swt_case_table[SWT_OP_COUNT];
 
 #endif

@@ -86,17 +86,8 @@ static void give_forward(swt_case *k, swt_attention_backward_args *a) {
         for (int64_t e = 0; e < (i == 0 ? q : kv) - skip; e++)
             wide[i][e] = swt_trial_element(tensors[i], e, t->ctx.dtype);
     swt_oracle_attention_forward(y, lse, wide[0], wide[1], wide[2], a->key_lengths, d);
-    void *given = swt_trial_in(t, n, t->ctx.dtype);
-    float *given_lse = swt_trial_in(t, heads, SWT_F32);
-    for (int64_t i = 0; i < n; i++)
-        if (t->ctx.dtype == SWT_BF16)
-            ((uint16_t *)given)[i] = swt_bf16_from_float((float)y[i]);
-        else
-            ((float *)given)[i] = (float)y[i];
-    for (int64_t i = 0; i < heads; i++)
-        given_lse[i] = (float)lse[i];
-    a->y = given;
-    a->lse = given_lse;
+    a->y = swt_case_rounded(k, y, n, t->ctx.dtype);
+    a->lse = swt_case_rounded(k, lse, heads, SWT_F32);
 }
 
 void swt_draw_attention_backward(swt_case *k, void *args) {

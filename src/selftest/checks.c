@@ -6,23 +6,21 @@
 
 #include <math.h>
 
-#define CASE_ROW(op, n) {SWT_OP_##op, n, swt_draw_##op, swt_judge_##op},
-const swt_case_row swt_case_table[] = {SWT_CASE_LIST(CASE_ROW)};
-const int swt_case_count = (int)(sizeof swt_case_table / sizeof swt_case_table[0]);
+#define CASE_ROW(op, n) [SWT_OP_##op] = {SWT_OP_##op, n, swt_draw_##op, swt_judge_##op},
+const swt_case_row swt_case_table[SWT_OP_COUNT] = {SWT_CASE_LIST(CASE_ROW)};
 
 /* The check of an operation runs its cases. */
-#define CASE_NUMBER(op, n) CASES_##op,
-enum { SWT_CASE_LIST(CASE_NUMBER) };
-#define CASE_CHECK(op, n)                                                                          \
-    swt_status swt_selftest_##op(swt_trial *t) {                                                   \
-        return swt_case_run_all(t, &swt_case_table[CASES_##op]);                                   \
+#define CASE_CHECK(op)                                                                             \
+    static swt_status check_##op(swt_trial *t) {                                                   \
+        return swt_case_run_all(t, &swt_case_table[SWT_OP_##op]);                                  \
     }
-SWT_CASE_LIST(CASE_CHECK)
+SWT_OPS(CASE_CHECK)
 
 enum { ALONE = false, TOGETHER = true };
 
+#define OP_ROW(op)       {#op, ALONE, check_##op},
 #define ROW(name, ranks) {#name, ranks, swt_selftest_##name},
-const swt_check_row swt_check_table[] = {SWT_CHECK_LIST(ROW)};
+const swt_check_row swt_check_table[] = {SWT_OPS(OP_ROW) SWT_CHECK_LIST(ROW)};
 const int swt_check_count = (int)(sizeof swt_check_table / sizeof swt_check_table[0]);
 
 swt_status swt_check_run(swt_trial *t, int check) {

@@ -6,38 +6,9 @@
 
 #include "selftest/trial.h"
 
-/* X(name, ALONE or TOGETHER): TOGETHER is collective over all ranks. */
+/* The checks of several operations, behind one for each of SWT_OPS. X(name, ALONE or TOGETHER):
+ * TOGETHER is collective over all ranks. */
 #define SWT_CHECK_LIST(X)                                                                          \
-    X(linear_forward, ALONE)                                                                       \
-    X(linear_backward_input, ALONE)                                                                \
-    X(linear_backward_weight, ALONE)                                                               \
-    X(embedding_forward, ALONE)                                                                    \
-    X(embedding_backward, ALONE)                                                                   \
-    X(norm_forward, ALONE)                                                                         \
-    X(norm_backward, ALONE)                                                                        \
-    X(attention_forward, ALONE)                                                                    \
-    X(attention_backward, ALONE)                                                                   \
-    X(cross_entropy, ALONE)                                                                        \
-    X(router_forward, ALONE)                                                                       \
-    X(router_assign, ALONE)                                                                        \
-    X(router_losses, ALONE)                                                                        \
-    X(router_backward, ALONE)                                                                      \
-    X(dispatch_forward, ALONE)                                                                     \
-    X(dispatch_backward, ALONE)                                                                    \
-    X(experts_forward, ALONE)                                                                      \
-    X(experts_backward_input, ALONE)                                                               \
-    X(experts_backward_weight, ALONE)                                                              \
-    X(combine_forward, ALONE)                                                                      \
-    X(combine_backward, ALONE)                                                                     \
-    X(state_advance, ALONE)                                                                        \
-    X(count_targets, ALONE)                                                                        \
-    X(grad_add, ALONE)                                                                             \
-    X(grad_finish, ALONE)                                                                          \
-    X(grad_squares, ALONE)                                                                         \
-    X(state_clip, ALONE)                                                                           \
-    X(adam, ALONE)                                                                                 \
-    X(sgd, ALONE)                                                                                  \
-    X(cast, ALONE)                                                                                 \
     X(route_ties, ALONE)                                                                           \
     X(route_nan_logits, ALONE)                                                                     \
     X(route_all_to_one, ALONE)                                                                     \

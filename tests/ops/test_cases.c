@@ -60,7 +60,7 @@ static void test_large(void **state) {
     (void)state;
     place p;
     open_place(&p, 2, sizes_are_large());
-    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++) {
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + SWT_OP_COUNT; row++) {
         swt_trial_start(&p.trial, 0);
         swt_bed_expect(swt_case_run_all(&p.trial, row), name_of(row));
         expect_right(&p, name_of(row));
@@ -96,7 +96,7 @@ static void test_same_bits(void **state) {
     place p[3];
     for (int i = 0; i < 3; i++)
         open_place(&p[i], i + 1, sizes_are_large());
-    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++)
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + SWT_OP_COUNT; row++)
         for (int number = 0; number < row->cases; number++) {
             for (int i = 0; i < 3; i++)
                 run_one(&p[i], row, number);
@@ -118,13 +118,6 @@ static void expect_refused(swt_case *k, const swt_any_args *args, const char *wh
         fail_msg("%s, %s: %s changed memory", k->op->name, k->t->label, what);
 }
 
-static void set_pointer(swt_any_args *args, const swt_case *k, const swt_arg *arg,
-                        const void *tensor) {
-    const size_t offset =
-        (size_t)((const unsigned char *)arg->place - (const unsigned char *)&k->host);
-    memcpy((unsigned char *)args + offset, &tensor, sizeof tensor);
-}
-
 /* Missing, misaligned, and in the memory of an output. */
 static void refuse_pointers(swt_case *k) {
     for (int i = 0; i < k->list.n; i++) {
@@ -133,10 +126,10 @@ static void refuse_pointers(swt_case *k) {
         if (arg->count == 0 || tensor == NULL)
             continue;
         swt_any_args args = k->host;
-        set_pointer(&args, k, arg, NULL);
+        swt_case_set(k, &args, arg, NULL);
         if (!(arg->role & SWT_ARG_OPTIONAL))
             expect_refused(k, &args, arg->name);
-        set_pointer(&args, k, arg, tensor + 1);
+        swt_case_set(k, &args, arg, tensor + 1);
         expect_refused(k, &args, arg->name);
         for (int j = 0; j < i; j++) {
             const swt_arg *other = &k->list.args[j];
@@ -144,7 +137,7 @@ static void refuse_pointers(swt_case *k) {
             if (!output || other->count == 0 || swt_arg_tensor(other) == NULL ||
                 (j == 0 && (arg->role & SWT_ARG_IN_PLACE)))
                 continue;
-            set_pointer(&args, k, arg, swt_arg_tensor(other));
+            swt_case_set(k, &args, arg, swt_arg_tensor(other));
             expect_refused(k, &args, arg->name);
         }
     }
@@ -178,7 +171,7 @@ static void test_refusals(void **state) {
     (void)state;
     place p;
     open_place(&p, 1, false);
-    for (const swt_case_row *row = swt_case_table; row < swt_case_table + swt_case_count; row++)
+    for (const swt_case_row *row = swt_case_table; row < swt_case_table + SWT_OP_COUNT; row++)
         for (int number = 0; number < row->cases; number++) {
             swt_case k;
             swt_trial_start(&p.trial, number);

@@ -118,23 +118,31 @@ static void take_weights(swt_bed *bed, const experts_case *c, experts_tensors *t
     t->dbo = c->bias ? swt_bed_out(bed, c->El * c->C, SWT_F32) : NULL;
 }
 
+/* Of all sources, not exact. */
+static swt_experts_backward_weight_args weight_args(const experts_tensors *t) {
+    return (swt_experts_backward_weight_args){.dwi = t->dwi,
+                                              .dbi = t->dbi,
+                                              .dwo = t->dwo,
+                                              .dbo = t->dbo,
+                                              .x = t->x,
+                                              .hidden = t->hidden,
+                                              .dhidden = t->dhidden,
+                                              .dy = t->dy,
+                                              .counts = t->counts,
+                                              .dims = t->dims};
+}
+
 /* The gradients of source p, or the sums of all where p < 0. */
 static void backward_weight(swt_bed *bed, const experts_case *c, experts_tensors *t, int64_t p) {
     const int32_t *counts = counts_of(bed, c, t, p);
     const float *dhidden = slots_of(bed, c, t->dhidden, counts, c->F),
                 *dy = slots_of(bed, c, t->dy, counts, c->C);
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, swt_experts_backward_weight(
-                         &bed->ctx, &(swt_experts_backward_weight_args){.dwi = t->dwi,
-                                                                        .dbi = t->dbi,
-                                                                        .dwo = t->dwo,
-                                                                        .dbo = t->dbo,
-                                                                        .x = t->x,
-                                                                        .hidden = t->hidden,
-                                                                        .dhidden = dhidden,
-                                                                        .dy = dy,
-                                                                        .counts = counts,
-                                                                        .dims = t->dims}));
+    swt_experts_backward_weight_args args = weight_args(t);
+    args.dhidden = dhidden;
+    args.dy = dy;
+    args.counts = counts;
+    SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, &args));
 }
 
 /* wi, bi, wo, bo; the biases' are NULL where there are none. */
@@ -156,21 +164,11 @@ static void take_sums(swt_bed *bed, const experts_case *c, int64_t *sum[TENSORS]
 
 static void backward_sums(swt_bed *bed, const experts_case *c, experts_tensors *t,
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
-    const swt_expert_sums sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last};
     take_weights(bed, c, t);
-    SWT_BED_RUN(bed, swt_experts_backward_weight(
-                         &bed->ctx, &(swt_experts_backward_weight_args){.dwi = t->dwi,
-                                                                        .dbi = t->dbi,
-                                                                        .dwo = t->dwo,
-                                                                        .dbo = t->dbo,
-                                                                        .x = t->x,
-                                                                        .hidden = t->hidden,
-                                                                        .dhidden = t->dhidden,
-                                                                        .dy = t->dy,
-                                                                        .counts = t->counts,
-                                                                        .dims = t->dims,
-                                                                        .exact = true,
-                                                                        .sums = sums}));
+    swt_experts_backward_weight_args args = weight_args(t);
+    args.exact = true;
+    args.sums = (swt_expert_sums){sum[0], sum[1], sum[2], sum[3], limit, first, last};
+    SWT_BED_RUN(bed, swt_experts_backward_weight(&bed->ctx, &args));
 }
 
 /* The sums are, bit for bit, each source's gradients put through swt_grad_add; after the last call
