@@ -1,7 +1,7 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
 #include "base/standard.h"
+#include "judge/selftest.h"
 #include "kernels/swt_threads.h"
-#include "selftest/selftest.h"
 #include "train/session.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < options < train < selftest < main, base < io < options, train < bench,
+# Includes go down only: base < kernels < comm < model < options < train < judge < main, base < io < options, train < bench,
 # and foreign headers stay in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
@@ -18,7 +18,7 @@ check() {
         if (file ~ /^src\/io\//) return "io"
         if (file ~ /^src\/options\//) return "options"
         if (file ~ /^src\/train\//) return "train"
-        if (file ~ /^src\/selftest\//) return "selftest"
+        if (file ~ /^src\/judge\//) return "judge"
         if (file ~ /^bench\//) return "bench"
         return "main"
     }
@@ -33,8 +33,8 @@ check() {
         may["io"] = base "|io/"
         may["options"] = may["model"] "|io/|options/"
         may["train"] = may["options"] "|train/"
-        may["selftest"] = may["train"] "|selftest/"
-        may["main"] = may["selftest"]
+        may["judge"] = may["train"] "|judge/"
+        may["main"] = may["judge"]
         may["bench"] = may["train"] "|bench/"
         # foreign header -> files that may include it
         only["mpi[.]h"] = "^comm/comm_mpi[.]c$|^comm/comm_start[.]c$|^src/main[.]c$|^bench/bench_comm[.]c$"
@@ -81,13 +81,13 @@ caught kernels/ops.c '#include <immintrin.h>'
 caught src/main.c '#include <cuda_runtime.h>'
 caught src/main.c '#include "comm/comm_mpi.h"'
 caught src/train/loop.c '#include "bench/rows.h"'
-caught src/train/loop.c '#include "selftest/oracle.h"'
-caught src/selftest/trial.c '#include "kernels/cpu/cpu.h"'
+caught src/train/loop.c '#include "judge/oracle.h"'
+caught src/judge/trial.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include <mpi.h>'
 accepted bench/bench_step.c $'#include "bench/rows.h"\n#include "train/session.h"'
 accepted src/train/loop.c $'#include "io/data.h"\n#include "model/model.h"'
-accepted src/main.c '#include "selftest/selftest.h"'
+accepted src/main.c '#include "judge/selftest.h"'
 accepted comm/comm_mpi.c $'#include "comm/swt_comm.h"\n#include "kernels/swt_device.h"\n#include <mpi.h>'
 accepted kernels/ops.c $'#include "kernels/cpu/cpu.h"\n#include "base/status.h"'
 accepted src/base/a.c '/* #include "train/step.h" */'

@@ -1,6 +1,6 @@
 #include "ops/router_bed.h"
 
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 
 swt_router_tensors swt_router_bed_inputs(swt_bed *bed, const swt_router_case *c) {
     swt_bed_begin(bed,

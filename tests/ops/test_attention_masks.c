@@ -2,7 +2,7 @@
  * lengths, with keys cut short, from tensors of their own; against the oracle, and the oracle
  * against finite differences. */
 #include "base/checked.h"
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Every operation by the judge's cases, on the backend that SWT_TEST_DEVICE names: the right
  * numbers at sizes of several parts and blocks, the same bits for any number of threads (on an
  * emulated GPU: in any order), and what an operation refuses before it touches anything. */
-#include "selftest/cases.h"
+#include "judge/cases.h"
 #include "support/bed.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* What operations refuse that is particular about them: groups, sums and rounds of the switch
  * layer, the rows of attention. All other refusals: test_cases.c. */
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 enum { POINTERS = 16, BYTES = 8192, SIZE = 4, HD = SIZE * SIZE, FLOATS = 2048 };

@@ -1,6 +1,6 @@
 /* Cross-entropy where its answers are known exactly, and its oracle against finite differences. The
- * operation against the oracle: src/selftest/cases_dense.c. */
-#include "selftest/oracle.h"
+ * operation against the oracle: src/judge/cases_dense.c. */
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 /* Logits of +-1e4: nothing overflows; the loss is the difference of logits, the gradient 0 or 1. */

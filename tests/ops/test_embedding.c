@@ -1,6 +1,6 @@
 /* The order of the embedding gradient's sums, and its oracle. The operations against the oracle:
- * src/selftest/cases_dense.c. */
-#include "selftest/oracle.h"
+ * src/judge/cases_dense.c. */
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 /* The gradient of sum dx * x[n] is dx summed by token: check the oracle by the definition of

@@ -1,7 +1,7 @@
 /* Dispatch and combine together: the gate's gradient in its two parts, rounds, and the oracle
- * against finite differences. Each operation against the oracle: src/selftest/cases_exchange.c.
+ * against finite differences. Each operation against the oracle: src/judge/cases_exchange.c.
  * Whole layers and fixtures: test_exchange_layer.c. */
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

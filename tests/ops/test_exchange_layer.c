@@ -1,8 +1,8 @@
 /* The switch layer put together from its operations: the fixture on which implementations of the
  * field were compared, what a dropped token gives and gets, and the order of tokens through the
  * exchange. */
+#include "judge/oracle.h"
 #include "ops/router_bed.h"
-#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

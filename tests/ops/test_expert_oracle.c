@@ -1,5 +1,5 @@
 /* The oracle of an expert's feed-forward against finite differences. */
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 typedef struct oracle_expert {

@@ -1,6 +1,6 @@
 /* The experts' feed-forward: the same bits for any layout and number of threads, and the integer
- * sums bit for bit. Against the oracle: src/selftest/cases_experts.c. */
-#include "selftest/oracle.h"
+ * sums bit for bit. Against the oracle: src/judge/cases_experts.c. */
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The oracle of linear layers against finite differences. The operations against the oracle:
- * src/selftest/cases_dense.c. */
-#include "selftest/oracle.h"
+ * src/judge/cases_dense.c. */
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 /* The whole layer as one function of its parameters, for finite differences of the oracle. */

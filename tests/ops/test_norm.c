@@ -1,6 +1,6 @@
 /* The order of LayerNorm's sums, and its oracle against finite differences. The operations against
- * the oracle: src/selftest/cases_dense.c. */
-#include "selftest/oracle.h"
+ * the oracle: src/judge/cases_dense.c. */
+#include "judge/oracle.h"
 #include "support/judge.h"
 
 /* The sums' blocks are 64 rows: next to 2^24 a one is lost and a two is not, so it shows which rows

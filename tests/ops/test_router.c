@@ -1,8 +1,8 @@
 /* The router: logits that are NaN, huge or equal, extremes of the losses, the same bits in every
  * run, and the oracle against finite differences. The operations against the oracle:
- * src/selftest/cases_router.c. Capacity and dropping: test_router_assign.c. */
+ * src/judge/cases_router.c. Capacity and dropping: test_router_assign.c. */
+#include "judge/oracle.h"
 #include "ops/router_bed.h"
-#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Who gets a slot: 10,000 random cases against a brute force, and the properties of dropping. */
+#include "judge/oracle.h"
 #include "ops/router_bed.h"
-#include "selftest/oracle.h"
 #include "support/judge.h"
 
 #include <math.h>

@@ -3,8 +3,8 @@
 #ifndef SWT_TESTS_SUPPORT_PACKED_H
 #define SWT_TESTS_SUPPORT_PACKED_H
 
+#include "judge/oracle.h"
 #include "kernels/swt_ops.h"
-#include "selftest/oracle.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
-#include "selftest/selftest.h"
+#include "judge/selftest.h"
 
 #include "base/clock.h"
 #include "base/words.h"
-#include "selftest/checks.h"
+#include "judge/checks.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The linear layers, the embedding, LayerNorm, RMS norm and the cross-entropy against the oracle.
  */
-#include "selftest/cases.h"
-#include "selftest/checks.h"
-#include "selftest/oracle.h"
+#include "judge/cases.h"
+#include "judge/checks.h"
+#include "judge/oracle.h"
 
 #include <math.h>
 

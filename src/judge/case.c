@@ -1,4 +1,4 @@
-#include "selftest/case.h"
+#include "judge/case.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* A trial's memory and random numbers. */
-#include "selftest/trial.h"
+#include "judge/trial.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Attention against the oracle: causal self-attention on the columns of one tensor, as the model
  * calls it, and by turns other masks, lengths and tensors of their own. */
-#include "selftest/cases.h"
-#include "selftest/oracle.h"
+#include "judge/cases.h"
+#include "judge/oracle.h"
 
 #include <math.h>
 

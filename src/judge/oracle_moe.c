@@ -1,4 +1,4 @@
-#include "selftest/oracle.h"
+#include "judge/oracle.h"
 
 #include <math.h>
 

@@ -14,8 +14,8 @@
  *
  * A result that is wrong is noted and the check goes on, so that all ranks make the same calls; an
  * operation that fails ends the check. */
-#ifndef SWT_SELFTEST_TRIAL_H
-#define SWT_SELFTEST_TRIAL_H
+#ifndef SWT_JUDGE_TRIAL_H
+#define SWT_JUDGE_TRIAL_H
 
 #include "comm/swt_comm.h"
 #include "kernels/swt_backend.h"

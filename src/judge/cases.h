@@ -1,8 +1,8 @@
-/* The judge's cases: for each operation how many, and its two functions of selftest/case.h. */
-#ifndef SWT_SELFTEST_CASES_H
-#define SWT_SELFTEST_CASES_H
+/* The judge's cases: for each operation how many, and its two functions of judge/case.h. */
+#ifndef SWT_JUDGE_CASES_H
+#define SWT_JUDGE_CASES_H
 
-#include "selftest/case.h"
+#include "judge/case.h"
 
 /* X(operation, cases) */
 #define SWT_CASE_LIST(X)                                                                           \

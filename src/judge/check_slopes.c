@@ -1,8 +1,8 @@
 /* The gradients of one small switch layer against finite differences. The loss is the oracle's, in
  * double: a random weight on every output, and both auxiliary losses. Its slopes are those of the
  * routing that the backend found, so experts, slots and counts are constants. */
-#include "selftest/checks.h"
-#include "selftest/routing.h"
+#include "judge/checks.h"
+#include "judge/routing.h"
 
 #include <math.h>
 

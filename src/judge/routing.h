@@ -1,10 +1,10 @@
 /* A router on a trial: inputs, and what the oracle makes of them. Used by the checks of single
  * operations, of routing and of gradients. */
-#ifndef SWT_SELFTEST_ROUTING_H
-#define SWT_SELFTEST_ROUTING_H
+#ifndef SWT_JUDGE_ROUTING_H
+#define SWT_JUDGE_ROUTING_H
 
-#include "selftest/oracle.h"
-#include "selftest/trial.h"
+#include "judge/oracle.h"
+#include "judge/trial.h"
 
 /* Names and shapes of swt_ops.h. Those of the device; NULL until they are made. */
 typedef struct swt_routing {

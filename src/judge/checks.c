@@ -1,8 +1,8 @@
 /* The table of checks. */
-#include "selftest/checks.h"
+#include "judge/checks.h"
 
 #include "base/clock.h"
-#include "selftest/cases.h"
+#include "judge/cases.h"
 
 #include <math.h>
 

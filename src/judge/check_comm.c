@@ -1,6 +1,6 @@
 /* The communicator on backend memory, with whole numbers that say where they come from: exactly.
  * All ranks draw the same random numbers and so make the same calls. */
-#include "selftest/checks.h"
+#include "judge/checks.h"
 
 #include <stdlib.h>
 

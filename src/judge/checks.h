@@ -1,10 +1,10 @@
 /* The self-test's checks, in the order of its table. Every slot of swt_ops has the check of its
  * name, which gives that operation inputs of its own making, so that a wrong operation fails its
  * own check and none of another operation. Those after them are of several operations together. */
-#ifndef SWT_SELFTEST_CHECKS_H
-#define SWT_SELFTEST_CHECKS_H
+#ifndef SWT_JUDGE_CHECKS_H
+#define SWT_JUDGE_CHECKS_H
 
-#include "selftest/trial.h"
+#include "judge/trial.h"
 
 /* The checks of several operations, behind one for each of SWT_OPS. X(name, ALONE or TOGETHER):
  * TOGETHER is collective over all ranks. */

@@ -4,10 +4,10 @@
  *
  * A table goes to rank 0's output: for each check its cases, the largest error as a share of what
  * is allowed, its time and its verdict. */
-#ifndef SWT_SELFTEST_SELFTEST_H
-#define SWT_SELFTEST_SELFTEST_H
+#ifndef SWT_JUDGE_SELFTEST_H
+#define SWT_JUDGE_SELFTEST_H
 
-#include "selftest/trial.h"
+#include "judge/trial.h"
 #include "train/session.h"
 
 /* The command `selftest`: collective; options and world are the session's, all else is zero.

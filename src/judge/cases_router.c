@@ -1,6 +1,6 @@
 /* The router's operations against the oracle. */
-#include "selftest/cases.h"
-#include "selftest/oracle.h"
+#include "judge/cases.h"
+#include "judge/oracle.h"
 
 #include <math.h>
 

@@ -18,11 +18,11 @@
  * numbers uniform in [-1, 1), outputs NaN. The bits of `choices`, which is the case's number where
  * draw says nothing else, say which optional tensors are given, and whether a tensor that may be
  * the first output is. */
-#ifndef SWT_SELFTEST_CASE_H
-#define SWT_SELFTEST_CASE_H
+#ifndef SWT_JUDGE_CASE_H
+#define SWT_JUDGE_CASE_H
 
+#include "judge/trial.h"
 #include "kernels/swt_op_table.h"
-#include "selftest/trial.h"
 
 enum { SWT_CASE_DIMS = 12 };
 

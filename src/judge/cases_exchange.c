@@ -1,9 +1,9 @@
 /* Dispatch and combine against the oracle. Slots that are not occupied hold NaN where an operation
  * reads slots: nobody may look at them. Where it writes slots, it leaves them alone, or writes the
  * zeros that a backend's experts need. */
-#include "selftest/cases.h"
-#include "selftest/checks.h"
-#include "selftest/oracle.h"
+#include "judge/cases.h"
+#include "judge/checks.h"
+#include "judge/oracle.h"
 
 #include <math.h>
 

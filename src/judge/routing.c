@@ -1,4 +1,4 @@
-#include "selftest/routing.h"
+#include "judge/routing.h"
 
 swt_routing swt_routing_inputs(swt_trial *t, int64_t N, int64_t C, int64_t E, bool bias,
                                bool whole) {

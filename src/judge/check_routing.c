@@ -1,6 +1,6 @@
 /* Where tokens go in the cases that go wrong first: router and assignment together, exactly. */
-#include "selftest/checks.h"
-#include "selftest/routing.h"
+#include "judge/checks.h"
+#include "judge/routing.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* How far a result may be from what it should be. */
-#include "selftest/trial.h"
+#include "judge/trial.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* A step's forward pass, gradients and their reduction over all ranks, against the same step that
  * each rank computes alone: the same bits. And the step of the tested backend against the CPU's. */
-#include "selftest/checks.h"
+#include "judge/checks.h"
 #include "train/step.h"
 
 #include <math.h>

@@ -1,8 +1,8 @@
 /* The operations of kernels/swt_ops.h once more, as scalar loops over doubles, written from the
  * formulas and never made faster: the judge of every backend. Letters, shapes and names are
  * swt_ops.h's. oracle_dense.c, oracle_moe.c. */
-#ifndef SWT_SELFTEST_ORACLE_H
-#define SWT_SELFTEST_ORACLE_H
+#ifndef SWT_JUDGE_ORACLE_H
+#define SWT_JUDGE_ORACLE_H
 
 #include "kernels/swt_ops.h"
 
