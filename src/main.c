@@ -1,8 +1,8 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
 #include "base/standard.h"
+#include "commands/commands.h"
 #include "judge/selftest.h"
 #include "kernels/swt_threads.h"
-#include "train/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>

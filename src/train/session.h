@@ -80,11 +80,8 @@ SWT_MUST_CHECK swt_status swt_session_load_batch(swt_session *s, int64_t step);
 
 void swt_session_close(swt_session *s);
 
-/* ---- the commands: collective; options and world are the session's, all else is zero. */
+/* The command train (the others are in commands/): collective; options, world, streams and signals
+ * are given, all else is zero. */
 SWT_MUST_CHECK swt_status swt_command_train(swt_session *s);
-SWT_MUST_CHECK swt_status swt_command_eval(swt_session *s);
-SWT_MUST_CHECK swt_status swt_command_generate(swt_session *s);
-SWT_MUST_CHECK swt_status swt_command_plan(swt_session *s);
-SWT_MUST_CHECK swt_status swt_command_probe(swt_session *s);
 
 #endif

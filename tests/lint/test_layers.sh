@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < options < train < judge < main, base < io < options, train < bench,
-# and foreign headers stay in the layer that wraps them.
+# Includes go down only: base < kernels < comm < model < options < train < commands < judge < main, base < io < options,
+# train < bench, and foreign headers stay in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
 
@@ -18,6 +18,7 @@ check() {
         if (file ~ /^src\/io\//) return "io"
         if (file ~ /^src\/options\//) return "options"
         if (file ~ /^src\/train\//) return "train"
+        if (file ~ /^src\/commands\//) return "commands"
         if (file ~ /^src\/judge\//) return "judge"
         if (file ~ /^bench\//) return "bench"
         return "main"
@@ -33,7 +34,8 @@ check() {
         may["io"] = base "|io/"
         may["options"] = may["model"] "|io/|options/"
         may["train"] = may["options"] "|train/"
-        may["judge"] = may["train"] "|judge/"
+        may["commands"] = may["train"] "|commands/"
+        may["judge"] = may["commands"] "|judge/"
         may["main"] = may["judge"]
         may["bench"] = may["train"] "|bench/"
         # foreign header -> files that may include it
@@ -82,6 +84,8 @@ caught src/main.c '#include <cuda_runtime.h>'
 caught src/main.c '#include "comm/comm_mpi.h"'
 caught src/train/loop.c '#include "bench/rows.h"'
 caught src/train/loop.c '#include "judge/oracle.h"'
+caught src/train/loop.c '#include "commands/commands.h"'
+caught src/commands/plan.c '#include "judge/selftest.h"'
 caught src/judge/trial.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include "kernels/cpu/cpu.h"'
 caught bench/bench_ops.c '#include <mpi.h>'

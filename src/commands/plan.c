@@ -1,9 +1,9 @@
 /* The plan command: what every rank would allocate, send and compute. Allocates nothing of it. */
 #include "base/words.h"
+#include "commands/commands.h"
 #include "model/cost.h"
 #include "train/header.h"
 #include "train/rundir.h"
-#include "train/session.h"
 
 #include <stdio.h>
 #include <string.h>

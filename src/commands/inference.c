@@ -1,6 +1,7 @@
 /* The commands that only read a checkpoint: eval and generate. */
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "commands/commands.h"
 #include "io/files.h"
 #include "train/agree.h"
 #include "train/checkpoint.h"

@@ -1,6 +1,7 @@
 /* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
  * one forward and backward step out, and the parameters after n optimiser steps. */
 #include "base/checked.h"
+#include "commands/commands.h"
 #include "io/files.h"
 #include "io/safetensors.h"
 #include "train/agree.h"
