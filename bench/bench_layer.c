@@ -58,88 +58,27 @@ static swt_status set_options(bench *b) {
     return program_device(b->device, &o->run_device);
 }
 
-static swt_status dense_forward(swt_model *m, int64_t N) {
-    const swt_layer_places *at = &m->params.layers[0];
-    const int64_t C = m->dims.C, F = m->dims.F;
-    swt_block_acts *a = &m->blocks[0];
-    SWT_TRY(swt_linear_forward(&m->ctx,
-                               &(swt_linear_forward_args){.y = a->hidden,
-                                                          .x = m->acts.norm,
-                                                          .w = swt_at(m->param, at->wi.weight),
-                                                          .bias = swt_at(m->param, at->wi.bias),
-                                                          .N = N,
-                                                          .in = C,
-                                                          .out = F,
-                                                          .epilogue = SWT_EPILOGUE_RELU}));
-    return swt_linear_forward(&m->ctx,
-                              &(swt_linear_forward_args){.y = m->acts.x,
-                                                         .x = a->hidden,
-                                                         .w = swt_at(m->param, at->wo.weight),
-                                                         .bias = swt_at(m->param, at->wo.bias),
-                                                         .residual = a->mid,
-                                                         .N = N,
-                                                         .in = F,
-                                                         .out = C,
-                                                         .epilogue = SWT_EPILOGUE_NONE});
-}
-
-static swt_status dense_backward(swt_model *m, int64_t N) {
-    const swt_layer_places *at = &m->params.layers[0];
-    const int64_t C = m->dims.C, F = m->dims.F;
-    swt_block_acts *a = &m->blocks[0];
-    swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_linear_backward_weight(
-        &m->ctx, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wo.weight),
-                                                    .dbias = swt_at(m->grad, at->wo.bias),
-                                                    .dy = s->dx,
-                                                    .x = a->hidden,
-                                                    .N = N,
-                                                    .in = F,
-                                                    .out = C,
-                                                    .add = 0}));
-    SWT_TRY(swt_linear_backward_input(
-        &m->ctx, &(swt_linear_backward_input_args){.dx = s->dhidden,
-                                                   .dy = s->dx,
-                                                   .w = swt_at(m->param, at->wo.weight),
-                                                   .relu_output = a->hidden,
-                                                   .N = N,
-                                                   .in = F,
-                                                   .out = C}));
-    SWT_TRY(swt_linear_backward_weight(
-        &m->ctx, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, at->wi.weight),
-                                                    .dbias = swt_at(m->grad, at->wi.bias),
-                                                    .dy = s->dhidden,
-                                                    .x = m->acts.norm,
-                                                    .N = N,
-                                                    .in = C,
-                                                    .out = F,
-                                                    .add = 0}));
-    return swt_linear_backward_input(
-        &m->ctx, &(swt_linear_backward_input_args){.dx = s->dh,
-                                                   .dy = s->dhidden,
-                                                   .w = swt_at(m->param, at->wi.weight),
-                                                   .N = N,
-                                                   .in = C,
-                                                   .out = F});
+/* The layer, behind the attention. */
+static swt_sublayer *layer_of(const swt_model *m) {
+    return &m->sublayers[1];
 }
 
 /* What the layer consists of: weight and bias of the dense layer's products or the router, and this
  * rank's experts. Returns the number of ranges. */
 static int list_ranges(const swt_model *m, range out[4]) {
-    const swt_layer_places *at = &m->params.layers[0];
-    const int64_t C = m->dims.C, F = m->dims.F, E = m->dims.E;
+    const swt_places *p = layer_of(m)->places;
+    const int64_t C = m->dims.C, F = m->dims.F, E = m->dims.E, shared = m->params.shared_end;
     swt_comm *world = m->dist->world;
-    if (swt_is_sparse(&m->dims, 0)) {
-        out[0] = (range){at->router.weight, E * C, world};
-        out[1] = (range){at->router.bias, E, world};
-        out[2] =
-            (range){at->experts_begin, at->experts_end - at->experts_begin, &m->dist->replicas};
+    if (layer_of(m)->kind == SWT_SWITCH) {
+        out[0] = (range){p->router.weight, E * C, world};
+        out[1] = (range){p->router.bias, E, world};
+        out[2] = (range){shared, m->params.end - shared, &m->dist->replicas};
         return 3;
     }
-    out[0] = (range){at->wi.weight, F * C, world};
-    out[1] = (range){at->wi.bias, F, world};
-    out[2] = (range){at->wo.weight, C * F, world};
-    out[3] = (range){at->wo.bias, C, world};
+    out[0] = (range){p->wi.weight, F * C, world};
+    out[1] = (range){p->wi.bias, F, world};
+    out[2] = (range){p->wo.weight, C * F, world};
+    out[3] = (range){p->wo.bias, C, world};
     return 4;
 }
 
@@ -175,13 +114,9 @@ static swt_status update(swt_model *m) {
 static swt_status run_layer(bench *b) {
     swt_model *m = &b->s.model;
     const swt_pass pass = swt_turn(m, 0);
-    if (b->dense) {
-        SWT_TRY(dense_forward(m, b->tokens));
-        SWT_TRY(dense_backward(m, b->tokens));
-    } else {
-        SWT_TRY(swt_moe_forward(m, &pass, 0, m->acts.x));
-        SWT_TRY(swt_moe_backward(m, &pass, 0));
-    }
+    swt_sublayer *layer = layer_of(m);
+    SWT_TRY(swt_kind_of(layer)->forward(m, &pass, layer, m->acts.x));
+    SWT_TRY(swt_kind_of(layer)->backward(m, &pass, layer));
     return update(m);
 }
 
@@ -246,7 +181,7 @@ static swt_status run(bench *b, int argc, char **argv) {
     SWT_TRY(bed_open(s, VOCABULARY));
     const int64_t values = b->tokens * b->width;
     SWT_TRY(bed_random(s, s->model.acts.norm, values, 1.0, 3));
-    SWT_TRY(bed_random(s, s->model.blocks[0].mid, values, 1.0, 4));
+    SWT_TRY(bed_random(s, layer_of(&s->model)->x, values, 1.0, 4));
     SWT_TRY(bed_random(s, s->model.acts.dx, values, 1e-3, 5));
     SWT_TRY(measure(b));
     return print_row(b);

@@ -48,7 +48,7 @@ static void print_model(FILE *out, const swt_model *m) {
             3.0 * (dense + expert));
     const double tokens = (double)(d->M * d->B * d->T), layers = (double)swt_sparse_layers(d);
     fprintf(out, "            %.6g a step with no token dropped, %.6g with every slot filled\n",
-            swt_step_flops(d, tokens * layers), swt_step_flops(d, swt_step_slots(m)));
+            swt_step_flops(d, tokens * layers), swt_step_flops(d, swt_step_slots(d)));
 }
 
 /* The text is no part of the plan: every rank holds it beside its arenas. */
@@ -109,9 +109,10 @@ static holding whole_rank(const swt_model *m) {
     return h;
 }
 
-static holding one_layer(const swt_model *m, int64_t l) {
-    char prefix[32];
-    snprintf(prefix, sizeof prefix, "decoder.%lld.", (long long)l);
+/* The layer, which is a block, of a feed-forward. */
+static holding one_layer(const swt_model *m, const swt_sublayer *ffn) {
+    char prefix[48];
+    snprintf(prefix, sizeof prefix, "%s.%lld.", swt_stack_name(ffn->stack), (long long)ffn->block);
     const int64_t n = own_parameters(&m->params, prefix, m->params.end);
     const int64_t sums = own_parameters(&m->params, prefix, m->sum_count);
     holding h = {.parameters = n};
@@ -119,7 +120,9 @@ static holding one_layer(const swt_model *m, int64_t l) {
     h.bytes[SWT_ARENA_PARAM] = (size_t)n * (sizeof(float) + copy);
     h.bytes[SWT_ARENA_GRAD] = (size_t)n * sizeof(float) + (size_t)sums * sizeof(int64_t);
     h.bytes[SWT_ARENA_OPT] = m->moments ? (size_t)n * 2 * sizeof(float) : 0;
-    h.bytes[SWT_ARENA_ACT] = m->kept_bytes[swt_is_sparse(&m->dims, l)];
+    for (int64_t i = 0; i < m->n_sublayers; i++)
+        if (m->sublayers[i].stack == ffn->stack && m->sublayers[i].block == ffn->block)
+            h.bytes[SWT_ARENA_ACT] += m->sublayers[i].kept_bytes;
     return h;
 }
 
@@ -137,7 +140,8 @@ static double working_bytes(const swt_model *m, const holding *h) {
 static void print_layers(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const int64_t sparse = swt_sparse_layers(d), numbers[2] = {d->L - sparse, sparse};
-    const int64_t examples[2] = {0, d->every - 1};
+    const swt_sublayer *const examples[2] = {swt_model_first(m, SWT_DENSE),
+                                             swt_model_first(m, SWT_SWITCH)};
     static const char *const names[2] = {"dense", "sparse"};
     holding rest = whole_rank(m);
     print_heading(out, "layer", "number");
@@ -145,7 +149,7 @@ static void print_layers(FILE *out, const swt_model *m) {
     print_units(out);
     fprintf(out, " %14s\n", "bytes/token");
     for (int kind = 0; kind < 2; kind++) {
-        if (numbers[kind] == 0)
+        if (examples[kind] == NULL)
             continue;
         const holding one = one_layer(m, examples[kind]);
         fprintf(out, "%6s %8lld", names[kind], (long long)numbers[kind]);
@@ -173,8 +177,6 @@ typedef struct rank_plan {
 static rank_plan plan_of(const swt_model *m) {
     const swt_dims *d = &m->dims;
     const swt_dist *dist = m->dist;
-    const swt_pass full = {.B = d->B, .T = d->T, .training = true};
-    const int64_t K = m->K > 0 ? swt_pass_moe_dims(m, &full, 0).K : 0;
     const size_t gradient = d->M > 1 ? sizeof(int64_t) : sizeof(float);
     const int64_t shared = dist->size > 1 ? m->params.shared_end : 0;
     const int64_t experts = dist->size > dist->P ? m->params.end - m->params.shared_end : 0;
@@ -182,7 +184,7 @@ static rank_plan plan_of(const swt_model *m) {
                        .first = dist->rank == 0,
                        .first_replica = dist->replica == 0,
                        .whole = whole_rank(m),
-                       .sent_mib = swt_all_to_all_bytes(d, dist, K) / 1048576.0,
+                       .sent_mib = swt_all_to_all_bytes(d, dist) / 1048576.0,
                        .reduced_mib = mib((size_t)(shared + experts) * gradient)};
 }
 

@@ -111,16 +111,16 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
     const swt_dims *d = &m->dims;
     const int64_t N = d->B * d->T;
     SWT_TRY(swt_model_read_logits(m, k->logits + number * N * d->V, 0, N));
-    for (int64_t l = 0, sparse = 0; l < d->L; l++) {
-        if (!swt_is_sparse(d, l))
+    for (int64_t i = 0; i < m->n_sublayers; i++) {
+        const swt_sublayer *s = &m->sublayers[i];
+        if (s->kind != SWT_SWITCH)
             continue;
-        const swt_moe_acts *moe = &m->blocks[l].moe;
-        const int64_t at = (sparse++ * d->M + number) * N;
-        SWT_TRY(swt_model_read(m, k->expert + at, moe->expert, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->gate + at, moe->gate, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->kept + at, moe->slot, (size_t)N * 4));
+        const int64_t first = (s->sparse * d->M + number) * N;
+        SWT_TRY(swt_model_read(m, k->expert + first, s->switched.expert, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->gate + first, s->switched.gate, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->kept + first, s->switched.slot, (size_t)N * 4));
         for (int64_t n = 0; n < N; n++)
-            k->kept[at + n] = k->kept[at + n] >= 0;
+            k->kept[first + n] = k->kept[first + n] >= 0;
     }
     return SWT_OK;
 }
@@ -168,15 +168,17 @@ static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
     SWT_TRY(swt_tensor_writer_declare(w, "logits", SWT_F32, 4, logits));
     for (int i = 0; i < 4; i++)
         SWT_TRY(swt_tensor_writer_declare(w, losses[i], SWT_F32, 1, one));
-    for (int64_t l = 0; l < d->L; l++) {
-        if (!swt_is_sparse(d, l))
-            continue;
-        snprintf(name, sizeof name, "moe.decoder.%lld.expert", (long long)l);
-        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_I32, 3, mbt));
-        snprintf(name, sizeof name, "moe.decoder.%lld.gate", (long long)l);
-        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_F32, 3, mbt));
-        snprintf(name, sizeof name, "moe.decoder.%lld.kept", (long long)l);
-        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_I32, 3, mbt));
+    static const struct {
+        const char *name;
+        swt_dtype dtype;
+    } routes[] = {{"expert", SWT_I32}, {"gate", SWT_F32}, {"kept", SWT_I32}};
+    for (int64_t i = 0; i < s->model.n_sublayers; i++) {
+        const swt_sublayer *sub = &s->model.sublayers[i];
+        for (int r = 0; r < 3 && sub->kind == SWT_SWITCH; r++) {
+            snprintf(name, sizeof name, "moe.%s.%lld.%s", swt_stack_name(sub->stack),
+                     (long long)sub->block, routes[r].name);
+            SWT_TRY(swt_tensor_writer_declare(w, name, routes[r].dtype, 3, mbt));
+        }
     }
     for (int pass = 0; pass < (s->options->optim_steps > 0 ? 2 : 1); pass++)
         for (int64_t i = 0; i < s->model.params.count; i++) {

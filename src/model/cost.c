@@ -1,23 +1,21 @@
 #include "model/cost.h"
 
 double swt_dense_flops_per_token(const swt_dims *d) {
-    const double C = (double)d->C, HD = (double)(d->H * d->D), T = (double)d->T;
-    const double attention = 2.0 * 4.0 * C * HD + 2.0 * 2.0 * HD * (T + 1.0) / 2.0;
-    const double sparse = (double)swt_sparse_layers(d), dense = (double)d->L - sparse;
-    return (double)d->L * attention + sparse * 2.0 * C * (double)d->E +
-           dense * 4.0 * C * (double)d->F + 2.0 * C * (double)d->V;
+    double flops = 2.0 * (double)d->C * (double)d->V;
+    for (int64_t i = 0; i < swt_sublayer_count(d); i++) {
+        const swt_sublayer s = swt_sublayer_at(d, i);
+        flops += swt_kind_of(&s)->flops_per_token(d);
+    }
+    return flops;
 }
 
 double swt_expert_flops_per_slot(const swt_dims *d) {
     return 4.0 * (double)d->C * (double)d->F;
 }
 
-double swt_step_slots(const swt_model *m) {
-    const swt_dims *d = &m->dims;
-    const swt_pass full = {.B = d->B, .T = d->T, .training = true};
-    const int64_t sparse = swt_sparse_layers(d);
-    return sparse > 0 ? (double)(sparse * d->M * d->E) * (double)swt_pass_moe_dims(m, &full, 0).K
-                      : 0.0;
+double swt_step_slots(const swt_dims *d) {
+    const int64_t slots = swt_sparse_layers(d) * d->M * d->E;
+    return (double)slots * (double)swt_sent_slots(d, true);
 }
 
 double swt_step_flops(const swt_dims *d, double slots) {
@@ -25,9 +23,9 @@ double swt_step_flops(const swt_dims *d, double slots) {
     return 3.0 * (tokens * swt_dense_flops_per_token(d) + slots * swt_expert_flops_per_slot(d));
 }
 
-double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist, int64_t K) {
+double swt_all_to_all_bytes(const swt_dims *d, const swt_dist *dist) {
     const double slot = (double)d->C * (double)swt_dtype_bytes(d->dtype), number = 4.0,
-                 slots = (double)K;
+                 slots = (double)swt_sent_slots(d, true);
     const double out = (double)(dist->E - dist->El), back = (double)(dist->El * (dist->P - 1));
     const double layers = (double)swt_sparse_layers(d), turns = (double)swt_dist_turns(dist, d->M);
     const double blocks_out = number + 2.0 * slots * slot;

@@ -32,15 +32,14 @@ int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B) {
     return d->group == SWT_GROUP_SEQUENCE ? swt_max(B, 1) : 1;
 }
 
-int64_t swt_message_slots(const swt_dims *d) {
+int64_t swt_sent_slots(const swt_dims *d, bool training) {
     const int64_t G = swt_groups_per_micro_batch(d, d->B), tokens = d->B * d->T / G;
-    const int64_t train = swt_capacity(d, tokens, true), eval = swt_capacity(d, tokens, false);
     /* An expert never holds more than the micro-batch's tokens, whatever min_capacity says. */
-    return swt_max(swt_min(G * swt_max(train, eval), d->B * d->T), 1);
+    return swt_min(G * swt_capacity(d, tokens, training), d->B * d->T);
 }
 
-bool swt_is_sparse(const swt_dims *d, int64_t layer) {
-    return d->every > 0 && layer % d->every == d->every - 1;
+int64_t swt_message_slots(const swt_dims *d) {
+    return swt_max(swt_max(swt_sent_slots(d, true), swt_sent_slots(d, false)), 1);
 }
 
 int64_t swt_sparse_layers(const swt_dims *d) {

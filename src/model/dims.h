@@ -16,7 +16,7 @@ typedef enum { SWT_AUX_LAYERS_SUM, SWT_AUX_LAYERS_MEAN } swt_aux_layers;
 
 typedef struct swt_dims {
     int64_t B, T, C, H, D, F, V, L, E, M;
-    int64_t every;    /* block l is sparse where l mod every == every - 1; 0 = all dense */
+    int64_t every;    /* the last block of each `every` is sparse; 0 = all dense */
     float attn_scale; /* of the attention scores */
     bool bias;        /* linear layers have one */
     double norm_eps;
@@ -43,10 +43,13 @@ int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
 /* Routing groups of a micro-batch of B sequences, and tokens of one group. */
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);
 
+/* Slots per expert that a micro-batch sends, those of all its groups. */
+int64_t swt_sent_slots(const swt_dims *d, bool training);
+
 /* Slots per expert in the message buffers: enough for training and evaluation, at least 1. */
 int64_t swt_message_slots(const swt_dims *d);
 
-bool swt_is_sparse(const swt_dims *d, int64_t layer);
+/* Of the L layers, one in `every`. */
 int64_t swt_sparse_layers(const swt_dims *d);
 
 /* Statistics of a micro-batch: cross-entropy sum, correct targets, then for each sparse layer those

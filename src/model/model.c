@@ -1,8 +1,208 @@
-/* The whole model over one micro-batch: embedding, blocks, final norm, head, loss; and the way
- * back. */
-#include "model/model.h"
+/* The life of a model: its plan, its memory, its values; and how the host reads it. */
+#include "model/memory.h"
 
+#include "base/checked.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind) {
+    for (int64_t i = 0; i < m->n_sublayers; i++)
+        if (m->sublayers[i].kind == kind)
+            return &m->sublayers[i];
+    return NULL;
+}
+
+/* Products of dimensions that size the largest tensors; all others are smaller. */
+static swt_status check_sizes(const swt_model *m) {
+    const swt_dims *d = &m->dims;
+    const int64_t factors[][5] = {
+        {m->turns, d->B, d->T, 8, 1},
+        {d->B, d->T, d->V, 8, 1},
+        {d->B, d->T, 3 * d->H, d->D, 8},
+        {d->B, d->T, swt_max(d->E, d->F), 8, 1},
+        {d->E, swt_max(m->K, 1), swt_max(d->C, d->F), m->dist->P, 8},
+        {d->E, swt_max(d->C, d->F), swt_max(d->C, d->F), 32, d->L},
+        {m->turns, d->L, d->E, 64, 1},
+    };
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+        int64_t size = 1;
+        for (int j = 0; j < 5; j++)
+            if (!swt_checked_mul(size, factors[i][j], &size) || size > INT64_MAX / 16)
+                return SWT_FAIL(MEMORY, "memory: a tensor of this model is larger than the address "
+                                        "space; use smaller dimensions or batches");
+    }
+    return SWT_OK;
+}
+
+static int64_t slots(const swt_dims *d) {
+    return swt_sparse_layers(d) > 0 ? swt_message_slots(d) : 0;
+}
+
+/* Every tensor counts once in the clip norm: the first replica reports its experts, rank 0 the
+ * shared. */
+static bool in_norm(const swt_dist *dist, const swt_param *p) {
+    return dist->replica == 0 && (p->expert >= 0 ? p->offset >= 0 : dist->rank == 0);
+}
+
+/* Copy to the device, and be done with the host's memory. */
+static swt_status put(swt_model *m, void *to, const void *host, size_t bytes) {
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, to, host, bytes));
+    return swt_stream_sync(m->ctx.device, m->ctx.stream);
+}
+
+static swt_status fill_spans(swt_model *m) {
+    swt_span *spans = calloc((size_t)m->n_spans + 1, sizeof *spans);
+    int64_t n = 0;
+    if (spans == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %lld tensors",
+                        (long long)m->n_spans);
+    for (int64_t i = 0; i < m->params.count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (in_norm(m->dist, p))
+            spans[n++] = (swt_span){.offset = p->offset, .count = p->count, .index = i};
+    }
+    const swt_status status = put(m, m->spans, spans, (size_t)n * sizeof *spans);
+    free(spans);
+    return status;
+}
+
+/* On the CPU an expert's sums never reach memory where one call sees all its micro-batches. */
+static int64_t sum_count(const swt_model *m) {
+    if (m->dims.M == 1)
+        return 0;
+    const bool all = m->ctx.ops->expert_sums || m->turns > 1 || swt_dist_replicas(m->dist) > 1;
+    return all ? m->params.end : m->params.shared_end;
+}
+
+swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, const swt_ops *ops,
+                          bool training, bool moments) {
+    *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
+    out->ctx.ops = ops;
+    out->ctx.dtype = d->dtype;
+    out->turns = swt_dist_turns(dist, d->M);
+    out->K = slots(d);
+    if (d->dtype == SWT_BF16 && !ops->bf16)
+        return SWT_FAIL(USAGE, "run.dtype: bf16 needs GPUs, and the ranks work on CPUs; use "
+                               "--device cuda, or run.dtype fp32");
+    SWT_TRY(check_sizes(out));
+    swt_status status = swt_params_init(&out->params, d, dist);
+    if (status != SWT_OK)
+        return status;
+    out->sum_count = sum_count(out);
+    for (int64_t i = 0; i < out->params.count; i++)
+        out->n_spans += in_norm(dist, &out->params.table[i]);
+    out->n_sublayers = swt_sublayer_count(d);
+    out->sublayers = calloc((size_t)out->n_sublayers, sizeof *out->sublayers);
+    if (out->sublayers == NULL) {
+        swt_model_fini(out);
+        return SWT_FAIL(MEMORY, "memory: no room for the table of %lld layers", (long long)d->L);
+    }
+    for (int64_t i = 0; i < out->n_sublayers; i++) {
+        out->sublayers[i] = swt_sublayer_at(d, i);
+        out->sublayers[i].places = &out->params.places[i];
+    }
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        swt_arena_init(&out->arenas[i], swt_arena_category_name((swt_arena_category)i),
+                       i == SWT_ARENA_HOST);
+    status = swt_memory_take_all(out);
+    if (status != SWT_OK)
+        swt_model_fini(out);
+    return status;
+}
+
+swt_status swt_model_clear(swt_model *m, uint64_t seed) {
+    /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
+    const size_t bytes = (size_t)m->params.end * sizeof(float);
+    float *const flat[] = {m->param, m->grad, m->m, m->v};
+    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
+        if (flat[i] != NULL)
+            SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, flat[i], 0, bytes));
+    if (m->sum != NULL)
+        SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
+                               (size_t)m->sum_count * sizeof *m->sum));
+    const swt_step_state state = {.seed = seed, .clip = 1.0};
+    SWT_TRY(swt_model_round_weights(m));
+    return put(m, m->ctx.state, &state, sizeof state);
+}
+
+/* The host's arena lies in a memory of its own where the others are a GPU's. */
+static bool is_elsewhere(const swt_model *m, int arena) {
+    return arena == SWT_ARENA_HOST && m->ctx.device->table->queues;
+}
+
+/* The plan's figures beside what was free before the first arena. */
+static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t free_bytes,
+                               size_t total_bytes) {
+    char parts[256] = "";
+    size_t sum = 0, n = 0;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        if (is_elsewhere(m, i) || planned[i] == 0)
+            continue;
+        sum += planned[i];
+        n += (size_t)snprintf(parts + n, sizeof parts - n, "%s%s %.1f", n > 0 ? ", " : "",
+                              m->arenas[i].name, (double)planned[i] / 1048576.0);
+    }
+    const bool on_gpu = m->ctx.device->table->queues;
+    return SWT_FAIL(MEMORY,
+                    "memory: rank %d plans %.1f MiB on its %s (%s%s), which has %.1f MiB of %.1f "
+                    "free; use smaller batches or more ranks, swt-dist plan shows what they need",
+                    m->dist->rank, (double)sum / 1048576.0, on_gpu ? "GPU" : "host", parts,
+                    on_gpu ? "" : "; more in whole huge pages", (double)free_bytes / 1048576.0,
+                    (double)total_bytes / 1048576.0);
+}
+
+static swt_status commit_arenas(swt_model *m) {
+    size_t planned[SWT_ARENA_COUNT], free_bytes = 0, total_bytes = 0;
+    /* For the words of an error alone: a system that does not tell is no reason to end. */
+    const swt_status room = swt_device_room(m->ctx.device, &free_bytes, &total_bytes);
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        planned[i] = m->arenas[i].used_bytes;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++) {
+        const swt_status status = swt_arena_commit(&m->arenas[i], m->ctx.device);
+        if (status == SWT_MEMORY && !is_elsewhere(m, i) && room == SWT_OK)
+            return does_not_fit(m, planned, free_bytes, total_bytes);
+        SWT_TRY(status);
+    }
+    return SWT_OK;
+}
+
+swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
+    m->ctx.device = device;
+    SWT_TRY(commit_arenas(m));
+    SWT_TRY(swt_memory_take_all(m));
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        SWT_TRY(swt_arena_check(&m->arenas[i]));
+    SWT_TRY(swt_model_clear(m, seed));
+    if (m->training)
+        SWT_TRY(fill_spans(m));
+    SWT_TRY(swt_stream_create(device, &m->upload));
+    return swt_event_create(device, &m->uploaded);
+}
+
+void swt_model_fini(swt_model *m) {
+    if (m->uploaded != NULL)
+        swt_event_destroy(m->ctx.device, m->uploaded);
+    if (m->upload != NULL)
+        swt_stream_destroy(m->ctx.device, m->upload);
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        swt_arena_fini(&m->arenas[i]);
+    swt_params_fini(&m->params);
+    free(m->sublayers);
+    *m = (swt_model){0};
+}
+
+swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale, uint64_t seed) {
+    for (int64_t i = 0; i < m->params.count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (p->offset < 0)
+            continue;
+        swt_param_values(m->staging, p, init, init_scale, seed);
+        SWT_TRY(put(m, m->param + p->offset, m->staging, (size_t)p->count * sizeof(float)));
+    }
+    return swt_model_round_weights(m);
+}
 
 swt_status swt_model_wait(swt_model *m) {
     SWT_TRY(swt_comm_wait(m->dist->world, m->ctx.stream));
@@ -38,122 +238,4 @@ swt_status swt_model_read_logits(swt_model *m, float *host, int64_t first, int64
         host[i] = swt_bf16_to_float(x);
     }
     return SWT_OK;
-}
-
-swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x, int64_t N) {
-    swt_shared_acts *s = &m->acts;
-    return swt_norm_forward(&m->ctx,
-                            &(swt_norm_forward_args){.y = s->norm,
-                                                     .mean = s->norm_mean,
-                                                     .rstd = s->norm_rstd,
-                                                     .x = x,
-                                                     .weight = swt_at(m->param, at->weight),
-                                                     .bias = swt_at(m->param, at->bias),
-                                                     .N = N,
-                                                     .C = m->dims.C,
-                                                     .eps = m->dims.norm_eps});
-}
-
-swt_status swt_model_norm_backward(swt_model *m, const swt_place *at, const void *x,
-                                   const void *dresidual, int64_t N) {
-    swt_shared_acts *s = &m->acts;
-    return swt_norm_backward(&m->ctx,
-                             &(swt_norm_backward_args){.dx = s->dx,
-                                                       .dweight = swt_at(m->grad, at->weight),
-                                                       .dbias = swt_at(m->grad, at->bias),
-                                                       .dy = s->dh,
-                                                       .dresidual = dresidual,
-                                                       .x = x,
-                                                       .weight = swt_at(m->param, at->weight),
-                                                       .mean = s->norm_mean,
-                                                       .rstd = s->norm_rstd,
-                                                       .scratch = s->scratch,
-                                                       .N = N,
-                                                       .C = m->dims.C});
-}
-
-swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
-    const swt_ctx *c = &m->ctx;
-    const swt_dims *d = &m->dims;
-    const swt_params *p = &m->params;
-    swt_shared_acts *s = &m->acts;
-    const int64_t N = pass->B * pass->T;
-    SWT_TRY(swt_embedding_forward(
-        c, &(swt_embedding_forward_args){.x = m->blocks[0].x,
-                                         .table = swt_weight(m, p->embed.weight),
-                                         .tokens = pass->tokens,
-                                         .N = N,
-                                         .C = d->C,
-                                         .V = d->V}));
-    for (int64_t l = 0; l < d->L; l++)
-        SWT_TRY(swt_block_forward(m, pass, l));
-    SWT_TRY(swt_model_norm(m, &p->final_norm, s->x, N));
-    return swt_linear_forward(c, &(swt_linear_forward_args){.y = s->logits,
-                                                            .x = s->norm,
-                                                            .w = swt_weight(m, p->head.weight),
-                                                            .bias = swt_weight(m, p->head.bias),
-                                                            .N = N,
-                                                            .in = d->C,
-                                                            .out = d->V});
-}
-
-swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient) {
-    swt_shared_acts *s = &m->acts;
-    double *stats = s->stats + pass->turn * swt_stats_count(&m->dims);
-    return swt_cross_entropy(&m->ctx,
-                             &(swt_cross_entropy_args){.dlogits = gradient ? s->logits : NULL,
-                                                       .stats = stats,
-                                                       .logits = s->logits,
-                                                       .targets = pass->targets,
-                                                       .scratch = s->scratch,
-                                                       .N = pass->B * pass->T,
-                                                       .V = m->dims.V});
-}
-
-/* acts.logits holds the logits' gradient; acts.dx becomes the last block's output's gradient. */
-static swt_status head_backward(swt_model *m, int64_t N) {
-    const swt_ctx *c = &m->ctx;
-    const swt_dims *d = &m->dims;
-    const swt_params *p = &m->params;
-    swt_shared_acts *s = &m->acts;
-    SWT_TRY(swt_linear_backward_weight(
-        c, &(swt_linear_backward_weight_args){.dw = swt_at(m->grad, p->head.weight),
-                                              .dbias = swt_at(m->grad, p->head.bias),
-                                              .dy = s->logits,
-                                              .x = s->norm,
-                                              .N = N,
-                                              .in = d->C,
-                                              .out = d->V}));
-    SWT_TRY(swt_linear_backward_input(
-        c, &(swt_linear_backward_input_args){.dx = s->dh,
-                                             .dy = s->logits,
-                                             .w = swt_weight(m, p->head.weight),
-                                             .N = N,
-                                             .in = d->C,
-                                             .out = d->V}));
-    return swt_model_norm_backward(m, &p->final_norm, s->x, NULL, N);
-}
-
-swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
-    const swt_dims *d = &m->dims;
-    const swt_params *p = &m->params;
-    const int64_t N = pass->B * pass->T;
-    SWT_TRY(head_backward(m, N));
-    for (int64_t l = d->L - 1; l >= 0; l--)
-        SWT_TRY(swt_block_backward(m, pass, l));
-    SWT_TRY(swt_embedding_backward(
-        &m->ctx, &(swt_embedding_backward_args){.dtable = swt_at(m->grad, p->embed.weight),
-                                                .dx = m->acts.dx,
-                                                .tokens = pass->tokens,
-                                                .N = N,
-                                                .C = d->C,
-                                                .V = d->V}));
-    /* The experts' sums were made layer by layer. */
-    if (m->sum == NULL)
-        return SWT_OK;
-    return swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum,
-                                                      .grad = m->grad,
-                                                      .n = p->shared_end,
-                                                      .limit = 0x1p62 / (double)d->M,
-                                                      .first = pass->turn == 0});
 }

@@ -10,58 +10,34 @@
 #include "model/dims.h"
 #include "model/dist.h"
 #include "model/params.h"
+#include "model/sublayer.h"
 
-/* What a sparse layer keeps for its backward pass; letters of swt_ops.h. */
-typedef struct swt_moe_acts {
-    float *probs, *lse;    /* (N, E), (N) */
-    int32_t *expert;       /* (N, k) */
-    float *gate;           /* (N, k) */
-    int32_t *slot;         /* (N, k) */
-    int32_t *kept;         /* (E) */
-    int32_t *group_counts; /* (G, E) */
-    int32_t *slot_counts;  /* (El, P) occupied slots of this rank's experts */
-    void *x, *hidden;      /* (El, P, K, C), (El, P, K, F) */
-} swt_moe_acts;
-
-/* What a block keeps. x of the next block is this block's output. The normed u = norm(x), input of
- * q, k and v, and h = norm(mid), input of the feed-forward, are not kept: backward makes them again
- * (swt_model_norm). */
-typedef struct swt_block_acts {
-    void *x;          /* (N, C) input */
-    void *qkv;        /* (N, 3 H D) */
-    float *lse;       /* (B, H, T) */
-    void *att;        /* (N, H D) */
-    void *mid;        /* (N, C) after attention */
-    void *hidden;     /* (N, F), dense layers */
-    swt_moe_acts moe; /* sparse layers */
-} swt_block_acts;
-
-/* Buffers that the layers share, one after another. */
+/* Buffers that the sub-layers share, one after another. */
 typedef struct swt_shared_acts {
     int32_t *tokens, *targets, *routed; /* (turns, N) the rank's part of the global batch */
-    void *x;                            /* (N, C) output of the last block */
-    void *norm;                         /* (N, C) the normed of the newest swt_model_norm */
+    void *x;                            /* (N, C) output of the last sub-layer */
+    void *norm;                         /* (N, C) the output of the newest swt_model_norm */
     float *norm_mean, *norm_rstd;       /* (N) its statistics */
     void *logits;                       /* (N, V), overwritten by their gradient */
     double *stats;                      /* (turns, swt_stats_count) */
-    /* backward only */
-    void *dx, *dh;         /* (N, C) */
-    void *dqkv, *datt;     /* (N, 3 H D), (N, H D) */
-    void *dhidden;         /* (N, F), dense layers */
-    float *dgate;          /* (N, k) */
-    void *dhidden_experts; /* (El, P, K, F) */
-    /* messages */
-    int32_t *send_counts; /* (E) */
-    void *slots;          /* (E, K, C) of the source: what it sends, then what comes back; in
-                             backward their gradients */
-    void *expert_y;       /* (El, P, K, C) of the owner: answers; in backward their gradients */
-    float *dot;           /* (E, K), backward only, as are the two below */
-    void *expert_dx;      /* (El, P, K, C) where P > 1: alone, a rank writes into slots */
-    float *expert_dot;    /* (El, P, K) where P > 1 */
     void *scratch;
+    /* backward only, as are all below that begin with d */
+    void *dx, *dh;     /* (N, C) */
+    void *dqkv, *datt; /* attention: (N, 3 H D), (N, H D) */
+    void *dhidden;     /* dense: (N, F) */
+    /* switch */
+    float *dgate;                     /* (N, k) */
+    void *dhidden_experts;            /* (El, P, K, F) */
+    int32_t *send_counts;             /* (E) */
+    void *source_slots, *owner_slots; /* (E, K, C), (El, P, K, C): what travels, at the tokens'
+                                         side and at the experts'; in backward its gradients */
+    float *source_dot;                /* (E, K), backward only, as are the two below */
+    void *owner_dx;                   /* (El, P, K, C) where P > 1: alone, a rank writes into
+                                         source_slots */
+    float *owner_dot;                 /* (El, P, K) where P > 1 */
 } swt_shared_acts;
 
-typedef struct swt_model {
+struct swt_model {
     swt_dims dims;
     swt_dist *dist;
     swt_params params;
@@ -71,7 +47,6 @@ typedef struct swt_model {
     int64_t K;     /* slots per expert in the message buffers */
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
-    size_t kept_bytes[2]; /* of ACT: what a dense, a sparse block keeps for its backward pass */
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *m, *v; /* (params.end) */
@@ -82,7 +57,8 @@ typedef struct swt_model {
     double *squares; /* (params.count + 1): per tensor; the last is the non-finite flag */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
     int64_t n_spans;
-    swt_block_acts *blocks; /* (L), owned */
+    swt_sublayer *sublayers; /* (n_sublayers), owned */
+    int64_t n_sublayers;
     swt_shared_acts acts;
     float *staging;     /* host, room for the largest tensor */
     int32_t *host_kept; /* host, (E) */
@@ -90,17 +66,24 @@ typedef struct swt_model {
         *host_routed;    /* (turns, N), what acts.tokens ... are filled from */
     swt_stream *upload;  /* the copies from them */
     swt_event *uploaded; /* before and after them */
-} swt_model;
+};
 
-/* One pass. Tokens and the others are backend memory, (B, T). */
-typedef struct swt_pass {
-    int64_t B, T;        /* B = 0: an empty micro-batch */
-    int64_t micro_batch; /* its number in the global batch */
-    int64_t turn;        /* its place in acts.stats */
-    bool training;       /* capacity and random numbers of training */
-    bool dropless;       /* exchange in rounds until no token is left */
-    const int32_t *tokens, *targets, *routed;
-} swt_pass;
+/* What a stack reads. Backend memory, (B, T). */
+typedef struct swt_sequence {
+    int64_t T;
+    const int32_t *tokens, *routed;
+} swt_sequence;
+
+/* One pass. */
+struct swt_pass {
+    int64_t B;                          /* 0: an empty micro-batch */
+    swt_sequence sequences[SWT_STACKS]; /* T of a stack that the model has not: 0 */
+    const int32_t *targets;             /* of the decoder's sequences */
+    int64_t micro_batch;                /* its number in the global batch */
+    int64_t turn;                       /* its place in acts.stats */
+    bool training;                      /* capacity and random numbers of training */
+    bool dropless;                      /* exchange in rounds until no token is left */
+};
 
 /* Plan the memory of this rank for a backend's operations: fills model->arenas' planned sizes,
  * allocates only tables. dist need not be connected. Errors: MEMORY where a size overflows. */
@@ -148,38 +131,56 @@ SWT_MUST_CHECK swt_status swt_model_loss(swt_model *m, const swt_pass *pass, boo
  * over all micro-batches in m->grad after the last turn. Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_backward(swt_model *m, const swt_pass *pass);
 
-/* ---- the parts, in the order of a token's way (model.c, attention.c, moe.c, block.c) */
+/* ---- for the sub-layers' kinds */
 
 /* acts.norm = norm(x), with its statistics: of one norm at a time. In backward again, to the bit,
  * before whatever reads them. */
-SWT_MUST_CHECK swt_status swt_model_norm(swt_model *m, const swt_place *at, const void *x,
+SWT_MUST_CHECK swt_status swt_model_norm(swt_model *m, const swt_place *p, const void *x,
                                          int64_t N);
-/* After swt_model_norm of the same x: acts.dh is the gradient of acts.norm, acts.dx becomes that of
- * x, plus dresidual (NULL, or acts.dx itself). */
-SWT_MUST_CHECK swt_status swt_model_norm_backward(swt_model *m, const swt_place *at, const void *x,
-                                                  const void *dresidual, int64_t N);
-SWT_MUST_CHECK swt_status swt_attention_layer_forward(swt_model *m, const swt_pass *pass,
-                                                      int64_t l);
-SWT_MUST_CHECK swt_status swt_attention_layer_backward(swt_model *m, const swt_pass *pass,
-                                                       int64_t l);
-SWT_MUST_CHECK swt_status swt_moe_forward(swt_model *m, const swt_pass *pass, int64_t l, void *y);
-SWT_MUST_CHECK swt_status swt_moe_backward(swt_model *m, const swt_pass *pass, int64_t l);
-SWT_MUST_CHECK swt_status swt_block_forward(swt_model *m, const swt_pass *pass, int64_t l);
-SWT_MUST_CHECK swt_status swt_block_backward(swt_model *m, const swt_pass *pass, int64_t l);
 
-/* Address of an offset of the table, NULL for -1. */
-static inline float *swt_at(float *flat, int64_t offset) {
+/* swt_linear_forward of the linear layer at this place. */
+typedef struct swt_linear_io {
+    void *y;
+    const void *x;
+    const void *residual;
+    swt_epilogue epilogue;
+} swt_linear_io;
+SWT_MUST_CHECK swt_status swt_model_linear(swt_model *m, const swt_place *p, int64_t N,
+                                           const swt_linear_io *io);
+
+/* swt_linear_backward_weight and swt_linear_backward_input of it. */
+typedef struct swt_linear_gradients {
+    void *dx;
+    const void *dy;
+    const void *x;
+    const void *relu_output;
+} swt_linear_gradients;
+SWT_MUST_CHECK swt_status swt_model_linear_backward(swt_model *m, const swt_place *p, int64_t N,
+                                                    const swt_linear_gradients *g);
+
+/* The part of a flat array that begins at an offset, NULL for -1. */
+static inline float *swt_slice(float *flat, int64_t offset) {
     return offset >= 0 ? flat + offset : NULL;
 }
 
-/* The parameter at an offset of the table as products read it, NULL for -1. */
+/* The parameter at an offset as products read it, NULL for -1. */
 static inline const void *swt_weight(const swt_model *m, int64_t offset) {
     return offset >= 0
                ? (const unsigned char *)m->weights + (size_t)offset * swt_dtype_bytes(m->ctx.dtype)
                : NULL;
 }
 
-/* The dims that the switch layer's operations read in this pass. */
-swt_moe_dims swt_pass_moe_dims(const swt_model *m, const swt_pass *pass, int64_t l);
+/* Tokens of a pass in a stack. */
+static inline int64_t swt_pass_tokens(const swt_pass *pass, swt_stack stack) {
+    return pass->B * pass->sequences[stack].T;
+}
+
+/* The pass's row of acts.stats. */
+static inline double *swt_pass_stats(const swt_model *m, const swt_pass *pass) {
+    return m->acts.stats + pass->turn * swt_stats_count(&m->dims);
+}
+
+/* The first sub-layer of a kind, NULL where there is none. */
+const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind);
 
 #endif

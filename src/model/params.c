@@ -2,7 +2,6 @@
 
 #include "base/checked.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,7 +12,7 @@ enum {
 
 /* The walk over the model. It counts, in time that does not grow with the experts; where there is a
  * table, it fills it; where there is a visitor, it shows every tensor until the first error. */
-typedef struct walk {
+struct swt_param_walk {
     const swt_dims *d;
     const swt_dist *dist; /* NULL: nobody holds anything yet */
     swt_params *p;
@@ -22,13 +21,14 @@ typedef struct walk {
     swt_status status;       /* of the visitor */
     int64_t shared, experts; /* next free element of the two parts */
     int64_t layer, role;
-} walk;
+    char prefix[48]; /* of the names of the sub-layer under way: "decoder.0.attn." */
+};
 
 static int64_t align(int64_t elements) {
     return swt_ceil_div(elements, ALIGN_ELEMENTS) * ALIGN_ELEMENTS;
 }
 
-static void add_entry(walk *w, swt_param entry) {
+static void add_entry(swt_param_walk *w, swt_param entry) {
     swt_params *p = w->p;
     entry.layer = w->layer;
     entry.role = w->role;
@@ -44,21 +44,16 @@ static void add_entry(walk *w, swt_param entry) {
 }
 
 /* A shared tensor (rows, cols), or (rows) with cols = 0, at the next free place. */
-static int64_t add_shared(walk *w, swt_param_kind kind, int64_t rows, int64_t cols, int64_t fan_in,
-                          const char *fmt, ...) SWT_PRINTF(6, 7);
-static int64_t add_shared(walk *w, swt_param_kind kind, int64_t rows, int64_t cols, int64_t fan_in,
-                          const char *fmt, ...) {
+static int64_t add_shared(swt_param_walk *w, swt_param_kind kind, const int64_t shape[2],
+                          int64_t fan_in, const char *name, const char *suffix) {
     swt_param entry = {.kind = kind,
-                       .dims = cols > 0 ? 2 : 1,
-                       .shape = {rows, cols},
-                       .count = rows * swt_max(cols, 1),
+                       .dims = shape[1] > 0 ? 2 : 1,
+                       .shape = {shape[0], shape[1]},
+                       .count = shape[0] * swt_max(shape[1], 1),
                        .fan_in = fan_in,
                        .expert = -1,
                        .offset = w->shared};
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(entry.name, sizeof entry.name, fmt, args);
-    va_end(args);
+    snprintf(entry.name, sizeof entry.name, "%s%s.%s", w->prefix, name, suffix);
     add_entry(w, entry);
     w->role++;
     w->shared += entry.count;
@@ -66,9 +61,9 @@ static int64_t add_shared(walk *w, swt_param_kind kind, int64_t rows, int64_t co
 }
 
 /* One tensor of every expert of a layer; this rank's stand side by side. */
-static int64_t add_experts(walk *w, swt_param_kind kind, int64_t rows, int64_t cols, int64_t fan_in,
-                           const char *part) {
-    const int64_t begin = align(w->experts), count = rows * swt_max(cols, 1);
+static int64_t add_experts(swt_param_walk *w, swt_param_kind kind, const int64_t shape[2],
+                           int64_t fan_in, const char *part, const char *suffix) {
+    const int64_t begin = align(w->experts), count = shape[0] * swt_max(shape[1], 1);
     const int64_t own = w->dist != NULL ? w->dist->El : 0;
     const int64_t first_own = w->dist != NULL ? w->dist->first_own : 0;
     const bool each = w->p->table != NULL || w->visit != NULL;
@@ -79,14 +74,14 @@ static int64_t add_experts(walk *w, swt_param_kind kind, int64_t rows, int64_t c
     for (int64_t e = 0; e < (each ? w->d->E : 1) && w->status == SWT_OK; e++) {
         const int64_t local = e - first_own;
         swt_param entry = {.kind = kind,
-                           .dims = cols > 0 ? 2 : 1,
-                           .shape = {rows, cols},
+                           .dims = shape[1] > 0 ? 2 : 1,
+                           .shape = {shape[0], shape[1]},
                            .count = count,
                            .fan_in = fan_in,
                            .expert = e,
                            .offset = local >= 0 && local < own ? begin + local * count : -1};
-        snprintf(entry.name, sizeof entry.name, "decoder.%lld.moe.experts.%lld.%s",
-                 (long long)w->layer, (long long)e, part);
+        snprintf(entry.name, sizeof entry.name, "%sexperts.%lld.%s.%s", w->prefix, (long long)e,
+                 part, suffix);
         add_entry(w, entry);
     }
     w->role++;
@@ -94,144 +89,113 @@ static int64_t add_experts(walk *w, swt_param_kind kind, int64_t rows, int64_t c
     return begin;
 }
 
-static swt_place add_norm(walk *w, const char *name) {
-    swt_place at;
+static swt_place add_norm(swt_param_walk *w, const char *name) {
+    const int64_t C = w->d->C, shape[2] = {C, 0};
+    swt_place p = {.out = C, .in = C};
     w->shared = align(w->shared);
-    at.weight = add_shared(w, SWT_PARAM_NORM_WEIGHT, w->d->C, 0, w->d->C, "%s.weight", name);
+    p.weight = add_shared(w, SWT_PARAM_NORM_WEIGHT, shape, C, name, "weight");
     w->shared = align(w->shared);
-    at.bias = add_shared(w, SWT_PARAM_NORM_BIAS, w->d->C, 0, w->d->C, "%s.bias", name);
-    return at;
+    p.bias = add_shared(w, SWT_PARAM_NORM_BIAS, shape, C, name, "bias");
+    return p;
 }
 
-/* One linear layer made of `parts`: their weights side by side, then their biases side by side. */
-static swt_place add_linear(walk *w, const char *prefix, const char *const *parts, int64_t out,
-                            int64_t in) {
-    swt_place at = {.weight = align(w->shared), .bias = -1};
-    w->shared = at.weight;
-    for (int i = 0; parts[i] != NULL; i++)
-        add_shared(w, SWT_PARAM_WEIGHT, out, in, in, "%s%s.weight", prefix, parts[i]);
-    if (!w->d->bias)
-        return at;
-    at.bias = w->shared = align(w->shared);
-    for (int i = 0; parts[i] != NULL; i++)
-        add_shared(w, SWT_PARAM_BIAS, out, 0, in, "%s%s.bias", prefix, parts[i]);
-    return at;
-}
-
-static const char *const PART_QKV[] = {"q", "k", "v", NULL};
-static const char *const PART_O[] = {"o", NULL};
-static const char *const PART_ROUTER[] = {"router", NULL};
-static const char *const PART_WI[] = {"wi", NULL};
-static const char *const PART_WO[] = {"wo", NULL};
-static const char *const PART_HEAD[] = {"head", NULL};
-
-static void walk_feed_forward(walk *w, swt_layer_places *at) {
-    const swt_dims *d = w->d;
-    char prefix[64];
-    if (!swt_is_sparse(d, w->layer)) {
-        snprintf(prefix, sizeof prefix, "decoder.%lld.ffn.", (long long)w->layer);
-        at->wi = add_linear(w, prefix, PART_WI, d->F, d->C);
-        at->wo = add_linear(w, prefix, PART_WO, d->C, d->F);
-        return;
+swt_place swt_params_linear(swt_param_walk *w, const char *const *parts, int64_t out, int64_t in) {
+    const int64_t weight[2] = {out, in}, bias[2] = {out, 0};
+    swt_place p = {.weight = align(w->shared), .bias = -1, .in = in};
+    w->shared = p.weight;
+    for (int i = 0; parts[i] != NULL; i++) {
+        add_shared(w, SWT_PARAM_WEIGHT, weight, in, parts[i], "weight");
+        p.out += out;
     }
-    snprintf(prefix, sizeof prefix, "decoder.%lld.moe.", (long long)w->layer);
-    at->router = add_linear(w, prefix, PART_ROUTER, d->E, d->C);
-    at->wi.bias = at->wo.bias = -1;
-    at->experts_begin = align(w->experts);
-    at->wi.weight = add_experts(w, SWT_PARAM_WEIGHT, d->F, d->C, d->C, "wi.weight");
-    if (d->bias)
-        at->wi.bias = add_experts(w, SWT_PARAM_BIAS, d->F, 0, d->C, "wi.bias");
-    at->wo.weight = add_experts(w, SWT_PARAM_WEIGHT, d->C, d->F, d->F, "wo.weight");
-    if (d->bias)
-        at->wo.bias = add_experts(w, SWT_PARAM_BIAS, d->C, 0, d->F, "wo.bias");
-    at->experts_end = w->experts;
+    if (!w->d->bias)
+        return p;
+    p.bias = w->shared = align(w->shared);
+    for (int i = 0; parts[i] != NULL; i++)
+        add_shared(w, SWT_PARAM_BIAS, bias, in, parts[i], "bias");
+    return p;
 }
 
-static void walk_model(walk *w) {
+swt_place swt_params_experts(swt_param_walk *w, const char *part, int64_t out, int64_t in) {
+    const int64_t weight[2] = {out, in}, bias[2] = {out, 0};
+    swt_place p = {.bias = -1, .out = out, .in = in};
+    p.weight = add_experts(w, SWT_PARAM_WEIGHT, weight, in, part, "weight");
+    if (w->d->bias)
+        p.bias = add_experts(w, SWT_PARAM_BIAS, bias, in, part, "bias");
+    return p;
+}
+
+/* Roles begin again in every block. */
+static void walk_sublayer(swt_param_walk *w, const swt_sublayer *s, swt_places *out) {
+    const swt_kind *kind = swt_kind_of(s);
+    const char *stack = swt_stack_name(s->stack);
+    w->layer = s->block;
+    snprintf(w->prefix, sizeof w->prefix, "%s.%lld.", stack, (long long)s->block);
+    out->norm = add_norm(w, kind->norm);
+    snprintf(w->prefix, sizeof w->prefix, "%s.%lld.%s.", stack, (long long)s->block, kind->name);
+    kind->params(w, w->d, out);
+}
+
+/* The experts' part begins at element `experts`. */
+static void walk_model(swt_param_walk *w, int64_t experts) {
     const swt_dims *d = w->d;
     swt_params *p = w->p;
-    char prefix[64];
-    p->embed.weight = add_shared(w, SWT_PARAM_EMBED, d->V, d->C, d->C, "embed.weight");
-    p->embed.bias = -1;
-    const int64_t block_role = w->role;
-    swt_layer_places unused = {0};
-    for (w->layer = 0; w->layer < d->L && w->status == SWT_OK; w->layer++) {
-        swt_layer_places *at = p->layers != NULL ? &p->layers[w->layer] : &unused;
-        w->role = block_role;
-        snprintf(prefix, sizeof prefix, "decoder.%lld.attn_norm", (long long)w->layer);
-        at->attn_norm = add_norm(w, prefix);
-        snprintf(prefix, sizeof prefix, "decoder.%lld.attn.", (long long)w->layer);
-        at->qkv = add_linear(w, prefix, PART_QKV, d->H * d->D, d->C);
-        at->o = add_linear(w, prefix, PART_O, d->C, d->H * d->D);
-        snprintf(prefix, sizeof prefix, "decoder.%lld.ffn_norm", (long long)w->layer);
-        at->ffn_norm = add_norm(w, prefix);
-        walk_feed_forward(w, at);
+    w->experts = experts;
+    p->embed = (swt_place){.bias = -1, .out = d->V, .in = d->C};
+    p->embed.weight =
+        add_shared(w, SWT_PARAM_EMBED, (int64_t[]){d->V, d->C}, d->C, "embed", "weight");
+    const int64_t block_role = w->role, n = swt_sublayer_count(d);
+    swt_places unused = {0};
+    for (int64_t i = 0; i < n && w->status == SWT_OK; i++) {
+        const swt_sublayer s = swt_sublayer_at(d, i);
+        if (s.block != w->layer || i == 0)
+            w->role = block_role;
+        walk_sublayer(w, &s, p->places != NULL ? &p->places[i] : &unused);
     }
     /* Behind the last role of any block, sparse or dense. */
     w->layer = 0;
     w->role = block_role + 64;
-    p->final_norm = add_norm(w, "decoder.final_norm");
-    p->head = add_linear(w, "", PART_HEAD, d->V, d->C);
-}
-
-/* The experts' part begins where the shared part ends: known only after the walk. */
-static void shift(int64_t *offset, int64_t by) {
-    if (*offset >= 0)
-        *offset += by;
-}
-
-static void place_experts(swt_params *p, const swt_dims *d) {
-    for (int64_t i = 0; i < p->count; i++)
-        if (p->table[i].expert >= 0)
-            shift(&p->table[i].offset, p->shared_end);
-    for (int64_t l = 0; l < d->L; l++) {
-        swt_layer_places *at = &p->layers[l];
-        if (!swt_is_sparse(d, l))
-            continue;
-        shift(&at->wi.weight, p->shared_end);
-        shift(&at->wi.bias, p->shared_end);
-        shift(&at->wo.weight, p->shared_end);
-        shift(&at->wo.bias, p->shared_end);
-        at->experts_begin += p->shared_end;
-        at->experts_end += p->shared_end;
-    }
+    snprintf(w->prefix, sizeof w->prefix, "%s.", swt_stack_name(SWT_DECODER));
+    p->final_norm = add_norm(w, "final_norm");
+    w->prefix[0] = '\0';
+    p->head = swt_params_linear(w, (const char *const[]){"head", NULL}, d->V, d->C);
 }
 
 swt_status swt_params_visit(const swt_dims *d, swt_param_visit visit, void *context) {
     swt_params none = {0};
-    walk w = {.d = d, .p = &none, .visit = visit, .context = context};
-    walk_model(&w);
+    swt_param_walk w = {.d = d, .p = &none, .visit = visit, .context = context};
+    walk_model(&w, 0);
     return w.status;
 }
 
+/* Two walks: the first counts, and tells where the shared part ends, which is where the experts'
+ * begins. */
 swt_status swt_params_init(swt_params *out, const swt_dims *d, const swt_dist *dist) {
     *out = (swt_params){0};
-    walk_model(&(walk){.d = d, .dist = dist, .p = out});
-    const size_t count = (size_t)out->count;
-    *out = (swt_params){0};
+    swt_param_walk w = {.d = d, .dist = dist, .p = out};
+    walk_model(&w, 0);
+    const size_t count = (size_t)out->count, sublayers = (size_t)swt_sublayer_count(d);
+    *out = (swt_params){.shared_end = align(w.shared)};
     if (count > MOST_TENSORS)
         return SWT_FAIL(
             MEMORY,
             "memory: a model of %zu named tensors is larger than any machine; use fewer "
             "model.layers or moe.experts",
             count);
-    out->layers = calloc((size_t)d->L, sizeof *out->layers);
+    out->places = calloc(sublayers, sizeof *out->places);
     out->table = calloc(count, sizeof *out->table);
-    if (out->layers == NULL || out->table == NULL) {
+    if (out->places == NULL || out->table == NULL) {
         swt_params_fini(out);
         return SWT_FAIL(MEMORY, "memory: no room for the table of %zu parameters", count);
     }
-    walk w = {.d = d, .dist = dist, .p = out};
-    walk_model(&w);
-    out->shared_end = align(w.shared);
-    out->end = out->shared_end + align(w.experts);
-    place_experts(out, d);
+    w = (swt_param_walk){.d = d, .dist = dist, .p = out};
+    walk_model(&w, out->shared_end);
+    out->end = align(w.experts);
     return SWT_OK;
 }
 
 void swt_params_fini(swt_params *p) {
     free(p->table);
-    free(p->layers);
+    free(p->places);
     *p = (swt_params){0};
 }
 

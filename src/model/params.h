@@ -10,6 +10,7 @@
 
 #include "model/dims.h"
 #include "model/dist.h"
+#include "model/sublayer.h"
 
 #include <stdint.h>
 
@@ -35,16 +36,6 @@ typedef struct swt_param {
     int64_t offset; /* in this rank's flat array; -1 where another rank holds it */
 } swt_param;
 
-/* Offsets of a layer's weight and bias; bias is -1 where there is none. */
-typedef struct swt_place {
-    int64_t weight, bias;
-} swt_place;
-
-typedef struct swt_layer_places {
-    swt_place attn_norm, qkv, o, ffn_norm, router, wi, wo;
-    int64_t experts_begin, experts_end; /* the local experts' range of a sparse layer */
-} swt_layer_places;
-
 typedef struct swt_params {
     int64_t count;      /* named tensors of the whole model */
     swt_param *table;   /* (count), owned */
@@ -54,8 +45,17 @@ typedef struct swt_params {
     int64_t active;     /* of these, elements that one token meets */
     int64_t largest;    /* elements of the largest tensor */
     swt_place embed, final_norm, head;
-    swt_layer_places *layers; /* (L), owned */
+    swt_places *places; /* (swt_sublayer_count) of the sub-layers, owned */
 } swt_params;
+
+/* ---- for the sub-layers' kinds: more tensors of the one under way */
+
+/* A linear layer made of parts (out, in), a NULL behind the last: their weights side by side, then,
+ * where the model has biases, these. Returns the place of the first. */
+swt_place swt_params_linear(swt_param_walk *w, const char *const *parts, int64_t out, int64_t in);
+
+/* The same linear layer of every expert; this rank's stand side by side. */
+swt_place swt_params_experts(swt_param_walk *w, const char *part, int64_t out, int64_t in);
 
 /* Call `visit` for every named tensor of the model, in the table's order but without a table
  * (offset is -1 for experts); stops at its first error. For dimensions that nobody has vouched for.

@@ -54,12 +54,10 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     SWT_TRY(swt_step_batch(m));
     const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
     const swt_pass pass = {.B = own ? d->B : 0,
-                           .T = d->T,
-                           .micro_batch = number,
-                           .dropless = dropless,
-                           .tokens = m->acts.tokens,
+                           .sequences[SWT_DECODER] = {d->T, m->acts.tokens, m->acts.routed},
                            .targets = m->acts.targets,
-                           .routed = m->acts.routed};
+                           .micro_batch = number,
+                           .dropless = dropless};
     if (own)
         SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));

@@ -27,11 +27,9 @@ static swt_status next_logits(swt_session *s, writer *w) {
         m->host_routed[t] = 1;
     }
     const swt_pass pass = {.B = own ? 1 : 0,
-                           .T = length,
-                           .dropless = true,
-                           .tokens = m->acts.tokens,
+                           .sequences[SWT_DECODER] = {length, m->acts.tokens, m->acts.routed},
                            .targets = m->acts.targets,
-                           .routed = m->acts.routed};
+                           .dropless = true};
     SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));
     if (own)

@@ -80,6 +80,6 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
     out->dropped = routed > 0.0 ? dropped / routed : 0.0;
     out->load_cv = sparse > 0 ? out->load_cv / (double)sparse : 0.0;
     out->flops_useful = swt_step_flops(d, routed - dropped);
-    out->flops_padded = swt_step_flops(d, swt_step_slots(m));
+    out->flops_padded = swt_step_flops(d, swt_step_slots(d));
     return SWT_OK;
 }

@@ -52,15 +52,15 @@ swt_status swt_step_begin(swt_model *m, const swt_update *u) {
 
 swt_pass swt_turn(const swt_model *m, int64_t turn) {
     const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
-    const int64_t at = turn * m->dims.B * m->dims.T;
+    const int64_t first = turn * m->dims.B * m->dims.T;
+    const swt_sequence text = {
+        .T = m->dims.T, .tokens = m->acts.tokens + first, .routed = m->acts.routed + first};
     return (swt_pass){.B = number >= 0 ? m->dims.B : 0,
-                      .T = m->dims.T,
+                      .sequences[SWT_DECODER] = text,
+                      .targets = m->acts.targets + first,
                       .micro_batch = number >= 0 ? number : 0,
                       .turn = turn,
-                      .training = true,
-                      .tokens = m->acts.tokens + at,
-                      .targets = m->acts.targets + at,
-                      .routed = m->acts.routed + at};
+                      .training = true};
 }
 
 swt_status swt_step_turn(swt_model *m, int64_t turn) {

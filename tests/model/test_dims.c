@@ -70,12 +70,19 @@ static void sparse_layers_are_the_last_of_each_period(void **state) {
     (void)state;
     swt_dims d = labml();
     d.every = 2;
-    for (int64_t l = 0; l < 6; l++)
-        assert_int_equal(swt_is_sparse(&d, l), l % 2 == 1);
+    assert_int_equal(swt_sublayer_count(&d), 12);
+    for (int64_t i = 0; i < 12; i++) {
+        const swt_sublayer s = swt_sublayer_at(&d, i);
+        const swt_sublayer_kind feed_forward = i / 2 % 2 == 1 ? SWT_SWITCH : SWT_DENSE;
+        assert_int_equal(s.kind, i % 2 == 0 ? SWT_SELF_ATTENTION : feed_forward);
+        assert_int_equal(s.block, i / 2);
+        if (s.kind == SWT_SWITCH)
+            assert_int_equal(s.sparse, i / 4);
+    }
     assert_int_equal(swt_sparse_layers(&d), 3);
     d.every = 0;
     assert_int_equal(swt_sparse_layers(&d), 0);
-    assert_false(swt_is_sparse(&d, 3));
+    assert_int_equal(swt_sublayer_at(&d, 7).kind, SWT_DENSE);
 }
 
 /* E = 5 on 3 ranks: 2, 2, 1, lower ranks first. */

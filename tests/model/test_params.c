@@ -90,7 +90,7 @@ static void shards_tile_without_overlap(void **state) {
         /* q, k and v are one product's weight; so are an expert layer's matrices. */
         const swt_param *q = find(&p, "decoder.0.attn.q.weight");
         assert_int_equal(find(&p, "decoder.0.attn.k.weight")->offset, q->offset + q->count);
-        assert_int_equal(p.layers[0].qkv.weight, q->offset);
+        assert_int_equal(p.places[0].qkv.weight, q->offset);
         free(used);
         swt_params_fini(&p);
         swt_dist_fini(&dist);

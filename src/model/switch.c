@@ -1,0 +1,315 @@
+/* The switch layer: router, dispatch, all-to-all, experts, all-to-all, combine; and the way back.
+ * Source: Fedus, Zoph, Shazeer 2021, sections 2.1 and 2.2. */
+#include "base/checked.h"
+#include "model/memory.h"
+
+/* What the operations of the sub-layer read in this pass beside tensors. Capacity is that of a full
+ * micro-batch, also in a shorter last one of an evaluation: message sizes are the same on every
+ * rank and in every pass. */
+static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt_sublayer *s) {
+    const swt_dims *d = &m->dims;
+    const int64_t G = swt_groups_per_micro_batch(d, d->B), group_tokens = d->B * d->T / G;
+    const int64_t pass_groups = pass->dropless ? 1 : swt_groups_per_micro_batch(d, pass->B);
+    const int64_t capacity = swt_capacity(d, group_tokens, pass->training);
+    const int64_t N = swt_pass_tokens(pass, s->stack);
+    const double layers = d->aux_layers == SWT_AUX_LAYERS_MEAN ? (double)swt_sparse_layers(d) : 1.0;
+    const double share = 1.0 / (layers * (double)d->M * (double)pass_groups);
+    return (swt_moe_dims){
+        .N = N,
+        .C = d->C,
+        .F = d->F,
+        .E = d->E,
+        .k = 1,
+        .G = pass_groups,
+        .group_capacity = pass->dropless ? N : capacity,
+        .K = pass->dropless ? m->K : swt_sent_slots(d, pass->training),
+        .El = m->dist->El,
+        .P = m->dist->P,
+        .drop = d->drop,
+        .dropped_output = d->dropped_output,
+        .gate = d->gate,
+        .jitter = (float)d->jitter,
+        .layer = (uint32_t)s->block,
+        .micro_batch = (uint32_t)pass->micro_batch,
+        .training = pass->training,
+        .aux_scale = d->aux_coef * share,
+        .z_scale = d->z_coef * share,
+    };
+}
+
+static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
+    out->router = swt_params_linear(w, (const char *const[]){"router", NULL}, d->E, d->C);
+    out->wi = swt_params_experts(w, "wi", d->F, d->C);
+    out->wo = swt_params_experts(w, "wo", d->C, d->F);
+}
+
+static void keep(swt_memory_walk *w, swt_sublayer *s) {
+    const swt_dims *d = &w->m->dims;
+    const swt_dist *dist = w->m->dist;
+    const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
+    const int64_t rows = dist->El * dist->P * w->m->K;
+    swt_switch_acts *a = &s->switched;
+    a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, N * d->E);
+    a->lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->expert = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
+    a->gate = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->slot = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
+    a->kept = swt_take(w, SWT_ARENA_ACT, SWT_I32, d->E);
+    a->group_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, G * d->E);
+    a->slot_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, dist->El * dist->P);
+    a->x = swt_take_act(w, rows * d->C);
+    a->hidden = swt_take_act(w, rows * d->F);
+}
+
+static void share_backward(swt_memory_walk *w, int64_t rows) {
+    const swt_dims *d = &w->m->dims;
+    const swt_dtype act = w->m->ctx.dtype;
+    swt_shared_acts *a = &w->m->acts;
+    a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, d->B * d->T);
+    a->dhidden_experts = swt_take_act(w, rows * d->F);
+    a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, d->E * w->m->K);
+    if (w->m->dist->P > 1) {
+        a->owner_dx = swt_take(w, SWT_ARENA_COMM, act, rows * d->C);
+        a->owner_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, rows);
+    }
+}
+
+static void share(swt_memory_walk *w) {
+    const swt_model *m = w->m;
+    const swt_dims *d = &m->dims;
+    const swt_pass full = {.B = d->B, .sequences[SWT_DECODER].T = d->T, .training = true};
+    const swt_moe_dims dims = moe_dims(m, &full, &(swt_sublayer){.stack = SWT_DECODER});
+    const int64_t rows = m->dist->El * m->dist->P * m->K;
+    swt_shared_acts *a = &w->m->acts;
+    a->send_counts = swt_take(w, SWT_ARENA_COMM, SWT_I32, d->E);
+    a->source_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, d->E * m->K * d->C);
+    a->owner_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, rows * d->C);
+    if (m->training)
+        share_backward(w, rows);
+    swt_need_scratch(w, swt_router_scratch_bytes(&dims));
+}
+
+/* Where to write a message that arrives at `arrives`: alone in its expert group a rank is its own
+ * peer, and writes it there at once. */
+static void *outbox(const swt_model *m, void *arrives, void *leaves) {
+    return m->dist->P == 1 ? arrives : leaves;
+}
+
+/* Blocks of `count` elements for each expert and source. */
+static swt_status exchange(swt_model *m, swt_direction direction, void *receive, const void *send,
+                           int64_t count, swt_dtype dtype) {
+    const swt_split split = {.first = m->dist->first};
+    if (receive == send)
+        return SWT_OK;
+    return swt_comm_all_to_all(&m->dist->experts, direction, receive, send, &split,
+                               (size_t)count * swt_dtype_bytes(dtype), m->ctx.stream);
+}
+
+/* The slots of every block, a row of width C each. */
+static swt_status exchange_slots(swt_model *m, const swt_moe_dims *dims, swt_direction direction,
+                                 void *receive, const void *send) {
+    return exchange(m, direction, receive, send, dims->K * dims->C, m->ctx.dtype);
+}
+
+/* One round: the tokens of slots first_slot .. first_slot + K - 1 travel to their experts and back.
+ */
+static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_sublayer *s,
+                              void *y, int64_t first_slot) {
+    const swt_ctx *c = &m->ctx;
+    const swt_places *p = s->places;
+    const swt_switch_acts *moe = &s->switched;
+    swt_shared_acts *a = &m->acts;
+    int32_t *counts = outbox(m, moe->slot_counts, a->send_counts);
+    void *tokens = outbox(m, moe->x, a->source_slots),
+         *answers = outbox(m, a->source_slots, a->owner_slots);
+    SWT_TRY(swt_dispatch_forward(c, &(swt_dispatch_forward_args){.send = tokens,
+                                                                 .send_counts = counts,
+                                                                 .h = a->norm,
+                                                                 .expert = moe->expert,
+                                                                 .slot = moe->slot,
+                                                                 .kept = moe->kept,
+                                                                 .dims = *dims,
+                                                                 .first_slot = first_slot}));
+    SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, counts, 1, SWT_I32));
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, tokens));
+    SWT_TRY(swt_experts_forward(c, &(swt_experts_forward_args){.y = answers,
+                                                               .hidden = moe->hidden,
+                                                               .x = moe->x,
+                                                               .wi = swt_weight(m, p->wi.weight),
+                                                               .bi = swt_weight(m, p->wi.bias),
+                                                               .wo = swt_weight(m, p->wo.weight),
+                                                               .bo = swt_weight(m, p->wo.bias),
+                                                               .counts = moe->slot_counts,
+                                                               .dims = *dims}));
+    SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, a->source_slots, answers));
+    return swt_combine_forward(c, &(swt_combine_forward_args){.y = y,
+                                                              .residual = s->x,
+                                                              .recv = a->source_slots,
+                                                              .h = a->norm,
+                                                              .expert = moe->expert,
+                                                              .gate = moe->gate,
+                                                              .slot = moe->slot,
+                                                              .dims = *dims,
+                                                              .first_slot = first_slot});
+}
+
+/* The rounds that the fullest expert of any rank needs: in groups that need fewer the last ones
+ * carry nothing. Waits for the device: evaluation only. */
+static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_switch_acts *moe,
+                               int64_t *rounds) {
+    int64_t most = 0;
+    SWT_TRY(swt_model_read(m, m->host_kept, moe->kept, (size_t)dims->E * sizeof *m->host_kept));
+    for (int64_t e = 0; e < dims->E; e++)
+        most = swt_max(most, m->host_kept[e]);
+    return swt_comm_max(m->dist->host, swt_ceil_div(most, dims->K), rounds);
+}
+
+/* Which expert and which slot each token has, and the layer's statistics. */
+static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
+                        const swt_sublayer *s) {
+    const swt_ctx *c = &m->ctx;
+    const swt_places *p = s->places;
+    const swt_switch_acts *moe = &s->switched;
+    double *stats = swt_pass_stats(m, pass) + swt_stats_layer(&m->dims, s->sparse);
+    SWT_TRY(swt_router_forward(
+        c, &(swt_router_forward_args){.probs = moe->probs,
+                                      .lse = moe->lse,
+                                      .expert = moe->expert,
+                                      .gate = moe->gate,
+                                      .h = m->acts.norm,
+                                      .w = swt_slice(m->param, p->router.weight),
+                                      .bias = swt_slice(m->param, p->router.bias),
+                                      .routed = pass->sequences[s->stack].routed,
+                                      .scratch = m->acts.scratch,
+                                      .dims = *dims}));
+    SWT_TRY(swt_router_assign(c, &(swt_router_assign_args){.slot = moe->slot,
+                                                           .kept = moe->kept,
+                                                           .counts = moe->group_counts,
+                                                           .expert = moe->expert,
+                                                           .gate = moe->gate,
+                                                           .scratch = m->acts.scratch,
+                                                           .dims = *dims}));
+    return swt_router_losses(c, &(swt_router_losses_args){.stats = stats,
+                                                          .probs = moe->probs,
+                                                          .lse = moe->lse,
+                                                          .expert = moe->expert,
+                                                          .kept = moe->kept,
+                                                          .counts = moe->group_counts,
+                                                          .dims = *dims});
+}
+
+static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {
+    const swt_moe_dims dims = moe_dims(m, pass, s);
+    SWT_TRY(route(m, pass, &dims, s));
+    SWT_TRY(serve_round(m, &dims, s, y, 0));
+    if (!pass->dropless)
+        return SWT_OK;
+    int64_t rounds = 0;
+    SWT_TRY(count_rounds(m, &dims, &s->switched, &rounds));
+    for (int64_t r = 1; r < rounds; r++)
+        SWT_TRY(serve_round(m, &dims, s, y, r * dims.K));
+    return SWT_OK;
+}
+
+static int64_t *sum_of(const swt_model *m, int64_t offset) {
+    return offset >= 0 && offset < m->sum_count ? m->sum + offset : NULL;
+}
+
+/* The weight gradients of all micro-batches whose tokens are here. Of M = 1 there is one; else each
+ * is computed from zero and added as integers, so that no layout can change the sum. */
+static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
+                                   const swt_sublayer *s) {
+    const swt_places *p = s->places;
+    const swt_switch_acts *moe = &s->switched;
+    const swt_expert_sums sums = {.wi = sum_of(m, p->wi.weight),
+                                  .bi = sum_of(m, p->wi.bias),
+                                  .wo = sum_of(m, p->wo.weight),
+                                  .bo = sum_of(m, p->wo.bias),
+                                  .limit = 0x1p62 / (double)m->dims.M,
+                                  .first = pass->turn == 0,
+                                  .last = pass->turn == m->turns - 1 &&
+                                          swt_dist_replicas(m->dist) == 1};
+    const swt_experts_backward_weight_args a = {.dwi = swt_slice(m->grad, p->wi.weight),
+                                                .dbi = swt_slice(m->grad, p->wi.bias),
+                                                .dwo = swt_slice(m->grad, p->wo.weight),
+                                                .dbo = swt_slice(m->grad, p->wo.bias),
+                                                .x = moe->x,
+                                                .hidden = moe->hidden,
+                                                .dhidden = m->acts.dhidden_experts,
+                                                .dy = m->acts.owner_slots,
+                                                .counts = moe->slot_counts,
+                                                .dims = *dims,
+                                                .exact = m->sum != NULL,
+                                                .sums = sums};
+    return swt_experts_backward_weight(&m->ctx, &a);
+}
+
+static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) {
+    const swt_ctx *c = &m->ctx;
+    const swt_places *p = s->places;
+    const swt_switch_acts *moe = &s->switched;
+    const swt_moe_dims dims = moe_dims(m, pass, s);
+    swt_shared_acts *a = &m->acts;
+    void *outputs = outbox(m, a->owner_slots, a->source_slots),
+         *inputs = outbox(m, a->source_slots, a->owner_dx);
+    float *dot = outbox(m, a->source_dot, a->owner_dot);
+    SWT_TRY(swt_combine_backward(c, &(swt_combine_backward_args){.drecv = outputs,
+                                                                 .dgate = a->dgate,
+                                                                 .dh = a->dh,
+                                                                 .dy = a->dx,
+                                                                 .h = a->norm,
+                                                                 .expert = moe->expert,
+                                                                 .gate = moe->gate,
+                                                                 .slot = moe->slot,
+                                                                 .dims = dims}));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, a->owner_slots, outputs));
+    const swt_experts_backward_input_args experts = {.dx = inputs,
+                                                     .dhidden = a->dhidden_experts,
+                                                     .dot = dot,
+                                                     .dy = a->owner_slots,
+                                                     .hidden = moe->hidden,
+                                                     .wi = swt_weight(m, p->wi.weight),
+                                                     .wo = swt_weight(m, p->wo.weight),
+                                                     .bo = swt_weight(m, p->wo.bias),
+                                                     .counts = moe->slot_counts,
+                                                     .dims = dims};
+    SWT_TRY(swt_experts_backward_input(c, &experts));
+    SWT_TRY(expert_gradients(m, pass, &dims, s));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, a->source_slots, inputs));
+    SWT_TRY(exchange(m, SWT_TO_SOURCES, a->source_dot, dot, dims.K, SWT_F32));
+    SWT_TRY(swt_dispatch_backward(c, &(swt_dispatch_backward_args){.dh = a->dh,
+                                                                   .dgate = a->dgate,
+                                                                   .dsend = a->source_slots,
+                                                                   .dot = a->source_dot,
+                                                                   .expert = moe->expert,
+                                                                   .gate = moe->gate,
+                                                                   .slot = moe->slot,
+                                                                   .dims = dims}));
+    const swt_router_backward_args router = {.dh = a->dh,
+                                             .dw = swt_slice(m->grad, p->router.weight),
+                                             .dbias = swt_slice(m->grad, p->router.bias),
+                                             .dgate = a->dgate,
+                                             .h = a->norm,
+                                             .w = swt_slice(m->param, p->router.weight),
+                                             .probs = moe->probs,
+                                             .lse = moe->lse,
+                                             .expert = moe->expert,
+                                             .gate = moe->gate,
+                                             .counts = moe->group_counts,
+                                             .scratch = a->scratch,
+                                             .dims = dims};
+    return swt_router_backward(c, &router);
+}
+
+static double flops_per_token(const swt_dims *d) {
+    return 2.0 * (double)d->C * (double)d->E;
+}
+
+const swt_kind swt_switch_kind = {.name = "moe",
+                                  .norm = "ffn_norm",
+                                  .params = params,
+                                  .keep = keep,
+                                  .share = share,
+                                  .forward = forward,
+                                  .backward = backward,
+                                  .flops_per_token = flops_per_token};
