@@ -7,7 +7,7 @@
 A command is a line of an indented code block, or words in backquotes, that begins as one (BEGINS). How each is run stands
 in commands.txt; one that is missing there is an error, and so is a line there that no page needs. Commands run in a folder of their own with links to
 the tree and build/cpu first in the path. An output is the block behind the line <!-- printed by: COMMAND -->; of one behind
-<!-- shortened from: COMMAND --> each line is there, whatever its decimals. Functions and keys that the pages name exist.
+<!-- shortened from: COMMAND --> each line is there, whatever its decimals. What pages name is tests/lint/test_docs.py's.
 
 The text is the one that launch/dataset fetches where it is there. Elsewhere one of as many characters, as many of them different,
 stands in: then losses and shares are not compared. Speeds, times and hashes never are: they are the machine's.
@@ -155,27 +155,6 @@ def bare(line):
     return re.sub(r"\s+", " ", re.sub(r"\d+\.\d+", "X", line)).strip()
 
 
-def names():
-    """Functions that a page names and no source has, keys that docs/options.md has not."""
-    source = ""
-    for folder in ["src", "kernels", "comm"]:
-        for path in glob.glob(os.path.join(ROOT, folder, "**", "*.[hc]*"), recursive=True):
-            source += open(path, encoding="utf-8").read()
-    there = set(re.findall(r"\w+", source))
-    keys = set(re.findall(r"^\| `([a-z0-9_.]+)`", open(os.path.join(ROOT, "docs", "options.md"), encoding="utf-8").read(), re.M))
-    sections = "|".join(sorted({k.split(".")[0] for k in keys}))
-    wrong = []
-    for page in pages():
-        text = open(page, encoding="utf-8").read()
-        named = set(re.findall(r"\bswt_\w+", text))
-        if page.endswith("reading-order.md"):
-            named |= set(re.findall(r"^ {4,}([a-z]+_\w+)", text, re.M))
-        wrong += [f"{os.path.basename(page)}: no source has {n}" for n in sorted(named - there)]
-        used = set(re.findall(rf"`((?:{sections})\.[a-z0-9_]+)[`:]", text))
-        wrong += [f"{os.path.basename(page)}: {k} is no key" for k in sorted(used - keys) if not os.path.exists(os.path.join(ROOT, "src", k))]
-    return wrong
-
-
 def outputs(page, printed, real, write):
     """Compare or write the outputs that a page shows; says what is wrong."""
     text, wrong = open(page, encoding="utf-8").read(), []
@@ -223,7 +202,6 @@ def main():
         failures += [f"commands.txt: {c}: no page shows it" for c in how_to if c not in seen]
         for page in pages():
             failures += [f"{os.path.basename(page)}: {w}" for w in outputs(page, printed, shell.real, write)]
-    failures += names()
     print("\n".join(failures))
     print(f"{len(seen)} commands, {len(failures)} wrong; the text is {'the real one' if shell.real else 'a stand-in'}")
     return 1 if failures else 0
