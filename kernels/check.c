@@ -4,21 +4,7 @@
 
 #include <string.h>
 
-enum { ALIGN_BYTES = 64, WIDEST_BYTES = 8 };
-
-int64_t swt_arg_count(const int64_t *dims, int n) {
-    int64_t count = 1, bytes = 0;
-    bool empty = false;
-    for (int i = 0; i < n; i++) {
-        if (dims[i] < 0)
-            return -1;
-        empty = empty || dims[i] == 0;
-    }
-    for (int i = 0; i < n && !empty; i++)
-        if (!swt_checked_mul(count, dims[i], &count))
-            return -1;
-    return empty ? 0 : swt_checked_mul(count, WIDEST_BYTES, &bytes) ? count : -1;
-}
+enum { ALIGN_BYTES = 64 };
 
 swt_dtype swt_arg_dtype(const swt_ctx *c, const swt_arg *arg) {
     return arg->dtype == SWT_ACT ? c->dtype : (swt_dtype)arg->dtype;
@@ -54,7 +40,7 @@ static swt_status check_arg(const swt_ctx *c, const char *op, const swt_arg *arg
                    ? SWT_OK
                    : SWT_FAIL(SHAPE, "%s: %s is NULL; it must be given", op, arg->name);
     const swt_dtype dtype = swt_arg_dtype(c, arg);
-    const bool scalars = dtype == SWT_I32 || swt_dtype_bytes(dtype) == WIDEST_BYTES;
+    const bool scalars = dtype == SWT_I32 || swt_dtype_bytes(dtype) == 8;
     const uintptr_t align = scalars || arg->stride != 0 ? swt_dtype_bytes(dtype) : ALIGN_BYTES;
     if (address_of(arg) % align != 0)
         return SWT_FAIL(SHAPE, "%s: %s is not aligned; it must start at a multiple of %d bytes", op,

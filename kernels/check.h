@@ -3,6 +3,7 @@
 #ifndef SWT_CHECK_H
 #define SWT_CHECK_H
 
+#include "base/checked.h"
 #include "kernels/swt_op_table.h"
 
 /* An operation's list of tensors, swt_op.list, written by hand in ops_*.c with `a` the arguments:
@@ -37,12 +38,6 @@ swt_arg swt_arg_rows(swt_arg arg, int64_t row, int64_t stride);
     swt_list_add(out, (const swt_arg[]){__VA_ARGS__},                                              \
                  (int)(sizeof((const swt_arg[]){__VA_ARGS__}) / sizeof(swt_arg)))
 SWT_MUST_CHECK swt_status swt_list_add(swt_arg_list *out, const swt_arg *args, int n);
-
-/* The product of the dimensions; -1 if one is negative or the product's bytes overflow. */
-#define SWT_COUNT(...)                                                                             \
-    swt_arg_count((const int64_t[]){__VA_ARGS__},                                                  \
-                  (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
-int64_t swt_arg_count(const int64_t *dims, int n);
 
 /* The context is whole (with a step state where it is read or written), every size legal, every
  * pointer there and aligned (64 bytes; the natural alignment is enough for 8-byte types, for

@@ -62,8 +62,8 @@ swt_status swt_arena_take(swt_arena *arena, void **out, int64_t count, swt_dtype
     int64_t bytes = 0, end = 0;
     if (count < 0 || !swt_checked_mul(count, (int64_t)swt_dtype_bytes(dtype), &bytes) ||
         !swt_checked_add(bytes, ALIGN_BYTES - 1, &bytes))
-        return SWT_FAIL(MEMORY, "%s: a tensor of %lld elements is too large", arena->name,
-                        (long long)count);
+        return SWT_FAIL(MEMORY, "memory: a tensor of this model is larger than the address space; "
+                                "use smaller dimensions or batches");
     /* An empty tensor has a place, too: its address is never NULL. */
     bytes = swt_max(bytes / ALIGN_BYTES * ALIGN_BYTES, ALIGN_BYTES);
     const int64_t guard_bytes = guarded ? SENTINEL_BYTES : 0;

@@ -9,19 +9,19 @@ static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
 
 static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
-    const int64_t N = d->B * d->T, HD = d->H * d->D;
-    s->attention.qkv = swt_take_act(w, N * 3 * HD);
-    s->attention.lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, N * d->H);
-    s->attention.y = swt_take_act(w, N * HD);
+    const int64_t N = SWT_COUNT(d->B, d->T), HD = SWT_COUNT(d->H, d->D);
+    s->attention.qkv = swt_take_act(w, SWT_COUNT(N, 3, HD));
+    s->attention.lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(N, d->H));
+    s->attention.y = swt_take_act(w, SWT_COUNT(N, HD));
 }
 
 static void share(swt_memory_walk *w) {
     const swt_dims *d = &w->m->dims;
-    const int64_t N = d->B * d->T, HD = d->H * d->D;
+    const int64_t N = SWT_COUNT(d->B, d->T), HD = SWT_COUNT(d->H, d->D);
     if (!w->m->training)
         return;
-    w->m->acts.dqkv = swt_take_act(w, N * 3 * HD);
-    w->m->acts.datt = swt_take_act(w, N * HD);
+    w->m->acts.dqkv = swt_take_act(w, SWT_COUNT(N, 3, HD));
+    w->m->acts.datt = swt_take_act(w, SWT_COUNT(N, HD));
 }
 
 /* Queries, keys and values are columns of what one linear layer made, (N, 3 H D). */

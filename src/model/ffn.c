@@ -8,13 +8,13 @@ static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
 
 static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
-    s->dense.hidden = swt_take_act(w, d->B * d->T * d->F);
+    s->dense.hidden = swt_take_act(w, SWT_COUNT(d->B, d->T, d->F));
 }
 
 static void share(swt_memory_walk *w) {
     const swt_dims *d = &w->m->dims;
     if (w->m->training)
-        w->m->acts.dhidden = swt_take_act(w, d->B * d->T * d->F);
+        w->m->acts.dhidden = swt_take_act(w, SWT_COUNT(d->B, d->T, d->F));
 }
 
 static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {

@@ -14,7 +14,8 @@ void *swt_take_act(swt_memory_walk *w, int64_t count) {
 }
 
 void swt_need_scratch(swt_memory_walk *w, int64_t bytes) {
-    w->scratch_bytes = swt_max(w->scratch_bytes, bytes);
+    const bool counted = bytes >= 0 && w->scratch_bytes >= 0;
+    w->scratch_bytes = counted ? swt_max(w->scratch_bytes, bytes) : -1;
 }
 
 static void take_params(swt_memory_walk *w) {
@@ -42,7 +43,7 @@ static void take_sublayers(swt_memory_walk *w) {
     for (int64_t i = 0; i < m->n_sublayers; i++) {
         swt_sublayer *s = &m->sublayers[i];
         const size_t before = m->arenas[SWT_ARENA_ACT].used_bytes;
-        s->x = swt_take_act(w, d->B * d->T * d->C);
+        s->x = swt_take_act(w, SWT_COUNT(d->B, d->T, d->C));
         swt_kind_of(s)->keep(w, s);
         s->kept_bytes = m->arenas[SWT_ARENA_ACT].used_bytes - before;
     }
@@ -57,20 +58,20 @@ static void take_acts(swt_memory_walk *w) {
     swt_model *m = w->m;
     const swt_dims *d = &m->dims;
     swt_shared_acts *a = &m->acts;
-    const int64_t N = d->B * d->T;
-    a->tokens = swt_take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
-    a->targets = swt_take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
-    a->routed = swt_take(w, SWT_ARENA_ACT, SWT_I32, m->turns * N);
-    a->x = swt_take_act(w, N * d->C);
-    a->norm = swt_take_act(w, N * d->C);
+    const int64_t N = SWT_COUNT(d->B, d->T);
+    a->tokens = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
+    a->targets = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
+    a->routed = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
+    a->x = swt_take_act(w, SWT_COUNT(N, d->C));
+    a->norm = swt_take_act(w, SWT_COUNT(N, d->C));
     a->norm_mean = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->norm_rstd = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
-    a->logits = swt_take_act(w, N * d->V);
-    a->stats = swt_take(w, SWT_ARENA_ACT, SWT_F64, m->turns * swt_stats_count(d));
+    a->logits = swt_take_act(w, SWT_COUNT(N, d->V));
+    a->stats = swt_take(w, SWT_ARENA_ACT, SWT_F64, SWT_COUNT(m->turns, swt_stats_count(d)));
     m->ctx.state = swt_take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
     if (m->training) {
-        a->dx = swt_take_act(w, N * d->C);
-        a->dh = swt_take_act(w, N * d->C);
+        a->dx = swt_take_act(w, SWT_COUNT(N, d->C));
+        a->dh = swt_take_act(w, SWT_COUNT(N, d->C));
     }
     swt_need_scratch(w, swt_norm_backward_scratch_bytes(N, d->C));
     swt_need_scratch(w, swt_cross_entropy_scratch_bytes(N));

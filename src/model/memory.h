@@ -7,11 +7,12 @@
 
 struct swt_memory_walk {
     swt_model *m;
-    int64_t scratch_bytes; /* the most that an operation of the model needs */
+    int64_t scratch_bytes; /* the most that an operation of the model needs; -1: too much */
     swt_status status;     /* of the first take that failed; those after it do nothing */
 };
 
-/* count elements of the arena of a category: NULL in the planning pass and after an error. */
+/* count elements (SWT_COUNT of its dimensions, which sees what would wrap) of the arena of a
+ * category: NULL in the planning pass and after an error. */
 void *swt_take(swt_memory_walk *w, swt_arena_category category, swt_dtype dtype, int64_t count);
 
 /* The same of activations, in the activation type. */

@@ -14,28 +14,6 @@ const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind) 
     return NULL;
 }
 
-/* Products of dimensions that size the largest tensors; all others are smaller. */
-static swt_status check_sizes(const swt_model *m) {
-    const swt_dims *d = &m->dims;
-    const int64_t factors[][5] = {
-        {m->turns, d->B, d->T, 8, 1},
-        {d->B, d->T, d->V, 8, 1},
-        {d->B, d->T, 3 * d->H, d->D, 8},
-        {d->B, d->T, swt_max(d->E, d->F), 8, 1},
-        {d->E, swt_max(m->K, 1), swt_max(d->C, d->F), m->dist->P, 8},
-        {d->E, swt_max(d->C, d->F), swt_max(d->C, d->F), 32, d->L},
-        {m->turns, d->L, d->E, 64, 1},
-    };
-    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
-        int64_t size = 1;
-        for (int j = 0; j < 5; j++)
-            if (!swt_checked_mul(size, factors[i][j], &size) || size > INT64_MAX / 16)
-                return SWT_FAIL(MEMORY, "memory: a tensor of this model is larger than the address "
-                                        "space; use smaller dimensions or batches");
-    }
-    return SWT_OK;
-}
-
 static int64_t slots(const swt_dims *d) {
     return swt_sparse_layers(d) > 0 ? swt_message_slots(d) : 0;
 }
@@ -86,7 +64,6 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     if (d->dtype == SWT_BF16 && !ops->bf16)
         return SWT_FAIL(USAGE, "run.dtype: bf16 needs GPUs, and the ranks work on CPUs; use "
                                "--device cuda, or run.dtype fp32");
-    SWT_TRY(check_sizes(out));
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
         return status;

@@ -47,29 +47,29 @@ static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
     const swt_dist *dist = w->m->dist;
     const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
-    const int64_t rows = dist->El * dist->P * w->m->K;
+    const int64_t rows = SWT_COUNT(dist->El, dist->P, w->m->K);
     swt_switch_acts *a = &s->switched;
-    a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, N * d->E);
+    a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(N, d->E));
     a->lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->expert = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
     a->gate = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->slot = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
     a->kept = swt_take(w, SWT_ARENA_ACT, SWT_I32, d->E);
-    a->group_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, G * d->E);
-    a->slot_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, dist->El * dist->P);
-    a->x = swt_take_act(w, rows * d->C);
-    a->hidden = swt_take_act(w, rows * d->F);
+    a->group_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(G, d->E));
+    a->slot_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(dist->El, dist->P));
+    a->x = swt_take_act(w, SWT_COUNT(rows, d->C));
+    a->hidden = swt_take_act(w, SWT_COUNT(rows, d->F));
 }
 
 static void share_backward(swt_memory_walk *w, int64_t rows) {
     const swt_dims *d = &w->m->dims;
     const swt_dtype act = w->m->ctx.dtype;
     swt_shared_acts *a = &w->m->acts;
-    a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, d->B * d->T);
-    a->dhidden_experts = swt_take_act(w, rows * d->F);
-    a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, d->E * w->m->K);
+    a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(d->B, d->T));
+    a->dhidden_experts = swt_take_act(w, SWT_COUNT(rows, d->F));
+    a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, SWT_COUNT(d->E, w->m->K));
     if (w->m->dist->P > 1) {
-        a->owner_dx = swt_take(w, SWT_ARENA_COMM, act, rows * d->C);
+        a->owner_dx = swt_take(w, SWT_ARENA_COMM, act, SWT_COUNT(rows, d->C));
         a->owner_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, rows);
     }
 }
@@ -79,11 +79,11 @@ static void share(swt_memory_walk *w) {
     const swt_dims *d = &m->dims;
     const swt_pass full = {.B = d->B, .sequences[SWT_DECODER].T = d->T, .training = true};
     const swt_moe_dims dims = moe_dims(m, &full, &(swt_sublayer){.stack = SWT_DECODER});
-    const int64_t rows = m->dist->El * m->dist->P * m->K;
+    const int64_t rows = SWT_COUNT(m->dist->El, m->dist->P, m->K);
     swt_shared_acts *a = &w->m->acts;
     a->send_counts = swt_take(w, SWT_ARENA_COMM, SWT_I32, d->E);
-    a->source_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, d->E * m->K * d->C);
-    a->owner_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, rows * d->C);
+    a->source_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, SWT_COUNT(d->E, m->K, d->C));
+    a->owner_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, SWT_COUNT(rows, d->C));
     if (m->training)
         share_backward(w, rows);
     swt_need_scratch(w, swt_router_scratch_bytes(&dims));

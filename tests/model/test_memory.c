@@ -72,6 +72,44 @@ static void commit_reports_missing_memory(void **state) {
     swt_device_close(&device);
 }
 
+/* Odd sizes, and everything that costs memory. */
+static const swt_dims base = {.B = 3,
+                              .T = 7,
+                              .C = 20,
+                              .H = 2,
+                              .D = 9,
+                              .F = 13,
+                              .V = 11,
+                              .L = 3,
+                              .E = 5,
+                              .M = 2,
+                              .every = 2,
+                              .bias = true,
+                              .norm_eps = 1e-5,
+                              .attn_scale = 0.3f,
+                              .capacity_factor = 1.0,
+                              .jitter = 0.1,
+                              .aux_coef = 0.01,
+                              .z_coef = 0.01,
+                              .pad_id = -1,
+                              .route_padding = true};
+
+/* What the options' bounds let through and no machine holds: one line, before anything is taken. */
+static void tensors_beyond_any_machine_are_refused(void **state) {
+    (void)state;
+    swt_dims d = base;
+    swt_dist dist;
+    swt_model m;
+    d.B = d.T = 1 << 15;
+    d.V = INT64_C(1) << 40;
+    assert_int_equal(swt_dist_init(&dist, 1, 0, d.E, 0), SWT_OK);
+    assert_int_equal(swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, true), SWT_MEMORY);
+    assert_string_equal(swt_last_error()->message,
+                        "memory: a tensor of this model is larger than the address space; use "
+                        "smaller dimensions or batches");
+    swt_dist_fini(&dist);
+}
+
 typedef struct rig {
     swt_comm world;
     swt_device device;
@@ -127,26 +165,6 @@ static void run_two_steps(swt_model *m) {
  * tensors is overrun (guarded builds), with every kind of layer, drop policy and group. */
 static void a_step_stays_inside_the_plan(void **state) {
     (void)state;
-    const swt_dims base = {.B = 3,
-                           .T = 7,
-                           .C = 20,
-                           .H = 2,
-                           .D = 9,
-                           .F = 13,
-                           .V = 11,
-                           .L = 3,
-                           .E = 5,
-                           .M = 2,
-                           .every = 2,
-                           .bias = true,
-                           .norm_eps = 1e-5,
-                           .attn_scale = 0.3f,
-                           .capacity_factor = 1.0,
-                           .jitter = 0.1,
-                           .aux_coef = 0.01,
-                           .z_coef = 0.01,
-                           .pad_id = -1,
-                           .route_padding = true};
     for (int variant = 0; variant < 12; variant++) {
         rig r = {.world = {0}};
         swt_dims d = base;
@@ -175,6 +193,7 @@ int main(void) {
         cmocka_unit_test(arena_hands_out_what_it_planned),
         cmocka_unit_test(arena_refuses_sizes_that_wrap),
         cmocka_unit_test(commit_reports_missing_memory),
+        cmocka_unit_test(tensors_beyond_any_machine_are_refused),
         cmocka_unit_test(a_step_stays_inside_the_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
