@@ -113,7 +113,7 @@ static swt_status update(swt_model *m) {
 
 static swt_status run_layer(bench *b) {
     swt_model *m = &b->s.model;
-    const swt_pass pass = swt_turn(m, 0);
+    const swt_pass pass = swt_step_pass(m, 0);
     swt_sublayer *layer = layer_of(m);
     SWT_TRY(swt_kind_of(layer)->forward(m, &pass, layer, m->acts.x));
     SWT_TRY(swt_kind_of(layer)->backward(m, &pass, layer));

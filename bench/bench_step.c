@@ -54,7 +54,7 @@ static swt_status run_step(bench *b) {
     SWT_TRY(swt_session_load_batch(&b->s, ++b->step));
     SWT_TRY(swt_step_begin(m, &b->s.update));
     for (int64_t turn = 0; turn < m->turns; turn++) {
-        const swt_pass pass = swt_turn(m, turn);
+        const swt_pass pass = swt_step_pass(m, turn);
         clock->phase = PHASE_FORWARD;
         SWT_TRY(swt_model_forward(m, &pass));
         SWT_TRY(swt_model_loss(m, &pass, true));

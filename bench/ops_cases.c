@@ -56,7 +56,7 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
     /* Of weights that are the parameters themselves there is no copy: the moments take one. */
     const bool copied = m->weights != (const void *)m->param;
     const swt_cast_args cast = {
-        .to = copied ? m->weights : (void *)m->m, .from = m->param, .n = m->params.end};
+        .to = copied ? m->weights : (void *)m->first_moment, .from = m->param, .n = m->params.end};
     keep(c, SWT_OP_cast, &cast);
 }
 

@@ -92,7 +92,7 @@ SWT_ARGS_OF(attention_backward) {
 
 SWT_ARGS_OF(cross_entropy) {
     out->state = true;
-    return SWT_LIST(OPTIONAL_OUT(dlogits, ACT, a->N, a->V), OUT(stats, F64, 2),
+    return SWT_LIST(OPTIONAL_OUT(dlogits, ACT, a->N, a->V), OUT(stats, F64, SWT_LOSS_STATS),
                     SWT_ARG(SWT_ARG_IN_PLACE, logits, ACT, a->N, a->V), IN(targets, I32, a->N),
                     SCRATCH(scratch, U8, swt_cross_entropy_scratch_bytes(a->N)));
 }

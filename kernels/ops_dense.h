@@ -152,14 +152,17 @@ typedef struct swt_attention_backward_args {
 
 /* ------------------------------------------------------------------ the loss */
 
+/* What swt_cross_entropy writes into stats. */
+enum { SWT_LOSS_SUM, SWT_LOSS_CORRECT, SWT_LOSS_STATS };
+
 /* Cross-entropy with its gradient. Over the real targets (target >= 0) of the micro-batch:
- * stats[0] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[1] = number of n whose
- * largest logit (lowest index on ties) is the target;
+ * stats[SUM] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[CORRECT] = number of n
+ * whose largest logit (lowest index on ties) is the target;
  * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
  * The arithmetic is F32, sums are F64 in an order that N alone decides. */
 typedef struct swt_cross_entropy_args {
     void *dlogits;          /* (N, V); NULL: no gradient; or logits itself */
-    double *stats;          /* (2) */
+    double *stats;          /* (SWT_LOSS_STATS) */
     const void *logits;     /* (N, V) */
     const int32_t *targets; /* (N), target < V */
     void *scratch;          /* swt_cross_entropy_scratch_bytes(N) */

@@ -91,7 +91,7 @@ static swt_status capture_alloc(capture *k, const swt_model *m) {
 /* This rank's part of the batch, the same in every step. */
 static swt_status upload(swt_model *m, const capture *k) {
     const int64_t N = m->dims.B * m->dims.T;
-    SWT_TRY(swt_step_batch(m));
+    SWT_TRY(swt_step_await_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
         if (number < 0)
@@ -149,7 +149,7 @@ static swt_status first_gradients(swt_session *s, capture *k) {
     swt_model *m = &s->model;
     SWT_TRY(swt_step_begin(m, &s->update));
     for (int64_t turn = 0; turn < m->turns; turn++) {
-        const swt_pass pass = swt_turn(m, turn);
+        const swt_pass pass = swt_step_pass(m, turn);
         SWT_TRY(swt_model_forward(m, &pass));
         if (pass.B > 0)
             SWT_TRY(capture_own(m, k, pass.micro_batch));

@@ -94,12 +94,12 @@ static void close_run(run *r, bool orderly) {
 static swt_status step(run *r, uint64_t seed) {
     swt_model *m = &r->m;
     const int64_t logits = m->dims.B * m->dims.T * m->dims.V;
-    SWT_TRY(swt_step_batch(m));
+    SWT_TRY(swt_step_await_batch(m));
     fill_batch(m, seed);
     SWT_TRY(swt_step_upload(m, m->turns));
     SWT_TRY(swt_step_begin(m, &update));
     for (int64_t turn = 0; turn < m->turns; turn++) {
-        const swt_pass pass = swt_turn(m, turn);
+        const swt_pass pass = swt_step_pass(m, turn);
         SWT_TRY(swt_model_forward(m, &pass));
         if (pass.B > 0)
             SWT_TRY(swt_model_read(m, r->logits + turn * logits, m->acts.logits,

@@ -47,7 +47,7 @@ int64_t swt_sparse_layers(const swt_dims *d) {
 }
 
 int64_t swt_stats_layer(const swt_dims *d, int64_t i) {
-    return 2 + i * (SWT_ROUTER_LOAD + d->E);
+    return SWT_LOSS_STATS + i * (SWT_ROUTER_LOAD + d->E);
 }
 
 int64_t swt_stats_count(const swt_dims *d) {

@@ -40,7 +40,7 @@ typedef struct swt_dims {
  * fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
 int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
 
-/* Routing groups of a micro-batch of B sequences, and tokens of one group. */
+/* Routing groups of a micro-batch of B sequences. */
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);
 
 /* Slots per expert that a micro-batch sends, those of all its groups. */
@@ -52,8 +52,8 @@ int64_t swt_message_slots(const swt_dims *d);
 /* Of the L layers, one in `every`. */
 int64_t swt_sparse_layers(const swt_dims *d);
 
-/* Statistics of a micro-batch: cross-entropy sum, correct targets, then for each sparse layer those
- * of swt_router_losses. Where those of sparse layer i begin, and how many there are in all. */
+/* Statistics of a micro-batch: those of swt_cross_entropy, then for each sparse layer those of
+ * swt_router_losses. Where those of sparse layer i begin, and how many there are in all. */
 int64_t swt_stats_layer(const swt_dims *d, int64_t i);
 int64_t swt_stats_count(const swt_dims *d);
 

@@ -31,8 +31,8 @@ static void take_params(swt_memory_walk *w) {
     m->squares = swt_take(w, SWT_ARENA_GRAD, SWT_F64, m->params.count + 1);
     m->spans = swt_take(w, SWT_ARENA_GRAD, SWT_I64, m->n_spans * (int64_t)(sizeof(swt_span) / 8));
     if (m->moments) {
-        m->m = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
-        m->v = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
+        m->first_moment = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
+        m->second_moment = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
     }
 }
 

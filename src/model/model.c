@@ -92,7 +92,7 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
 swt_status swt_model_clear(swt_model *m, uint64_t seed) {
     /* Padding between tensors stays zero for ever, so that updates may run over whole arrays. */
     const size_t bytes = (size_t)m->params.end * sizeof(float);
-    float *const flat[] = {m->param, m->grad, m->m, m->v};
+    float *const flat[] = {m->param, m->grad, m->first_moment, m->second_moment};
     for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
         if (flat[i] != NULL)
             SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, flat[i], 0, bytes));

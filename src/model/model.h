@@ -42,14 +42,14 @@ struct swt_model {
     swt_dist *dist;
     swt_params params;
     bool training; /* has gradients and moments */
-    bool moments;  /* the optimiser needs m and v */
+    bool moments;  /* the optimiser needs both */
     int64_t turns; /* micro-batches of this rank in a step, empty ones included */
     int64_t K;     /* slots per expert in the message buffers */
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
 
     /* Flat arrays in the layout of params. */
-    float *param, *grad, *m, *v; /* (params.end) */
+    float *param, *grad, *first_moment, *second_moment; /* (params.end) */
     void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
     int64_t *sum;  /* (sum_count) integer sums, where M > 1: of the shared parameters, and of the
                       experts' where they wait for another turn or replica */

@@ -51,7 +51,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     swt_model *m = &s->model;
     const swt_dims *d = &m->dims;
     const bool own = number * d->B < count_windows(s);
-    SWT_TRY(swt_step_batch(m));
+    SWT_TRY(swt_step_await_batch(m));
     const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
     const swt_pass pass = {.B = own ? d->B : 0,
                            .sequences[SWT_DECODER] = {d->T, m->acts.tokens, m->acts.routed},
@@ -66,7 +66,7 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
         return SWT_OK;
     SWT_TRY(read_stats(m, stats));
     double *row = sums + number * SUM_COUNT;
-    row[SUM_CE] = stats[0];
+    row[SUM_CE] = stats[SWT_LOSS_SUM];
     row[SUM_TARGETS] = (double)targets;
     for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
         const double *layer = stats + swt_stats_layer(d, i);

@@ -20,7 +20,7 @@ static swt_status next_logits(swt_session *s, writer *w) {
     swt_model *m = &s->model;
     const int64_t length = swt_min(w->count, m->dims.T);
     const bool own = s->world->rank == 0;
-    SWT_TRY(swt_step_batch(m));
+    SWT_TRY(swt_step_await_batch(m));
     for (int64_t t = 0; t < length; t++) {
         m->host_tokens[t] = w->ids[w->count - length + t];
         m->host_targets[t] = -1;

@@ -57,8 +57,8 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
     double routed = 0.0, dropped = 0.0;
     for (int64_t i = 0; i < d->M; i++) {
         const double *row = rows + i * S;
-        out->ce += row[0];
-        out->accuracy += row[1];
+        out->ce += row[SWT_LOSS_SUM];
+        out->accuracy += row[SWT_LOSS_CORRECT];
         for (int64_t l = 0; l < sparse; l++) {
             const double *layer = row + swt_stats_layer(d, l);
             out->aux += layer[SWT_ROUTER_AUX];

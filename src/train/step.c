@@ -19,7 +19,7 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
 
 /* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
  * are queued behind them. */
-swt_status swt_step_batch(swt_model *m) {
+swt_status swt_step_await_batch(swt_model *m) {
     SWT_TRY(swt_comm_wait(m->dist->world, m->upload));
     return swt_stream_sync(m->ctx.device, m->upload);
 }
@@ -50,7 +50,7 @@ swt_status swt_step_begin(swt_model *m, const swt_update *u) {
     return swt_comm_all_reduce_i64(m->dist->world, &c->state->targets, 1, c->stream);
 }
 
-swt_pass swt_turn(const swt_model *m, int64_t turn) {
+swt_pass swt_step_pass(const swt_model *m, int64_t turn) {
     const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
     const int64_t first = turn * m->dims.B * m->dims.T;
     const swt_sequence text = {
@@ -64,7 +64,7 @@ swt_pass swt_turn(const swt_model *m, int64_t turn) {
 }
 
 swt_status swt_step_turn(swt_model *m, int64_t turn) {
-    const swt_pass pass = swt_turn(m, turn);
+    const swt_pass pass = swt_step_pass(m, turn);
     SWT_TRY(swt_model_forward(m, &pass));
     SWT_TRY(swt_model_loss(m, &pass, true));
     return swt_model_backward(m, &pass);
@@ -122,8 +122,8 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
     const int64_t n = m->params.end;
     if (u->name == SWT_OPTIM_ADAM)
         SWT_TRY(swt_adam(&m->ctx, &(swt_adam_args){.param = m->param,
-                                                   .m = m->m,
-                                                   .v = m->v,
+                                                   .m = m->first_moment,
+                                                   .v = m->second_moment,
                                                    .grad = m->grad,
                                                    .n = n,
                                                    .hyper = u->adam}));

@@ -1,6 +1,7 @@
 /* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
  *
- *     swt_step = swt_step_begin; for each turn swt_step_turn: { swt_turn; forward; loss; backward
+ *     swt_step = swt_step_begin; for each turn swt_step_turn: { swt_step_pass; forward; loss;
+ * backward
  * }; swt_step_reduce; swt_step_update
  *
  * All are collective over all ranks. None needs the host: they queue work and return, and what
@@ -31,7 +32,7 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens);
 
 /* Wait until the host's batch (model.host_tokens, ...) may be written: the copies of the last
  * swt_step_upload are done. The work that was queued behind them goes on. Local. */
-SWT_MUST_CHECK swt_status swt_step_batch(swt_model *m);
+SWT_MUST_CHECK swt_status swt_step_await_batch(swt_model *m);
 
 /* Copy the first `turns` micro-batches of the host's batch to the device. Local. */
 SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
@@ -41,7 +42,7 @@ SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
 SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update *u);
 
 /* The training pass of a turn; an empty one where this rank has no micro-batch left. */
-swt_pass swt_turn(const swt_model *m, int64_t turn);
+swt_pass swt_step_pass(const swt_model *m, int64_t turn);
 
 /* Forward, loss and backward of a turn; of every turn. */
 SWT_MUST_CHECK swt_status swt_step_turn(swt_model *m, int64_t turn);
