@@ -112,57 +112,44 @@ static void make_tensor(swt_case *k, const swt_arg *arg, unsigned *bits) {
 
 static swt_status make_tensors(swt_case *k) {
     unsigned bits = k->choices;
-    SWT_TRY(swt_op_list(k->op, &k->t->ctx, &k->host, &k->list));
+    SWT_TRY(swt_op_list(&swt_op_table[k->op], &k->t->ctx, &k->host, &k->list));
     for (int i = 0; i < k->list.n; i++)
         if (swt_arg_tensor(&k->list.args[i]) == NULL)
             make_tensor(k, &k->list.args[i], &bits);
     return SWT_OK;
 }
 
-/* The arguments with the device's tensors. */
-static swt_any_args on_device(const swt_case *k, const swt_any_args *host) {
-    swt_any_args device = *host;
-    for (int i = 0; i < k->list.n; i++) {
-        const swt_arg *arg = &k->list.args[i];
-        void *tensor = NULL;
-        memcpy(&tensor, (const unsigned char *)host + offset_of(k, arg), sizeof tensor);
-        swt_case_set(k, &device, arg, swt_trial_twin(k->t, tensor));
-    }
-    return device;
-}
+typedef struct case_row {
+    void (*draw)(swt_case *k, void *args);
+    void (*judge)(swt_case *k, const void *args);
+} case_row;
 
-swt_status swt_case_make(swt_trial *t, const swt_case_row *row, int number, swt_case *out) {
-    *out = (swt_case){
-        .t = t, .op = &swt_op_table[row->op], .number = number, .choices = (unsigned)number};
+#define ROW(op) [SWT_OP_##op] = {swt_draw_##op, swt_judge_##op},
+static const case_row rows[SWT_OP_COUNT] = {SWT_OPS(ROW)};
+
+swt_status swt_case_make(swt_trial *t, int op, int number, swt_case *out) {
+    *out = (swt_case){.t = t, .op = op, .number = number, .choices = (unsigned)number};
     swt_trial_begin(t, "%s", "");
-    row->draw(out, &out->host);
+    rows[op].draw(out, &out->host);
     return make_tensors(out);
 }
 
-swt_status swt_case_call(swt_case *k, const swt_any_args *args) {
-    const swt_any_args device = on_device(k, args);
-    SWT_TRY(swt_trial_upload(k->t));
-    const swt_status status = k->op->run(&k->t->ctx, &device);
-    SWT_TRY(swt_trial_download(k->t, k->op->name));
-    return status;
-}
-
-static swt_status run_case(swt_trial *t, const swt_case_row *row, int number) {
-    swt_case k;
-    SWT_TRY(swt_case_make(t, row, number, &k));
-    SWT_TRY(swt_case_call(&k, &k.host));
-    row->judge(&k, &k.host);
+static swt_status run_cases(swt_trial *t, int op) {
+    for (int i = 0; i < SWT_CASES; i++) {
+        swt_case k;
+        SWT_TRY(swt_case_make(t, op, i, &k));
+        SWT_TRY(swt_trial_call(t, op, &k.host));
+        rows[op].judge(&k, &k.host);
+    }
     return SWT_OK;
 }
 
-swt_status swt_case_run_all(swt_trial *t, const swt_case_row *row) {
+swt_status swt_case_run_all(swt_trial *t, int op) {
     const swt_dtype given = t->ctx.dtype;
-    swt_status status = SWT_OK;
-    for (int i = 0; i < row->cases && status == SWT_OK; i++)
-        status = run_case(t, row, i);
+    swt_status status = run_cases(t, op);
     t->ctx.dtype = SWT_BF16;
-    for (int i = 0; i < row->cases && status == SWT_OK && t->ctx.ops->bf16; i++)
-        status = run_case(t, row, i);
+    if (status == SWT_OK && t->ctx.ops->bf16)
+        status = run_cases(t, op);
     t->ctx.dtype = given;
     return status;
 }

@@ -4,12 +4,12 @@
  * particular about its inputs (draw), and the oracle's answer with the error that is allowed
  * (judge).
  *
- *     static void draw_cast(swt_case *k, void *args) {
+ *     void swt_draw_cast(swt_case *k, void *args) {
  *         swt_cast_args *a = args;
  *         swt_case_dim(k, "n", &a->n, swt_trial_choose(k->t, 1, 1300));
  *     }
  *
- *     static void judge_cast(swt_case *k, const void *args) {
+ *     void swt_judge_cast(swt_case *k, const void *args) {
  *         const swt_cast_args *a = args;
  *         swt_case_close(k, a->to, swt_case_wide(k, a->from), 0, 0);
  *     }
@@ -24,11 +24,11 @@
 #include "judge/trial.h"
 #include "kernels/swt_op_table.h"
 
-enum { SWT_CASE_DIMS = 12 };
+enum { SWT_CASES = 16, SWT_CASE_DIMS = 12 };
 
 typedef struct swt_case {
     swt_trial *t;
-    const swt_op *op;
+    int op;            /* SWT_OP_... */
     int number;        /* counted from 0; what a case does by turns goes by it */
     unsigned choices;  /* a bit for each, in the order of the list */
     swt_any_args host; /* the arguments, with the host's tensors */
@@ -37,22 +37,19 @@ typedef struct swt_case {
     int n_dims;
 } swt_case;
 
-typedef struct swt_case_row {
-    int op; /* SWT_OP_... */
-    int cases;
-    void (*draw)(swt_case *k, void *args);
-    void (*judge)(swt_case *k, const void *args);
-} swt_case_row;
+/* Draw, run and judge the SWT_CASES cases of an operation, and where the backend has BF16 once more
+ * with activations of that type. op: SWT_OP_... Errors: those of the operation. */
+SWT_MUST_CHECK swt_status swt_case_run_all(swt_trial *t, int op);
 
-/* Draw, run and judge all cases of a row, and where the backend has BF16 once more with activations
- * of that type. Errors: those of the operation. */
-SWT_MUST_CHECK swt_status swt_case_run_all(swt_trial *t, const swt_case_row *row);
+/* The arguments and tensors of one case, for swt_trial_call. */
+SWT_MUST_CHECK swt_status swt_case_make(swt_trial *t, int op, int number, swt_case *out);
 
-/* The same in steps, of one case: its arguments and tensors; the call of its operation with these
- * arguments, whose tensors are the host's; and what the judge says of it. */
-SWT_MUST_CHECK swt_status swt_case_make(swt_trial *t, const swt_case_row *row, int number,
-                                        swt_case *out);
-SWT_MUST_CHECK swt_status swt_case_call(swt_case *k, const swt_any_args *args);
+/* What makes and judges the cases of each operation. */
+#define SWT_CASE_FUNCTIONS(op)                                                                     \
+    void swt_draw_##op(swt_case *k, void *args);                                                   \
+    void swt_judge_##op(swt_case *k, const void *args);
+SWT_OPS(SWT_CASE_FUNCTIONS)
+#undef SWT_CASE_FUNCTIONS
 
 /* ---- for draw */
 

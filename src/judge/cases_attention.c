@@ -1,6 +1,6 @@
 /* Attention against the oracle: causal self-attention on the columns of one tensor, as the model
  * calls it, and by turns other masks, lengths and tensors of their own. */
-#include "judge/cases.h"
+#include "judge/case.h"
 #include "judge/oracle.h"
 
 #include <math.h>

@@ -1,7 +1,6 @@
 /* The linear layers, the embedding, LayerNorm, RMS norm and the cross-entropy against the oracle.
  */
-#include "judge/cases.h"
-#include "judge/checks.h"
+#include "judge/case.h"
 #include "judge/oracle.h"
 
 #include <math.h>

@@ -1,8 +1,7 @@
 /* Dispatch and combine against the oracle. Slots that are not occupied hold NaN where an operation
  * reads slots: nobody may look at them. Where it writes slots, it leaves them alone, or writes the
  * zeros that a backend's experts need. */
-#include "judge/cases.h"
-#include "judge/checks.h"
+#include "judge/case.h"
 #include "judge/oracle.h"
 
 #include <math.h>

@@ -2,8 +2,7 @@
  * source sends to one expert. Slots that are not occupied hold NaN, or zeros where a backend's
  * experts take all slots; they are written by no other backend. What an operation makes of a result
  * of its own is judged by that result as it is, rounded to the type of activations. */
-#include "judge/cases.h"
-#include "judge/checks.h"
+#include "judge/case.h"
 #include "judge/oracle.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* The router's operations against the oracle. */
-#include "judge/cases.h"
+#include "judge/case.h"
 #include "judge/oracle.h"
 
 #include <math.h>
@@ -18,6 +18,14 @@ static int64_t size(const swt_case *k, int which, int64_t most) {
     return k->t->large ? shapes[k->number % SHAPES][which] : swt_trial_size(k->t, most);
 }
 
+/* What is special about a case, by turns: a NaN among the logits, all tokens to the last expert, no
+ * token in the first group, no room and room for one token. */
+enum { NAN_LOGITS = 2, ALL_TO_ONE = 4, EMPTY_GROUP, NO_ROOM, ROOM_FOR_ONE, TURNS };
+
+static bool is_special(const swt_case *k, int what) {
+    return k->number % TURNS == what;
+}
+
 /* Tokens in one or two groups, experts with too little room for some of them. */
 static void draw_dims(swt_case *k, swt_moe_dims *d) {
     const int64_t N = k->t->large ? size(k, 0, 0) : 2 * swt_trial_size(k->t, WIDTH / 2);
@@ -26,7 +34,9 @@ static void draw_dims(swt_case *k, swt_moe_dims *d) {
     swt_case_dim(k, "C", &d->C, size(k, 1, WIDTH));
     swt_case_dim(k, "E", &d->E, size(k, 2, EXPERTS));
     swt_case_dim(k, "G", &d->G, 1 + k->number % 2);
-    d->group_capacity = 1 + N / d->G / d->E;
+    d->group_capacity = is_special(k, NO_ROOM)        ? 0
+                        : is_special(k, ROOM_FOR_ONE) ? 1
+                                                      : 1 + N / d->G / d->E;
     d->K = d->G * d->group_capacity;
     d->drop = (swt_drop)swt_case_note(k, "drop", k->number % 3);
 }
@@ -55,7 +65,10 @@ void swt_draw_router_forward(swt_case *k, void *args) {
     draw_jitter(k, &a->dims);
     if (whole_numbers(k)) {
         a->h = swt_case_whole(k, d->N * d->C, k->t->ctx.dtype, -1, 1);
-        a->w = swt_case_whole(k, d->E * d->C, SWT_F32, -1, 1);
+        float *w = swt_case_whole(k, d->E * d->C, SWT_F32, -1, 1);
+        if (is_special(k, NAN_LOGITS))
+            w[0] = NAN;
+        a->w = w;
         if (k->choices & 1)
             a->bias = swt_case_whole(k, d->E, SWT_F32, -1, 1);
         k->choices = 0;
@@ -67,7 +80,8 @@ void swt_draw_router_forward(swt_case *k, void *args) {
     a->routed = routed;
 }
 
-/* Exact logits: the very expert. Else logits within their error may change places. */
+/* Exact logits: the very expert, and NaN wins only where nothing else is. Else logits within their
+ * error may change places. */
 static void judge_choice(swt_case *k, const swt_router_forward_args *a, int64_t n, const double *z,
                          bool exact) {
     const int64_t E = a->dims.E;
@@ -83,7 +97,9 @@ static void judge_choice(swt_case *k, const swt_router_forward_args *a, int64_t 
     }
     if (exact)
         swt_case_number(k, a->expert, n, best, 0);
-    swt_trial_number(k->t, "logit of the expert", z[expert], z[best], 8 * tolerance_of(&a->dims));
+    else
+        swt_trial_number(k->t, "logit of the expert", z[expert], z[best],
+                         8 * tolerance_of(&a->dims));
     swt_trial_same(k->t, "gate", &a->gate[n], &a->probs[n * E + expert], 1, SWT_F32);
 }
 
@@ -96,8 +112,10 @@ void swt_judge_router_forward(swt_case *k, const void *args) {
     swt_oracle_jitter(factor, d, k->t->state->seed, k->t->state->step);
     swt_oracle_router_forward(z, probs, lse, swt_case_wide(k, a->h), factor, swt_case_wide(k, a->w),
                               swt_case_wide(k, a->bias), d);
-    swt_case_close(k, a->probs, probs, tolerance_of(d), 0);
-    swt_case_close(k, a->lse, lse, tolerance_of(d), 1);
+    if (!is_special(k, NAN_LOGITS)) {
+        swt_case_close(k, a->probs, probs, tolerance_of(d), 0);
+        swt_case_close(k, a->lse, lse, tolerance_of(d), 1);
+    }
     const bool exact = whole_numbers(k) && (d->jitter == 0 || !d->training);
     for (int64_t n = 0; n < d->N; n++)
         judge_choice(k, a, n, z + n * d->E, exact);
@@ -107,8 +125,13 @@ void swt_judge_router_forward(swt_case *k, const void *args) {
 static int32_t *draw_choices(swt_case *k, const swt_moe_dims *d, const float **gate) {
     int32_t *expert = swt_trial_integers(k->t, d->N, -1, (int)d->E - 1);
     float *given = swt_trial_whole(k->t, d->N, 1, 8);
-    for (int64_t n = 0; n < d->N; n++)
+    for (int64_t n = 0; n < d->N; n++) {
+        if (is_special(k, ALL_TO_ONE))
+            expert[n] = (int32_t)d->E - 1;
+        if (is_special(k, EMPTY_GROUP) && n < d->N / d->G)
+            expert[n] = -1;
         given[n] = expert[n] < 0 ? 0 : given[n] / 8;
+    }
     *gate = given;
     return expert;
 }

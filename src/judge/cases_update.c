@@ -1,5 +1,5 @@
 /* The step state, the exact sums of gradients and the optimisers against their formulas. */
-#include "judge/cases.h"
+#include "judge/case.h"
 
 #include <math.h>
 

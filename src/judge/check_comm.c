@@ -6,8 +6,13 @@
 
 enum { MOST_OWNED = 3 };
 
-/* Call a collective on the twins; like SWT_TRIAL_RUN. */
-#define TOGETHER_RUN(t, call) SWT_TRIAL_RUN(t, call)
+/* Call a collective on twins. */
+#define RUN(t, name, ...)                                                                          \
+    do {                                                                                           \
+        SWT_TRY(swt_trial_upload(t));                                                              \
+        SWT_TRY(swt_comm_##name((t)->world, __VA_ARGS__, (t)->ctx.stream));                        \
+        SWT_TRY(swt_trial_download(t, #name));                                                     \
+    } while (0)
 
 /* What element i of block e from rank p holds: of the way there, or back. */
 static int32_t payload(int64_t p, int64_t e, int64_t i, bool back) {
@@ -28,10 +33,10 @@ static swt_status exchange(swt_trial *t, const int64_t *first, int64_t count) {
         send[i] = payload(rank, i / count, i % count, false);
     for (int64_t i = 0; i < own * size * count; i++) /* block j size + p */
         answer[i] = payload(i / count % size, first[rank] + i / count / size, i % count, true);
-    TOGETHER_RUN(t, swt_comm_all_to_all(t->world, SWT_TO_OWNERS, TWIN(arrived), TWIN(send), &split,
-                                        bytes, t->ctx.stream));
-    TOGETHER_RUN(t, swt_comm_all_to_all(t->world, SWT_TO_SOURCES, TWIN(returned), TWIN(answer),
-                                        &split, bytes, t->ctx.stream));
+    RUN(t, all_to_all, SWT_TO_OWNERS, swt_trial_twin(t, arrived), swt_trial_twin(t, send), &split,
+        bytes);
+    RUN(t, all_to_all, SWT_TO_SOURCES, swt_trial_twin(t, returned), swt_trial_twin(t, answer),
+        &split, bytes);
     for (int64_t i = 0; i < own * size * count; i++)
         swt_trial_number(
             t, "at the owner", arrived[i],
@@ -43,7 +48,7 @@ static swt_status exchange(swt_trial *t, const int64_t *first, int64_t count) {
 }
 
 /* Splits at random, also with ranks that own nothing, and blocks from nothing to kilobytes. */
-swt_status swt_selftest_comm_all_to_all(swt_trial *t) {
+swt_status swt_check_comm_all_to_all(swt_trial *t) {
     static const int64_t counts[] = {1, 5, 64, 0, 130, 1000};
     const int size = t->world->size;
     int64_t *first = calloc((size_t)size + 1, sizeof *first);
@@ -62,7 +67,7 @@ swt_status swt_selftest_comm_all_to_all(swt_trial *t) {
 }
 
 /* Integers beyond 2^53, and numbers that one rank alone has. */
-swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
+swt_status swt_check_comm_all_reduce(swt_trial *t) {
     static const int64_t counts[] = {1, 7, 1000, 0, 4096};
     const int64_t size = t->world->size, rank = t->world->rank, pairs = size * (size - 1) / 2;
     for (int i = 0; i < 5; i++) {
@@ -75,8 +80,8 @@ swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
             want[k] = size * ((INT64_C(1) << 54) + k) + pairs;
             shared[k] = k % size == rank ? 0.1 * (double)k - 3 : 0;
         }
-        TOGETHER_RUN(t, swt_comm_all_reduce_i64(t->world, TWIN(sum), n, t->ctx.stream));
-        TOGETHER_RUN(t, swt_comm_share_f64(t->world, TWIN(shared), n, t->ctx.stream));
+        RUN(t, all_reduce_i64, swt_trial_twin(t, sum), n);
+        RUN(t, share_f64, swt_trial_twin(t, shared), n);
         swt_trial_same(t, "sum of integers", sum, want, n, SWT_I64);
         for (int64_t k = 0; k < n; k++)
             swt_trial_number(t, "shared number", shared[k], 0.1 * (double)k - 3, 0);
@@ -84,7 +89,7 @@ swt_status swt_selftest_comm_all_reduce(swt_trial *t) {
     return SWT_OK;
 }
 
-swt_status swt_selftest_comm_all_gather(swt_trial *t) {
+swt_status swt_check_comm_all_gather(swt_trial *t) {
     static const int64_t counts[] = {1, 3, 500, 0};
     const int size = t->world->size, rank = t->world->rank;
     for (int i = 0; i < 4; i++) {
@@ -93,8 +98,8 @@ swt_status swt_selftest_comm_all_gather(swt_trial *t) {
         int32_t *send = swt_trial_in(t, n, SWT_I32), *all = swt_trial_out(t, size * n, SWT_I32);
         for (int64_t k = 0; k < n; k++)
             send[k] = payload(rank, 1, k, false);
-        TOGETHER_RUN(t, swt_comm_all_gather(t->world, TWIN(all), TWIN(send),
-                                            (size_t)n * sizeof *send, t->ctx.stream));
+        RUN(t, all_gather, swt_trial_twin(t, all), swt_trial_twin(t, send),
+            (size_t)n * sizeof *send);
         for (int64_t k = 0; k < size * n; k++)
             swt_trial_number(t, "gathered", all[k], payload(k / n, 1, k % n, false), 0);
     }
@@ -102,15 +107,14 @@ swt_status swt_selftest_comm_all_gather(swt_trial *t) {
 }
 
 /* From every rank in turn. */
-swt_status swt_selftest_comm_broadcast(swt_trial *t) {
+swt_status swt_check_comm_broadcast(swt_trial *t) {
     for (int root = 0; root < t->world->size; root++) {
         const int64_t n = swt_trial_choose(t, 1, 2000);
         swt_trial_begin(t, "%lld integers of rank %d", (long long)n, root);
         int32_t *data = swt_trial_out(t, n, SWT_I32);
         for (int64_t k = 0; k < n; k++)
             data[k] = payload(t->world->rank, 2, k, false);
-        TOGETHER_RUN(t, swt_comm_broadcast(t->world, TWIN(data), (size_t)n * sizeof *data, root,
-                                           t->ctx.stream));
+        RUN(t, broadcast, swt_trial_twin(t, data), (size_t)n * sizeof *data, root);
         for (int64_t k = 0; k < n; k++)
             swt_trial_number(t, "from the root", data[k], payload(root, 2, k, false), 0);
     }

@@ -165,7 +165,7 @@ static swt_status ranks_case(swt_trial *t, const swt_dims *d) {
 }
 
 /* A micro-batch for each rank; experts that do not divide by the ranks. */
-swt_status swt_selftest_ranks_against_one(swt_trial *t) {
+swt_status swt_check_ranks_against_one(swt_trial *t) {
     const int size = t->world->size;
     const swt_dims d = model_dims(2 * size + 1, size);
     swt_trial_begin(t, "E=%lld M=%lld", (long long)d.E, (long long)d.M);
@@ -174,7 +174,7 @@ swt_status swt_selftest_ranks_against_one(swt_trial *t) {
 
 /* Ranks that have nothing to do in the last turn, with fewer experts than ranks (several groups of
  * them) and with more; groups by sequence, tokens dropped at random and by priority, jitter. */
-swt_status swt_selftest_ranks_uneven(swt_trial *t) {
+swt_status swt_check_ranks_uneven(swt_trial *t) {
     const int size = t->world->size;
     for (int i = 0; i < 2; i++) {
         swt_dims d = model_dims(i == 0 && size > 1 ? size - 1 : size + 1, size + 1);
@@ -214,7 +214,7 @@ static void expect_near(swt_trial *t, const run *got, const run *want) {
                      tolerance * want->state.grad_norm);
 }
 
-swt_status swt_selftest_step_against_cpu(swt_trial *t) {
+swt_status swt_check_step_against_cpu(swt_trial *t) {
     const swt_dims d = model_dims(5, 2);
     swt_device cpu;
     run got, want = {0};

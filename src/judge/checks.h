@@ -9,18 +9,6 @@
 /* The checks of several operations, behind one for each of SWT_OPS. X(name, ALONE or TOGETHER):
  * TOGETHER is collective over all ranks. */
 #define SWT_CHECK_LIST(X)                                                                          \
-    X(route_ties, ALONE)                                                                           \
-    X(route_nan_logits, ALONE)                                                                     \
-    X(route_all_to_one, ALONE)                                                                     \
-    X(route_capacity_one, ALONE)                                                                   \
-    X(route_empty_groups, ALONE)                                                                   \
-    X(drop_by_position, ALONE)                                                                     \
-    X(drop_by_priority, ALONE)                                                                     \
-    X(drop_at_random, ALONE)                                                                       \
-    X(slopes_of_router, ALONE)                                                                     \
-    X(slopes_of_experts, ALONE)                                                                    \
-    X(slopes_of_aux_loss, ALONE)                                                                   \
-    X(slopes_of_z_loss, ALONE)                                                                     \
     X(comm_all_to_all, TOGETHER)                                                                   \
     X(comm_all_reduce, TOGETHER)                                                                   \
     X(comm_all_gather, TOGETHER)                                                                   \
@@ -30,14 +18,15 @@
     X(step_against_cpu, ALONE)
 
 /* Each: what is wrong is noted in the trial; errors are those of the operations. */
-#define SWT_CHECK_DECLARE(name, ranks) SWT_MUST_CHECK swt_status swt_selftest_##name(swt_trial *t);
+#define SWT_CHECK_DECLARE(name, ranks) SWT_MUST_CHECK swt_status swt_check_##name(swt_trial *t);
 SWT_CHECK_LIST(SWT_CHECK_DECLARE)
 #undef SWT_CHECK_DECLARE
 
+/* The first SWT_OP_COUNT rows are those of the operations, by their numbers. */
 typedef struct swt_check_row {
     const char *name;
     bool together;
-    swt_status (*run)(swt_trial *t);
+    swt_status (*run)(swt_trial *t); /* NULL: the cases of the operation */
 } swt_check_row;
 
 extern const swt_check_row swt_check_table[];
@@ -45,15 +34,5 @@ extern const int swt_check_count;
 
 /* The table's row under this number, on a trial that is open: a new check. */
 SWT_MUST_CHECK swt_status swt_check_run(swt_trial *t, int check);
-
-/* ---- what several checks use (judging sums) */
-
-/* What a sum of n products of numbers uniform in [-1, 1) may be out by, relative to its size: in
- * plain order it is wrong by about sqrt(n / 3) roundings of it; 4 leaves room for the bias, the
- * residual and small n. */
-double swt_sum_tolerance(int64_t n);
-
-/* The size of such a sum: a product has a standard deviation of 1/3. */
-double swt_sum_size(int64_t n);
 
 #endif

@@ -11,7 +11,7 @@
 
 /* A gap holds bytes 0xFE: whatever reads it as a number gets -1.7e38, and as an index a wild one.
  */
-enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF };
+enum { ALIGN_BYTES = 64, GAP_BYTE = 0xFE, OUT_BYTE = 0xFF, BEHIND_BYTES = 4096 };
 /* In a large trial so many times as much. */
 #define MEMORY_BYTES ((size_t)8 << 20)
 #define NUMBERS      ((size_t)2 << 20)
@@ -22,7 +22,8 @@ swt_status swt_trial_open(swt_trial *out, const swt_trial_setup *setup) {
                        .host = setup->host,
                        .world = setup->world,
                        .seed = setup->seed,
-                       .large = setup->large};
+                       .large = setup->large,
+                       .on_miss = setup->on_miss};
     out->memory_bytes = MEMORY_BYTES * (setup->large ? LARGE : 1);
     out->numbers_room = NUMBERS * (setup->large ? LARGE : 1);
     out->ctx = (swt_ctx){
@@ -108,7 +109,7 @@ void swt_trial_begin(swt_trial *t, const char *fmt, ...) {
     t->n_tensors = 0;
     t->state = take(t, sizeof *t->state, SWT_TRIAL_IN);
     *t->state = (swt_step_state){.seed = t->seed, .step = 7, .targets = 1, .clip = 1};
-    t->ctx.state = TWIN(t->state);
+    t->ctx.state = swt_trial_twin(t, t->state);
 }
 
 static int64_t bytes_of(int64_t count, swt_dtype dtype) {
@@ -151,12 +152,6 @@ double *swt_trial_widen(swt_trial *t, const float *from, int64_t count) {
     for (int64_t i = 0; i < count; i++)
         to[i] = (double)from[i];
     return to;
-}
-
-void swt_trial_keep(swt_trial *t) {
-    for (int i = 1; i < t->n_tensors; i++)
-        if (t->tensors[i].kind == SWT_TRIAL_OUT)
-            t->tensors[i].kind = SWT_TRIAL_IN;
 }
 
 void swt_trial_release_state(swt_trial *t) {
@@ -205,9 +200,13 @@ int32_t *swt_trial_integers(swt_trial *t, int64_t count, int low, int high) {
 
 /* ---- around a call */
 
-/* With AddressSanitizer the device's memory between the tensors is out of bounds while an operation
- * runs, so that reading it is found, too. */
 #ifdef __SANITIZE_ADDRESS__
+/* Some memory behind the last tensor belongs to the gap there. */
+static size_t guarded_bytes(const swt_trial *t) {
+    const size_t end = t->used_bytes + BEHIND_BYTES;
+    return end < t->memory_bytes ? end : t->memory_bytes;
+}
+
 static swt_status guard(swt_trial *t) {
     const swt_ctx *c = &t->ctx;
     size_t end = 0;
@@ -216,13 +215,13 @@ static swt_status guard(swt_trial *t) {
         __asan_poison_memory_region(t->twin + end, t->tensors[i].at - end);
         end = t->tensors[i].at + t->tensors[i].bytes;
     }
-    __asan_poison_memory_region(t->twin + end, t->used_bytes - end);
+    __asan_poison_memory_region(t->twin + end, guarded_bytes(t) - end);
     return SWT_OK;
 }
 
 static swt_status unguard(swt_trial *t) {
     const swt_status status = swt_stream_sync(t->ctx.device, t->ctx.stream);
-    __asan_unpoison_memory_region(t->twin, t->used_bytes);
+    __asan_unpoison_memory_region(t->twin, guarded_bytes(t));
     return status;
 }
 #else
@@ -245,21 +244,18 @@ swt_status swt_trial_upload(swt_trial *t) {
     return guard(t);
 }
 
-/* The operation's name, from the text of its call. */
-static int name_of(const char *call, const char **name) {
-    *name = strncmp(call, "swt_", 4) == 0 ? call + 4 : call;
-    return (int)strcspn(*name, "(");
-}
-
 static void expect_unchanged(swt_trial *t, size_t from, size_t to, const char *what, int tensor,
-                             const char *call) {
-    const char *name = NULL;
-    const int n = name_of(call, &name);
-    if (memcmp(t->memory + from, t->before + from, to - from) != 0)
-        swt_trial_miss(t, "%.*s wrote %s tensor %d (0 is the step state)", n, name, what, tensor);
+                             const char *name) {
+    if (memcmp(t->memory + from, t->before + from, to - from) == 0)
+        return;
+    while (t->memory[from] == t->before[from])
+        from++;
+    const size_t start = tensor < t->n_tensors ? t->tensors[tensor].at : t->used_bytes;
+    swt_trial_miss(t, "%s wrote %s tensor %d (0 is the step state) at byte %lld of it", name, what,
+                   tensor, (long long)from - (long long)start);
 }
 
-swt_status swt_trial_download(swt_trial *t, const char *call) {
+swt_status swt_trial_download(swt_trial *t, const char *name) {
     const swt_ctx *c = &t->ctx;
     size_t at = 0;
     SWT_TRY(unguard(t));
@@ -268,11 +264,34 @@ swt_status swt_trial_download(swt_trial *t, const char *call) {
     SWT_TRY(swt_stream_sync(c->device, c->stream));
     for (int i = 0; i < t->n_tensors; i++) {
         const swt_trial_tensor *tensor = &t->tensors[i];
-        expect_unchanged(t, at, tensor->at, "before", i, call);
+        expect_unchanged(t, at, tensor->at, "before", i, name);
         at = tensor->at + tensor->bytes;
         if (tensor->kind == SWT_TRIAL_IN)
-            expect_unchanged(t, tensor->at, at, "into input", i, call);
+            expect_unchanged(t, tensor->at, at, "into input", i, name);
     }
-    expect_unchanged(t, at, t->used_bytes, "behind", t->n_tensors, call);
+    expect_unchanged(t, at, t->used_bytes, "behind", t->n_tensors, name);
     return SWT_OK;
+}
+
+/* Every address in the trial's memory becomes that of its twin: all operations' arguments are
+ * structures of pointers and numbers, and no number looks like such an address. */
+static swt_any_args on_device(const swt_trial *t, int op, const swt_any_args *host) {
+    swt_any_args device = *host;
+    for (size_t i = 0; i + sizeof(void *) <= swt_op_table[op].args_bytes; i += sizeof(void *)) {
+        uintptr_t address = 0;
+        memcpy(&address, (const unsigned char *)host + i, sizeof address);
+        if (address < (uintptr_t)t->memory || address >= (uintptr_t)t->memory + t->memory_bytes)
+            continue;
+        const void *twin = t->twin + (address - (uintptr_t)t->memory);
+        memcpy((unsigned char *)&device + i, &twin, sizeof twin);
+    }
+    return device;
+}
+
+swt_status swt_trial_call(swt_trial *t, int op, const swt_any_args *args) {
+    const swt_any_args device = on_device(t, op, args);
+    SWT_TRY(swt_trial_upload(t));
+    const swt_status status = swt_op_table[op].run(&t->ctx, &device);
+    SWT_TRY(swt_trial_download(t, swt_op_table[op].name));
+    return status;
 }

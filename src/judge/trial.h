@@ -3,22 +3,24 @@
  *
  * Tensors live twice: in host memory, where inputs are made and results are judged, and in backend
  * memory, which only operations and copies touch. The two blocks have the same layout, with gaps
- * between the tensors. SWT_TRIAL_RUN copies the whole block to the device, calls an operation on
+ * between the tensors. swt_trial_call copies the whole block to the device, calls an operation on
  * the twins, copies it back, and sees whether anything but the outputs has changed.
  *
  *     swt_trial_begin(t, "N=%lld", N);                  forget the last case, name the new one
- *     float *x = swt_trial_uniform(t, N * C, -1, 1);    inputs
- *     float *y = swt_trial_out(t, N * C, SWT_F32);      outputs, NaN so far
- *     SWT_TRIAL_RUN(t, swt_linear_forward(&t->ctx, TWIN(y), TWIN(x), ...));
+ *     float *x = swt_trial_uniform(t, N, -1, 1);        inputs
+ *     void *y = swt_trial_out(t, N, SWT_F32);           outputs, NaN so far
+ *     SWT_TRY(swt_trial_call(t, SWT_OP_cast, &(swt_any_args){.cast = {.to = y, ...}}));
  *     swt_trial_close(t, "y", y, want, ...);
  *
  * A result that is wrong is noted and the check goes on, so that all ranks make the same calls; an
- * operation that fails ends the check. */
+ * operation that fails ends the check. With AddressSanitizer the device's memory between tensors is
+ * out of bounds while an operation runs, so that reading it is found, too. */
 #ifndef SWT_JUDGE_TRIAL_H
 #define SWT_JUDGE_TRIAL_H
 
 #include "comm/swt_comm.h"
 #include "kernels/swt_backend.h"
+#include "kernels/swt_op_table.h"
 
 /* The largest relative error of one rounding to float. A sum of n products rounded one by one with
  * independent errors is wrong by about sqrt(n) * SWT_ROUNDING of its typical size: tolerances are
@@ -49,16 +51,17 @@ typedef struct swt_finding {
 } swt_finding;
 
 typedef struct swt_trial {
-    swt_ctx ctx;           /* the backend that is tested, on a stream of its own */
-    int threads;           /* its CPU threads */
-    bool large;            /* cases of the sizes that tests use: several parts and blocks */
-    swt_comm *host;        /* all ranks, on host memory */
-    swt_comm *world;       /* all ranks, on backend memory; on the CPU the same */
-    uint64_t seed;         /* of all random numbers */
-    uint32_t check;        /* number of the check, for random numbers */
-    uint32_t drawn;        /* of them, in this check */
-    swt_finding found;     /* so far */
-    swt_step_state *state; /* host: the step state, first tensor of every case */
+    swt_ctx ctx;       /* the backend that is tested, on a stream of its own */
+    int threads;       /* its CPU threads */
+    bool large;        /* cases of the sizes that tests use: several parts and blocks */
+    swt_comm *host;    /* all ranks, on host memory */
+    swt_comm *world;   /* all ranks, on backend memory; on the CPU the same */
+    uint64_t seed;     /* of all random numbers */
+    uint32_t check;    /* number of the check, for random numbers */
+    uint32_t drawn;    /* of them, in this check */
+    swt_finding found; /* so far */
+    void (*on_miss)(const char *message); /* called where something is wrong; NULL: noted alone */
+    swt_step_state *state;                /* host: the step state, first tensor of every case */
     char label[SWT_TRIAL_TEXT_BYTES];
 
     unsigned char *memory, *twin, *before; /* host; backend; host's state before an operation */
@@ -76,6 +79,7 @@ typedef struct swt_trial_setup {
     swt_comm *host, *world;
     uint64_t seed;
     bool large; /* more memory, larger cases */
+    void (*on_miss)(const char *message);
 } swt_trial_setup;
 
 /* Local. Errors: MEMORY. On errors *out is to be closed, too. */
@@ -110,31 +114,19 @@ double swt_trial_draw(swt_trial *t);
 int swt_trial_choose(swt_trial *t, int low, int high);
 int64_t swt_trial_size(swt_trial *t, int64_t most);
 
-/* Outputs so far are inputs of the operations that follow. */
-void swt_trial_keep(swt_trial *t);
-
 /* The operations of this case may change the step state. */
 void swt_trial_release_state(swt_trial *t);
 
-/* The device's twin of a tensor, with its type; NULL of NULL. The trial is called t. */
-#ifdef __cppcheck__ /* cannot read the type */
-#define TWIN(tensor) swt_trial_twin(t, tensor)
-#else
-#define TWIN(tensor) ((__typeof__(tensor))swt_trial_twin(t, tensor))
-#endif
-void *swt_trial_twin(const swt_trial *t, const void *tensor);
+/* Call an operation, SWT_OP_..., with the twins of the tensors in its arguments. Its status; on
+ * errors nothing is known of the tensors. */
+SWT_MUST_CHECK swt_status swt_trial_call(swt_trial *t, int op, const swt_any_args *args);
 
-/* Call an operation; returns its error, after which the check is over. The tensors are taken
- * before, not inside the call. */
-#define SWT_TRIAL_RUN(t, call)                                                                     \
-    do {                                                                                           \
-        SWT_TRY(swt_trial_upload(t));                                                              \
-        SWT_TRY(call);                                                                             \
-        SWT_TRY(swt_trial_download(t, #call));                                                     \
-    } while (0)
-
+/* The same in steps, for calls that are no operation's: all tensors to the device; the device's
+ * twin of a tensor, NULL of NULL; back, and what has changed that is not of the outputs is a miss.
+ */
 SWT_MUST_CHECK swt_status swt_trial_upload(swt_trial *t);
-SWT_MUST_CHECK swt_status swt_trial_download(swt_trial *t, const char *call);
+void *swt_trial_twin(const swt_trial *t, const void *tensor);
+SWT_MUST_CHECK swt_status swt_trial_download(swt_trial *t, const char *name);
 
 /* ---- judging (verdict.c) */
 
@@ -147,6 +139,14 @@ void swt_trial_miss(swt_trial *t, const char *fmt, ...) SWT_PRINTF(2, 3);
  * never passes. */
 void swt_trial_close(swt_trial *t, const char *what, const float *got, const double *want,
                      int64_t n, double tolerance, double scale);
+
+/* What a sum of n products of numbers uniform in [-1, 1) may be out by, relative to its size: in
+ * plain order it is wrong by about sqrt(n / 3) roundings of it; 4 leaves room for the bias, the
+ * residual and small n. */
+double swt_sum_tolerance(int64_t n);
+
+/* The size of such a sum: a product has a standard deviation of 1/3. */
+double swt_sum_size(int64_t n);
 
 /* An element of a tensor as a number. */
 double swt_trial_element(const void *tensor, int64_t i, swt_dtype dtype);

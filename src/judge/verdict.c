@@ -7,15 +7,17 @@
 #include <string.h>
 
 void swt_trial_miss(swt_trial *t, const char *fmt, ...) {
-    swt_finding *f = &t->found;
-    if (f->failed)
-        return;
-    f->failed = true;
-    const int n = snprintf(f->message, sizeof f->message, "%.80s: ", t->label);
+    char message[SWT_TRIAL_TEXT_BYTES];
+    const int n = snprintf(message, sizeof message, "%.80s: ", t->label);
     va_list args;
     va_start(args, fmt);
-    vsnprintf(f->message + n, sizeof f->message - (size_t)n, fmt, args); /* its end may be lost */
+    vsnprintf(message + n, sizeof message - (size_t)n, fmt, args); /* its end may be lost */
     va_end(args);
+    if (!t->found.failed)
+        memcpy(t->found.message, message, sizeof message);
+    t->found.failed = true;
+    if (t->on_miss != NULL)
+        t->on_miss(message);
 }
 
 /* Note an error as a share of what is allowed; true if it is too large. */
@@ -91,4 +93,12 @@ void swt_trial_same(swt_trial *t, const char *what, const void *got, const void 
                            swt_trial_element(got, i, dtype), swt_trial_element(want, i, dtype));
             return;
         }
+}
+
+double swt_sum_tolerance(int64_t n) {
+    return 4 * sqrt(fmax(1, (double)n)) * SWT_ROUNDING;
+}
+
+double swt_sum_size(int64_t n) {
+    return sqrt((double)n) / 3;
 }

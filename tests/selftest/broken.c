@@ -53,15 +53,13 @@ BROKEN(adam, bump(&a->v[a->n - 1], 1e-4))
 BROKEN(sgd, bump(&a->param[a->n - 1], 1e-4))
 BROKEN(cast, bump(a->to, 1e-4))
 
-const swt_broken *swt_broken_tables(int *count) {
-#define ROW(name) {.slot = #name},
+const swt_broken *swt_broken_tables(void) {
+#define ROW(name) [SWT_OP_##name] = {.slot = #name},
     static swt_broken tables[] = {SWT_OPS(ROW)};
-    int i = 0;
 /* Each table is the CPU's with one slot replaced. */
 #define FILL(slot_name)                                                                            \
-    tables[i].ops = *swt_cpu_backend.ops;                                                          \
-    tables[i++].ops.slot_name = broken_##slot_name;
+    tables[SWT_OP_##slot_name].ops = *swt_cpu_backend.ops;                                         \
+    tables[SWT_OP_##slot_name].ops.slot_name = broken_##slot_name;
     SWT_OPS(FILL)
-    *count = i;
     return tables;
 }

@@ -3,14 +3,14 @@
 #ifndef SWT_TESTS_SELFTEST_BROKEN_H
 #define SWT_TESTS_SELFTEST_BROKEN_H
 
-#include "kernels/swt_ops.h"
+#include "kernels/swt_op_table.h"
 
 typedef struct swt_broken {
     const char *slot;
     swt_ops ops;
 } swt_broken;
 
-/* One for every slot, in the order of swt_ops; *count is their number. */
-const swt_broken *swt_broken_tables(int *count);
+/* By the operations' numbers. */
+const swt_broken *swt_broken_tables(void);
 
 #endif

@@ -1,0 +1,109 @@
+#include "support/place.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The trial comes first, so that it leads to its place. */
+typedef struct place {
+    swt_trial trial;
+    swt_device device;
+    swt_stream *stream;
+    swt_comm world;
+} place;
+
+const swt_backend *swt_place_backend(void) {
+    const char *name = getenv("SWT_TEST_DEVICE");
+    if (name == NULL || strcmp(name, "cpu") == 0)
+        return &swt_cpu_backend;
+    if (strcmp(name, "cuda") != 0)
+        fail_msg("SWT_TEST_DEVICE: '%s' is no backend; use cpu or cuda", name);
+    return &swt_cuda_backend;
+}
+
+bool swt_place_on_gpu(void) {
+    return swt_place_backend() == &swt_cuda_backend;
+}
+
+void swt_place_expect(swt_status status, const char *what) {
+    if (status != SWT_OK)
+        fail_msg("%s: %s", what, swt_last_error()->message);
+}
+
+static void fail_at_once(const char *message) {
+    fail_msg("%s", message);
+}
+
+/* "no usable GPU" is what CTest knows a skipped test by. */
+swt_trial *swt_place_open(int threads, bool large) {
+    const swt_backend *backend = swt_place_backend();
+    place *p = calloc(1, sizeof *p);
+    int count = 0;
+    assert_non_null(p);
+    swt_comm_open_self(&p->world);
+    swt_place_expect(backend->count(&count), "no usable GPU");
+    swt_place_expect(backend->open(&p->device, 0, threads), "open");
+    swt_place_expect(swt_stream_create(&p->device, &p->stream), "stream");
+    const swt_trial_setup setup = {.ops = backend->ops,
+                                   .device = &p->device,
+                                   .stream = p->stream,
+                                   .host = &p->world,
+                                   .world = &p->world,
+                                   .seed = 42,
+                                   .large = large,
+                                   .on_miss = fail_at_once};
+    swt_place_expect(swt_trial_open(&p->trial, &setup), "trial");
+    return &p->trial;
+}
+
+void swt_place_close(swt_trial *t) {
+    place *p = (place *)t;
+    swt_trial_close_all(t);
+    swt_stream_destroy(&p->device, p->stream);
+    swt_device_close(&p->device);
+    free(p);
+}
+
+int swt_place_setup(void **state) {
+    *state = swt_place_open(2, true);
+    return 0;
+}
+
+int swt_place_teardown(void **state) {
+    swt_place_close(*state);
+    return 0;
+}
+
+swt_trial *swt_place_of(void **state) {
+    swt_trial *t = *state;
+    swt_trial_start(t, 0);
+    return t;
+}
+
+void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected) {
+    const char *name = swt_op_table[op].name;
+    const swt_status status = swt_trial_call(t, op, args);
+    if (status != expected)
+        fail_msg("%s: %s gave %s instead of %s (%s)", t->label, name, swt_status_name(status),
+                 swt_status_name(expected), status == SWT_OK ? "-" : swt_last_error()->message);
+    if (expected != SWT_OK && memcmp(t->memory, t->before, t->used_bytes) != 0)
+        fail_msg("%s: %s refused, and changed memory", t->label, name);
+}
+
+void swt_place_keep(swt_trial *t) {
+    for (int i = 1; i < t->n_tensors; i++)
+        if (t->tensors[i].kind == SWT_TRIAL_OUT)
+            t->tensors[i].kind = SWT_TRIAL_IN;
+}
+
+void swt_place_expect_same(const swt_trial *a, const swt_trial *b) {
+    assert_int_equal(a->n_tensors, b->n_tensors);
+    for (int i = 0; i < a->n_tensors; i++) {
+        const swt_trial_tensor *tensor = &a->tensors[i];
+        assert_int_equal(tensor->bytes, b->tensors[i].bytes);
+        if (tensor->kind != SWT_TRIAL_SCRATCH &&
+            memcmp(a->memory + tensor->at, b->memory + tensor->at, tensor->bytes) != 0)
+            fail_msg("%s: tensor %d (0 is the step state) has other bits with %d threads than with "
+                     "%d",
+                     a->label, i, b->threads, a->threads);
+    }
+}

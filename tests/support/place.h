@@ -1,0 +1,58 @@
+/* A judge's trial (judge/trial.h) in a cmocka test, on the backend that the environment variable
+ * SWT_TEST_DEVICE names: cpu (default) or cuda. What is wrong fails the test at once.
+ *
+ *     static void test_order(void **state) {
+ *         swt_trial *t = swt_place_of(state);
+ *         swt_trial_begin(t, "embedding order");
+ *         float *dx = swt_trial_uniform(t, N * C, 1, 1);
+ *         float *dtable = swt_trial_out(t, V * C, SWT_F32);
+ *         SWT_RUN(t, embedding_backward, .dtable = dtable, .dx = dx, ...);
+ *         assert_true(dtable[0] == 0);
+ *     }
+ *     ... cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown); */
+#ifndef SWT_TESTS_SUPPORT_PLACE_H
+#define SWT_TESTS_SUPPORT_PLACE_H
+
+#include "judge/trial.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* The backend under test, and is it CUDA? */
+const swt_backend *swt_place_backend(void);
+bool swt_place_on_gpu(void);
+
+/* Fails the test unless a status is OK. */
+void swt_place_expect(swt_status status, const char *what);
+
+/* A trial with a device of its own, seed 42. */
+swt_trial *swt_place_open(int threads, bool large);
+void swt_place_close(swt_trial *t);
+
+/* Of a group of tests: a large trial with 2 threads, as *state. */
+int swt_place_setup(void **state);
+int swt_place_teardown(void **state);
+
+/* That trial, whose random numbers start again. */
+swt_trial *swt_place_of(void **state);
+
+/* Call an operation, whose arguments are the host's tensors, which must succeed; or which must
+ * refuse with SWT_status and change nothing at all. The tensors are taken before, not inside the
+ * call. */
+#define SWT_RUN(t, op, ...)                                                                        \
+    swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_OK)
+#define SWT_REFUSE(t, status, op, ...)                                                             \
+    swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_##status)
+void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected);
+
+/* Outputs so far are inputs of the operations that follow. */
+void swt_place_keep(swt_trial *t);
+
+/* All tensors, scratch aside, have the same bits in both. */
+void swt_place_expect_same(const swt_trial *a, const swt_trial *b);
+
+#endif
