@@ -33,7 +33,7 @@ swt_status swt_agree_on_options(swt_comm *world, const swt_options *o) {
     enum { VERSION, COMMAND, FIRST_ROW };
     uint64_t own[FIRST_ROW + SWT_OPTION_LIMIT] = {
         [VERSION] = XXH3_64bits(SWT_VERSION, sizeof SWT_VERSION), [COMMAND] = o->command};
-    char value[SWT_PATH_BYTES + SWT_OPTION_NAME_BYTES], name[SWT_OPTION_NAME_BYTES];
+    char value[SWT_PATH_BYTES];
     for (int i = 0; i < swt_option_count; i++) {
         if (swt_option_table[i].own)
             continue;
@@ -52,13 +52,9 @@ swt_status swt_agree_on_options(swt_comm *world, const swt_options *o) {
                                        first == VERSION ? "version: " SWT_VERSION : "command: it"));
     const swt_option *row = &swt_option_table[first - FIRST_ROW];
     swt_option_print(o, row, value, sizeof value);
-    if (row->key != NULL)
-        snprintf(name, sizeof name, "%s", row->key);
-    else
-        swt_option_flag(row, name, sizeof name);
     const char *quote = row->type == &swt_option_text ? "\"" : "";
     return swt_comm_agree(
         world,
         SWT_FAIL(USAGE, "%s: is %s%s%s, but not on rank 0; start every rank with the same options",
-                 name, quote, swt_path_tail(value), quote));
+                 row->key != NULL ? row->key : row->flag, quote, swt_path_tail(value), quote));
 }

@@ -8,23 +8,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static swt_status check_built(const swt_options *o, const swt_option *row) {
+/* Numbers that did not come from text, such as a batch file's shape, have not met their range. */
+static swt_status check_value(const swt_options *o, const swt_option *row) {
+    char value[SWT_OPTION_NAME_BYTES], right[SWT_OPTION_RANGE_BYTES] = "";
+    swt_option_print(o, row, value, sizeof value);
+    if (!swt_option_holds(o, row)) {
+        row->type->expected(row, right, sizeof right);
+        return SWT_FAIL(USAGE, "%s: is %s; it must be %s", row->key, value, right);
+    }
     if (row->built == NULL || swt_option_is_among(o, row, row->built))
         return SWT_OK;
-    char value[SWT_OPTION_NAME_BYTES], use[SWT_OPTION_NAME_BYTES];
-    swt_option_print(o, row, value, sizeof value);
-    swt_option_alternatives(row, " or ", use, sizeof use);
-    return SWT_FAIL(USAGE, "%s: %s is not built yet; use %s", row->key, value, use);
-}
-
-/* Numbers that did not come from text, such as a batch file's shape, have not met their range. */
-static swt_status check_range(const swt_options *o, const swt_option *row) {
-    if (swt_option_holds(o, row))
-        return SWT_OK;
-    char value[SWT_OPTION_NAME_BYTES], expected[SWT_OPTION_RANGE_BYTES];
-    swt_option_print(o, row, value, sizeof value);
-    row->type->expected(row, expected, sizeof expected);
-    return SWT_FAIL(USAGE, "%s: is %s; it must be %s", row->key, value, expected);
+    swt_option_append_built(row, " or ", right, sizeof right);
+    return SWT_FAIL(USAGE, "%s: %s is not built yet; use %s", row->key, value, right);
 }
 
 /* A size that several keys make together. */
@@ -34,21 +29,16 @@ typedef struct product {
     int64_t most;
 } product;
 
-static swt_status check_products(const product *products, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        const product *p = &products[i];
-        int64_t size = 1;
-        bool fits = true;
-        for (int j = 0; j < 4 && fits; j++) {
-            /* A factor that the row does not need, or one not known yet, is 0. */
-            const int64_t factor = p->factors[j] == 0 ? 1 : p->factors[j];
-            fits = swt_checked_mul(size, factor, &size) && size <= p->most;
-        }
-        if (!fits)
-            return SWT_FAIL(USAGE, "%s: together more than %" PRId64 "; make one of them smaller",
-                            p->keys, p->most);
+/* Whether the factors' product is at most `most`. One that the row does not need, or that is not
+ * known yet, is 0. */
+static bool fits(const product *p) {
+    int64_t size = 1;
+    for (int i = 0; i < 4; i++) {
+        const int64_t factor = p->factors[i] == 0 ? 1 : p->factors[i];
+        if (!swt_checked_mul(size, factor, &size) || size > p->most)
+            return false;
     }
-    return SWT_OK;
+    return true;
 }
 
 static swt_status check_sizes(const swt_options *o) {
@@ -81,17 +71,17 @@ static swt_status check_sizes(const swt_options *o) {
         {"moe.experts x moe.capacity or moe.min_capacity x model.width", {E, slots, C}, size_most},
         {"moe.experts x moe.capacity or moe.min_capacity x model.hidden", {E, slots, F}, size_most},
     };
-    return check_products(products, sizeof products / sizeof products[0]);
+    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)
+        if (!fits(&products[i]))
+            return SWT_FAIL(USAGE, "%s: together more than %" PRId64 "; make one of them smaller",
+                            products[i].keys, products[i].most);
+    return SWT_OK;
 }
 
 swt_status swt_options_check(const swt_options *o) {
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if (row->key == NULL)
-            continue;
-        SWT_TRY(check_range(o, row));
-        SWT_TRY(check_built(o, row));
-    }
+    for (int i = 0; i < swt_option_count; i++)
+        if (swt_option_table[i].key != NULL)
+            SWT_TRY(check_value(o, &swt_option_table[i]));
     if (o->run_device == SWT_DEVICE_CUDA && swt_cuda_backend.ops == NULL)
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "

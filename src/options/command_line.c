@@ -2,7 +2,6 @@
  * preset < file < flags. */
 #include "options/options.h"
 
-#include "io/checkpoint_dir.h"
 #include "io/files.h"
 #include "options/table.h"
 
@@ -38,10 +37,11 @@ static swt_status find_help_command(swt_options *out, int argc, char *const *arg
     if (!swt_options_has_help(argv[2])) {
         char advice[SWT_OPTION_RANGE_BYTES];
         const swt_command_row *near = swt_command_nearest(argv[2]);
-        swt_option_suggest(argv[2], SWT_TAKES_EVERY, false, advice, sizeof advice);
-        return near != NULL ? SWT_FAIL(USAGE, "%.60s: no command and no key; did you mean %s?",
-                                       argv[2], near->name)
-                            : SWT_FAIL(USAGE, "%.60s: no command and no key; %s", argv[2], advice);
+        if (near != NULL)
+            snprintf(advice, sizeof advice, "did you mean %s?", near->name);
+        else
+            swt_option_suggest(argv[2], SWT_TAKES_EVERY, false, advice, sizeof advice);
+        return SWT_FAIL(USAGE, "%.60s: no command and no key; %s", argv[2], advice);
     }
     snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[2]);
     return SWT_OK;
@@ -56,21 +56,16 @@ static swt_status find_help(swt_options *out, int argc, char *const *argv) {
             out->command = SWT_COMMAND_HELP;
             if (swt_command_named(argv[1]) != NULL)
                 snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
-            return SWT_OK;
-        }
-        if (strcmp(argv[i], "--version") == 0) {
+        } else if (strcmp(argv[i], "--version") == 0) {
             out->command = SWT_COMMAND_VERSION;
-            return SWT_OK;
-        }
-        if (strncmp(argv[i], "--help-config", 13) == 0) {
+        } else if (strncmp(argv[i], "--help-config", 13) == 0) {
+            out->command = SWT_COMMAND_HELP_CONFIG;
             out->help_markdown = strcmp(argv[i], "--help-config=markdown") == 0;
             if (!out->help_markdown && argv[i][13] != '\0')
                 return SWT_FAIL(USAGE,
                                 "%.60s: unknown flag; use --help-config or "
                                 "--help-config=markdown",
                                 argv[i]);
-            out->command = SWT_COMMAND_HELP_CONFIG;
-            return SWT_OK;
         }
     }
     return SWT_OK;
@@ -101,13 +96,11 @@ static swt_status find_command(arguments *a, const char *word) {
 
 /* The flag of another command: say whose it is. */
 static swt_status foreign_flag(const arguments *a, const swt_option *row) {
-    char flag[SWT_OPTION_NAME_BYTES], takers[SWT_OPTION_NAME_BYTES];
-    swt_option_flag(row, flag, sizeof flag);
-    swt_option_commands(row, takers, sizeof takers);
-    char advice[SWT_OPTION_RANGE_BYTES];
-    const char *difference;
+    char takers[SWT_OPTION_NAME_BYTES] = "", advice[SWT_OPTION_RANGE_BYTES];
+    const char *flag = swt_option_flag(row), *difference;
     const unsigned own = 1u << a->command->command;
     const bool near = swt_option_nearest(flag, own, false, 0, &difference) != NULL;
+    swt_option_append_commands(row, takers, sizeof takers);
     swt_option_suggest(flag, own, false, advice, sizeof advice);
     return SWT_FAIL(USAGE, "%s: the command %s does not take it; it belongs to %s%s%s", flag,
                     a->command->name, takers, near ? "; " : "", near ? advice : "");
@@ -176,24 +169,6 @@ static swt_status check_required(const arguments *a) {
     return SWT_OK;
 }
 
-/* The file of --config, or of the checkpoint; path is empty where there is none. */
-static swt_status find_file(const swt_options *o, char *path, size_t path_bytes,
-                            bool *from_checkpoint) {
-    *from_checkpoint = o->checkpoint_path[0] != '\0';
-    path[0] = '\0';
-    if (!*from_checkpoint) {
-        snprintf(path, path_bytes, "%s", o->config_path);
-        return SWT_OK;
-    }
-    char dir[SWT_PATH_BYTES];
-    SWT_TRY(swt_checkpoint_find(dir, sizeof dir, o->checkpoint_path));
-    const int n = snprintf(path, path_bytes, "%s/config.yaml", dir);
-    if (n < 0 || (size_t)n >= path_bytes)
-        return SWT_FAIL(CHECKPOINT, "%s: the path is too long; at most %zu bytes are possible",
-                        swt_path_tail(dir), path_bytes - 1);
-    return SWT_OK;
-}
-
 /* A checkpoint says what the model is, not where and how it ran: any number of ranks may read it,
  * on any processor, and its weights are fp32 whatever they were rounded to in the products. */
 static void forget_layout(swt_options *o) {
@@ -218,54 +193,49 @@ static swt_status choose_eval_text(swt_options *o, const arguments *a) {
     return SWT_OK;
 }
 
-/* What the arguments alone say: the command's own, and what a preset brings. */
-static swt_status begin(swt_options *o, const arguments *a) {
-    const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
-    swt_options_defaults(o, SWT_PRESET_LABML);
-    SWT_TRY(apply_flag(o, a, preset_index));
-    swt_options_defaults(o, (swt_preset)o->model_preset);
-    o->command = a->command->command;
-    return apply_flags(o, a, false);
-}
-
-static swt_status assemble(swt_options *o, const arguments *a) {
-    const bool preset_given = is_given(a, "model.preset");
-    char path[SWT_PATH_BYTES];
-    bool from_checkpoint;
-    SWT_TRY(find_file(o, path, sizeof path, &from_checkpoint));
-    if (path[0] != '\0') {
-        SWT_TRY(swt_options_read_yaml(o, path, from_checkpoint ? SWT_CHECKPOINT : SWT_USAGE,
-                                      preset_given));
-        if (from_checkpoint)
-            forget_layout(o);
-    } else if (!preset_given) {
-        /* labml's 32 sequences a step, cut so that up to four ranks have work of their own. */
-        o->dims.B = 8;
-        o->dims.M = 4;
-    }
-    SWT_TRY(apply_flags(o, a, true));
-    if (!is_given(a, "prompt"))
-        memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
-    return choose_eval_text(o, a);
-}
-
-/* Up to where the command line names files. */
+/* What the arguments alone say: help, or the command's own and what a preset brings. */
 static swt_status parse_line(swt_options *out, arguments *a, int argc, char *const *argv) {
+    const int preset_index = (int)(swt_option_of_key("model.preset") - swt_option_table);
     swt_options_defaults(out, SWT_PRESET_LABML);
     SWT_TRY(find_help(out, argc, argv));
     if (out->command != SWT_COMMAND_TRAIN)
         return SWT_OK;
     SWT_TRY(read_arguments(a, argc, argv));
     SWT_TRY(check_required(a));
-    return begin(out, a);
+    SWT_TRY(apply_flag(out, a, preset_index));
+    swt_options_defaults(out, (swt_preset)out->model_preset);
+    out->command = a->command->command;
+    return apply_flags(out, a, false);
 }
 
-static swt_status parse_files(swt_options *out, const arguments *a) {
+/* The file of --config, or the checkpoint's; without either, as many micro-batches of labml's 32
+ * sequences as give up to four ranks work of their own. */
+static swt_status read_file(swt_options *o, const arguments *a) {
+    const bool preset_given = is_given(a, "model.preset");
+    if (o->checkpoint_path[0] != '\0') {
+        char path[SWT_PATH_BYTES];
+        SWT_TRY(swt_path_join(path, sizeof path, o->checkpoint_path, "config.yaml"));
+        SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
+        forget_layout(o);
+    } else if (o->config_path[0] != '\0') {
+        SWT_TRY(swt_options_read_yaml(o, o->config_path, SWT_USAGE, preset_given));
+    } else if (!preset_given) {
+        o->dims.B = 8;
+        o->dims.M = 4;
+    }
+    return SWT_OK;
+}
+
+static swt_status parse_files(swt_options *o, const arguments *a) {
     if (a->command == NULL) /* help */
         return SWT_OK;
-    SWT_TRY(assemble(out, a));
-    SWT_TRY(swt_options_check(out));
-    swt_options_note(out, a->values, a->earlier);
+    SWT_TRY(read_file(o, a));
+    SWT_TRY(apply_flags(o, a, true));
+    if (!is_given(a, "prompt"))
+        memcpy(o->prompt, o->data_prompt, sizeof o->prompt);
+    SWT_TRY(choose_eval_text(o, a));
+    SWT_TRY(swt_options_check(o));
+    swt_options_note(o, a->values, a->earlier);
     return SWT_OK;
 }
 

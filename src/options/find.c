@@ -1,4 +1,5 @@
 /* Rows by name, and by a name that is nearly one. */
+#include "base/words.h"
 #include "options/table.h"
 
 #include <ctype.h>
@@ -42,20 +43,17 @@ bool swt_option_in_section(const swt_option *row, const char *section) {
     return row->key != NULL && strncmp(row->key, section, n) == 0 && row->key[n] == '.';
 }
 
-void swt_option_flag(const swt_option *row, char *out, size_t out_bytes) {
-    if (row->flag != NULL)
-        snprintf(out, out_bytes, "%s", row->flag);
-    else
-        snprintf(out, out_bytes, "--%s", row->key);
+const char *swt_option_flag(const swt_option *row) {
+    return row->flag != NULL ? row->flag : row->full_flag;
 }
 
-void swt_option_commands(const swt_option *row, char *out, size_t out_bytes) {
-    size_t used = 0;
-    out[0] = '\0';
+void swt_option_append_commands(const swt_option *row, char *out, size_t out_bytes) {
+    const char *before = "";
     for (int i = 0; i < swt_command_count; i++) {
-        if ((row->commands & (1u << swt_command_table[i].command)) != 0)
-            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", used > 0 ? ", " : "",
-                                     swt_command_table[i].name);
+        if ((row->commands & (1u << swt_command_table[i].command)) == 0)
+            continue;
+        swt_append(out, out_bytes, "%s%s", before, swt_command_table[i].name);
+        before = ", ";
     }
 }
 
@@ -165,7 +163,6 @@ const swt_option *swt_option_nearest(const char *name, unsigned commands, bool k
 
 void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *out,
                         size_t out_bytes) {
-    char known[SWT_OPTION_NAME_BYTES];
     const char *difference;
     const swt_option *row =
         swt_option_nearest(name, commands, keyed, SWT_OPTION_FAR - 1, &difference);
@@ -173,16 +170,12 @@ void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *o
         snprintf(out, out_bytes, "--help-config lists all");
         return;
     }
-    if (keyed)
-        snprintf(known, sizeof known, "%s", row->key);
-    else
-        swt_option_flag(row, known, sizeof known);
-    const bool other = difference != NULL;
-    snprintf(out, out_bytes, "did you mean %s?%s%s%s", known, other ? " (" : "",
-             other ? difference : "", other ? ")" : "");
+    snprintf(out, out_bytes, "did you mean %s?", keyed ? row->key : swt_option_flag(row));
+    if (difference != NULL)
+        swt_append(out, out_bytes, " (%s)", difference);
 }
 
-/* ---- commands */
+/* ---- commands and sections */
 
 const swt_command_row *swt_command_named(const char *word) {
     for (int i = 0; i < swt_command_count; i++) {
@@ -197,6 +190,28 @@ const swt_command_row *swt_command_nearest(const char *word) {
     int nearest_distance = SWT_OPTION_FAR;
     for (int i = 0; i < swt_command_count; i++) {
         const swt_command_row *row = &swt_command_table[i];
+        const int d = swt_name_distance(word, row->name, row->also);
+        if (d < nearest_distance) {
+            nearest_distance = d;
+            nearest = row;
+        }
+    }
+    return nearest;
+}
+
+const swt_option_section *swt_section_named(const char *word) {
+    for (int i = 0; i < swt_option_section_count; i++) {
+        if (strcmp(word, swt_option_sections[i].name) == 0)
+            return &swt_option_sections[i];
+    }
+    return NULL;
+}
+
+const swt_option_section *swt_section_nearest(const char *word) {
+    const swt_option_section *nearest = NULL;
+    int nearest_distance = SWT_OPTION_FAR;
+    for (int i = 0; i < swt_option_section_count; i++) {
+        const swt_option_section *row = &swt_option_sections[i];
         const int d = swt_name_distance(word, row->name, row->also);
         if (d < nearest_distance) {
             nearest_distance = d;

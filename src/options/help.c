@@ -1,5 +1,6 @@
 /* --help (one page), the pages of commands, sections and keys, and --help-config as aligned text
  * and as Markdown. */
+#include "base/words.h"
 #include "options/table.h"
 
 #include <string.h>
@@ -11,20 +12,17 @@ enum { PAGE_COLUMNS = 80, FLAG_COLUMN = 26, INDENT = 6 };
 /* Continue a line at a column with words, breaking before PAGE_COLUMNS; later lines start at
  * `indent`. Ends the line. */
 static void wrap(FILE *f, int column, int indent, const char *text) {
-    const char *word = text;
-    bool first = true;
-    while (*word != '\0') {
-        const int n = (int)strcspn(word, " ");
-        if (!first && column + 1 + n > PAGE_COLUMNS) {
+    const char *before = "";
+    while (*text != '\0') {
+        const int n = (int)strcspn(text, " ");
+        if (before[0] != '\0' && column + 1 + n > PAGE_COLUMNS) {
             fprintf(f, "\n%*s", indent, "");
             column = indent;
-            first = true;
+            before = "";
         }
-        fprintf(f, "%s%.*s", first ? "" : " ", n, word);
-        column += n + !first;
-        first = false;
-        word += n;
-        word += strspn(word, " ");
+        column += fprintf(f, "%s%.*s", before, n, text);
+        before = " ";
+        text += n + (text[n] == ' ');
     }
     fputc('\n', f);
 }
@@ -52,7 +50,7 @@ typedef struct entry {
 } entry;
 
 /* A text in quotes, an empty one as a dash. */
-static void default_term(const swt_option *row, const char *value, char *out, size_t out_bytes) {
+static void print_default(const swt_option *row, const char *value, char *out, size_t out_bytes) {
     const bool text = row->type == &swt_option_text;
     if (text && value[0] == '\0')
         snprintf(out, out_bytes, "-");
@@ -61,29 +59,27 @@ static void default_term(const swt_option *row, const char *value, char *out, si
 }
 
 static entry describe(const swt_option *row) {
-    entry e;
-    const bool both = row->key != NULL && row->flag != NULL;
-    snprintf(e.name, sizeof e.name, "%s%s%s", row->key != NULL ? row->key : "", both ? ", " : "",
-             row->flag != NULL ? row->flag : "");
-    swt_option_flag(row, e.flag, sizeof e.flag);
-    size_t n = strlen(e.flag);
-    e.flag[n++] = ' ';
+    entry e = {.name = ""};
+    snprintf(e.name, sizeof e.name, "%s", row->key != NULL ? row->key : row->flag);
+    if (row->key != NULL && row->flag != NULL)
+        swt_append(e.name, sizeof e.name, ", %s", row->flag);
+    snprintf(e.flag, sizeof e.flag, "%s ", swt_option_flag(row));
     if (row->value != NULL)
-        snprintf(e.flag + n, sizeof e.flag - n, "%s", row->value);
+        swt_append(e.flag, sizeof e.flag, "%s", row->value);
     else
-        swt_option_join(row, "|", "|", e.flag + n, sizeof e.flag - n);
+        swt_option_append_choices(row, "|", "|", e.flag, sizeof e.flag);
     row->type->range(row, e.values, sizeof e.values);
-    n = strlen(e.values);
     if (row->unit != NULL)
-        snprintf(e.values + n, sizeof e.values - n, " %s", row->unit);
-    default_term(row, row->labml, e.labml, sizeof e.labml);
-    default_term(row, row->t5, e.t5, sizeof e.t5);
-    swt_option_commands(row, e.commands, sizeof e.commands);
-    char built[SWT_OPTION_NAME_BYTES] = "";
-    if (row->built != NULL)
-        swt_option_alternatives(row, ", ", built, sizeof built);
-    snprintf(e.meaning, sizeof e.meaning, "%s%s%s%s", row->help,
-             row->built != NULL ? " (Built today: " : "", built, row->built != NULL ? ".)" : "");
+        swt_append(e.values, sizeof e.values, " %s", row->unit);
+    print_default(row, row->labml, e.labml, sizeof e.labml);
+    print_default(row, row->t5, e.t5, sizeof e.t5);
+    swt_option_append_commands(row, e.commands, sizeof e.commands);
+    snprintf(e.meaning, sizeof e.meaning, "%s", row->help);
+    if (row->built != NULL) {
+        swt_append(e.meaning, sizeof e.meaning, " (Built today: ");
+        swt_option_append_built(row, ", ", e.meaning, sizeof e.meaning);
+        swt_append(e.meaning, sizeof e.meaning, ".)");
+    }
     return e;
 }
 
@@ -91,50 +87,35 @@ static entry describe(const swt_option *row) {
 static void print_flag(FILE *f, const swt_option *row) {
     const entry e = describe(row);
     const char *end = strstr(row->help, ". ");
-    int n = end != NULL ? (int)(end - row->help) : (int)strlen(row->help);
-    if (row->help[n] == '\0' && row->help[n - 1] == '.')
-        n--;
-    const bool shown = row->labml[0] != '\0', required = row->key == NULL && row->required != 0;
+    const size_t n = end != NULL ? (size_t)(end - row->help) : strlen(row->help) - 1;
     char text[SWT_OPTION_TEXT_BYTES];
-    snprintf(text, sizeof text, "%.*s%s%s%s", n, row->help, shown ? " [" : "",
-             required ? " (required)" : row->labml, shown ? "]" : "");
+    snprintf(text, sizeof text, "%.*s", (int)n, row->help);
+    if (row->key == NULL && row->required != 0)
+        swt_append(text, sizeof text, " (required)");
+    else if (row->labml[0] != '\0')
+        swt_append(text, sizeof text, " [%s]", row->labml);
     print_term(f, FLAG_COLUMN, e.flag, text);
 }
 
 /* ---- --help */
 
-static void print_commands(FILE *f) {
-    fputs("\nCommands\n", f);
-    for (int i = 0; i < swt_command_count; i++)
-        print_term(f, 14, swt_command_table[i].name, swt_command_table[i].summary);
+/* What every command with a model or a device takes besides. */
+static const char *more_flags(const swt_command_row *c) {
+    return c->command < SWT_COMMAND_HELP ? " [--KEY VALUE]..." : "";
 }
 
-static void print_frequent_flags(FILE *f) {
-    fputs("\nFrequent flags, each short for a key (in brackets the default of labml)\n", f);
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key != NULL && swt_option_table[i].flag != NULL)
-            print_flag(f, &swt_option_table[i]);
-    }
-}
-
+/* The flags without a key, which stand together by their commands in the table. */
 static void print_arguments(FILE *f) {
     unsigned commands = 0;
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
         if (row->key != NULL)
             continue;
-        if (row->commands != commands) {
-            const entry e = describe(row);
-            fprintf(f, "\nFlags of %s\n", e.commands);
-            commands = row->commands;
-        }
+        if (row->commands != commands)
+            fprintf(f, "\nFlags of %s\n", describe(row).commands);
+        commands = row->commands;
         print_flag(f, row);
     }
-}
-
-/* What every command with a model or a device takes besides. */
-static const char *more_flags(const swt_command_row *c) {
-    return c->command < SWT_COMMAND_HELP ? " [--KEY VALUE]..." : "";
 }
 
 static void print_general(FILE *f) {
@@ -152,8 +133,13 @@ static void print_general(FILE *f) {
                     c->arguments, more_flags(c));
     }
     fputs("  swt-dist --help | --help-config | --version\n", f);
-    print_commands(f);
-    print_frequent_flags(f);
+    fputs("\nCommands\n", f);
+    for (int i = 0; i < swt_command_count; i++)
+        print_term(f, 14, swt_command_table[i].name, swt_command_table[i].summary);
+    fputs("\nFrequent flags, each short for a key (in brackets the default of labml)\n", f);
+    for (int i = 0; i < swt_option_count; i++)
+        if (swt_option_table[i].key != NULL && swt_option_table[i].flag != NULL)
+            print_flag(f, &swt_option_table[i]);
     print_arguments(f);
     fputs("\n"
           "Every key of the configuration is a flag by its full name, such as\n"
@@ -181,6 +167,22 @@ static void print_general(FILE *f) {
 
 /* ---- the page of a command: the flags that it takes, with their defaults */
 
+/* Those of a section's keys, under its title if there are any; section NULL: of no key. */
+static void print_flags(FILE *f, unsigned command, const swt_option_section *section) {
+    bool titled = section == NULL;
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        const bool here =
+            section != NULL ? swt_option_in_section(row, section->name) : row->key == NULL;
+        if (!here || (row->commands & command) == 0)
+            continue;
+        if (!titled)
+            fprintf(f, "\n%s: %s\n", section->name, section->title);
+        titled = true;
+        print_flag(f, row);
+    }
+}
+
 static void print_command(FILE *f, const swt_command_row *c) {
     const unsigned own = 1u << c->command;
     fprintf(f, "swt-dist %s: ", c->name);
@@ -189,27 +191,12 @@ static void print_command(FILE *f, const swt_command_row *c) {
             c->arguments, more_flags(c));
     if (c->command >= SWT_COMMAND_HELP)
         return;
-    const bool restores = (SWT_TAKES_RESTORE & own) != 0;
     fprintf(f, "\nFlags (in brackets the default%s)\n",
-            restores ? "; a checkpoint's own values come first" : " of labml");
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if ((row->commands & own) != 0 && row->key == NULL)
-            print_flag(f, row);
-    }
-    for (int s = 0; s < swt_option_section_count; s++) {
-        bool begun = false;
-        for (int i = 0; i < swt_option_count; i++) {
-            const swt_option *row = &swt_option_table[i];
-            if ((row->commands & own) == 0 ||
-                !swt_option_in_section(row, swt_option_sections[s].name))
-                continue;
-            if (!begun)
-                fprintf(f, "\n%s: %s\n", swt_option_sections[s].name, swt_option_sections[s].title);
-            begun = true;
-            print_flag(f, row);
-        }
-    }
+            (own & SWT_TAKES_RESTORE) != 0 ? "; a checkpoint's own values come first"
+                                           : " of labml");
+    print_flags(f, own, NULL);
+    for (int i = 0; i < swt_option_section_count; i++)
+        print_flags(f, own, &swt_option_sections[i]);
     fprintf(f, "\nExample\n  %s\n\nswt-dist help KEY tells more of a key.\n", c->example);
 }
 
@@ -234,19 +221,51 @@ static void print_option(FILE *f, const swt_option *row) {
         print_term(f, COLUMN, "elsewhere", row->also);
 }
 
-/* ---- --help-config */
+/* ---- --help-config, as aligned text */
 
-static void print_key(FILE *f, const swt_option *row, bool markdown) {
+static void print_key(FILE *f, const swt_option *row) {
     const entry e = describe(row);
-    if (markdown) {
-        const bool flag = row->flag != NULL;
-        fprintf(f, "| `%s`%s%s%s | %s | %s | %s | %s |\n", row->key, flag ? " `" : "",
-                flag ? row->flag : "", flag ? "`" : "", e.labml, e.t5, e.values, e.meaning);
-        return;
-    }
-    fprintf(f, "  %-32s %-14s %s\n%*s%s\n%*s", e.name, e.labml, e.t5, INDENT, "", e.values, INDENT,
-            "");
+    fprintf(f, "  %-32s %-14s %s\n", e.name, e.labml, e.t5);
+    fprintf(f, "%*s%s\n%*s", INDENT, "", e.values, INDENT, "");
     wrap(f, INDENT, INDENT, e.meaning);
+}
+
+static void print_section(FILE *f, const swt_option_section *section) {
+    fprintf(f, "\n%s: %s\n", section->name, section->title);
+    for (int i = 0; i < swt_option_count; i++)
+        if (swt_option_in_section(&swt_option_table[i], section->name))
+            print_key(f, &swt_option_table[i]);
+}
+
+static void print_config(FILE *f) {
+    fputs("Keys of the configuration: --KEY VALUE on the command line, or in the file of\n"
+          "--config:\n"
+          "  moe:\n"
+          "    experts: 16\n"
+          "\n"
+          "  key, its flag                    default: labml t5\n"
+          "      values, meaning\n",
+          f);
+    for (int i = 0; i < swt_option_section_count; i++)
+        print_section(f, &swt_option_sections[i]);
+}
+
+/* ---- --help-config, as Markdown */
+
+static void print_key_markdown(FILE *f, const swt_option *row) {
+    const entry e = describe(row);
+    fprintf(f, "| `%s`", row->key);
+    if (row->flag != NULL)
+        fprintf(f, " `%s`", row->flag);
+    fprintf(f, " | %s | %s | %s | %s |\n", e.labml, e.t5, e.values, e.meaning);
+}
+
+static void print_section_markdown(FILE *f, const swt_option_section *section) {
+    fprintf(f, "\n## %s: %s\n\n", section->name, section->title);
+    fputs("| key | labml | t5 | values | meaning |\n| --- | --- | --- | --- | --- |\n", f);
+    for (int i = 0; i < swt_option_count; i++)
+        if (swt_option_in_section(&swt_option_table[i], section->name))
+            print_key_markdown(f, &swt_option_table[i]);
 }
 
 static void print_arguments_markdown(FILE *f) {
@@ -262,89 +281,58 @@ static void print_arguments_markdown(FILE *f) {
     }
 }
 
-static void print_section(FILE *f, const swt_option_section *section, bool markdown) {
-    if (markdown)
-        fprintf(f,
-                "\n## %s: %s\n\n| key | labml | t5 | values | meaning |\n"
-                "| --- | --- | --- | --- | --- |\n",
-                section->name, section->title);
-    else
-        fprintf(f, "\n%s: %s\n", section->name, section->title);
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_in_section(&swt_option_table[i], section->name))
-            print_key(f, &swt_option_table[i], markdown);
-    }
+static void print_config_markdown(FILE *f) {
+    fputs(
+        "# Configuration\n"
+        "\n"
+        "`swt-dist --help-config=markdown` prints this page from the table in\n"
+        "`src/options/table.c`; a test compares the two.\n"
+        "\n"
+        "A key stands in a YAML file under its section, and on the command line as a flag by its\n"
+        "full name: `moe:` and below it `experts: 16` is `--moe.experts 16` or `--experts 16`.\n"
+        "Flags win over the file, the file over the defaults of the preset. Without `--config`,\n"
+        "`--checkpoint` and `--model.preset` the program trains the labml preset with\n"
+        "`batch.sequences` 8 and `batch.micro_batches` 4, so that up to four ranks have work.\n"
+        "A key that the chosen model does not use may have any value in its range. A value that\n"
+        "is not built yet is refused by name.\n",
+        f);
+    for (int i = 0; i < swt_option_section_count; i++)
+        print_section_markdown(f, &swt_option_sections[i]);
+    print_arguments_markdown(f);
 }
 
 void swt_options_print_config_help(FILE *f, bool markdown) {
     if (markdown)
-        fputs(
-            "# Configuration\n"
-            "\n"
-            "`swt-dist --help-config=markdown` prints this page from the table in\n"
-            "`src/options/table.c`; a test compares the two.\n"
-            "\n"
-            "A key stands in a YAML file under its section, and on the command line as a flag by "
-            "its\n"
-            "full name: `moe:` and below it `experts: 16` is `--moe.experts 16` or `--experts "
-            "16`.\n"
-            "Flags win over the file, the file over the defaults of the preset. Without "
-            "`--config`,\n"
-            "`--checkpoint` and `--model.preset` the program trains the labml preset with\n"
-            "`batch.sequences` 8 and `batch.micro_batches` 4, so that up to four ranks have work.\n"
-            "A key that the chosen model does not use may have any value in its range. A value "
-            "that\n"
-            "is not built yet is refused by name.\n",
-            f);
+        print_config_markdown(f);
     else
-        fputs("Keys of the configuration: --KEY VALUE on the command line, or in the file of\n"
-              "--config:\n"
-              "  moe:\n"
-              "    experts: 16\n"
-              "\n"
-              "  key, its flag                    default: labml t5\n"
-              "      values, meaning\n",
-              f);
-    for (int i = 0; i < swt_option_section_count; i++)
-        print_section(f, &swt_option_sections[i], markdown);
-    if (markdown)
-        print_arguments_markdown(f);
+        print_config(f);
 }
 
 /* ---- help TOPIC */
 
-typedef struct topic {
-    const swt_command_row *command;
-    const swt_option_section *section;
-    const swt_option *row;
-} topic;
-
-static bool find_topic(topic *out, const char *name) {
+/* The row of a key or flag, with or without its dashes. */
+static const swt_option *row_of(const char *name) {
     const char *bare = name + strspn(name, "-");
-    *out = (topic){.command = swt_command_named(name), .row = swt_option_named(bare, strlen(bare))};
-    for (int i = 0; i < swt_option_section_count; i++)
-        if (strcmp(name, swt_option_sections[i].name) == 0)
-            out->section = &swt_option_sections[i];
-    return out->command != NULL || out->section != NULL || out->row != NULL;
+    return swt_option_named(bare, strlen(bare));
 }
 
 bool swt_options_has_help(const char *name) {
-    topic found;
-    return name[0] == '\0' || find_topic(&found, name);
+    return name[0] == '\0' || swt_command_named(name) != NULL || swt_section_named(name) != NULL ||
+           row_of(name) != NULL;
 }
 
 void swt_options_print_help(FILE *f, const char *name) {
-    topic found;
-    if (name[0] == '\0' || !find_topic(&found, name)) {
+    const swt_command_row *command = swt_command_named(name);
+    const swt_option_section *section = swt_section_named(name);
+    const swt_option *row = row_of(name);
+    if (command == NULL && section == NULL && row == NULL)
         print_general(f);
-        return;
-    }
-    if (found.command != NULL)
-        print_command(f, found.command);
-    if (found.command != NULL && (found.section != NULL || found.row != NULL))
+    if (command != NULL)
+        print_command(f, command);
+    if (command != NULL && (section != NULL || row != NULL))
         fputc('\n', f);
-    if (found.section != NULL)
-        print_section(f, found.section, false);
-    if (found.row != NULL)
-        print_option(f, found.row);
+    if (section != NULL)
+        print_section(f, section);
+    if (row != NULL)
+        print_option(f, row);
 }

@@ -1,4 +1,5 @@
 /* What was given on the command line and does nothing: said, never dropped in silence. */
+#include "base/words.h"
 #include "options/table.h"
 
 #include <stdarg.h>
@@ -8,14 +9,13 @@ static void note(swt_options *o, const char *fmt, ...) SWT_PRINTF(2, 3);
 
 /* One more line; what has no room is left out. */
 static void note(swt_options *o, const char *fmt, ...) {
-    const size_t used = strlen(o->notes);
     char line[256];
     va_list args;
     va_start(args, fmt);
     vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
-    if (used + strlen(line) + 2 <= sizeof o->notes)
-        snprintf(o->notes + used, sizeof o->notes - used, "%s\n", line);
+    if (strlen(o->notes) + strlen(line) + 2 <= sizeof o->notes)
+        swt_append(o->notes, sizeof o->notes, "%s\n", line);
 }
 
 /* The row's flag has an effect only where another option has some of its values. */
@@ -38,8 +38,7 @@ static void note_unused(swt_options *o, const swt_option *row, const char *flag)
 void swt_options_note(swt_options *o, const char *const *values, const char *const *earlier) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        char flag[SWT_OPTION_NAME_BYTES];
-        swt_option_flag(row, flag, sizeof flag);
+        const char *flag = swt_option_flag(row);
         if (values[i] == NULL)
             continue;
         if (earlier[i] != NULL && strcmp(earlier[i], values[i]) != 0)

@@ -20,7 +20,7 @@
 #define BOTH(text)        .labml = (text), .t5 = (text)
 #define PRESETS(one, two) .labml = (one), .t5 = (two)
 #define KEY(name, set, ...)                                                                        \
-    { .key = (name), .commands = SWT_TAKES_##set, __VA_ARGS__ }
+    { .key = (name), .full_flag = "--" name, .commands = SWT_TAKES_##set, __VA_ARGS__ }
 #define ARGUMENT(name, set, ...)                                                                   \
     { .flag = (name), .commands = SWT_TAKES_##set, __VA_ARGS__ }
 

@@ -17,9 +17,9 @@ typedef struct swt_option_type {
     void (*print)(const void *field, const swt_option *row, char *out, size_t out_bytes);
     /* Whether the value is one of the row's; NULL: all that the field can hold are. */
     bool (*holds)(const void *field, const swt_option *row);
-    /* The values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
+    /* Append the values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
     void (*range)(const swt_option *row, char *out, size_t out_bytes);
-    /* What a value must be, such as "an integer from 1 to 65536". */
+    /* Append what a value must be, such as "an integer from 1 to 65536". */
     void (*expected)(const swt_option *row, char *out, size_t out_bytes);
 } swt_option_type;
 
@@ -41,8 +41,9 @@ enum {
 };
 
 struct swt_option {
-    const char *key;  /* "moe.experts"; NULL: an argument of commands, which no file has */
-    const char *flag; /* short flag, "--experts"; every key is a flag by its full name too */
+    const char *key;       /* "moe.experts"; NULL: an argument of commands, which no file has */
+    const char *full_flag; /* "--moe.experts", of every key */
+    const char *flag;      /* short flag, "--experts", or that of an argument */
     const swt_option_type *type;
     size_t offset;              /* of the field in swt_options */
     size_t bytes;               /* text: of the field, with the terminating 0 */
@@ -103,10 +104,10 @@ bool swt_option_in_section(const swt_option *row, const char *section);
 bool swt_option_is_path(const swt_option *row);
 
 /* The row's flag to write in messages: the short one, or "--key". */
-void swt_option_flag(const swt_option *row, char *out, size_t out_bytes);
+const char *swt_option_flag(const swt_option *row);
 
-/* The names of the commands that take the row's flag, "train, plan, probe". */
-void swt_option_commands(const swt_option *row, char *out, size_t out_bytes);
+/* Append the names of the commands that take the row's flag, "train, plan, probe". */
+void swt_option_append_commands(const swt_option *row, char *out, size_t out_bytes);
 
 /* The next of some words with a space between each two; false at their end. */
 bool swt_next_word(const char **words, char out[SWT_OPTION_NAME_BYTES]);
@@ -138,6 +139,10 @@ void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *o
 const swt_command_row *swt_command_named(const char *word);
 const swt_command_row *swt_command_nearest(const char *word);
 
+/* The same of a section. */
+const swt_option_section *swt_section_named(const char *word);
+const swt_option_section *swt_section_nearest(const char *word);
+
 /* The functions of the row's type on its field. */
 bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
 void swt_option_print(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);
@@ -147,23 +152,23 @@ bool swt_option_holds(const swt_options *o, const swt_option *row);
 SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
                                          const char *where, swt_status status);
 
-/* The default of a row; of all that have a key, where the others keep their values. */
+/* The row's default. */
 void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset);
-void swt_options_reset_keys(swt_options *o, swt_preset preset);
 
 /* Whether the value is one of these words, "adam sgd"; with a ! at the front, none of them. */
 bool swt_option_is_among(const swt_options *o, const swt_option *row, const char *words);
 
-/* Whether YAML 1.1 reads this word, where it stands without quotes, as something else: a truth
- * value (off), nothing (null), or what begins like a number. */
-bool swt_option_is_ambiguous(const char *text);
+/* Whether YAML 1.1 reads this word, where it stands without quotes, as nothing (null); as anything
+ * else than a text: nothing, a truth value (off), or what begins like a number. */
+bool swt_yaml_is_null(const char *text);
+bool swt_yaml_is_ambiguous(const char *text);
 
-/* The choices as a list, the last two with another text between them. */
-void swt_option_join(const swt_option *row, const char *between, const char *last, char *out,
-                     size_t out_bytes);
+/* Append the choices as a list, the last two with another text between them. */
+void swt_option_append_choices(const swt_option *row, const char *between, const char *last,
+                               char *out, size_t out_bytes);
 
-/* The built values of a row that has some, such as "adam or sgd" with between = " or ". */
-void swt_option_alternatives(const swt_option *row, const char *between, char *out,
+/* Append the built values of a row that has some, such as "adam or sgd" with between = " or ". */
+void swt_option_append_built(const swt_option *row, const char *between, char *out,
                              size_t out_bytes);
 
 /* o->notes = what was given and does nothing. By row: the flags' values, and those given before

@@ -1,6 +1,7 @@
 /* One value: from text, to text, and what the text may be. Each type of the table is a handful of
  * functions (swt_option_type), so that nothing else asks of which type a row is. */
 #include "base/utf8.h"
+#include "base/words.h"
 #include "options/table.h"
 
 #include <errno.h>
@@ -37,11 +38,12 @@ static void int_print(const void *field, const swt_option *row, char *out, size_
 }
 
 static void int_range(const swt_option *row, char *out, size_t out_bytes) {
-    snprintf(out, out_bytes, "%" PRId64 " to %" PRId64, row->min, row->max);
+    swt_append(out, out_bytes, "%" PRId64 " to %" PRId64, row->min, row->max);
 }
 
 static void int_expected(const swt_option *row, char *out, size_t out_bytes) {
-    snprintf(out, out_bytes, "an integer from %" PRId64 " to %" PRId64, row->min, row->max);
+    swt_append(out, out_bytes, "an integer from ");
+    int_range(row, out, out_bytes);
 }
 
 const swt_option_type swt_option_int = {int_read, int_print, int_holds, int_range, int_expected};
@@ -102,12 +104,12 @@ static void real_range(const swt_option *row, char *out, size_t out_bytes) {
                           : row->above_low                  ? ", to"
                           : row->below_high                 ? " to below"
                                                             : " to";
-    snprintf(out, out_bytes, "%s%s%s %s", row->above_low ? "above " : "", low, between, high);
+    swt_append(out, out_bytes, "%s%s%s %s", row->above_low ? "above " : "", low, between, high);
 }
 
 static void real_expected(const swt_option *row, char *out, size_t out_bytes) {
-    const int n = snprintf(out, out_bytes, "a number %s", row->above_low ? "" : "from ");
-    real_range(row, out + n, out_bytes - (size_t)n);
+    swt_append(out, out_bytes, "a number %s", row->above_low ? "" : "from ");
+    real_range(row, out, out_bytes);
 }
 
 const swt_option_type swt_option_real = {real_read, real_print, real_holds, real_range,
@@ -163,22 +165,20 @@ static void choice_print(const void *field, const swt_option *row, char *out, si
     snprintf(out, out_bytes, "%s", row->choices[*(const int *)field]);
 }
 
-void swt_option_join(const swt_option *row, const char *between, const char *last, char *out,
-                     size_t out_bytes) {
-    size_t used = 0;
-    out[0] = '\0';
-    for (int i = 0; row->choices[i] != NULL && used < out_bytes; i++) {
+void swt_option_append_choices(const swt_option *row, const char *between, const char *last,
+                               char *out, size_t out_bytes) {
+    for (int i = 0; row->choices[i] != NULL; i++) {
         const char *before = i == 0 ? "" : row->choices[i + 1] == NULL ? last : between;
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", before, row->choices[i]);
+        swt_append(out, out_bytes, "%s%s", before, row->choices[i]);
     }
 }
 
 static void choice_range(const swt_option *row, char *out, size_t out_bytes) {
-    swt_option_join(row, ", ", ", ", out, out_bytes);
+    swt_option_append_choices(row, ", ", ", ", out, out_bytes);
 }
 
 static void choice_expected(const swt_option *row, char *out, size_t out_bytes) {
-    swt_option_join(row, ", ", " or ", out, out_bytes);
+    swt_option_append_choices(row, ", ", " or ", out, out_bytes);
 }
 
 const swt_option_type swt_option_bool = {bool_read, bool_print, NULL, choice_range,
@@ -186,27 +186,23 @@ const swt_option_type swt_option_bool = {bool_read, bool_print, NULL, choice_ran
 const swt_option_type swt_option_choice = {choice_read, choice_print, NULL, choice_range,
                                            choice_expected};
 
-bool swt_option_is_ambiguous(const char *text) {
-    static const char *const nothing[] = {"", "~", "null", "Null", "NULL", NULL};
+bool swt_yaml_is_null(const char *text) {
+    static const char *const words[] = {"", "~", "null", "Null", "NULL", NULL};
+    return is_word(text, words);
+}
+
+bool swt_yaml_is_ambiguous(const char *text) {
     bool value;
-    return is_word(text, nothing) || read_truth(&value, text) || strchr("+-.0123456789", text[0]);
+    return swt_yaml_is_null(text) || read_truth(&value, text) ||
+           strchr("+-.0123456789", text[0]) != NULL;
 }
 
 /* ---- texts */
 
-/* Other bytes could not be written to a YAML file. */
-static bool is_utf8(const char *text, size_t bytes) {
-    int n = 1;
-    for (size_t i = 0; i < bytes && n > 0; i += (size_t)n) {
-        uint32_t code_point;
-        n = swt_utf8_decode(text + i, bytes - i, &code_point);
-    }
-    return n > 0;
-}
-
+/* Other bytes than UTF-8 could not be written to a YAML file. */
 static bool text_read(void *field, const swt_option *row, const char *text) {
     const size_t length = strlen(text);
-    if (length >= row->bytes || !is_utf8(text, length))
+    if (length >= row->bytes || swt_utf8_wrong_byte(text, length) >= 0)
         return false;
     memset(field, 0, row->bytes);
     memcpy(field, text, length);
@@ -219,11 +215,11 @@ static void text_print(const void *field, const swt_option *row, char *out, size
 }
 
 static void text_range(const swt_option *row, char *out, size_t out_bytes) {
-    snprintf(out, out_bytes, "%s", row->value);
+    swt_append(out, out_bytes, "%s", row->value);
 }
 
 static void text_expected(const swt_option *row, char *out, size_t out_bytes) {
-    snprintf(out, out_bytes, "UTF-8 text of at most %zu bytes", row->bytes - 1);
+    swt_append(out, out_bytes, "UTF-8 text of at most %zu bytes", row->bytes - 1);
 }
 
 const swt_option_type swt_option_text = {text_read, text_print, NULL, text_range, text_expected};
@@ -263,46 +259,37 @@ void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset) 
     (void)swt_option_read(o, row, preset == SWT_PRESET_T5 ? row->t5 : row->labml);
 }
 
-void swt_options_reset_keys(swt_options *o, swt_preset preset) {
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key != NULL)
-            swt_option_reset(o, &swt_option_table[i], preset);
-    }
-}
-
 void swt_options_defaults(swt_options *out, swt_preset preset) {
     memset(out, 0, sizeof *out);
     for (int i = 0; i < swt_option_count; i++)
         swt_option_reset(out, &swt_option_table[i], preset);
 }
 
-void swt_option_alternatives(const swt_option *row, const char *between, char *out,
+void swt_option_append_built(const swt_option *row, const char *between, char *out,
                              size_t out_bytes) {
     char word[SWT_OPTION_NAME_BYTES];
     const char *words = row->built, *before = "";
-    size_t used = 0;
-    while (used < out_bytes && swt_next_word(&words, word)) {
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", before, word);
+    while (swt_next_word(&words, word)) {
+        swt_append(out, out_bytes, "%s%s", before, word);
         before = between;
     }
 }
 
 /* A given value for a message: at most 60 bytes, "" where it is empty. */
 static void quote(char out[64], const char *text) {
-    size_t n = 0;
-    for (; n < 60 && text[n] != '\0'; n++)
-        out[n] = text[n];
-    const bool cut = text[n] != '\0';
-    while (cut && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
-        n--; /* not inside a character */
-    snprintf(out + n, 64 - n, "%s", cut ? "..." : n == 0 ? "\"\"" : "");
+    enum { MOST_BYTES = 60 };
+    snprintf(out, MOST_BYTES + 1, "%s", text[0] != '\0' ? text : "\"\"");
+    if (strlen(text) > MOST_BYTES) {
+        swt_utf8_clean(out, true);
+        swt_append(out, 64, "...");
+    }
 }
 
 swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
                           const char *where, swt_status status) {
     if (swt_option_read(o, row, text))
         return SWT_OK;
-    char given[64], expected[SWT_OPTION_RANGE_BYTES];
+    char given[64], expected[SWT_OPTION_RANGE_BYTES] = "";
     quote(given, text);
     row->type->expected(row, expected, sizeof expected);
     return swt_fail(status, __FILE__, __LINE__, "%s: %s%sis %s; it must be %s", where,

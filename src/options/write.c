@@ -58,7 +58,7 @@ static void put_row(FILE *f, const swt_options *o, const swt_option *row) {
     if (row->type == &swt_option_bool)
         fputs(strcmp(value, row->choices[1]) == 0 ? "true" : "false", f);
     else if (row->type == &swt_option_text ||
-             (row->type == &swt_option_choice && swt_option_is_ambiguous(value)))
+             (row->type == &swt_option_choice && swt_yaml_is_ambiguous(value)))
         put_quoted(f, value);
     else
         fputs(value, f);

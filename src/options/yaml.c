@@ -1,7 +1,5 @@
-/* The YAML side of the options: a mapping of sections, each a mapping of keys to single values.
- *
- * The events of values are kept until the whole file is known: the preset, wherever it stands,
- * brings its defaults before the other values are set. */
+/* The YAML side of the options: a mapping of sections, each a mapping of keys to single values. It
+ * is read by libyaml's events, in one pass. */
 #include "io/files.h"
 #include "options/table.h"
 
@@ -12,23 +10,15 @@
 
 enum { FILE_MOST_BYTES = 1 << 20 };
 
-/* A row's value in the file. */
-typedef struct setting {
-    const swt_option *row;
-    yaml_event_t value;
-} setting;
-
 /* A file being read. */
 typedef struct reader {
     yaml_parser_t parser;
     yaml_event_t event; /* the current one, given back by the next or at the end */
     swt_options *o;
-    const swt_option *preset; /* the row of model.preset */
+    bool keep_preset; /* a flag has decided it */
     const unsigned char *text;
     const char *path;                   /* for messages */
     swt_status status;                  /* code of this file's errors */
-    setting settings[SWT_OPTION_LIMIT]; /* in the order of the file */
-    int count;                          /* of the settings */
     size_t key_lines[SWT_OPTION_LIMIT]; /* where each row was given; 0: not yet */
     size_t section_lines[SWT_OPTION_LIMIT];
 } reader;
@@ -46,12 +36,12 @@ static swt_status yaml_fail(const reader *r, int code_line, size_t line, const c
     return swt_fail(r->status, __FILE__, code_line, "%s:%zu: %s", r->path, line, what);
 }
 
-static size_t line_of(const yaml_event_t *event) {
-    return event->start_mark.line + 1;
+static size_t line_of(const reader *r) {
+    return r->event.start_mark.line + 1;
 }
 
 /* The same of the current event. */
-#define YAML_FAIL(r, ...) yaml_fail(r, __LINE__, line_of(&(r)->event), __VA_ARGS__)
+#define YAML_FAIL(r, ...) yaml_fail(r, __LINE__, line_of(r), __VA_ARGS__)
 
 /* What libyaml could not read: it gives a place in the text, or an offset where the bytes are no
  * text. */
@@ -98,29 +88,18 @@ static swt_status want_scalar(const reader *r, const char *what) {
     return SWT_OK;
 }
 
-static const char *scalar(const yaml_event_t *event) {
-    return (const char *)event->data.scalar.value;
+static const char *scalar(const reader *r) {
+    return (const char *)r->event.data.scalar.value;
 }
 
-static bool is_plain(const yaml_event_t *event) {
-    return event->type == YAML_SCALAR_EVENT && event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+static bool is_plain(const reader *r) {
+    return r->event.type == YAML_SCALAR_EVENT &&
+           r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
 /* Whether the value says "nothing" to YAML: without quotes, a word for it or not a character. */
-static bool is_null(const yaml_event_t *event) {
-    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-    for (size_t i = 0; is_plain(event) && i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(scalar(event), words[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static swt_status once(size_t *seen_line, const reader *r, const char *name) {
-    if (*seen_line != 0)
-        return YAML_FAIL(r, "%.80s: is given twice, first in line %zu; keep one", name, *seen_line);
-    *seen_line = line_of(&r->event);
-    return SWT_OK;
+static bool is_null(const reader *r) {
+    return is_plain(r) && swt_yaml_is_null(scalar(r));
 }
 
 static bool is_octal(const char *text) {
@@ -128,32 +107,41 @@ static bool is_octal(const char *text) {
     return digits[0] == '0' && digits[1] != '\0';
 }
 
-static swt_status apply(const reader *r, const setting *s) {
-    const bool none = swt_option_is_path(s->row) && is_null(&s->value);
-    const char *text = none ? "" : scalar(&s->value);
-    if (s->row->type == &swt_option_int && is_plain(&s->value) && is_octal(text))
-        return yaml_fail(r, __LINE__, line_of(&s->value),
-                         "%s: is %.60s, which YAML libraries read to the base of 8; write it "
-                         "without the leading 0",
-                         s->row->key, text);
-    char where[SWT_PATH_BYTES + 32];
-    snprintf(where, sizeof where, "%s:%zu", r->path, line_of(&s->value));
-    return swt_option_set(r->o, s->row, text, where, r->status);
+static swt_status once(size_t *seen_line, const reader *r, const char *name) {
+    if (*seen_line != 0)
+        return YAML_FAIL(r, "%.80s: is given twice, first in line %zu; keep one", name, *seen_line);
+    *seen_line = line_of(r);
+    return SWT_OK;
 }
 
-/* The value of a row, kept for when all of the file is known; which preset it is, at once. */
+/* The preset stands anywhere in the file: its defaults are for what was not given before it. */
+static void apply_preset(const reader *r) {
+    for (int i = 0; i < swt_option_count; i++)
+        if (swt_option_table[i].key != NULL && r->key_lines[i] == 0)
+            swt_option_reset(r->o, &swt_option_table[i], (swt_preset)r->o->model_preset);
+}
+
 static swt_status read_value(reader *r, const swt_option *row) {
     SWT_TRY(next(r));
     SWT_TRY(want_scalar(r, row->key));
+    const char *text = scalar(r);
     /* Without a path is the default of each; a prompt could be meant to be "null". */
-    if (row->type == &swt_option_text && !swt_option_is_path(row) && is_null(&r->event) &&
-        scalar(&r->event)[0] != '\0')
+    if (swt_option_is_path(row) && is_null(r))
+        text = "";
+    else if (row->type == &swt_option_text && is_null(r) && text[0] != '\0')
         return YAML_FAIL(
             r, "%s: is null, which is no text; write \"\" for none, or quotes around it", row->key);
-    setting *kept = &r->settings[r->count++];
-    *kept = (setting){row, r->event};
-    r->event = (yaml_event_t){0};
-    return row == r->preset ? apply(r, kept) : SWT_OK;
+    if (row->type == &swt_option_int && is_plain(r) && is_octal(text))
+        return YAML_FAIL(r,
+                         "%s: is %.60s, which YAML libraries read to the base of 8; write it "
+                         "without the leading 0",
+                         row->key, text);
+    char where[SWT_PATH_BYTES + 32];
+    snprintf(where, sizeof where, "%s:%zu", r->path, line_of(r));
+    SWT_TRY(swt_option_set(r->o, row, text, where, r->status));
+    if (strcmp(row->key, "model.preset") == 0 && !r->keep_preset)
+        apply_preset(r);
+    return SWT_OK;
 }
 
 /* An unknown key, or a section that may be meant as one. */
@@ -170,7 +158,7 @@ static swt_status read_keys(reader *r, const char *section) {
             return SWT_OK;
         SWT_TRY(want_scalar(r, section));
         char key[SWT_OPTION_NAME_BYTES];
-        const int n = snprintf(key, sizeof key, "%s.%s", section, scalar(&r->event));
+        const int n = snprintf(key, sizeof key, "%s.%s", section, scalar(r));
         const swt_option *row = (size_t)n < sizeof key ? swt_option_of_key(key) : NULL;
         if (row == NULL)
             return unknown(r, key, "key");
@@ -179,29 +167,18 @@ static swt_status read_keys(reader *r, const char *section) {
     }
 }
 
-static swt_status find_section(const reader *r, int *index) {
-    const char *name = scalar(&r->event);
-    const swt_option *row = swt_option_of_key(name);
-    if (row != NULL)
+static swt_status find_section(const reader *r, const swt_option_section **out) {
+    const char *name = scalar(r);
+    *out = swt_section_named(name);
+    if (*out != NULL)
+        return SWT_OK;
+    if (swt_option_of_key(name) != NULL)
         return YAML_FAIL(r, "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'",
                          name, (int)strcspn(name, "."), name, strchr(name, '.') + 1);
-    int nearest_distance = SWT_OPTION_FAR;
-    for (int i = 0; i < swt_option_section_count; i++) {
-        const swt_option_section *section = &swt_option_sections[i];
-        if (strcmp(name, section->name) == 0) {
-            *index = i;
-            return SWT_OK;
-        }
-        const int d = swt_name_distance(name, section->name, section->also);
-        if (d < nearest_distance) {
-            nearest_distance = d;
-            *index = i;
-        }
-    }
-    if (nearest_distance == SWT_OPTION_FAR)
+    const swt_option_section *nearest = swt_section_nearest(name);
+    if (nearest == NULL)
         return unknown(r, name, "section");
-    return YAML_FAIL(r, "%.60s: unknown section; did you mean %s?", name,
-                     swt_option_sections[*index].name);
+    return YAML_FAIL(r, "%.60s: unknown section; did you mean %s?", name, nearest->name);
 }
 
 static swt_status read_sections(reader *r) {
@@ -210,19 +187,15 @@ static swt_status read_sections(reader *r) {
         if (r->event.type == YAML_MAPPING_END_EVENT)
             return SWT_OK;
         SWT_TRY(want_scalar(r, "a section's name"));
-        int index = 0;
-        SWT_TRY(find_section(r, &index));
-        const char *section = swt_option_sections[index].name;
-        SWT_TRY(once(&r->section_lines[index], r, section));
+        const swt_option_section *section;
+        SWT_TRY(find_section(r, &section));
+        SWT_TRY(once(&r->section_lines[section - swt_option_sections], r, section->name));
         SWT_TRY(next(r));
-        if (r->event.type == YAML_MAPPING_START_EVENT) {
-            SWT_TRY(read_keys(r, section));
-            continue;
-        }
-        /* A section whose keys are all commented out is an empty one. */
-        if (!is_null(&r->event))
+        if (r->event.type == YAML_MAPPING_START_EVENT)
+            SWT_TRY(read_keys(r, section->name));
+        else if (!is_null(r)) /* a section whose keys are all commented out is an empty one */
             return YAML_FAIL(r, "%s: is no mapping; write 'key: value' lines, indented, below it",
-                             section);
+                             section->name);
     }
 }
 
@@ -242,42 +215,24 @@ static swt_status read_document(reader *r) {
     return SWT_OK;
 }
 
-/* The preset's defaults first, unless a flag has decided the preset. */
-static swt_status apply_all(const reader *r, bool keep_preset) {
-    for (int i = 0; i < r->count; i++) {
-        if (r->settings[i].row == r->preset && !keep_preset)
-            swt_options_reset_keys(r->o, (swt_preset)r->o->model_preset);
-    }
-    for (int i = 0; i < r->count; i++)
-        SWT_TRY(apply(r, &r->settings[i]));
-    return SWT_OK;
-}
-
-static swt_status read_text(reader *r, size_t bytes, bool keep_preset) {
-    if (!yaml_parser_initialize(&r->parser))
-        return SWT_FAIL(MEMORY, "%s: out of memory while reading it", r->path);
-    yaml_parser_set_input_string(&r->parser, r->text, bytes);
-    swt_status status = read_document(r);
-    if (status == SWT_OK)
-        status = apply_all(r, keep_preset);
-    yaml_event_delete(&r->event);
-    for (int i = 0; i < r->count; i++)
-        yaml_event_delete(&r->settings[i].value);
-    yaml_parser_delete(&r->parser);
-    return status;
-}
-
 swt_status swt_options_read_yaml(swt_options *o, const char *path, swt_status status,
                                  bool keep_preset) {
     char *text;
     size_t bytes;
     SWT_TRY(swt_file_load(&text, &bytes, path, FILE_MOST_BYTES, status));
     reader r = {.o = o,
-                .preset = swt_option_of_key("model.preset"),
+                .keep_preset = keep_preset,
                 .text = (const unsigned char *)text,
                 .path = swt_path_tail(path),
                 .status = status};
-    status = read_text(&r, bytes, keep_preset);
+    if (yaml_parser_initialize(&r.parser)) {
+        yaml_parser_set_input_string(&r.parser, r.text, bytes);
+        status = read_document(&r);
+        yaml_event_delete(&r.event);
+        yaml_parser_delete(&r.parser);
+    } else {
+        status = SWT_FAIL(MEMORY, "%s: out of memory while reading it", r.path);
+    }
     free(text);
     return status;
 }
