@@ -43,7 +43,8 @@ typedef struct swt_error {
     bool disk_full; /* a file could not be written for want of room */
 } swt_error;
 
-/* Record an error and return its code. Use SWT_FAIL, which fills in the place in the code. */
+/* Record an error and return its code. Use SWT_FAIL or SWT_FAIL_AS, which fill in the place in the
+ * code. */
 SWT_MUST_CHECK swt_status swt_fail(swt_status status, const char *file, int line, const char *fmt,
                                    ...) SWT_PRINTF(4, 5);
 
@@ -55,6 +56,9 @@ const char *swt_status_name(swt_status status);
 
 /* return SWT_FAIL(FILE, "%s: is empty; a text of at least two windows is needed", path); */
 #define SWT_FAIL(name, ...) swt_fail(SWT_##name, __FILE__, __LINE__, __VA_ARGS__)
+
+/* The same with a code that the caller was given: FILE or CHECKPOINT of a file, for one. */
+#define SWT_FAIL_AS(status, ...) swt_fail(status, __FILE__, __LINE__, __VA_ARGS__)
 
 /* `otherwise`, or MEMORY where `error`, a value of errno, says that memory was missing: that is no
  * fault of a file, which can be whole. */

@@ -1,5 +1,7 @@
 #include "io/checkpoint_dir.h"
 
+#include "base/checked.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,43 +39,32 @@ static int64_t step_of(const char *name) {
     return errno == 0 && strcmp(name, expected) == 0 ? step : -1;
 }
 
-/* Published steps in ascending order. */
-typedef struct step_list {
-    int64_t *steps; /* (count), owned */
-    int64_t count, capacity;
-} step_list;
+/* The steps of the published checkpoints, from one to below another. */
+typedef struct step_range {
+    int64_t from, below;
+    int64_t count, oldest, newest; /* the last two where there are any */
+} step_range;
 
-static swt_status add_step(void *context, const char *folder, const char *name) {
+static swt_status count_step(void *context, const char *folder, const char *name) {
     (void)folder;
-    step_list *list = context;
+    step_range *range = context;
     const int64_t step = step_of(name);
-    if (step < 0)
+    if (step < range->from || step >= range->below)
         return SWT_OK;
-    if (list->count == list->capacity) {
-        const int64_t capacity = 2 * list->capacity + 16;
-        int64_t *steps = realloc(list->steps, (size_t)capacity * sizeof *steps);
-        if (steps == NULL)
-            return SWT_FAIL(MEMORY, "checkpoints: no memory for %" PRId64 " names", capacity);
-        list->steps = steps;
-        list->capacity = capacity;
-    }
-    list->steps[list->count++] = step;
+    range->oldest = range->count == 0 ? step : swt_min(range->oldest, step);
+    range->newest = range->count == 0 ? step : swt_max(range->newest, step);
+    range->count++;
     return SWT_OK;
 }
 
-static int ascending(const void *a, const void *b) {
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The caller frees list->steps, also on an error. */
-static swt_status list_steps(step_list *list, const char *checkpoints) {
-    const swt_status status = swt_folder_walk(checkpoints, add_step, list);
-    /* Half a list, in the folder's order, would make any of them the oldest or the newest. */
+/* Where the folder cannot be read to its end there are none: any of half of them might seem to be
+ * the oldest or the newest. */
+static swt_status find_published(step_range *out, const char *checkpoints, int64_t from,
+                                 int64_t below) {
+    *out = (step_range){.from = from, .below = below};
+    const swt_status status = swt_folder_walk(checkpoints, count_step, out);
     if (status != SWT_OK)
-        list->count = 0;
-    if (list->count > 0)
-        qsort(list->steps, (size_t)list->count, sizeof *list->steps, ascending);
+        out->count = 0;
     return status;
 }
 
@@ -123,24 +114,22 @@ static swt_status remove_step(const swt_checkpoints *c, int64_t step) {
 }
 
 static void remove_oldest(swt_checkpoints *c, int64_t keep) {
-    step_list list = {0};
-    keep_first(c, list_steps(&list, c->path));
-    for (int64_t i = 0; i < list.count - keep; i++)
-        keep_first(c, remove_step(c, list.steps[i]));
-    free(list.steps);
+    step_range range;
+    keep_first(c, find_published(&range, c->path, 0, INT64_MAX));
+    for (int64_t excess = range.count - keep; excess > 0 && range.count > 0; excess--) {
+        keep_first(c, remove_step(c, range.oldest));
+        keep_first(c, find_published(&range, c->path, range.oldest + 1, INT64_MAX));
+    }
 }
 
 int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep) {
-    step_list list = {0};
-    int64_t dropped = -1;
-    swt_status status = list_steps(&list, c->path);
-    if (keep > 0 && list.count > 1) {
-        status = remove_step(c, list.steps[0]);
-        dropped = status == SWT_OK ? list.steps[0] : -1;
-    }
+    step_range range;
+    swt_status status = find_published(&range, c->path, 0, INT64_MAX);
+    const bool drops = keep > 0 && range.count > 1;
+    if (drops)
+        status = remove_step(c, range.oldest);
     keep_first(c, status);
-    free(list.steps);
-    return dropped;
+    return drops && status == SWT_OK ? range.oldest : -1;
 }
 
 void swt_checkpoints_discard(swt_checkpoints *c, int64_t step) {
@@ -224,16 +213,14 @@ static swt_status has_weights(const char *folder, bool *found) {
 
 /* The newest published checkpoint with weights; *found = false where there is none. */
 static swt_status find_newest(char out[SWT_PATH_BYTES], const char *checkpoints, bool *found) {
-    step_list list = {0};
-    swt_status status = list_steps(&list, checkpoints);
-    *found = false;
-    for (int64_t i = list.count - 1; status == SWT_OK && !*found && i >= 0; i--) {
-        status = step_path(out, checkpoints, "", list.steps[i], "");
-        if (status == SWT_OK)
-            status = has_weights(out, found);
+    step_range range;
+    SWT_TRY(find_published(&range, checkpoints, 0, INT64_MAX));
+    while (range.count > 0 && !*found) {
+        SWT_TRY(step_path(out, checkpoints, "", range.newest, ""));
+        SWT_TRY(has_weights(out, found));
+        SWT_TRY(find_published(&range, checkpoints, 0, range.newest));
     }
-    free(list.steps);
-    return status;
+    return SWT_OK;
 }
 
 static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {

@@ -60,24 +60,24 @@ int swt_open_at(int folder, const char *path, int flags) {
 swt_status swt_file_open(int *fd, int64_t *bytes, const char *path, swt_status status) {
     /* O_NONBLOCK: a named pipe must not stop the program before it is refused. */
     *fd = swt_open_at(AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
-    if (*fd < 0)
-        return swt_fail(swt_status_of(errno, status), __FILE__, __LINE__,
-                        "%s: %s; the path of a readable file is needed", swt_path_tail(path),
-                        errno == ENOENT ? "is missing" : strerror(errno));
     struct stat info;
     const char *why = NULL;
-    if (fstat(*fd, &info) != 0)
+    if (*fd < 0) {
+        status = swt_status_of(errno, status);
+        why = errno == ENOENT ? "is missing" : strerror(errno);
+    } else if (fstat(*fd, &info) != 0) {
         why = strerror(errno);
-    else if (!S_ISREG(info.st_mode))
+    } else if (!S_ISREG(info.st_mode)) {
         why = S_ISDIR(info.st_mode) ? "is a folder" : "is no regular file";
-    if (why != NULL) {
-        close(*fd);
-        *fd = -1;
-        return swt_fail(status, __FILE__, __LINE__, "%s: %s; the path of a readable file is needed",
-                        swt_path_tail(path), why);
+    } else {
+        *bytes = info.st_size;
+        return SWT_OK;
     }
-    *bytes = info.st_size;
-    return SWT_OK;
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return SWT_FAIL_AS(status, "%s: %s; the path of a readable file is needed", swt_path_tail(path),
+                       why);
 }
 
 swt_status swt_file_read(int fd, void *out, size_t bytes, int64_t offset, const char *path,
@@ -89,10 +89,10 @@ swt_status swt_file_read(int fd, void *out, size_t bytes, int64_t offset, const 
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return swt_fail(status, __FILE__, __LINE__,
-                            "%s: cannot be read at byte %lld (%s); give a file that nobody writes",
-                            swt_path_tail(path), (long long)offset + (long long)at,
-                            got < 0 ? strerror(errno) : "it became shorter");
+            return SWT_FAIL_AS(
+                status, "%s: cannot be read at byte %lld (%s); give a file that nobody writes",
+                swt_path_tail(path), (long long)offset + (long long)at,
+                got < 0 ? strerror(errno) : "it became shorter");
         at += (size_t)got;
     }
     return SWT_OK;
@@ -107,10 +107,11 @@ swt_status swt_file_load(char **out, size_t *bytes, const char *path, int64_t mo
     SWT_TRY(swt_file_open(&fd, &size, path, status));
     swt_status result = SWT_OK;
     if (size > most_bytes)
-        result = swt_fail(status, __FILE__, __LINE__,
-                          "%s: has %lld bytes, and a file of its kind at most %lld; give the right "
-                          "file",
-                          swt_path_tail(path), (long long)size, (long long)most_bytes);
+        result =
+            SWT_FAIL_AS(status,
+                        "%s: has %lld bytes, and a file of its kind at most %lld; give the right "
+                        "file",
+                        swt_path_tail(path), (long long)size, (long long)most_bytes);
     else if ((*out = malloc((size_t)size + 1)) == NULL)
         result = SWT_FAIL(MEMORY,
                           "%s: no memory for its %lld bytes; use a smaller file or a machine with "
@@ -135,8 +136,7 @@ swt_status swt_read_file(char **out, size_t *bytes, const char *path, swt_status
         return SWT_OK;
     free(*out);
     *out = NULL;
-    return swt_fail(status, __FILE__, __LINE__, "%s: is empty; a file with content is needed",
-                    path);
+    return SWT_FAIL_AS(status, "%s: is empty; a file with content is needed", path);
 }
 
 /* ---- writing */
@@ -217,6 +217,21 @@ bool swt_memory_stream_close(FILE *stream, char *const *text) {
     const bool written = !ferror(stream);
     /* fclose says nothing of the memory that it did not get: there is no text then. */
     return fclose(stream) == 0 && written && *text != NULL;
+}
+
+swt_status swt_file_print(const char *path, const char *what,
+                          void (*print)(FILE *out, const void *thing), const void *thing) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (out != NULL)
+        print(out, thing);
+    const swt_status status =
+        swt_memory_stream_close(out, &text)
+            ? swt_file_save(path, text, bytes)
+            : SWT_FAIL(MEMORY, "%s: no memory to write %s; use a machine with more", path, what);
+    free(text);
+    return status;
 }
 
 swt_status swt_path_sync(const char *path) {

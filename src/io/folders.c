@@ -44,9 +44,9 @@ swt_status swt_folder_walk(const char *folder, swt_folder_visit visit, void *con
     if (stream != NULL)
         closedir(stream);
     if (status == SWT_OK && failed != 0)
-        status = swt_fail(swt_status_of(failed, SWT_FILE), __FILE__, __LINE__,
-                          "%s: the folder cannot be read (%s); see its rights",
-                          swt_path_tail(folder), strerror(failed));
+        status = SWT_FAIL_AS(swt_status_of(failed, SWT_FILE),
+                             "%s: the folder cannot be read (%s); see its rights",
+                             swt_path_tail(folder), strerror(failed));
     return status;
 }
 

@@ -2,9 +2,11 @@
 
 #include "base/checked.h"
 #include "base/utf8.h"
+#include "base/words.h"
 #include "io/files.h"
 #include "io/json.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,23 +25,27 @@ enum { FIRST_CAPACITY = 64, SHAPE_TEXT_BYTES = 128 };
 static const char *const metadata_name = "__metadata__";
 
 /* "FILE: WHAT" with the status of the file being read. */
-#define FAIL_READING(f, fmt, ...)                                                                  \
-    swt_fail((f)->status, __FILE__, __LINE__, "%s: " fmt, (f)->path, __VA_ARGS__)
+#define FAIL_FILE(f, fmt, ...) SWT_FAIL_AS((f)->status, "%s: " fmt, (f)->path, __VA_ARGS__)
 
+/* "FILE: tensor NAME: WHAT"; the name is the first of what fmt's own values follow. */
+#define FAIL_TENSOR(f, fmt, ...) FAIL_FILE(f, "tensor %s: " fmt, __VA_ARGS__)
+
+/* Entries, or a name and an entry: an entry begins with its name. */
 static int by_name(const void *a, const void *b) {
-    return strcmp(((const swt_tensor_entry *)a)->name, ((const swt_tensor_entry *)b)->name);
+    return strcmp(a, b);
 }
+
+_Static_assert(offsetof(swt_tensor_entry, name) == 0, "an entry that begins otherwise");
 
 /* ---- a tensor in the header: "name":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]} */
 
 /* "[3,4]", or "[3, 4]" */
 static void print_shape(char out[SHAPE_TEXT_BYTES], int dims, const int64_t *shape,
                         const char *between) {
-    size_t used = (size_t)snprintf(out, SHAPE_TEXT_BYTES, "[");
+    snprintf(out, SHAPE_TEXT_BYTES, "[");
     for (int i = 0; i < dims; i++)
-        used += (size_t)snprintf(out + used, SHAPE_TEXT_BYTES - used, "%s%lld",
-                                 i > 0 ? between : "", (long long)shape[i]);
-    snprintf(out + used, SHAPE_TEXT_BYTES - used, "]");
+        swt_append(out, SHAPE_TEXT_BYTES, "%s%lld", i > 0 ? between : "", (long long)shape[i]);
+    swt_append(out, SHAPE_TEXT_BYTES, "]");
 }
 
 static void print_tensor(FILE *out, const swt_tensor_entry *e) {
@@ -51,6 +57,15 @@ static void print_tensor(FILE *out, const swt_tensor_entry *e) {
             swt_dtype_name(e->dtype), shape, (long long)e->offset_bytes, (long long)end_bytes);
 }
 
+/* Fills bytes; false where the shape is none, or has too many of them. */
+static bool count_bytes(swt_tensor_entry *e) {
+    e->bytes = (int64_t)swt_dtype_bytes(e->dtype);
+    for (int i = 0; i < e->dims; i++)
+        if (e->shape[i] < 0 || !swt_checked_mul(e->bytes, e->shape[i], &e->bytes))
+            return false;
+    return true;
+}
+
 static bool to_count(const json_t *item, int64_t *out) {
     *out = json_integer_value(item);
     return json_is_integer(item) && *out >= 0;
@@ -59,11 +74,11 @@ static bool to_count(const json_t *item, int64_t *out) {
 static swt_status parse_name(const swt_tensor_file *f, swt_tensor_entry *e, const char *name) {
     const size_t length = strlen(name);
     if (!swt_utf8_printable(name))
-        return FAIL_READING(f, "tensor %lld has a name that is not printable UTF-8; rename it",
-                            (long long)f->count);
+        return FAIL_FILE(f, "tensor %lld has a name that is not printable UTF-8; rename it",
+                         (long long)f->count);
     if (length == 0 || length >= SWT_TENSOR_NAME_BYTES)
-        return FAIL_READING(f, "tensor %.80s: its name has %zu bytes; 1 to %d are possible", name,
-                            length, SWT_TENSOR_NAME_BYTES - 1);
+        return FAIL_FILE(f, "tensor %.80s: its name has %zu bytes; 1 to %d are possible", name,
+                         length, SWT_TENSOR_NAME_BYTES - 1);
     memcpy(e->name, name, length + 1);
     return SWT_OK;
 }
@@ -74,36 +89,31 @@ static swt_status parse_name(const swt_tensor_file *f, swt_tensor_entry *e, cons
 static swt_status parse_dtype(const swt_tensor_file *f, swt_tensor_entry *e, const json_t *item) {
     const char *name = json_string_value(item);
     if (name == NULL)
-        return FAIL_READING(f, "tensor %s: dtype is no string; one of%s is needed", e->name,
-                            KNOWN_DTYPES);
+        return FAIL_TENSOR(f, "dtype is no string; one of%s is needed", e->name, KNOWN_DTYPES);
     for (int d = 0; d < SWT_DTYPE_COUNT; d++) {
         e->dtype = (swt_dtype)d;
         if (strcmp(name, swt_dtype_name(e->dtype)) == 0)
             return SWT_OK;
     }
-    return FAIL_READING(f, "tensor %s: dtype %.16s is not supported; one of%s is needed", e->name,
-                        swt_utf8_printable(name) ? name : "?", KNOWN_DTYPES);
+    return FAIL_TENSOR(f, "dtype %.16s is not supported; one of%s is needed", e->name,
+                       swt_utf8_printable(name) ? name : "?", KNOWN_DTYPES);
 }
 
 /* Fills dims, shape and bytes. */
 static swt_status parse_shape(const swt_tensor_file *f, swt_tensor_entry *e, const json_t *item) {
     if (!json_is_array(item))
-        return FAIL_READING(f, "tensor %s: shape is no array; a list of sizes is needed", e->name);
+        return FAIL_TENSOR(f, "shape is no array; a list of sizes is needed", e->name);
     const size_t dims = json_array_size(item);
     if (dims > SWT_TENSOR_DIMS)
-        return FAIL_READING(f, "tensor %s: has %zu dimensions; at most %d are supported", e->name,
-                            dims, SWT_TENSOR_DIMS);
+        return FAIL_TENSOR(f, "has %zu dimensions; at most %d are supported", e->name, dims,
+                           SWT_TENSOR_DIMS);
     e->dims = (int)dims;
-    e->bytes = (int64_t)swt_dtype_bytes(e->dtype);
-    for (int i = 0; i < e->dims; i++) {
+    for (int i = 0; i < e->dims; i++)
         if (!to_count(json_array_get(item, (size_t)i), &e->shape[i]))
-            return FAIL_READING(
-                f, "tensor %s: size %d of its shape is no count; an integer from 0 is needed",
-                e->name, i);
-        if (!swt_checked_mul(e->bytes, e->shape[i], &e->bytes))
-            return FAIL_READING(f, "tensor %s: its shape has more than 2^63 bytes; write it again",
-                                e->name);
-    }
+            return FAIL_TENSOR(f, "size %d of its shape is no count; an integer from 0 is needed",
+                               e->name, i);
+    if (!count_bytes(e))
+        return FAIL_TENSOR(f, "its shape has more than 2^63 bytes; write it again", e->name);
     return SWT_OK;
 }
 
@@ -112,16 +122,13 @@ static swt_status parse_offsets(const swt_tensor_file *f, swt_tensor_entry *e, c
     int64_t end = 0;
     if (json_array_size(item) != 2 || !to_count(json_array_get(item, 0), &e->offset_bytes) ||
         !to_count(json_array_get(item, 1), &end))
-        return FAIL_READING(
-            f, "tensor %s: data_offsets is no pair of counts; [begin, end] is needed", e->name);
+        return FAIL_TENSOR(f, "data_offsets is no pair of counts; [begin, end] is needed", e->name);
     if (end > data_bytes)
-        return FAIL_READING(f,
-                            "tensor %s: its data end at byte %lld of %lld; the file is cut off or "
-                            "broken",
-                            e->name, (long long)end, (long long)data_bytes);
+        return FAIL_TENSOR(f, "its data end at byte %lld of %lld; the file is cut off or broken",
+                           e->name, (long long)end, (long long)data_bytes);
     if (end < e->offset_bytes || end - e->offset_bytes != e->bytes)
-        return FAIL_READING(f, "tensor %s: has %lld bytes of data; its shape needs %lld", e->name,
-                            (long long)(end - e->offset_bytes), (long long)e->bytes);
+        return FAIL_TENSOR(f, "has %lld bytes of data; its shape needs %lld", e->name,
+                           (long long)(end - e->offset_bytes), (long long)e->bytes);
     return SWT_OK;
 }
 
@@ -132,9 +139,8 @@ static swt_status parse_tensor(const swt_tensor_file *f, swt_tensor_entry *e, co
                  *offsets = json_object_get(item, "data_offsets");
     /* Three found and three there: no field is unknown. */
     if (json_object_size(item) != 3 || dtype == NULL || shape == NULL || offsets == NULL)
-        return FAIL_READING(
-            f, "tensor %s: is not described; an object of dtype, shape and data_offsets is needed",
-            e->name);
+        return FAIL_TENSOR(
+            f, "is not described; an object of dtype, shape and data_offsets is needed", e->name);
     SWT_TRY(parse_dtype(f, e, dtype));
     SWT_TRY(parse_shape(f, e, shape));
     return parse_offsets(f, e, offsets, data_bytes);
@@ -174,15 +180,15 @@ static swt_status check_tiling(const swt_tensor_file *f, int64_t data_bytes) {
     for (int64_t i = 0; i < f->count; i++) {
         const swt_tensor_entry *e = &f->entries[i];
         if (e->offset_bytes != end)
-            return FAIL_READING(f,
-                                "tensor %s: its data begin at byte %lld; without gap or overlap "
-                                "that is %lld",
-                                e->name, (long long)e->offset_bytes, (long long)end);
+            return FAIL_TENSOR(f,
+                               "its data begin at byte %lld; without gap or overlap "
+                               "that is %lld",
+                               e->name, (long long)e->offset_bytes, (long long)end);
         end += e->bytes;
     }
     if (end != data_bytes)
-        return FAIL_READING(f, "has %lld bytes of data; its tensors have %lld",
-                            (long long)data_bytes, (long long)end);
+        return FAIL_FILE(f, "has %lld bytes of data; its tensors have %lld", (long long)data_bytes,
+                         (long long)end);
     return SWT_OK;
 }
 
@@ -208,8 +214,8 @@ static swt_status parse_tensors(swt_tensor_file *f, json_t *root, int64_t data_b
 static swt_status check_header_bytes(const swt_tensor_file *f, uint64_t bytes) {
     if (bytes <= LARGEST_HEADER_BYTES)
         return SWT_OK;
-    return FAIL_READING(f, "its header has %llu bytes; at most %d are allowed (no safetensors?)",
-                        (unsigned long long)bytes, LARGEST_HEADER_BYTES);
+    return FAIL_FILE(f, "its header has %llu bytes; at most %d are allowed (no safetensors?)",
+                     (unsigned long long)bytes, LARGEST_HEADER_BYTES);
 }
 
 static swt_status parse_header(swt_tensor_file *f, const char *text, size_t bytes,
@@ -217,10 +223,10 @@ static swt_status parse_header(swt_tensor_file *f, const char *text, size_t byte
     json_error_t why;
     bool no_memory = false;
     if (swt_json_tree_bytes(text, bytes) >> 20 >= LARGEST_TREE_MIB)
-        return FAIL_READING(f,
-                            "its header of %zu bytes would take more than %d MiB to read; write "
-                            "the tensors to several files",
-                            bytes, LARGEST_TREE_MIB);
+        return FAIL_FILE(f,
+                         "its header of %zu bytes would take more than %d MiB to read; write "
+                         "the tensors to several files",
+                         bytes, LARGEST_TREE_MIB);
     json_t *root = swt_json_parse(text, bytes, &why, &no_memory);
     swt_status status = SWT_OK;
     if (no_memory)
@@ -229,8 +235,8 @@ static swt_status parse_header(swt_tensor_file *f, const char *text, size_t byte
                           f->path, bytes);
     else if (!json_is_object(root))
         status =
-            FAIL_READING(f, "its header of %zu bytes is no JSON object (%s); write the file again",
-                         bytes, root == NULL ? why.text : "a list");
+            FAIL_FILE(f, "its header of %zu bytes is no JSON object (%s); write the file again",
+                      bytes, root == NULL ? why.text : "a list");
     else
         status = parse_tensors(f, root, data_bytes);
     json_decref(root);
@@ -263,14 +269,10 @@ swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name, swt
                         w->begun ? "the header is written" : "wrong number of dimensions");
     swt_tensor_entry e = {.dtype = dtype, .dims = dims, .offset_bytes = w->data_bytes};
     memcpy(e.name, name, length + 1);
-    e.bytes = (int64_t)swt_dtype_bytes(dtype);
-    bool fits = true;
-    for (int i = 0; i < dims; i++) {
+    for (int i = 0; i < dims; i++)
         e.shape[i] = shape[i];
-        fits = fits && shape[i] >= 0 && swt_checked_mul(e.bytes, shape[i], &e.bytes);
-    }
     int64_t data_bytes = 0;
-    if (!fits || !swt_checked_add(w->data_bytes, e.bytes, &data_bytes))
+    if (!count_bytes(&e) || !swt_checked_add(w->data_bytes, e.bytes, &data_bytes))
         return SWT_FAIL(SHAPE, "safetensors: tensor %s has a negative or too large size", name);
     if (w->count == w->capacity)
         SWT_TRY(grow(w));
@@ -295,9 +297,8 @@ static swt_status check_header(const swt_tensor_writer *w, const char *text, siz
 static swt_status keep_path(char out[SWT_PATH_BYTES], const char *path, swt_status status) {
     const size_t length = strlen(path);
     if (length >= SWT_PATH_BYTES)
-        return swt_fail(status, __FILE__, __LINE__,
-                        "%.80s...: the path is too long; at most %d bytes are possible", path,
-                        SWT_PATH_BYTES - 1);
+        return SWT_FAIL_AS(status, "%.80s...: the path is too long; at most %d bytes are possible",
+                           path, SWT_PATH_BYTES - 1);
     memcpy(out, path, length + 1);
     return SWT_OK;
 }
@@ -355,14 +356,14 @@ static swt_status read_header(swt_tensor_file *f) {
     int64_t file_bytes = 0;
     SWT_TRY(swt_file_open(&f->fd, &file_bytes, f->path, f->status));
     if (file_bytes < LENGTH_BYTES)
-        return FAIL_READING(f, "has %lld bytes; a safetensors file has at least 10",
-                            (long long)file_bytes);
+        return FAIL_FILE(f, "has %lld bytes; a safetensors file has at least 10",
+                         (long long)file_bytes);
     uint64_t header_bytes = 0;
     SWT_TRY(swt_file_read(f->fd, &header_bytes, LENGTH_BYTES, 0, f->path, f->status));
     SWT_TRY(check_header_bytes(f, header_bytes));
     if ((int64_t)header_bytes > file_bytes - LENGTH_BYTES)
-        return FAIL_READING(f, "its header has %llu bytes, the file %lld; it is cut off or broken",
-                            (unsigned long long)header_bytes, (long long)file_bytes);
+        return FAIL_FILE(f, "its header has %llu bytes, the file %lld; it is cut off or broken",
+                         (unsigned long long)header_bytes, (long long)file_bytes);
     char *text = malloc(header_bytes + 1); /* + 1: never 0 bytes */
     if (text == NULL)
         return SWT_FAIL(MEMORY, "%s: no memory for a header of %llu bytes", f->path,
@@ -391,14 +392,10 @@ void swt_tensor_file_close(swt_tensor_file *f) {
     *f = (swt_tensor_file){.fd = -1};
 }
 
-static int name_against_entry(const void *name, const void *entry) {
-    return strcmp(name, ((const swt_tensor_entry *)entry)->name);
-}
-
 const swt_tensor_entry *swt_tensor_file_find(const swt_tensor_file *f, const char *name) {
     if (f->count == 0)
         return NULL;
-    return bsearch(name, f->entries, (size_t)f->count, sizeof *f->entries, name_against_entry);
+    return bsearch(name, f->entries, (size_t)f->count, sizeof *f->entries, by_name);
 }
 
 swt_status swt_tensor_file_check(const swt_tensor_file *f, const char *name, swt_dtype dtype,
@@ -407,13 +404,12 @@ swt_status swt_tensor_file_check(const swt_tensor_file *f, const char *name, swt
     print_shape(needed, dims, shape, ", ");
     const swt_tensor_entry *e = swt_tensor_file_find(f, name);
     if (e == NULL)
-        return FAIL_READING(f, "tensor %s: is missing; %s %s is needed", name,
-                            swt_dtype_name(dtype), needed);
+        return FAIL_TENSOR(f, "is missing; %s %s is needed", name, swt_dtype_name(dtype), needed);
     print_shape(has, e->dims, e->shape, ", ");
     if (e->dtype == dtype && strcmp(has, needed) == 0)
         return SWT_OK;
-    return FAIL_READING(f, "tensor %s: is %s %s; %s %s is needed", name, swt_dtype_name(e->dtype),
-                        has, swt_dtype_name(dtype), needed);
+    return FAIL_TENSOR(f, "is %s %s; %s %s is needed", name, swt_dtype_name(e->dtype), has,
+                       swt_dtype_name(dtype), needed);
 }
 
 swt_status swt_tensor_file_read(const swt_tensor_file *f, const char *name, swt_dtype dtype,

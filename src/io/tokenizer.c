@@ -121,7 +121,8 @@ int swt_tokenizer_decode(const swt_tokenizer *t, int32_t id, char out[5]) {
     return 1;
 }
 
-static void print_vocabulary(FILE *out, const swt_tokenizer *t) {
+static void print_vocabulary(FILE *out, const void *tokenizer) {
+    const swt_tokenizer *t = tokenizer;
     fprintf(out, "{\"kind\":\"%s\"", kind_names[t->kind]);
     for (int32_t id = 0; t->kind == SWT_TOKENIZER_CHAR && id < t->vocab; id++) {
         char character[5];
@@ -133,18 +134,7 @@ static void print_vocabulary(FILE *out, const swt_tokenizer *t) {
 }
 
 swt_status swt_tokenizer_write(const swt_tokenizer *t, const char *path) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out != NULL)
-        print_vocabulary(out, t);
-    const swt_status status =
-        swt_memory_stream_close(out, &text)
-            ? swt_file_save(path, text, bytes)
-            : SWT_FAIL(MEMORY, "%s: no memory to write the vocabulary; use a machine with more",
-                       path);
-    free(text);
-    return status;
+    return swt_file_print(path, "the vocabulary", print_vocabulary, t);
 }
 
 /* Fill the vocabulary from the array of one-character strings in ascending order. */

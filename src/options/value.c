@@ -292,6 +292,7 @@ swt_status swt_option_set(swt_options *o, const swt_option *row, const char *tex
     char given[64], expected[SWT_OPTION_RANGE_BYTES] = "";
     quote(given, text);
     row->type->expected(row, expected, sizeof expected);
-    return swt_fail(status, __FILE__, __LINE__, "%s: %s%sis %s; it must be %s", where,
-                    row->key != NULL ? row->key : "", row->key != NULL ? " " : "", given, expected);
+    return SWT_FAIL_AS(status, "%s: %s%sis %s; it must be %s", where,
+                       row->key != NULL ? row->key : "", row->key != NULL ? " " : "", given,
+                       expected);
 }

@@ -4,7 +4,6 @@
 #include "io/files.h"
 #include "options/table.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Characters that any YAML library takes inside double quotes as they are: no controls, no byte
@@ -16,15 +15,12 @@ static bool is_plain(uint32_t c) {
 
 /* YAML's escape of one character. */
 static void put_escape(FILE *f, uint32_t c) {
-    static const struct {
-        uint32_t code_point;
-        char letter;
-    } named[] = {{'\a', 'a'}, {'\b', 'b'},   {'\t', 't'},  {'\n', 'n'}, {'\v', 'v'},
-                 {'\f', 'f'}, {'\r', 'r'},   {0x1B, 'e'},  {'"', '"'},  {'\\', '\\'},
-                 {0x85, 'N'}, {0x2028, 'L'}, {0x2029, 'P'}};
+    static const uint32_t named[] = {'\a', '\b', '\t', '\n', '\v',   '\f',  '\r',
+                                     0x1B, '"',  '\\', 0x85, 0x2028, 0x2029};
+    static const char letters[] = "abtnvfre\"\\NLP";
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
-        if (named[i].code_point == c) {
-            fprintf(f, "\\%c", named[i].letter);
+        if (named[i] == c) {
+            fprintf(f, "\\%c", letters[i]);
             return;
         }
     }
@@ -32,10 +28,11 @@ static void put_escape(FILE *f, uint32_t c) {
 }
 
 static void put_quoted(FILE *f, const char *text) {
+    const char *end = text + strlen(text);
     fputc('"', f);
-    for (size_t left = strlen(text); left > 0;) {
+    while (text < end) {
         uint32_t c = 0;
-        const int n = swt_utf8_decode(text, left, &c);
+        const int n = swt_utf8_decode(text, (size_t)(end - text), &c);
         if (n <= 0) /* the options hold no such text */
             break;
         if (is_plain(c))
@@ -43,7 +40,6 @@ static void put_quoted(FILE *f, const char *text) {
         else
             put_escape(f, c);
         text += n;
-        left -= (size_t)n;
     }
     fputc('"', f);
 }
@@ -76,20 +72,10 @@ void swt_options_print_yaml(const swt_options *o, FILE *f) {
     }
 }
 
+static void print(FILE *out, const void *options) {
+    swt_options_print_yaml(options, out);
+}
+
 swt_status swt_options_write_file(const swt_options *o, const char *path) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
-    bool whole = false;
-    if (file != NULL) {
-        swt_options_print_yaml(o, file);
-        whole = fflush(file) == 0 && !ferror(file);
-        /* fclose says nothing of the memory that it did not get: there is no text then. */
-        whole = fclose(file) == 0 && text != NULL && whole;
-    }
-    const swt_status status =
-        whole ? swt_file_save(path, text, bytes)
-              : SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
-    free(text);
-    return status;
+    return swt_file_print(path, "it", print, o);
 }

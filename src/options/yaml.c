@@ -3,7 +3,6 @@
 #include "io/files.h"
 #include "options/table.h"
 
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -23,25 +22,14 @@ typedef struct reader {
     size_t section_lines[SWT_OPTION_LIMIT];
 } reader;
 
-/* The error "PATH:LINE: WHAT". */
-static swt_status yaml_fail(const reader *r, int code_line, size_t line, const char *fmt, ...)
-    SWT_PRINTF(4, 5);
-
-static swt_status yaml_fail(const reader *r, int code_line, size_t line, const char *fmt, ...) {
-    char what[512];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(what, sizeof what, fmt, args);
-    va_end(args);
-    return swt_fail(r->status, __FILE__, code_line, "%s:%zu: %s", r->path, line, what);
-}
-
 static size_t line_of(const reader *r) {
     return r->event.start_mark.line + 1;
 }
 
-/* The same of the current event. */
-#define YAML_FAIL(r, ...) yaml_fail(r, __LINE__, line_of(r), __VA_ARGS__)
+/* The error "PATH:LINE: WHAT" of a line, and of the current event's. */
+#define FAIL_LINE(r, line, fmt, ...)                                                               \
+    SWT_FAIL_AS((r)->status, "%s:%zu: " fmt, (r)->path, line, __VA_ARGS__)
+#define FAIL_HERE(r, ...) FAIL_LINE(r, line_of(r), __VA_ARGS__)
 
 /* What libyaml could not read: it gives a place in the text, or an offset where the bytes are no
  * text. */
@@ -55,9 +43,8 @@ static swt_status broken(const reader *r) {
         for (size_t i = 0; i < r->parser.problem_offset; i++)
             line += r->text[i] == '\n';
     }
-    return yaml_fail(r, __LINE__, line,
-                     "no valid YAML: %s; write 'section:' and, indented by spaces, "
-                     "'key: value'",
+    return FAIL_LINE(r, line,
+                     "no valid YAML: %s; write 'section:' and, indented by spaces, 'key: value'",
                      r->parser.problem);
 }
 
@@ -74,17 +61,17 @@ static swt_status want_scalar(const reader *r, const char *what) {
     case YAML_SCALAR_EVENT:
         break;
     case YAML_MAPPING_START_EVENT:
-        return YAML_FAIL(r, "%s: is a mapping, nested too deep; write a single value", what);
+        return FAIL_HERE(r, "%s: is a mapping, nested too deep; write a single value", what);
     case YAML_SEQUENCE_START_EVENT:
-        return YAML_FAIL(r, "%s: is a list; write a single value", what);
+        return FAIL_HERE(r, "%s: is a list; write a single value", what);
     default:
-        return YAML_FAIL(r, "%s: is an alias; write the value", what);
+        return FAIL_HERE(r, "%s: is an alias; write the value", what);
     }
     if (r->event.data.scalar.anchor != NULL || r->event.data.scalar.tag != NULL)
-        return YAML_FAIL(r, "%s: has an anchor or a tag; write the plain value", what);
+        return FAIL_HERE(r, "%s: has an anchor or a tag; write the plain value", what);
     const char *text = (const char *)r->event.data.scalar.value;
     if (strlen(text) != r->event.data.scalar.length)
-        return YAML_FAIL(r, "%s: contains a NUL character; leave it out", what);
+        return FAIL_HERE(r, "%s: contains a NUL character; leave it out", what);
     return SWT_OK;
 }
 
@@ -109,7 +96,7 @@ static bool is_octal(const char *text) {
 
 static swt_status once(size_t *seen_line, const reader *r, const char *name) {
     if (*seen_line != 0)
-        return YAML_FAIL(r, "%.80s: is given twice, first in line %zu; keep one", name, *seen_line);
+        return FAIL_HERE(r, "%.80s: is given twice, first in line %zu; keep one", name, *seen_line);
     *seen_line = line_of(r);
     return SWT_OK;
 }
@@ -129,10 +116,10 @@ static swt_status read_value(reader *r, const swt_option *row) {
     if (swt_option_is_path(row) && is_null(r))
         text = "";
     else if (row->type == &swt_option_text && is_null(r) && text[0] != '\0')
-        return YAML_FAIL(
+        return FAIL_HERE(
             r, "%s: is null, which is no text; write \"\" for none, or quotes around it", row->key);
     if (row->type == &swt_option_int && is_plain(r) && is_octal(text))
-        return YAML_FAIL(r,
+        return FAIL_HERE(r,
                          "%s: is %.60s, which YAML libraries read to the base of 8; write it "
                          "without the leading 0",
                          row->key, text);
@@ -148,7 +135,7 @@ static swt_status read_value(reader *r, const swt_option *row) {
 static swt_status unknown(const reader *r, const char *name, const char *what) {
     char advice[SWT_OPTION_RANGE_BYTES];
     swt_option_suggest(name, SWT_TAKES_ALL, true, advice, sizeof advice);
-    return YAML_FAIL(r, "%.60s: unknown %s; %s", name, what, advice);
+    return FAIL_HERE(r, "%.60s: unknown %s; %s", name, what, advice);
 }
 
 static swt_status read_keys(reader *r, const char *section) {
@@ -173,12 +160,12 @@ static swt_status find_section(const reader *r, const swt_option_section **out) 
     if (*out != NULL)
         return SWT_OK;
     if (swt_option_of_key(name) != NULL)
-        return YAML_FAIL(r, "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'",
+        return FAIL_HERE(r, "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'",
                          name, (int)strcspn(name, "."), name, strchr(name, '.') + 1);
     const swt_option_section *nearest = swt_section_nearest(name);
     if (nearest == NULL)
         return unknown(r, name, "section");
-    return YAML_FAIL(r, "%.60s: unknown section; did you mean %s?", name, nearest->name);
+    return FAIL_HERE(r, "%.60s: unknown section; did you mean %s?", name, nearest->name);
 }
 
 static swt_status read_sections(reader *r) {
@@ -194,24 +181,25 @@ static swt_status read_sections(reader *r) {
         if (r->event.type == YAML_MAPPING_START_EVENT)
             SWT_TRY(read_keys(r, section->name));
         else if (!is_null(r)) /* a section whose keys are all commented out is an empty one */
-            return YAML_FAIL(r, "%s: is no mapping; write 'key: value' lines, indented, below it",
+            return FAIL_HERE(r, "%s: is no mapping; write 'key: value' lines, indented, below it",
                              section->name);
     }
 }
 
 static swt_status read_document(reader *r) {
+    static const char form[] = "write 'section:' and below it 'key: value'";
     SWT_TRY(next(r)); /* the stream's start */
     SWT_TRY(next(r));
     if (r->event.type == YAML_STREAM_END_EVENT)
-        return YAML_FAIL(r, "the file is empty; write 'section:' and below it 'key: value'");
+        return FAIL_HERE(r, "the file is empty; %s", form);
     SWT_TRY(next(r));
     if (r->event.type != YAML_MAPPING_START_EVENT)
-        return YAML_FAIL(r, "the file is no mapping; write 'section:' and below it 'key: value'");
+        return FAIL_HERE(r, "the file is no mapping; %s", form);
     SWT_TRY(read_sections(r));
     SWT_TRY(next(r)); /* the document's end */
     SWT_TRY(next(r));
     if (r->event.type != YAML_STREAM_END_EVENT)
-        return YAML_FAIL(r, "a second document begins; keep one");
+        return FAIL_HERE(r, "%s", "a second document begins; keep one");
     return SWT_OK;
 }
 

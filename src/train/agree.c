@@ -3,9 +3,8 @@
 #include <xxhash.h>
 
 static swt_status files_differ(swt_status code, const char *what, const char *path) {
-    return swt_fail(code, __FILE__, __LINE__,
-                    "%s: is %s than that of rank 0; every rank must read the same file", path,
-                    what);
+    return SWT_FAIL_AS(code, "%s: is %s than that of rank 0; every rank must read the same file",
+                       path, what);
 }
 
 swt_status swt_agree_on_bytes(swt_comm *world, const void *data, size_t bytes, const char *path) {
@@ -52,8 +51,8 @@ swt_status swt_agree_on_weights(swt_session *s, const char *path, swt_status cod
     if (differs >= 0 && path != NULL)
         status = files_differ(code, "a file of other weights", path);
     else if (differs >= 0)
-        status = swt_fail(code, __FILE__, __LINE__,
-                          "weights: drawn from train.seed, but not those of rank 0; use the same "
-                          "program and libraries on every machine");
+        status = SWT_FAIL_AS(
+            code, "weights: drawn from train.seed, but not those of rank 0; use the same "
+                  "program and libraries on every machine");
     return swt_comm_agree(s->world, status);
 }

@@ -39,11 +39,11 @@ static swt_status check_file(const swt_tensor_file *f, const swt_dims *d) {
     swt_status status = swt_params_visit(d, compare, &c);
     for (int64_t i = 0; i < f->count && status == SWT_OK; i++)
         if (!c.known[i])
-            status =
-                swt_fail(f->status, __FILE__, __LINE__,
-                         "%s: has a tensor %s, which this model has not; use the configuration the "
-                         "weights were made with",
-                         f->path, f->entries[i].name);
+            status = SWT_FAIL_AS(
+                f->status,
+                "%s: has a tensor %s, which this model has not; use the configuration the "
+                "weights were made with",
+                f->path, f->entries[i].name);
     free(c.known);
     return status;
 }
@@ -83,9 +83,9 @@ swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab
     const swt_tensor_entry *e = swt_tensor_file_find(&f, "embed.weight");
     swt_status result = SWT_OK;
     if (e == NULL || e->dims != 2)
-        result = swt_fail(
-            status, __FILE__, __LINE__,
-            "%s: has no tensor embed.weight of two dimensions; give the model's weights", path);
+        result = SWT_FAIL_AS(
+            status, "%s: has no tensor embed.weight of two dimensions; give the model's weights",
+            path);
     else
         *vocab = e->shape[0];
     swt_tensor_file_close(&f);

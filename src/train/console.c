@@ -3,6 +3,7 @@
 
 #include "base/standard.h"
 #include "base/utf8.h"
+#include "base/words.h"
 #include "io/files.h"
 
 #include <fcntl.h>
@@ -11,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 12288, /* with two paths */ DEFAULT_COLUMNS = 80 };
+enum { LINE_BYTES = 12289, /* with two paths */ DEFAULT_COLUMNS = 80 };
 
 static const char *const erase_to_end = "\033[K", *const log_name = "log.txt";
 
@@ -21,30 +22,32 @@ static void end_live_line(swt_run *run) {
     run->live_line_open = false;
 }
 
-/* Names of files and samples come from anywhere: a line stays one, and leaves the terminal alone.
- */
-static void format_line(char *line, size_t bytes, const char *fmt, va_list args)
-    __attribute__((format(printf, 3, 0)));
+/* A line and its end. Names of files and samples come from anywhere: it stays one line, and leaves
+ * the terminal alone. */
+static void format_line(char line[LINE_BYTES], const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
 
-static void format_line(char *line, size_t bytes, const char *fmt, va_list args) {
-    const int length = vsnprintf(line, bytes, fmt, args);
-    swt_utf8_clean(line, length >= (int)bytes);
+static void format_line(char line[LINE_BYTES], const char *fmt, va_list args) {
+    const int length = vsnprintf(line, LINE_BYTES - 1, fmt, args);
+    swt_utf8_clean(line, length >= LINE_BYTES - 1);
+    swt_append(line, LINE_BYTES, "\n");
 }
 
-/* A line to log.txt; commands without a run directory have none. */
-static void log_line(swt_run *run, const char *fmt, va_list args) {
+/* To log.txt; commands without a run directory have none. */
+static void log_line(swt_run *run, const char *line) {
     if (run->log == NULL)
         return;
-    char line[LINE_BYTES + 1];
-    format_line(line, LINE_BYTES, fmt, args);
-    const size_t length = strlen(line);
-    line[length] = '\n'; /* bytes, no longer a string */
     /* Past the stream, which would lose a line that a signal interrupts, and behind what another
      * rank may have written. */
     lseek(fileno(run->log), 0, SEEK_END);
-    const int failed = swt_write_all(fileno(run->log), line, length + 1);
+    const int failed = swt_write_all(fileno(run->log), line, strlen(line));
     if (failed != 0)
         run->log_failed = failed;
+}
+
+static void show_line(const char *line) {
+    fputs(line, stdout);
+    fflush(stdout);
 }
 
 swt_status swt_run_check_log(const swt_run *run) {
@@ -67,24 +70,23 @@ void swt_run_log_end(const swt_run *run, int rank, const char *why) {
 }
 
 void swt_run_log(swt_run *run, const char *fmt, ...) {
+    char line[LINE_BYTES];
     va_list args;
     va_start(args, fmt);
-    log_line(run, fmt, args);
+    format_line(line, fmt, args);
     va_end(args);
+    log_line(run, line);
 }
 
 void swt_run_say(swt_run *run, const char *fmt, ...) {
     char line[LINE_BYTES];
     va_list args;
+    va_start(args, fmt);
+    format_line(line, fmt, args);
+    va_end(args);
     end_live_line(run);
-    va_start(args, fmt);
-    format_line(line, sizeof line, fmt, args);
-    va_end(args);
-    fprintf(stdout, "%s\n", line);
-    fflush(stdout);
-    va_start(args, fmt);
-    log_line(run, fmt, args);
-    va_end(args);
+    show_line(line);
+    log_line(run, line);
 }
 
 /* Shorten to one character less than the terminal is wide: the cursor must not leave the line. */
@@ -107,20 +109,17 @@ void swt_run_progress(swt_run *run, bool due, const char *fmt, ...) {
     char line[LINE_BYTES];
     va_list args;
     va_start(args, fmt);
-    format_line(line, sizeof line, fmt, args);
+    format_line(line, fmt, args);
     va_end(args);
-    if (due) {
-        va_start(args, fmt);
-        log_line(run, fmt, args);
-        va_end(args);
-    }
+    if (due)
+        log_line(run, line);
     if (run->terminal) {
+        line[strlen(line) - 1] = '\0';
         fit_terminal(line);
         fprintf(stdout, "\r%s%s", line, erase_to_end);
+        fflush(stdout);
         run->live_line_open = true;
-        fflush(stdout);
     } else if (due) {
-        fprintf(stdout, "%s\n", line);
-        fflush(stdout);
+        show_line(line);
     }
 }

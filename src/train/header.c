@@ -5,33 +5,25 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* ---- paths */
 
-/* The path from one folder to another place, both without detours: a ".." for each folder that the
- * first has beyond what they share. */
+/* The path from one folder, which ends in a slash, to another place, both without detours: a ".."
+ * for each folder that the first has beyond what they share. */
 static void from_folder(char *out, size_t out_bytes, const char *folder, const char *path) {
     size_t shared = 0;
     for (size_t i = 0; folder[i] == path[i] && path[i] != '\0'; i++)
         if (path[i] == '/')
             shared = i + 1;
-    const size_t n = strlen(folder);
-    if (strncmp(folder, path, n) == 0 && path[n] == '/') {
-        snprintf(out, out_bytes, "%s", path + n + 1);
-        return;
-    }
-    size_t used = 0;
-    for (const char *rest = folder + shared; rest != NULL && *rest != '\0';) {
-        used += (size_t)snprintf(out + used, out_bytes - used, "../");
-        rest = strchr(rest, '/');
-        rest = rest != NULL ? rest + 1 : NULL;
-        if (used >= out_bytes)
-            return;
-    }
-    snprintf(out + used, out_bytes - used, "%s", path + shared);
+    out[0] = '\0';
+    for (const char *c = folder + shared; *c != '\0'; c++)
+        if (*c == '/')
+            swt_append(out, out_bytes, "../");
+    swt_append(out, out_bytes, "%s", path + shared);
 }
 
 void swt_path_short(char *out, size_t out_bytes, const char *path) {
@@ -42,6 +34,8 @@ void swt_path_short(char *out, size_t out_bytes, const char *path) {
     snprintf(out, out_bytes, "%s", full);
     if (getcwd(here, sizeof here) == NULL || strcmp(here, full) == 0)
         return;
+    if (strcmp(here, "/") != 0)
+        swt_append(here, sizeof here, "/");
     from_folder(relative, sizeof relative, here, full);
     if (strlen(relative) < strlen(full))
         snprintf(out, out_bytes, "%s", relative);
@@ -88,17 +82,21 @@ static void say_rates(swt_run *run, const swt_options *o, const swt_schedule *s)
                 peak, rate_at(s, last), last);
 }
 
-/* ---- what is likely not meant; each writes the line, or returns false */
+/* ---- what is likely not meant */
 
-typedef bool (*warning)(const swt_session *s, char *out, size_t out_bytes);
+static void warn(swt_run *run, const swt_session *s, const char *fmt, ...) SWT_PRINTF(3, 4);
 
-static bool idle_ranks(const swt_session *s, char *out, size_t out_bytes) {
-    const int64_t M = s->model.dims.M;
-    snprintf(out, out_bytes,
-             "%d ranks for %lld micro-batch%s: some ranks only serve their experts; raise "
-             "batch.micro_batches",
-             s->world->size, (long long)M, swt_plural_es(M));
-    return s->world->size > M;
+/* A warning of the run; where there is none (NULL), on the session's err. */
+static void warn(swt_run *run, const swt_session *s, const char *fmt, ...) {
+    char line[256];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    if (run != NULL)
+        swt_run_say(run, "warning: %s", line);
+    else
+        fprintf(s->err, "swt-dist: warning: %s\n", line);
 }
 
 bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes) {
@@ -112,67 +110,66 @@ bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_
     return none;
 }
 
-static bool no_room_in_training(const swt_session *s, char *out, size_t out_bytes) {
-    return swt_header_no_room(&s->model.dims, true, out, out_bytes);
+static void warn_of_no_room(swt_run *run, const swt_session *s, bool training) {
+    char line[256];
+    if (swt_header_no_room(&s->model.dims, training, line, sizeof line))
+        warn(run, s, "%s", line);
 }
 
-static bool no_room_in_evaluation(const swt_session *s, char *out, size_t out_bytes) {
-    return swt_header_no_room(&s->model.dims, false, out, out_bytes);
-}
-
-static bool more_threads_than_cores(const swt_session *s, char *out, size_t out_bytes) {
-    const int threads = s->device.threads;
-    snprintf(out, out_bytes,
+static void warn_of_threads(swt_run *run, const swt_session *s) {
+    const int threads = s->device.threads, cores = s->cores;
+    if (threads > cores)
+        warn(run, s,
              "%d threads on %d core%s%s: they wait for each other; use at most --threads %d",
-             threads, s->cores, swt_plural(s->cores), s->world->size > 1 ? " a rank" : "",
-             s->cores);
-    return threads > s->cores;
+             threads, cores, swt_plural(cores), s->world->size > 1 ? " a rank" : "", cores);
 }
 
-/* labml's own preset is so by design: there the rate's line says it. */
-static bool warm_up_outlasts_run(const swt_session *s, char *out, size_t out_bytes) {
+/* labml's own preset has such a warm-up by design: there the rate's line says it. */
+static void warn_of_warm_up(swt_run *run, const swt_session *s) {
+    const swt_options *o = s->options;
     const swt_schedule *schedule = &s->update.schedule;
-    const double last = (double)s->options->train_steps;
+    const double last = (double)o->train_steps;
     swt_options preset;
-    swt_options_defaults(&preset, (swt_preset)s->options->model_preset);
-    const bool by_design = s->options->train_steps == preset.train_steps &&
-                           s->options->schedule.warmup_steps == preset.schedule.warmup_steps;
-    snprintf(out, out_bytes,
-             "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps", last,
-             schedule->warmup_steps);
-    return rises(schedule) && last > 0 && schedule->warmup_steps >= last && !by_design;
+    swt_options_defaults(&preset, (swt_preset)o->model_preset);
+    const bool by_design = o->train_steps == preset.train_steps &&
+                           o->schedule.warmup_steps == preset.schedule.warmup_steps;
+    if (rises(schedule) && last > 0 && schedule->warmup_steps >= last && !by_design)
+        warn(run, s, "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps",
+             last, schedule->warmup_steps);
 }
 
-static bool odd_rate(const swt_session *s, char *out, size_t out_bytes) {
+static void warn_of_rate(swt_run *run, const swt_session *s) {
     const swt_schedule *schedule = &s->update.schedule;
-    const bool factor = is_factor(schedule);
+    const double lr = schedule->lr;
     const char *name = swt_options_choice_name("optim.schedule", s->options->schedule.kind);
-    if (factor)
-        snprintf(out, out_bytes,
-                 "optim.lr %.6g is a factor under %s, so that the rate is at most %.3g; give about "
-                 "1, or optim.schedule constant",
-                 schedule->lr, name, rate_at(schedule, peak_step(schedule)));
-    else
-        snprintf(out, out_bytes,
-                 "optim.lr %.6g is the rate itself under %s and large for adam; give about 0.001",
-                 schedule->lr, name);
-    return factor ? schedule->lr > 0 && schedule->lr <= 0.03
-                  : schedule->lr >= 0.1 && s->options->optim_name == SWT_OPTIM_ADAM;
+    if (is_factor(schedule) && lr > 0 && lr <= 0.03)
+        warn(run, s,
+             "optim.lr %.6g is a factor under %s, so that the rate is at most %.3g; give about 1, "
+             "or optim.schedule constant",
+             lr, name, rate_at(schedule, peak_step(schedule)));
+    if (!is_factor(schedule) && lr >= 0.1 && s->options->optim_name == SWT_OPTIM_ADAM)
+        warn(run, s,
+             "optim.lr %.6g is the rate itself under %s and large for adam; give about 0.001", lr,
+             name);
 }
 
-static const warning of_training[] = {idle_ranks,
-                                      no_room_in_training,
-                                      no_room_in_evaluation,
-                                      more_threads_than_cores,
-                                      warm_up_outlasts_run,
-                                      odd_rate};
-static const warning of_reading[] = {no_room_in_evaluation, more_threads_than_cores};
+static void warn_of_training(swt_run *run, const swt_session *s) {
+    const int64_t M = s->model.dims.M;
+    if (s->world->size > M)
+        warn(run, s,
+             "%d ranks for %lld micro-batch%s: some ranks only serve their experts; raise "
+             "batch.micro_batches",
+             s->world->size, (long long)M, swt_plural_es(M));
+    warn_of_no_room(run, s, true);
+    warn_of_no_room(run, s, false);
+    warn_of_threads(run, s);
+    warn_of_warm_up(run, s);
+    warn_of_rate(run, s);
+}
 
 void swt_header_warn(const swt_session *s) {
-    char line[256];
-    for (size_t i = 0; i < sizeof of_reading / sizeof of_reading[0]; i++)
-        if (of_reading[i](s, line, sizeof line))
-            fprintf(s->err, "swt-dist: warning: %s\n", line);
+    warn_of_no_room(NULL, s, false);
+    warn_of_threads(NULL, s);
 }
 
 /* ---- the lines */
@@ -241,10 +238,7 @@ void swt_header_say(swt_run *run, const swt_session *s) {
     say_rates(run, s->options, &s->update.schedule);
     for (const char *at = s->options->notes; *at != '\0'; at += strcspn(at, "\n") + 1)
         swt_run_say(run, "warning: %.*s", (int)strcspn(at, "\n"), at);
-    char line[256];
-    for (size_t i = 0; i < sizeof of_training / sizeof of_training[0]; i++)
-        if (of_training[i](s, line, sizeof line))
-            swt_run_say(run, "warning: %s", line);
+    warn_of_training(run, s);
     for (int i = 0; i < s->warning_count; i++)
         swt_run_say(run, "warning: %s", s->warnings[i]);
 }

@@ -108,9 +108,10 @@ static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
     const int failed = errno;
     close(fd);
     unlink(path);
-    return swt_fail(swt_status_of(failed, SWT_FILE), __FILE__, __LINE__,
-                    "%s: cannot be opened (%s); use a machine with more memory, or another --out",
-                    path, strerror(failed));
+    return SWT_FAIL_AS(
+        swt_status_of(failed, SWT_FILE),
+        "%s: cannot be opened (%s); use a machine with more memory, or another --out", path,
+        strerror(failed));
 }
 
 static void discard(FILE **file, const swt_run *run, const char *name) {
