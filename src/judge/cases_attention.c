@@ -5,54 +5,161 @@
 
 #include <math.h>
 
-/* Dimensions; the scale is the usual one. Packed: q, k and v side by side in rows of 3 H D. */
-static bool draw_dims(swt_case *k, swt_attention_dims *d) {
+/* How q, k and v lie in memory, and their gradients. */
+typedef enum layout {
+    QKV_PACKED, /* side by side in rows of 3 H D */
+    KV_PACKED,  /* q by itself, k and v side by side */
+    APART,      /* three tensors */
+    GAPS,       /* with 3 numbers between rows: most rows are not aligned */
+    SHIFTED     /* with 8 numbers between rows, which begin one number late */
+} layout;
+
+typedef struct shape {
+    int64_t B, H, D, Tq, Tk;
+    swt_mask mask;
+    layout layout;
+    bool lengths; /* of B > 2 sequences: 0, -1 (counts as 0), ..., Tk + 1 (counts as Tk) */
+    int scores;   /* -1: -200 and less, and one of 0 too many would be all that is left; 1: 200 and
+                     more, whose exponentials overflow; 0: small ones */
+} shape;
+
+/* Of a large trial. */
+static const shape shapes[SWT_CASES] = {
+    {5, 3, 40, 130, 130, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {2, 3, 5, 1, 1, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {2, 2, 32, 64, 64, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {3, 1, 136, 65, 70, SWT_MASK_NONE, APART, true, 0},
+    {1, 1, 256, 33, 33, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {6, 2, 5, 17, 80, SWT_MASK_NONE, GAPS, true, 0},
+    {1, 2, 64, 63, 63, SWT_MASK_CAUSAL, APART, false, 1},
+    {2, 2, 16, 70, 33, SWT_MASK_NONE, KV_PACKED, false, 0},
+    {3, 2, 16, 70, 70, SWT_MASK_CAUSAL, SHIFTED, true, 0},
+    {2, 1, 8, 9, 131, SWT_MASK_CAUSAL, GAPS, false, 0},
+    {4, 1, 5, 40, 90, SWT_MASK_NONE, GAPS, true, -1},
+    {0, 2, 4, 5, 5, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {5, 2, 7, 30, 140, SWT_MASK_CAUSAL, APART, true, -1},
+    {2, 2, 8, 9, 0, SWT_MASK_NONE, APART, false, 0},
+    {1, 1, 1, 200, 200, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
+    {4, 1, 128, 128, 1, SWT_MASK_NONE, KV_PACKED, true, 0},
+};
+
+static shape draw_shape(swt_case *k) {
+    swt_trial *t = k->t;
     const bool packed = k->number % 3 != 2, wide = k->number == 0;
-    const int64_t most = k->t->large ? 130 : 65;
-    swt_case_dim(k, "B", &d->B, swt_trial_choose(k->t, 1, 2));
-    swt_case_dim(k, "H", &d->H, swt_trial_choose(k->t, 1, 3));
-    swt_case_dim(k, "D", &d->D, wide ? SWT_HEAD_WIDTH_MAX : swt_trial_size(k->t, 65));
-    swt_case_dim(k, "Tq", &d->Tq, wide ? 9 : swt_trial_size(k->t, most));
-    swt_case_dim(k, "Tk", &d->Tk, packed ? d->Tq : swt_trial_size(k->t, most));
-    swt_case_dim(k, "q_stride", &d->q_stride, d->H * d->D * (packed ? 3 : 1));
-    swt_case_dim(k, "kv_stride", &d->kv_stride, d->q_stride);
-    d->mask = packed || k->number % 2 != 0 ? SWT_MASK_CAUSAL : SWT_MASK_NONE;
+    if (t->large)
+        return shapes[k->number];
+    shape s = {.B = swt_trial_choose(t, 1, 2),
+               .H = swt_trial_choose(t, 1, 3),
+               .D = wide ? SWT_HEAD_WIDTH_MAX : swt_trial_size(t, 65),
+               .Tq = wide ? 9 : swt_trial_size(t, 65),
+               .mask = packed || k->number % 2 != 0 ? SWT_MASK_CAUSAL : SWT_MASK_NONE,
+               .layout = packed ? QKV_PACKED : APART,
+               .lengths = !packed};
+    s.Tk = packed ? s.Tq : swt_trial_size(t, 65);
+    return s;
+}
+
+static int64_t gap_of(layout l) {
+    return l == GAPS ? 3 : l == SHIFTED ? 8 : 0;
+}
+
+/* The scale is the usual one. */
+static void set_dims(swt_case *k, swt_attention_dims *d, const shape *s) {
+    const int64_t HD = s->H * s->D, gap = gap_of(s->layout);
+    swt_case_dim(k, "B", &d->B, s->B);
+    swt_case_dim(k, "H", &d->H, s->H);
+    swt_case_dim(k, "D", &d->D, s->D);
+    swt_case_dim(k, "Tq", &d->Tq, s->Tq);
+    swt_case_dim(k, "Tk", &d->Tk, s->Tk);
+    swt_case_dim(k, "q_stride", &d->q_stride, s->layout == QKV_PACKED ? 3 * HD : HD + gap);
+    swt_case_dim(k, "kv_stride", &d->kv_stride, s->layout == KV_PACKED ? 2 * HD : d->q_stride);
+    d->mask = s->mask;
     d->scale = (float)(1 / sqrt((double)d->D));
     swt_case_note(k, "mask", (int64_t)d->mask);
+    swt_case_note(k, "scores", s->scores);
     k->choices = 0; /* lengths are drawn here */
-    return packed;
 }
 
-/* Part 1 or 2 of the rows of a packed tensor: k or v, dk or dv. */
-static void *part(const swt_case *k, void *packed, const swt_attention_dims *d, int64_t number) {
-    return (unsigned char *)packed +
-           (size_t)(number * d->H * d->D) * swt_dtype_bytes(k->t->ctx.dtype);
+static const int32_t *draw_lengths(swt_case *k, const shape *s) {
+    if (!s->lengths)
+        return NULL;
+    int32_t *lengths = swt_trial_integers(k->t, s->B, -1, (int)s->Tk + 1);
+    if (s->B > 2) {
+        lengths[0] = 0;
+        lengths[1] = -1;
+        lengths[s->B - 1] = (int32_t)s->Tk + 1;
+    }
+    return lengths;
 }
 
-/* Sequences of any length; the shortest have no keys at all. */
-static const int32_t *draw_lengths(swt_case *k, const swt_attention_dims *d) {
-    return k->number % 3 == 2 ? swt_trial_integers(k->t, d->B, 0, (int)d->Tk) : NULL;
+/* ---- tensors: of q, k and v, and of their gradients */
+
+typedef struct three {
+    unsigned char *q, *k, *v;
+} three;
+
+/* The part of another tensor that begins so many elements behind its first. */
+static unsigned char *behind(const swt_case *k, unsigned char *tensor, int64_t elements) {
+    return tensor + (size_t)elements * swt_dtype_bytes(k->t->ctx.dtype);
 }
+
+/* `take` gives the memory of a tensor: number 0 of q, 1 of k or what is packed with it, 2 of v. */
+static three take_three(swt_case *k, const shape *s, const swt_attention_dims *d,
+                        void *(*take)(swt_case *k, const shape *s, int64_t count, int number)) {
+    const int64_t HD = d->H * d->D, shift = s->layout == SHIFTED;
+    const int64_t q = d->B * d->Tq * d->q_stride + shift, kv = d->B * d->Tk * d->kv_stride + shift;
+    three x = {.q = behind(k, take(k, s, q, 0), shift)};
+    x.k = s->layout == QKV_PACKED ? behind(k, x.q, HD) : behind(k, take(k, s, kv, 1), shift);
+    x.v = s->layout == QKV_PACKED || s->layout == KV_PACKED ? behind(k, x.k, HD)
+                                                            : behind(k, take(k, s, kv, 2), shift);
+    return x;
+}
+
+/* What q and k are below: where scores are not small, they are no less than half of it, either. */
+static double size_of(int scores) {
+    return scores == 0 ? 1 : 20;
+}
+
+static double size_of_case(const swt_case *k) {
+    return size_of(k->t->large ? shapes[k->number].scores : 0);
+}
+
+static void *draw_input(swt_case *k, const shape *s, int64_t count, int number) {
+    const double size = size_of(s->scores);
+    const swt_dtype dtype = k->t->ctx.dtype;
+    if (s->scores == 0 || number == 2)
+        return swt_case_uniform(k, count, dtype, -1, 1);
+    if (number == 1 && s->scores < 0)
+        return swt_case_uniform(k, count, dtype, -size, -size / 2);
+    return swt_case_uniform(k, count, dtype, size / 2, size);
+}
+
+static void *take_output(swt_case *k, const shape *s, int64_t count, int number) {
+    (void)s;
+    (void)number;
+    return swt_trial_out(k->t, count, k->t->ctx.dtype);
+}
+
+/* ---- the operations */
 
 /* A score is a dot product of D terms, wrong by some sqrt(D) roundings of its typical size; p =
  * exp(s - lse) turns that absolute error into a relative one, and adds one or two roundings of its
  * own and those of s and lse themselves; sums over T keep it. */
-static double tolerance_of(const swt_attention_dims *d) {
+static double tolerance_of(const swt_case *k, const swt_attention_dims *d) {
     const double terms = sqrt((double)d->D), T = (double)(d->Tq > d->Tk ? d->Tq : d->Tk);
-    return (4 + 2 * sqrt(T) + 2 * (double)d->scale * terms * (1 + terms)) * SWT_ROUNDING;
+    const double size = size_of_case(k), score = (double)d->scale * size * size * terms;
+    return (4 + 2 * sqrt(T) + 2 * score * (1 + terms)) * SWT_ROUNDING;
 }
 
 void swt_draw_attention_forward(swt_case *k, void *args) {
     swt_attention_forward_args *a = args;
-    swt_attention_dims *d = &a->dims;
-    const bool packed = draw_dims(k, d);
-    a->key_lengths = draw_lengths(k, d);
-    if (!packed)
-        return;
-    void *qkv = swt_case_uniform(k, 3 * d->B * d->Tq * d->H * d->D, k->t->ctx.dtype, -1, 1);
-    a->q = qkv;
-    a->k = part(k, qkv, d, 1);
-    a->v = part(k, qkv, d, 2);
+    const shape s = draw_shape(k);
+    set_dims(k, &a->dims, &s);
+    a->key_lengths = draw_lengths(k, &s);
+    const three x = take_three(k, &s, &a->dims, draw_input);
+    a->q = x.q;
+    a->k = x.k;
+    a->v = x.v;
 }
 
 /* A query that sees no key has lse = -infinity. */
@@ -62,65 +169,56 @@ void swt_judge_attention_forward(swt_case *k, const void *args) {
     double *y = swt_case_want(k, a->y), *lse = swt_case_want(k, a->lse);
     swt_oracle_attention_forward(y, lse, swt_case_wide(k, a->q), swt_case_wide(k, a->k),
                                  swt_case_wide(k, a->v), a->key_lengths, d);
-    swt_case_close(k, a->y, y, tolerance_of(d), 0);
-    if (a->key_lengths == NULL) {
-        swt_case_close(k, a->lse, lse, tolerance_of(d), 1);
-        return;
-    }
-    for (int64_t i = 0; i < d->B * d->H * d->Tq; i++)
-        swt_case_number(k, a->lse, i, lse[i],
-                        isfinite(lse[i]) ? 8 * tolerance_of(d) * fmax(1, fabs(lse[i])) : 0);
+    swt_case_close(k, a->y, y, tolerance_of(k, d), 0);
+    swt_case_close(k, a->lse, lse, tolerance_of(k, d), 1);
+}
+
+/* As doubles, from the first row's beginning to the last one's end. */
+static double *wide_rows(swt_case *k, const void *tensor, int64_t rows, int64_t stride,
+                         int64_t HD) {
+    const int64_t n = rows > 0 ? (rows - 1) * stride + HD : 0;
+    double *wide = swt_trial_doubles(k->t, n);
+    for (int64_t i = 0; i < n; i++)
+        wide[i] = swt_trial_element(tensor, i, k->t->ctx.dtype);
+    return wide;
 }
 
 /* y and lse are those of the oracle, rounded. */
-static void give_forward(swt_case *k, swt_attention_backward_args *a) {
-    const swt_attention_dims *d = &a->dims;
-    swt_trial *t = k->t;
-    const int64_t n = d->B * d->Tq * d->H * d->D, heads = d->B * d->H * d->Tq;
-    const int64_t q = d->B * d->Tq * d->q_stride, kv = d->B * d->Tk * d->kv_stride;
-    const int64_t skip = d->q_stride - d->H * d->D; /* behind the last row's own part */
-    double *y = swt_trial_doubles(t, n), *lse = swt_trial_doubles(t, heads);
-    double *wide[3] = {swt_trial_doubles(t, q), swt_trial_doubles(t, kv), swt_trial_doubles(t, kv)};
-    const void *tensors[] = {a->q, a->k, a->v};
-    for (int i = 0; i < 3; i++)
-        for (int64_t e = 0; e < (i == 0 ? q : kv) - skip; e++)
-            wide[i][e] = swt_trial_element(tensors[i], e, t->ctx.dtype);
-    swt_oracle_attention_forward(y, lse, wide[0], wide[1], wide[2], a->key_lengths, d);
-    a->y = swt_case_rounded(k, y, n, t->ctx.dtype);
-    a->lse = swt_case_rounded(k, lse, heads, SWT_F32);
-}
-
 void swt_draw_attention_backward(swt_case *k, void *args) {
     swt_attention_backward_args *a = args;
-    swt_attention_dims *d = &a->dims;
-    const swt_dtype dtype = k->t->ctx.dtype;
-    const bool packed = draw_dims(k, d);
-    const int64_t HD = d->H * d->D, q = d->B * d->Tq * HD, kv = d->B * d->Tk * HD;
-    a->key_lengths = draw_lengths(k, d);
-    if (packed) {
-        void *qkv = swt_case_uniform(k, 3 * q, dtype, -1, 1),
-             *dqkv = swt_trial_out(k->t, 3 * q, dtype);
-        a->q = qkv;
-        a->k = part(k, qkv, d, 1);
-        a->v = part(k, qkv, d, 2);
-        a->dq = dqkv;
-        a->dk = part(k, dqkv, d, 1);
-        a->dv = part(k, dqkv, d, 2);
-    } else {
-        a->q = swt_case_uniform(k, q, dtype, -1, 1);
-        a->k = swt_case_uniform(k, kv, dtype, -1, 1);
-        a->v = swt_case_uniform(k, kv, dtype, -1, 1);
-    }
-    give_forward(k, a);
+    const swt_attention_dims *d = &a->dims;
+    const shape s = draw_shape(k);
+    set_dims(k, &a->dims, &s);
+    a->key_lengths = draw_lengths(k, &s);
+    const three x = take_three(k, &s, d, draw_input), dx = take_three(k, &s, d, take_output);
+    a->q = x.q;
+    a->k = x.k;
+    a->v = x.v;
+    a->dq = dx.q;
+    a->dk = dx.k;
+    a->dv = dx.v;
+    const int64_t HD = d->H * d->D, queries = d->B * d->Tq, keys = d->B * d->Tk;
+    double *y = swt_trial_doubles(k->t, queries * HD),
+           *lse = swt_trial_doubles(k->t, queries * d->H);
+    swt_oracle_attention_forward(y, lse, wide_rows(k, x.q, queries, d->q_stride, HD),
+                                 wide_rows(k, x.k, keys, d->kv_stride, HD),
+                                 wide_rows(k, x.v, keys, d->kv_stride, HD), a->key_lengths, d);
+    a->y = swt_case_rounded(k, y, queries * HD, k->t->ctx.dtype);
+    a->lse = swt_case_rounded(k, lse, queries * d->H, SWT_F32);
 }
 
-/* Rows of H D elements; what lies between them is another tensor's. */
-static void close_rows(swt_case *k, const void *tensor, const double *want, int64_t rows,
+/* Rows of H D elements. What lies between them stays, or is another tensor's. */
+static void judge_rows(swt_case *k, const void *tensor, const double *want, int64_t rows,
                        int64_t stride, double tolerance, double scale) {
-    const swt_attention_backward_args *a = &k->host.attention_backward;
-    for (int64_t r = 0; r < rows; r++)
-        swt_case_close_part(k, tensor, r * stride, a->dims.H * a->dims.D, want + r * stride,
-                            tolerance, scale);
+    const swt_attention_dims *d = &k->host.attention_backward.dims;
+    const int64_t HD = d->H * d->D, gap = k->t->large ? gap_of(shapes[k->number].layout) : 0;
+    for (int64_t r = 0; r < rows; r++) {
+        swt_case_close_part(k, tensor, r * stride, HD, want + r * stride, tolerance, scale);
+        const size_t end = (size_t)(r * stride + HD) * swt_dtype_bytes(k->t->ctx.dtype);
+        if (r < rows - 1)
+            swt_trial_same(k->t, "gap", (const char *)tensor + end,
+                           (const char *)swt_case_before(k, tensor) + end, gap, k->t->ctx.dtype);
+    }
 }
 
 /* dp and dy . y are sums of D products each and cancel in part: their size is that of one. */
@@ -132,10 +230,10 @@ void swt_judge_attention_backward(swt_case *k, const void *args) {
     swt_oracle_attention_backward(
         dq, dk, dv, swt_case_wide(k, a->dy), swt_case_wide(k, a->y), swt_case_wide(k, a->lse),
         swt_case_wide(k, a->q), swt_case_wide(k, a->k), swt_case_wide(k, a->v), a->key_lengths, d);
-    const double terms = sqrt((double)d->D) / 3, scale = (double)d->scale * terms;
+    const double terms = sqrt((double)d->D) / 3, scale = (double)d->scale * size_of_case(k) * terms;
     const double T = (double)(d->Tq < d->Tk ? d->Tq : d->Tk);
-    const double tolerance = tolerance_of(d) * (1 + terms / sqrt(T));
-    close_rows(k, a->dq, dq, d->B * d->Tq, d->q_stride, tolerance, scale);
-    close_rows(k, a->dk, dk, d->B * d->Tk, d->kv_stride, tolerance, scale);
-    close_rows(k, a->dv, dv, d->B * d->Tk, d->kv_stride, tolerance, scale);
+    const double tolerance = tolerance_of(k, d) * (1 + terms / sqrt(fmax(1, T)));
+    judge_rows(k, a->dq, dq, d->B * d->Tq, d->q_stride, tolerance, scale);
+    judge_rows(k, a->dk, dk, d->B * d->Tk, d->kv_stride, tolerance, scale);
+    judge_rows(k, a->dv, dv, d->B * d->Tk, d->kv_stride, tolerance, scale);
 }

@@ -88,8 +88,5 @@ void swt_oracle_combine_forward(double *y, const double *residual, const double 
 void swt_oracle_combine_backward(double *drecv, double *dgate, double *dh, const double *dy,
                                  const double *recv, const double *h, const int32_t *expert,
                                  const double *gate, const int32_t *slot, const swt_moe_dims *dims);
-/* dot[i] = dy[i] . y[i] for rows of width C, rounded once: what swt_experts_backward_input gives,
- * for tests whose experts are made up. */
-void swt_oracle_dot(float *dot, const float *dy, const float *y, int64_t rows, int64_t C);
 
 #endif

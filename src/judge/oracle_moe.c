@@ -203,12 +203,3 @@ void swt_oracle_combine_backward(double *drecv, double *dgate, double *dh, const
         }
     }
 }
-
-void swt_oracle_dot(float *dot, const float *dy, const float *y, int64_t rows, int64_t C) {
-    for (int64_t i = 0; i < rows; i++) {
-        double sum = 0;
-        for (int64_t j = 0; j < C; j++)
-            sum += (double)dy[i * C + j] * (double)y[i * C + j];
-        dot[i] = (float)sum;
-    }
-}

@@ -136,7 +136,7 @@ void swt_trial_miss(swt_trial *t, const char *fmt, ...) SWT_PRINTF(2, 3);
 /* got is want within tolerance: the root mean square of the error is at most tolerance times that
  * of want, and no error is more than 8 times as large. Where want may happen to be small (few
  * elements, sums that cancel) scale is its typical size, and the larger of the two counts. NaN
- * never passes. */
+ * never passes, and an infinity only where it should be. */
 void swt_trial_close(swt_trial *t, const char *what, const float *got, const double *want,
                      int64_t n, double tolerance, double scale);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The self-test of the shipped program: its table, on any number of ranks. That it finds what is wrong: tests/selftest."""
+"""The self-test of the shipped program: its table, on any number of ranks. That it finds what is wrong: tests/judge."""
 
 import os
 import re

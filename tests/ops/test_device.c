@@ -1,5 +1,5 @@
 /* A processor's memory, copies, streams and events, and what opening it refuses. */
-#include "support/bed.h"
+#include "support/place.h"
 
 #include <string.h>
 
@@ -10,14 +10,13 @@ typedef struct open_device {
     bool gpu;
 } open_device;
 
-/* The bed chooses the backend; its own tensors are not needed. */
 static open_device opened(void) {
-    swt_bed bed;
-    swt_bed_open(&bed, 1);
-    open_device o = {.gpu = swt_bed_on_gpu(&bed)};
-    assert_int_equal(bed.backend->open(&o.device, 0, 2), SWT_OK);
+    const swt_backend *backend = swt_place_backend();
+    open_device o = {.gpu = swt_place_on_gpu()};
+    int count = 0;
+    swt_place_expect(backend->count(&count), "no usable GPU");
+    swt_place_expect(backend->open(&o.device, 0, 2), "open");
     assert_int_equal(o.device.threads, 2);
-    swt_bed_close(&bed);
     return o;
 }
 

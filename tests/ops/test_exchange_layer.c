@@ -1,9 +1,8 @@
 /* The switch layer put together from its operations: the fixture on which implementations of the
- * field were compared, what a dropped token gives and gets, and the order of tokens through the
- * exchange. */
+ * field were compared, what a dropped token gives and gets, rounds of an exchange, and the order of
+ * tokens through it. */
 #include "judge/oracle.h"
-#include "ops/router_bed.h"
-#include "support/judge.h"
+#include "ops/route.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -86,193 +85,167 @@ static const fixture fixtures[] = {
 };
 
 /* Half a unit of the seventh decimal, and some roundings to float. */
-static void expect_quoted(const swt_bed *bed, const char *what, double got, double want) {
-    swt_expect_number(bed, what, got, want, 5.1e-8 + 6 * SWT_UNIT * (0.1 + fabs(want)));
+static void expect_quoted(swt_trial *t, const char *what, double got, double want) {
+    swt_trial_number(t, what, got, want, 5.1e-8 + 6 * SWT_ROUNDING * (0.1 + fabs(want)));
 }
 
-/* Route the fixture: the router's input is the logits and its weight the identity. */
-static swt_router_tensors route(swt_bed *bed, const fixture *f) {
-    const swt_router_case c = {.N = T, .C = C, .E = E, .G = 1, .all_routed = true};
-    swt_router_tensors t = swt_router_bed_inputs(bed, &c);
-    memcpy(t.h, logits, sizeof logits);
-    memcpy(t.w, (const float[]){1, 0, 0, 1}, 4 * sizeof(float));
-    t.dims.group_capacity = t.dims.K = CAPACITY;
-    t.dims.drop = f->drop;
-    t.dims.dropped_output = f->dropped_output;
-    t.dims.gate = f->gate;
-    swt_router_bed_forward(bed, &t);
-    swt_router_bed_assign(bed, &t);
-    swt_router_bed_losses(bed, &t);
-    return t;
+/* Experts 0 and 1 by the sign of a difference: the router's weight is the identity. */
+static swt_route route_of_two(swt_trial *t, int64_t N, const float *inputs) {
+    const swt_route_case c = {.N = N, .C = C, .E = E, .G = 1, .all_routed = true};
+    swt_route r = swt_route_inputs(t, &c);
+    memcpy(r.h, inputs, (size_t)(N * C) * sizeof *inputs);
+    memcpy(r.w, (const float[]){1, 0, 0, 1}, 4 * sizeof(float));
+    r.dims.group_capacity = r.dims.K = CAPACITY;
+    return r;
+}
+
+static void route(swt_trial *t, swt_route *r) {
+    swt_route_forward(t, r);
+    swt_route_assign(t, r);
+    swt_route_losses(t, r);
+}
+
+static swt_route route_fixture(swt_trial *t, const fixture *f) {
+    swt_route r = route_of_two(t, T, logits);
+    r.dims.drop = f->drop;
+    r.dims.dropped_output = f->dropped_output;
+    r.dims.gate = f->gate;
+    route(t, &r);
+    return r;
 }
 
 /* dz: with the identity as weight, the router adds it to dh. want: of expert 0, then of expert 1.
  */
-static void expect_dz(swt_bed *bed, const swt_router_tensors *t, const float *dgate,
+static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
                       const double want[E][T]) {
-    float *dh = swt_bed_copy(bed, swt_bed_in(bed, T * C, SWT_F32), T * C, SWT_F32);
-    float *dw = swt_bed_out(bed, E * C, SWT_F32);
-    void *scratch = swt_bed_scratch(bed, swt_router_scratch_bytes(&t->dims));
-    SWT_BED_RUN(bed, swt_router_backward(&bed->ctx, &(swt_router_backward_args){.dh = dh,
-                                                                                .dw = dw,
-                                                                                .dgate = dgate,
-                                                                                .h = t->h,
-                                                                                .w = t->w,
-                                                                                .probs = t->probs,
-                                                                                .lse = t->lse,
-                                                                                .expert = t->expert,
-                                                                                .gate = t->gate,
-                                                                                .counts = t->counts,
-                                                                                .scratch = scratch,
-                                                                                .dims = t->dims}));
+    float *dh = swt_place_zeros(t, T * C, SWT_F32);
+    SWT_RUN(t, router_backward, .dh = dh, .dw = swt_trial_out(t, E * C, SWT_F32), .dgate = dgate,
+            .h = r->h, .w = r->w, .probs = r->probs, .lse = r->lse, .expert = r->expert,
+            .gate = r->gate, .counts = r->counts,
+            .scratch = swt_trial_scratch(t, swt_router_scratch_bytes(&r->dims)), .dims = r->dims);
     for (int n = 0; n < T; n++)
         for (int e = 0; e < E; e++)
-            expect_quoted(bed, "dz", (double)dh[n * C + e], want[e][n]);
+            expect_quoted(t, "dz", (double)dh[n * C + e], want[e][n]);
 }
 
-/* The operations that bring outputs back and take gradients to the experts, on the tensors of t. */
-static void combine(swt_bed *bed, const swt_router_tensors *t, float *y, const float *residual,
-                    const float *recv, const float *h) {
-    SWT_BED_RUN(bed,
-                swt_combine_forward(&bed->ctx, &(swt_combine_forward_args){.y = y,
-                                                                           .residual = residual,
-                                                                           .recv = recv,
-                                                                           .h = h,
-                                                                           .expert = t->expert,
-                                                                           .gate = t->gate,
-                                                                           .slot = t->slot,
-                                                                           .dims = t->dims}));
+/* ---- the exchange on the tensors of a route */
+
+static void dispatch(swt_trial *t, const swt_route *r, float *send, int32_t *counts, const float *h,
+                     int64_t first_slot) {
+    SWT_RUN(t, dispatch_forward, .send = send, .send_counts = counts, .h = h, .expert = r->expert,
+            .slot = r->slot, .kept = r->kept, .dims = r->dims, .first_slot = first_slot);
+}
+
+static void combine(swt_trial *t, const swt_route *r, float *y, const float *residual,
+                    const float *recv, const float *h, int64_t first_slot) {
+    SWT_RUN(t, combine_forward, .y = y, .residual = residual, .recv = recv, .h = h,
+            .expert = r->expert, .gate = r->gate, .slot = r->slot, .dims = r->dims,
+            .first_slot = first_slot);
 }
 
 /* dot is made of drecv and the experts' outputs, recv, in between. */
-static void combine_back(swt_bed *bed, const swt_router_tensors *t, float *dgate, float *dh,
-                         const float *dy, const float *recv, const float *h) {
-    const int64_t slots = t->dims.E * t->dims.K;
-    float *drecv = swt_bed_out(bed, slots * C, SWT_F32), *dot = swt_bed_in(bed, slots, SWT_F32);
-    SWT_BED_RUN(bed,
-                swt_combine_backward(&bed->ctx, &(swt_combine_backward_args){.drecv = drecv,
-                                                                             .dgate = dgate,
-                                                                             .dh = dh,
-                                                                             .dy = dy,
-                                                                             .h = h,
-                                                                             .expert = t->expert,
-                                                                             .gate = t->gate,
-                                                                             .slot = t->slot,
-                                                                             .dims = t->dims}));
-    swt_oracle_dot(dot, drecv, recv, slots, C);
-    SWT_BED_RUN(bed,
-                swt_dispatch_backward(&bed->ctx, &(swt_dispatch_backward_args){.dh = dh,
-                                                                               .dgate = dgate,
-                                                                               .dsend = drecv,
-                                                                               .dot = dot,
-                                                                               .expert = t->expert,
-                                                                               .gate = t->gate,
-                                                                               .slot = t->slot,
-                                                                               .dims = t->dims}));
+static void combine_back(swt_trial *t, const swt_route *r, float *dgate, float *dh, const float *dy,
+                         const float *recv, const float *h) {
+    const int64_t slots = r->dims.E * r->dims.K;
+    float *drecv = swt_trial_out(t, slots * C, SWT_F32), *dot = swt_trial_in(t, slots, SWT_F32);
+    SWT_RUN(t, combine_backward, .drecv = drecv, .dgate = dgate, .dh = dh, .dy = dy, .h = h,
+            .expert = r->expert, .gate = r->gate, .slot = r->slot, .dims = r->dims);
+    for (int64_t i = 0; i < slots; i++) {
+        double sum = 0;
+        for (int64_t j = i * C; j < (i + 1) * C; j++)
+            sum += (double)drecv[j] * (double)recv[j];
+        dot[i] = (float)sum;
+    }
+    SWT_RUN(t, dispatch_backward, .dh = dh, .dgate = dgate, .dsend = drecv, .dot = dot,
+            .expert = r->expert, .gate = r->gate, .slot = r->slot, .dims = r->dims);
 }
 
-static void fixture_check(swt_bed *bed, const fixture *f) {
-    swt_router_tensors t = route(bed, f);
-    snprintf(bed->label, sizeof bed->label, "fixture '%s'", f->name);
-    swt_expect_i32(bed, "expert", t.expert, experts, T);
+/* ---- the fixture */
+
+static void fixture_check(swt_trial *t, const fixture *f) {
+    swt_route r = route_fixture(t, f);
+    snprintf(t->label, sizeof t->label, "fixture '%s'", f->name);
+    swt_trial_same(t, "expert", r.expert, experts, T, SWT_I32);
     for (int n = 0; n < T; n++)
-        expect_quoted(bed, "gate", (double)t.gate[n], gates[n]);
-    expect_quoted(bed, "aux", t.stats[0], 1.1006663);
-    expect_quoted(bed, "z", t.stats[1], 3.1421453);
-    assert_true(t.stats[2] == 1 && t.stats[3] == 2 && t.stats[4] == 4);
+        expect_quoted(t, "gate", (double)r.gate[n], gates[n]);
+    expect_quoted(t, "aux", r.stats[SWT_ROUTER_AUX], 1.1006663);
+    expect_quoted(t, "z", r.stats[SWT_ROUTER_Z], 3.1421453);
+    assert_true(r.stats[SWT_ROUTER_DROPPED] == 1);
+    assert_true(r.stats[SWT_ROUTER_LOAD] == 2 && r.stats[SWT_ROUTER_LOAD + 1] == 4);
     if (f->by_policy)
-        swt_expect_i32(bed, "slot", t.slot, f->slot, T);
+        swt_trial_same(t, "slot", r.slot, f->slot, T, SWT_I32);
     else
-        memcpy(t.slot, f->slot, sizeof drop_0);
-    float *h = swt_bed_in(bed, T * C, SWT_F32), *residual = swt_bed_in(bed, T * C, SWT_F32),
-          *dy = swt_bed_uniform(bed, T * C, 1, 1);
+        memcpy(r.slot, f->slot, sizeof drop_0);
+    float *h = swt_trial_in(t, T * C, SWT_F32), *y = swt_trial_out(t, T * C, SWT_F32),
+          *buffer = swt_trial_out(t, E * CAPACITY * C, SWT_F32);
     for (int n = 0; n < T; n++) {
         h[n * C] = (float)(n + 1);
         h[n * C + 1] = -(float)(n + 1) / 2;
     }
-    float *buffer = swt_bed_out(bed, E * CAPACITY * C, SWT_F32);
-    int32_t *counts = swt_bed_out(bed, E, SWT_I32);
-    SWT_BED_RUN(bed,
-                swt_dispatch_forward(&bed->ctx, &(swt_dispatch_forward_args){.send = buffer,
-                                                                             .send_counts = counts,
-                                                                             .h = h,
-                                                                             .expert = t.expert,
-                                                                             .slot = t.slot,
-                                                                             .kept = t.kept,
-                                                                             .dims = t.dims,
-                                                                             .first_slot = 0}));
+    dispatch(t, &r, buffer, swt_trial_out(t, E, SWT_I32), h, 0);
     for (int i = 0; i < E * CAPACITY * C; i++)
         buffer[i] = i < CAPACITY * C ? 2 * buffer[i] + 1 : -buffer[i];
-    float *y = swt_bed_out(bed, T * C, SWT_F32);
-    combine(bed, &t, y, residual, buffer, h);
+    combine(t, &r, y, swt_trial_in(t, T * C, SWT_F32), buffer, h, 0);
     double sum = 0;
     for (int i = 0; i < T * C; i++) {
-        expect_quoted(bed, "y", (double)y[i], f->y[i]);
+        expect_quoted(t, "y", (double)y[i], f->y[i]);
         sum += (double)y[i];
     }
     if (f->loss == 0)
         return;
-    expect_quoted(bed, "loss", sum + 0.01 * t.stats[0], f->loss);
-    float *dgate = swt_bed_out(bed, T, SWT_F32), *dh = swt_bed_out(bed, T * C, SWT_F32);
-    combine_back(bed, &t, dgate, dh, dy, buffer, h);
-    t.dims.aux_scale = 0.01;
+    expect_quoted(t, "loss", sum + 0.01 * r.stats[SWT_ROUTER_AUX], f->loss);
+    float *dgate = swt_trial_out(t, T, SWT_F32), *dh = swt_trial_out(t, T * C, SWT_F32);
+    combine_back(t, &r, dgate, dh, swt_trial_uniform(t, T * C, 1, 1), buffer, h);
+    r.dims.aux_scale = 0.01;
     double dz[E][T];
     for (int n = 0; n < T; n++) {
         dz[0][n] = -f->dz[n];
         dz[1][n] = f->dz[n];
     }
-    expect_dz(bed, &t, dgate, (const double(*)[T])dz);
+    expect_dz(t, &r, dgate, (const double(*)[T])dz);
 }
 
 static void test_fixture(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
+    swt_trial *t = swt_place_of(state);
     for (size_t i = 0; i < sizeof fixtures / sizeof fixtures[0]; i++)
-        fixture_check(&bed, &fixtures[i]);
-    swt_bed_close(&bed);
+        fixture_check(t, &fixtures[i]);
 }
 
 static void test_fixture_z_gradient(void **state) {
-    (void)state;
     static const double want[E][T] = {{.0845120, .1177302, .1225846, .3200237, .0481940, .1462813},
                                       {.6244640, .3200237, .2021078, .1177302, .9680018, .1197650}};
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
-    swt_router_tensors t = route(&bed, &fixtures[0]);
-    t.dims.z_scale = 1;
-    expect_dz(&bed, &t, swt_bed_in(&bed, T, SWT_F32), want);
-    swt_bed_close(&bed);
+    swt_trial *t = swt_place_of(state);
+    swt_route r = route_fixture(t, &fixtures[0]);
+    r.dims.z_scale = 1;
+    expect_dz(t, &r, swt_trial_in(t, T, SWT_F32), want);
 }
+
+/* ---- dropped tokens */
 
 /* All tokens to one expert with three slots: positions 0, 1, 2 are kept. A dropped token's output
  * is 0, so its residual comes out bit by bit; no gradient goes through it; it is booked where it
  * wanted to go and nowhere else. */
 static void trap_4_dropped_tokens(void **state) {
-    (void)state;
     enum { N = 8 };
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
+    static const int32_t slots[N] = {0, 1, 2, -1, -1, -1, -1, -1};
+    swt_trial *t = swt_place_of(state);
     for (int target = 0; target < 2; target++) {
-        const swt_router_case c = {.N = N, .C = C, .E = E, .G = 1, .all_routed = true};
-        swt_router_tensors t = swt_router_bed_inputs(&bed, &c);
-        t.dims.group_capacity = t.dims.K = 3;
+        float inputs[N * C];
         for (int i = 0; i < N * C; i++)
-            t.h[i] = i % C == target ? 2.0F : 0.0F;
-        memcpy(t.w, (const float[]){1, 0, 0, 1}, 4 * sizeof(float));
-        swt_router_bed_forward(&bed, &t);
-        swt_router_bed_assign(&bed, &t);
-        swt_router_bed_losses(&bed, &t);
-        swt_expect_i32(&bed, "slot", t.slot, (const int32_t[]){0, 1, 2, -1, -1, -1, -1, -1}, N);
-        assert_true(t.kept[target] == 3 && t.kept[1 - target] == 0);
-        assert_true(t.stats[2] == 5 && t.stats[3 + target] == N && t.stats[4 - target] == 0);
-        const float *residual = swt_bed_uniform(&bed, N * C, -1, 1),
-                    *recv = swt_bed_uniform(&bed, E * 3 * C, 1, 2),
-                    *dy = swt_bed_uniform(&bed, N * C, 1, 2);
-        float *y = swt_bed_out(&bed, N * C, SWT_F32), *dgate = swt_bed_out(&bed, N, SWT_F32),
-              *dh = swt_bed_out(&bed, N * C, SWT_F32);
-        combine(&bed, &t, y, residual, recv, t.h);
-        combine_back(&bed, &t, dgate, dh, dy, recv, t.h);
+            inputs[i] = i % C == target ? 2.0F : 0.0F;
+        swt_route r = route_of_two(t, N, inputs);
+        route(t, &r);
+        swt_trial_same(t, "slot", r.slot, slots, N, SWT_I32);
+        assert_true(r.kept[target] == 3 && r.kept[1 - target] == 0);
+        const double *load = r.stats + SWT_ROUTER_LOAD;
+        assert_true(r.stats[SWT_ROUTER_DROPPED] == 5 && load[target] == N && load[1 - target] == 0);
+        const float *residual = swt_trial_uniform(t, N * C, -1, 1),
+                    *recv = swt_trial_uniform(t, E * 3 * C, 1, 2),
+                    *dy = swt_trial_uniform(t, N * C, 1, 2);
+        float *y = swt_trial_out(t, N * C, SWT_F32), *dgate = swt_trial_out(t, N, SWT_F32),
+              *dh = swt_trial_out(t, N * C, SWT_F32);
+        combine(t, &r, y, residual, recv, r.h, 0);
+        combine_back(t, &r, dgate, dh, dy, recv, r.h);
         for (int n = 0; n < N; n++) {
             const bool same = memcmp(y + n * C, residual + n * C, C * sizeof(float)) == 0;
             assert_true(same == (n >= 3));
@@ -281,67 +254,101 @@ static void trap_4_dropped_tokens(void **state) {
                 assert_true((dh[n * C + i] == 0) == (n >= 3));
         }
     }
-    swt_bed_close(&bed);
 }
+
+/* ---- rounds */
+
+/* One round of an exchange whose experts double; y outside the round stays. */
+static void exchange_round(swt_trial *t, const swt_route *r, float *y, const float *residual,
+                           int64_t first) {
+    const swt_moe_dims *d = &r->dims;
+    const swt_place_mark mark = swt_place_set_mark(t);
+    float *send = swt_trial_out(t, d->E * d->K * d->C, SWT_F32);
+    dispatch(t, r, send, swt_trial_out(t, d->E, SWT_I32), r->h, first);
+    for (int64_t i = 0; i < d->E * d->K * d->C; i++)
+        send[i] = 2 * send[i];
+    const float *before = swt_trial_copy(t, y, d->N * d->C, SWT_F32);
+    combine(t, r, y, residual, send, r->h, first);
+    for (int64_t n = 0; first > 0 && n < d->N; n++)
+        if (r->slot[n] < first || r->slot[n] >= first + d->K)
+            swt_trial_same(t, "y outside the round", y + n * d->C, before + n * d->C, d->C,
+                           SWT_F32);
+    swt_place_back_to(t, mark);
+}
+
+/* A dropless exchange in rounds of 1, 2 and 7 slots gives the bits of the exchange in one round. */
+static void test_rounds(void **state) {
+    enum { N = 64, WIDE = 9 };
+    static const int64_t rounds[] = {N, 1, 2, 7};
+    const swt_route_case c = {.N = N, .C = WIDE, .E = 3, .G = 1};
+    swt_trial *t = swt_place_of(state);
+    swt_route r = swt_route_inputs(t, &c);
+    swt_route_forward(t, &r);
+    swt_route_assign(t, &r);
+    const float *residual = swt_trial_uniform(t, N * WIDE, -1, 1), *whole = NULL;
+    for (size_t i = 0; i < sizeof rounds / sizeof rounds[0]; i++) {
+        float *y = swt_trial_out(t, N * WIDE, SWT_F32);
+        r.dims.K = rounds[i];
+        for (int64_t first = 0; first < N; first += rounds[i])
+            exchange_round(t, &r, y, residual, first);
+        whole = whole == NULL ? y : whole;
+        swt_trial_same(t, "y", y, whole, N * WIDE, SWT_F32);
+    }
+}
+
+/* ---- the order of tokens over ranks */
 
 enum { RANKS = 3, TOKENS = 20, WIDTH = 3, HIDDEN = 2 * WIDTH };
 
 /* One rank's tokens and what it sends. */
 typedef struct sender {
-    swt_router_tensors t;
-    float *send, *recv, *y;
+    swt_route r;
+    float *send, *recv;
     int32_t *send_counts;
 } sender;
 
 /* Feature 0 is the token's number in the whole batch, feature 1 says which rank, feature 2 is 0. */
-static sender make_sender(swt_bed *bed, int rank, int64_t El, int64_t P, int routing) {
-    sender s = {.t = {.dims = swt_oracle_moe_dims(TOKENS, WIDTH, El * P)}};
-    swt_moe_dims *d = &s.t.dims;
+static sender make_sender(swt_trial *t, int rank, int64_t El, int64_t P, int routing) {
+    sender s = {.r = {.dims = swt_oracle_moe_dims(TOKENS, WIDTH, El * P)}};
+    swt_moe_dims *d = &s.r.dims;
     d->El = El;
     d->P = P;
     d->F = HIDDEN;
     d->gate = SWT_GATE_UNIT;
     const int last = (int)d->E - 1;
-    s.t.expert = swt_bed_integers(bed, TOKENS, routing == 0 ? 0 : -1, routing == 3 ? -1 : last);
+    s.r.expert = swt_trial_integers(t, TOKENS, routing == 0 ? 0 : -1, routing == 3 ? -1 : last);
     for (int n = 0; n < TOKENS; n++) {
         if (routing == 1) /* all to one expert, another for each rank */
-            s.t.expert[n] = (int32_t)((rank + 1) % d->E);
+            s.r.expert[n] = (int32_t)((rank + 1) % d->E);
         if (routing == 2) /* a single token */
-            s.t.expert[n] = n == 7 ? last : -1;
+            s.r.expert[n] = n == 7 ? last : -1;
     }
-    s.t.gate = swt_bed_uniform(bed, TOKENS, 1, 1);
-    s.t.h = swt_bed_in(bed, TOKENS * WIDTH, SWT_F32);
+    s.r.gate = swt_trial_uniform(t, TOKENS, 1, 1);
+    s.r.h = swt_trial_in(t, TOKENS * WIDTH, SWT_F32);
     for (int n = 0; n < TOKENS; n++) {
-        s.t.h[n * WIDTH] = (float)(rank * TOKENS + n);
-        s.t.h[n * WIDTH + 1] = -(float)rank;
+        s.r.h[n * WIDTH] = (float)(rank * TOKENS + n);
+        s.r.h[n * WIDTH + 1] = -(float)rank;
     }
-    swt_router_bed_assign(bed, &s.t);
-    s.send = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
-    s.recv = swt_bed_out(bed, d->E * d->K * WIDTH, SWT_F32);
-    s.send_counts = swt_bed_out(bed, d->E, SWT_I32);
-    SWT_BED_RUN(bed, swt_dispatch_forward(&bed->ctx,
-                                          &(swt_dispatch_forward_args){.send = s.send,
-                                                                       .send_counts = s.send_counts,
-                                                                       .h = s.t.h,
-                                                                       .expert = s.t.expert,
-                                                                       .slot = s.t.slot,
-                                                                       .kept = s.t.kept,
-                                                                       .dims = *d,
-                                                                       .first_slot = 0}));
+    swt_route_assign(t, &s.r);
+    s.send = swt_trial_out(t, d->E * d->K * WIDTH, SWT_F32);
+    s.recv = swt_trial_out(t, d->E * d->K * WIDTH, SWT_F32);
+    s.send_counts = swt_trial_out(t, d->E, SWT_I32);
+    dispatch(t, &s.r, s.send, s.send_counts, s.r.h, 0);
     return s;
 }
 
 /* The experts of one rank: expert e adds e, as wo ReLU([x; -x]) + e with wo = [I, -I]. The exchange
  * that a communicator does is written out: block (j, p) is what rank p sent to expert first + j. */
-static void serve(swt_bed *bed, sender *senders, int64_t rank) {
-    const swt_moe_dims *d = &senders[0].t.dims;
+static void serve(swt_trial *t, sender *senders, int64_t rank) {
+    const swt_moe_dims *d = &senders[0].r.dims;
+    const swt_place_mark mark = swt_place_set_mark(t);
     const int64_t El = d->El, P = d->P, block = d->K * WIDTH;
-    float *wi = swt_bed_in(bed, El * HIDDEN * WIDTH, SWT_F32),
-          *wo = swt_bed_in(bed, El * WIDTH * HIDDEN, SWT_F32),
-          *bo = swt_bed_in(bed, El * WIDTH, SWT_F32), *x = swt_bed_in(bed, El * P * block, SWT_F32),
-          *y = swt_bed_out(bed, El * P * block, SWT_F32),
-          *hidden = swt_bed_out(bed, El * P * d->K * HIDDEN, SWT_F32);
-    int32_t *counts = swt_bed_in(bed, El * P, SWT_I32);
+    float *wi = swt_trial_in(t, El * HIDDEN * WIDTH, SWT_F32),
+          *wo = swt_trial_in(t, El * WIDTH * HIDDEN, SWT_F32),
+          *bo = swt_trial_in(t, El * WIDTH, SWT_F32), *x = swt_trial_in(t, El * P * block, SWT_F32),
+          *y = swt_trial_out(t, El * P * block, SWT_F32),
+          *hidden = swt_trial_out(t, El * P * d->K * HIDDEN, SWT_F32);
+    int32_t *counts = swt_trial_in(t, El * P, SWT_I32);
     for (int64_t j = 0; j < El; j++) {
         const int64_t e = rank * El + j;
         for (int64_t f = 0; f < HIDDEN; f++) {
@@ -355,64 +362,44 @@ static void serve(swt_bed *bed, sender *senders, int64_t rank) {
             counts[j * P + p] = senders[p].send_counts[e];
         }
     }
-    SWT_BED_RUN(bed, swt_experts_forward(&bed->ctx, &(swt_experts_forward_args){.y = y,
-                                                                                .hidden = hidden,
-                                                                                .x = x,
-                                                                                .wi = wi,
-                                                                                .wo = wo,
-                                                                                .bo = bo,
-                                                                                .counts = counts,
-                                                                                .dims = *d}));
+    SWT_RUN(t, experts_forward, .y = y, .hidden = hidden, .x = x, .wi = wi, .wo = wo, .bo = bo,
+            .counts = counts, .dims = *d);
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,
                (size_t)block * sizeof *y);
+    swt_place_back_to(t, mark);
 }
 
-static void permutation_check(swt_bed *bed, int64_t El, int64_t P, int routing) {
-    swt_bed_begin(bed, "permutation El=%lld P=%lld routing=%d", (long long)El, (long long)P,
-                  routing);
+static void permutation_check(swt_trial *t, int64_t El, int64_t P, int routing) {
+    swt_trial_begin(t, "permutation El=%lld P=%lld routing=%d", (long long)El, (long long)P,
+                    routing);
     sender senders[RANKS];
     for (int p = 0; p < P; p++)
-        senders[p] = make_sender(bed, p, El, P, routing);
-    for (int64_t rank = 0; rank < P; rank++) {
-        const swt_bed_mark mark = swt_bed_set_mark(bed);
-        serve(bed, senders, rank);
-        swt_bed_back_to(bed, mark);
-    }
+        senders[p] = make_sender(t, p, El, P, routing);
+    for (int64_t rank = 0; rank < P; rank++)
+        serve(t, senders, rank);
     for (int p = 0; p < P; p++) {
-        const swt_router_tensors *t = &senders[p].t;
-        const float *residual = swt_bed_in(bed, TOKENS * WIDTH, SWT_F32);
-        float *y = swt_bed_out(bed, TOKENS * WIDTH, SWT_F32);
-        SWT_BED_RUN(
-            bed, swt_combine_forward(&bed->ctx, &(swt_combine_forward_args){.y = y,
-                                                                            .residual = residual,
-                                                                            .recv = senders[p].recv,
-                                                                            .h = t->h,
-                                                                            .expert = t->expert,
-                                                                            .gate = t->gate,
-                                                                            .slot = t->slot,
-                                                                            .dims = t->dims,
-                                                                            .first_slot = 0}));
+        const swt_route *r = &senders[p].r;
+        const float *residual = swt_trial_in(t, TOKENS * WIDTH, SWT_F32);
+        float *y = swt_trial_out(t, TOKENS * WIDTH, SWT_F32);
+        combine(t, r, y, residual, senders[p].recv, r->h, 0);
         for (int n = 0; n < TOKENS; n++) {
-            const int32_t e = t->expert[n];
-            swt_expect_number(bed, "token", (double)y[n * WIDTH], e < 0 ? 0 : p * TOKENS + n + e,
-                              0);
-            swt_expect_number(bed, "rank", (double)y[n * WIDTH + 1], e < 0 ? 0 : e - p, 0);
-            swt_expect_number(bed, "expert", (double)y[n * WIDTH + 2], e < 0 ? 0 : e, 0);
+            const int32_t e = r->expert[n];
+            const double want[] = {e < 0 ? 0 : p * TOKENS + n + e, e < 0 ? 0 : e - p,
+                                   e < 0 ? 0 : e};
+            for (int i = 0; i < WIDTH; i++)
+                swt_trial_number(t, "y", (double)y[n * WIDTH + i], want[i], 0);
         }
     }
 }
 
 /* Each token must come back to its own place with its own expert's value, whatever the counts. */
 static void trap_5_permutation_order(void **state) {
-    (void)state;
-    swt_bed bed;
-    swt_bed_open(&bed, 2);
+    swt_trial *t = swt_place_of(state);
     for (int64_t El = 1; El <= 8; El++)
         for (int64_t P = 1; P <= RANKS; P++)
             for (int routing = 0; routing < 4; routing++)
-                permutation_check(&bed, El, P, routing);
-    swt_bed_close(&bed);
+                permutation_check(t, El, P, routing);
 }
 
 int main(void) {
@@ -420,7 +407,8 @@ int main(void) {
         cmocka_unit_test(test_fixture),
         cmocka_unit_test(test_fixture_z_gradient),
         cmocka_unit_test(trap_4_dropped_tokens),
+        cmocka_unit_test(test_rounds),
         cmocka_unit_test(trap_5_permutation_order),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
 }

@@ -89,6 +89,19 @@ void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status e
         fail_msg("%s: %s refused, and changed memory", t->label, name);
 }
 
+void *swt_place_zeros(swt_trial *t, int64_t count, swt_dtype dtype) {
+    return memset(swt_trial_out(t, count, dtype), 0, (size_t)count * swt_dtype_bytes(dtype));
+}
+
+swt_place_mark swt_place_set_mark(const swt_trial *t) {
+    return (swt_place_mark){.used_bytes = t->used_bytes, .n_tensors = t->n_tensors};
+}
+
+void swt_place_back_to(swt_trial *t, swt_place_mark mark) {
+    t->used_bytes = mark.used_bytes;
+    t->n_tensors = mark.n_tensors;
+}
+
 void swt_place_keep(swt_trial *t) {
     for (int i = 1; i < t->n_tensors; i++)
         if (t->tensors[i].kind == SWT_TRIAL_OUT)

@@ -41,13 +41,23 @@ int swt_place_teardown(void **state);
 swt_trial *swt_place_of(void **state);
 
 /* Call an operation, whose arguments are the host's tensors, which must succeed; or which must
- * refuse with SWT_status and change nothing at all. The tensors are taken before, not inside the
- * call. */
+ * refuse with SWT_status and change nothing at all. */
 #define SWT_RUN(t, op, ...)                                                                        \
     swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_OK)
 #define SWT_REFUSE(t, status, op, ...)                                                             \
     swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_##status)
 void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected);
+
+/* An output that starts as zeros. */
+void *swt_place_zeros(swt_trial *t, int64_t count, swt_dtype dtype);
+
+/* Give back all tensors taken since the mark, for loops that would fill the trial. */
+typedef struct swt_place_mark {
+    size_t used_bytes;
+    int n_tensors;
+} swt_place_mark;
+swt_place_mark swt_place_set_mark(const swt_trial *t);
+void swt_place_back_to(swt_trial *t, swt_place_mark mark);
 
 /* Outputs so far are inputs of the operations that follow. */
 void swt_place_keep(swt_trial *t);

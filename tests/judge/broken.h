@@ -1,7 +1,7 @@
 /* Operations of the CPU that are wrong in one number: for every slot a table in which that slot
  * alone is broken. What the self-test must find. */
-#ifndef SWT_TESTS_SELFTEST_BROKEN_H
-#define SWT_TESTS_SELFTEST_BROKEN_H
+#ifndef SWT_TESTS_JUDGE_BROKEN_H
+#define SWT_TESTS_JUDGE_BROKEN_H
 
 #include "kernels/swt_op_table.h"
 

@@ -1,7 +1,7 @@
 /* The self-test on several ranks: what only one rank computes wrongly, and a communicator that
  * garbles messages, ends all ranks with the same status and one message. */
+#include "judge/broken.h"
 #include "judge/selftest.h"
-#include "selftest/broken.h"
 #include "support/world.h"
 
 #include <setjmp.h>

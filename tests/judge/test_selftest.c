@@ -1,9 +1,9 @@
 /* The self-test finds what is wrong: each operation in turn, the communicator, numbers out of
  * bounds. All ranks together: test_mpi_selftest.c; the command: tests/e2e/test_selftest.py. */
+#include "judge/broken.h"
 #include "judge/case.h"
 #include "judge/checks.h"
 #include "judge/selftest.h"
-#include "selftest/broken.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "selftest/broken.h"
+#include "judge/broken.h"
 #include "kernels/swt_backend.h"
 
 #include <math.h>
