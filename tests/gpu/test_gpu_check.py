@@ -126,7 +126,7 @@ def failing_parts():
             want(parts[name]["status"] == "FAILED", f"{name}: {parts[name]}")
             want(f"**{name} FAILED: " in report, f"{name}: not at the head of the page")
         want(" driver is " in parts["selftest on 1"]["why"], f"{parts['selftest on 1']}")
-        want("ops.norm.cuda" in parts["tests"]["why"], f"{parts['tests']}")
+        want("ops.dense.cuda" in parts["tests"]["why"], f"{parts['tests']}")
         want(parts["bench_comm on 2"]["status"] == "skipped" and "1 here" in parts["bench_comm on 2"]["why"],
              f"{parts['bench_comm on 2']}")
         want(parts["machine"]["status"] == "ok" and len(results["parts"]) > 10, f"{list(parts)}")

@@ -1,6 +1,6 @@
 /* The oracle's gradients against finite differences of its own forward formulas. */
 #include "judge/oracle.h"
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 
@@ -58,7 +58,7 @@ static double linear_loss(const void *context) {
 
 static void test_linear(void **state) {
     enum { N = 4, IN = 5, OUT = 3 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "linear");
     const linear l = {.N = N,
                       .in = IN,
@@ -80,7 +80,7 @@ static void test_linear(void **state) {
 /* The forward pass is linear in the table: <dx, forward(table)> = <backward(dx), table>. */
 static void test_embedding(void **state) {
     enum { N = 50, C = 7, V = 9 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "embedding");
     const double *table = numbers(t, V * C), *dx = numbers(t, N * C);
     const int32_t *tokens = swt_trial_integers(t, N, 0, V - 1);
@@ -106,7 +106,7 @@ static double norm_loss(const void *context) {
 /* With a mean and a bias, and the RMS norm, which has neither. */
 static void test_norm(void **state) {
     enum { N = 4, C = 6 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int rms = 0; rms < 2; rms++) {
         swt_trial_begin(t, "norm, rms %d", rms);
         const norm o = {.N = N,
@@ -155,7 +155,7 @@ static void test_attention(void **state) {
         Y = B * TQ * H * D
     };
     static const int32_t lengths[B] = {3, 5};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int i = 0; i < 3; i++) {
         swt_trial_begin(t, "attention %d", i);
         const attention o = {.d = {.B = B,
@@ -200,7 +200,7 @@ static double entropy_loss(const void *context) {
 
 static void test_cross_entropy(void **state) {
     enum { N = 8, V = 6 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "cross-entropy");
     const entropy o = {.logits = uniform(t, N * V, -2, 2),
                        .targets = swt_trial_integers(t, N, -1, V - 1),
@@ -254,7 +254,7 @@ static double router_loss(const void *context) {
 
 static void test_router(void **state) {
     enum { N = 12, C = 4, E = 3, G = 2 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "router");
     router o = {.r = route(t, N, C, E, G),
                 .h = numbers(t, N * C),
@@ -306,7 +306,7 @@ static double combine_loss(const void *context) {
 
 static void test_combine(void **state) {
     enum { N = 14, C = 7, E = 2, SLOTS = E * 2 * C };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int options = 0; options < 4; options++) {
         swt_trial_begin(t, "combine, options %d", options);
         exchange o = {.r = route(t, N, C, E, 1),
@@ -346,7 +346,7 @@ static double expert_loss(const void *context) {
 /* The chain that the experts' cases are made of is the gradient of the feed-forward. */
 static void test_expert(void **state) {
     enum { N = 4, C = 3, F = 5 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "expert");
     const expert o = {.n = N,
                       .C = C,
@@ -381,5 +381,5 @@ int main(void) {
         cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_router),
         cmocka_unit_test(test_combine),       cmocka_unit_test(test_expert),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

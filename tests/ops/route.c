@@ -34,7 +34,7 @@ void swt_route_forward(swt_trial *t, swt_route *r) {
     SWT_RUN(t, router_forward, .probs = r->probs, .lse = r->lse, .expert = r->expert,
             .gate = r->gate, .h = r->h, .w = r->w, .bias = r->bias, .routed = r->routed,
             .scratch = scratch_of(t, r), .dims = r->dims);
-    swt_place_keep(t);
+    swt_test_keep(t);
 }
 
 void swt_route_assign(swt_trial *t, swt_route *r) {
@@ -43,14 +43,14 @@ void swt_route_assign(swt_trial *t, swt_route *r) {
     r->counts = swt_trial_out(t, r->dims.G * r->dims.E, SWT_I32);
     SWT_RUN(t, router_assign, .slot = r->slot, .kept = r->kept, .counts = r->counts,
             .expert = r->expert, .gate = r->gate, .scratch = scratch_of(t, r), .dims = r->dims);
-    swt_place_keep(t);
+    swt_test_keep(t);
 }
 
 void swt_route_losses(swt_trial *t, swt_route *r) {
     r->stats = swt_trial_out(t, SWT_ROUTER_LOAD + r->dims.E, SWT_F64);
     SWT_RUN(t, router_losses, .stats = r->stats, .probs = r->probs, .lse = r->lse,
             .expert = r->expert, .kept = r->kept, .counts = r->counts, .dims = r->dims);
-    swt_place_keep(t);
+    swt_test_keep(t);
 }
 
 void swt_route_backward(swt_trial *t, swt_route *r) {

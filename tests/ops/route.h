@@ -3,7 +3,7 @@
 #ifndef SWT_TESTS_OPS_ROUTE_H
 #define SWT_TESTS_OPS_ROUTE_H
 
-#include "support/place.h"
+#include "support/trial.h"
 
 typedef struct swt_route_case {
     int64_t N, C, E, G;

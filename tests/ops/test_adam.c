@@ -1,6 +1,6 @@
 /* The optimisers over steps, at special places and after a bad gradient. Their single step is the
  * judge's (test_cases.c). */
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 #include <string.h>
@@ -57,12 +57,12 @@ static float *gradients(swt_trial *t, int64_t n) {
 /* 20 steps from zero moments against 20 in double. */
 static void test_adam_steps(void **state) {
     enum { N = 333 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int i = 0; i < CASES; i++) {
         const adam_case *c = &cases[i];
         swt_trial_begin(t, "adam case %d", i);
         float *param = swt_trial_copy(t, swt_trial_uniform(t, N, -2, 2), N, SWT_F32),
-              *m = swt_place_zeros(t, N, SWT_F32), *v = swt_place_zeros(t, N, SWT_F32);
+              *m = swt_test_zeros(t, N, SWT_F32), *v = swt_test_zeros(t, N, SWT_F32);
         element free_run[N];
         for (int n = 0; n < N; n++)
             free_run[n] = (element){.param = (double)param[n]};
@@ -85,13 +85,13 @@ static void test_adam_steps(void **state) {
 /* A zero gradient from zero moments changes nothing, not even to NaN. */
 static void test_adam_zero(void **state) {
     enum { N = 40 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int i = 0; i < 2; i++) {
         swt_trial_begin(t, "adam of zeros, case %d", i);
         set_step(t, &cases[i], 1);
         const float *before = swt_trial_uniform(t, N, -1, 1), *grad = swt_trial_in(t, N, SWT_F32);
-        float *param = swt_trial_copy(t, before, N, SWT_F32), *m = swt_place_zeros(t, N, SWT_F32),
-              *v = swt_place_zeros(t, N, SWT_F32);
+        float *param = swt_trial_copy(t, before, N, SWT_F32), *m = swt_test_zeros(t, N, SWT_F32),
+              *v = swt_test_zeros(t, N, SWT_F32);
         SWT_RUN(t, adam, .param = param, .m = m, .v = v, .grad = grad, .n = N,
                 .hyper = cases[i].hyper);
         swt_trial_same(t, "param", param, before, N, SWT_F32);
@@ -104,7 +104,7 @@ static void test_adam_zero(void **state) {
  * data, gives what each element gives alone. */
 static void test_place(void **state) {
     enum { N = 86 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int i = 0; i < CASES + 1; i++) { /* the last is SGD */
         const adam_case *c = &cases[i < CASES ? i : 0];
         swt_trial_begin(t, "place in the array, case %d", i);
@@ -115,7 +115,7 @@ static void test_place(void **state) {
         for (int a = 0; a < 4; a++)
             now[a] = swt_trial_out(t, N, SWT_F32);
         /* 0: every element alone, as the reference. The CPU's vectors have ends of any length. */
-        for (int length = 0; length <= 70; length += swt_place_on_gpu() ? 14 : 1)
+        for (int length = 0; length <= 70; length += swt_test_on_gpu() ? 14 : 1)
             for (int shift = 0; shift < (length == 0 ? N : N - length); shift++) {
                 const int n = length == 0 ? 1 : length;
                 for (int a = 0; a < 4; a++)
@@ -137,7 +137,7 @@ static void test_place(void **state) {
 /* Once a number was not finite, nothing changes: not in this step and not in later ones. */
 static void test_nonfinite(void **state) {
     enum { N = 100 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "nonfinite");
     swt_trial_release_state(t);
     const swt_schedule schedule = {
@@ -170,5 +170,5 @@ int main(void) {
         cmocka_unit_test(test_place),
         cmocka_unit_test(test_nonfinite),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -1,6 +1,6 @@
 /* Attention at special places: what its outputs must not depend on, and an answer known beforehand.
  * Against the oracle: src/judge/cases_attention.c. */
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static outputs forward(swt_trial *t, const float *q, const float *k, const float
                        .lse = swt_trial_out(t, rows * d->H, SWT_F32)};
     SWT_RUN(t, attention_forward, .y = o.y, .lse = o.lse, .q = q, .k = k, .v = v,
             .key_lengths = lengths, .dims = *d);
-    swt_place_keep(t);
+    swt_test_keep(t);
     return o;
 }
 
@@ -41,7 +41,7 @@ static outputs forward_packed(swt_trial *t, const float *qkv, const swt_attentio
 /* All keys alike: the output is the running mean of v, and lse = score + log(i + 1). */
 static void test_equal_scores(void **state) {
     enum { T = 100, D = 4 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "attention with equal scores");
     const swt_attention_dims d = packed_dims(T, 1, D, 0.5);
     float *qkv = swt_trial_uniform(t, (int64_t)T * 3 * D, 0.5, 0.5);
@@ -63,7 +63,7 @@ static void test_equal_scores(void **state) {
 static void test_causal(void **state) {
     enum { T = 130, H = 2, D = 32, HD = H * D };
     static const int lengths[] = {1, 5, 63, 64, 65, 129};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     const swt_attention_dims d = packed_dims(T, H, D, 0.2);
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         const int length = lengths[i];
@@ -92,7 +92,7 @@ static void test_causal(void **state) {
 static void test_unseen_keys(void **state) {
     enum { B = 3, TQ = 70, TK = 90, H = 2, D = 16, HD = H * D };
     static const int32_t lengths[B] = {0, -1, 40};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "unseen keys");
     const swt_attention_dims d = {.B = B,
                                   .H = H,
@@ -131,5 +131,5 @@ int main(void) {
         cmocka_unit_test(test_causal),
         cmocka_unit_test(test_unseen_keys),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

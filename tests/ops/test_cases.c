@@ -2,13 +2,13 @@
  * numbers at sizes of several parts and blocks, the same bits for any number of threads (on an
  * emulated GPU: in any order), and what an operation refuses before it touches anything. */
 #include "judge/case.h"
-#include "support/place.h"
+#include "support/trial.h"
 
 /* On the emulated GPU sanitizers take minutes for large sizes, and what they find is there at small
  * ones, too. */
 static bool sizes_are_large(void) {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    return swt_place_backend() != &swt_cuda_backend;
+    return swt_test_backend() != &swt_cuda_backend;
 #else
     return true;
 #endif
@@ -16,20 +16,20 @@ static bool sizes_are_large(void) {
 
 static void test_large(void **state) {
     (void)state;
-    swt_trial *t = swt_place_open(2, sizes_are_large());
+    swt_trial *t = swt_test_open(2, sizes_are_large());
     for (int op = 0; op < SWT_OP_COUNT; op++) {
         swt_trial_start(t, 0);
-        swt_place_expect(swt_case_run_all(t, op), swt_op_table[op].name);
+        swt_test_expect(swt_case_run_all(t, op), swt_op_table[op].name);
         assert_true(t->found.cases >= SWT_CASES);
     }
-    swt_place_close(t);
+    swt_test_close(t);
 }
 
 /* ---- bits */
 
 static void make(swt_trial *t, int op, int number, swt_case *k) {
     swt_trial_start(t, number);
-    swt_place_expect(swt_case_make(t, op, number, k), swt_op_table[op].name);
+    swt_test_expect(swt_case_make(t, op, number, k), swt_op_table[op].name);
 }
 
 static void test_same_bits(void **state) {
@@ -37,23 +37,23 @@ static void test_same_bits(void **state) {
     enum { PLACES = 3 };
     swt_trial *t[PLACES];
     for (int i = 0; i < PLACES; i++)
-        t[i] = swt_place_open(i + 1, sizes_are_large());
+        t[i] = swt_test_open(i + 1, sizes_are_large());
     for (int op = 0; op < SWT_OP_COUNT; op++)
         for (int number = 0; number < SWT_CASES; number++)
             for (int i = 0; i < PLACES; i++) {
                 swt_case k;
                 make(t[i], op, number, &k);
-                swt_place_call(t[i], op, &k.host, SWT_OK);
-                swt_place_expect_same(t[0], t[i]);
+                swt_test_call(t[i], op, &k.host, SWT_OK);
+                swt_test_expect_same(t[0], t[i]);
             }
     for (int i = 0; i < PLACES; i++)
-        swt_place_close(t[i]);
+        swt_test_close(t[i]);
 }
 
 /* ---- refusals */
 
 static void expect_refused(const swt_case *k, const swt_any_args *args) {
-    swt_place_call(k->t, k->op, args, SWT_SHAPE);
+    swt_test_call(k->t, k->op, args, SWT_SHAPE);
 }
 
 /* Missing, misaligned, and in the memory of an output. */
@@ -108,7 +108,7 @@ static void refuse_contexts(const swt_case *k) {
 
 static void test_refusals(void **state) {
     (void)state;
-    swt_trial *t = swt_place_open(1, false);
+    swt_trial *t = swt_test_open(1, false);
     for (int op = 0; op < SWT_OP_COUNT; op++)
         for (int number = 0; number < SWT_CASES; number++) {
             swt_case k;
@@ -117,7 +117,7 @@ static void test_refusals(void **state) {
             refuse_dims(&k);
             refuse_contexts(&k);
         }
-    swt_place_close(t);
+    swt_test_close(t);
 }
 
 int main(void) {

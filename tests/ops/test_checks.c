@@ -1,7 +1,7 @@
 /* What operations refuse that is particular about them: groups, sums and rounds of the switch
  * layer, the rows of attention. All other refusals: test_cases.c. */
 #include "judge/oracle.h"
-#include "support/place.h"
+#include "support/trial.h"
 
 /* All dimensions are SIZE, and every tensor is large enough. Inputs are zeros, which are valid
  * tokens and experts. */
@@ -17,13 +17,13 @@ static void *out(swt_trial *t) {
 
 /* Runs, or is refused. */
 static void expect(swt_trial *t, bool good, int op, const swt_any_args *args) {
-    swt_place_call(t, op, args, good ? SWT_OK : SWT_SHAPE);
+    swt_test_call(t, op, args, good ? SWT_OK : SWT_SHAPE);
 }
 
 /* What has no place in the table: arguments that are missing, groups that do not divide the tokens.
  */
 static void test_missing_dims(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "dims missing or not dividing");
     assert_int_equal(swt_attention_forward(&t->ctx, NULL), SWT_SHAPE);
     swt_any_args args = {.router_assign = {.slot = out(t),
@@ -65,7 +65,7 @@ static swt_any_args with_sums(swt_trial *t, const char *what) {
  */
 static void test_expert_sums(void **state) {
     enum { POINTERS = 13, SUMS = 4 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_any_args args;
     swt_experts_backward_weight_args *a = &args.experts_backward_weight;
     swt_expert_sums *s = &a->sums;
@@ -99,7 +99,7 @@ static void test_expert_sums(void **state) {
 
 /* A negative round; the residual in place in a later round. */
 static void test_rounds(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "first_slot");
     const swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
     swt_any_args args = {.dispatch_forward = {.send = out(t),
@@ -150,7 +150,7 @@ static void test_rows_apart(void **state) {
         {3 * HD, 4 * HD, HD, 2 * HD, false},
         {3 * HD, (int64_t)1 << 31, HD, 2 * HD, false},
     };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         swt_trial_begin(t, "rows apart, case %d", (int)i);
         const int64_t k = cases[i].k, v = cases[i].v;
@@ -184,5 +184,5 @@ int main(void) {
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_rows_apart),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -1,11 +1,11 @@
 /* Dense layers at special places: the order of sums, and losses that are known exactly. */
-#include "support/place.h"
+#include "support/trial.h"
 
 /* In order of n: with 2^24 first, ones that follow are lost one by one (ties to even), whereas in
  * any other order some of them would arrive. */
 static void test_embedding_order(void **state) {
     enum { N = 200, C = 20, V = 3 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "embedding order");
     float *dx = swt_trial_uniform(t, N * C, 1, 1), *dtable = swt_trial_out(t, V * C, SWT_F32);
     const int32_t *tokens = swt_trial_integers(t, N, 1, 1);
@@ -26,7 +26,7 @@ static void test_embedding_order(void **state) {
  */
 static void test_norm_blocks(void **state) {
     enum { N = 200, C = 2 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "norm blocks");
     const float *x = swt_trial_uniform(t, N * C, -1, 1), *mean = swt_trial_in(t, N, SWT_F32),
                 *rstd = swt_trial_in(t, N, SWT_F32), *weight = swt_trial_in(t, C, SWT_F32);
@@ -57,7 +57,7 @@ static entropy cross_entropy(swt_trial *t, const float *logits, const int32_t *t
 /* Logits of +-1e4: nothing overflows; the loss is the difference of logits, the gradient 0 or 1. */
 static void test_extreme_logits(void **state) {
     enum { N = 6, V = 5 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "cross-entropy of +-1e4");
     float *logits = swt_trial_uniform(t, N * V, -1e4, -1e4);
     for (int n = 0; n < N; n++)
@@ -75,7 +75,7 @@ static void test_extreme_logits(void **state) {
 /* No real target at all, here or in the whole batch: zeros, not 0 / 0. */
 static void test_no_targets(void **state) {
     enum { N = 70, V = 9 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "cross-entropy without targets");
     t->state->targets = 0;
     const float *logits = swt_trial_uniform(t, N * V, -1, 1);
@@ -92,5 +92,5 @@ int main(void) {
         cmocka_unit_test(test_extreme_logits),
         cmocka_unit_test(test_no_targets),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

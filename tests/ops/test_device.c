@@ -1,5 +1,5 @@
 /* A processor's memory, copies, streams and events, and what opening it refuses. */
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <string.h>
 
@@ -11,11 +11,11 @@ typedef struct open_device {
 } open_device;
 
 static open_device opened(void) {
-    const swt_backend *backend = swt_place_backend();
-    open_device o = {.gpu = swt_place_on_gpu()};
+    const swt_backend *backend = swt_test_backend();
+    open_device o = {.gpu = swt_test_on_gpu()};
     int count = 0;
-    swt_place_expect(backend->count(&count), "no usable GPU");
-    swt_place_expect(backend->open(&o.device, 0, 2), "open");
+    swt_test_expect(backend->count(&count), "no usable GPU");
+    swt_test_expect(backend->open(&o.device, 0, 2), "open");
     assert_int_equal(o.device.threads, 2);
     return o;
 }

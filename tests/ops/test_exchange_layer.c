@@ -118,7 +118,7 @@ static swt_route route_fixture(swt_trial *t, const fixture *f) {
  */
 static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
                       const double want[E][T]) {
-    float *dh = swt_place_zeros(t, T * C, SWT_F32);
+    float *dh = swt_test_zeros(t, T * C, SWT_F32);
     SWT_RUN(t, router_backward, .dh = dh, .dw = swt_trial_out(t, E * C, SWT_F32), .dgate = dgate,
             .h = r->h, .w = r->w, .probs = r->probs, .lse = r->lse, .expert = r->expert,
             .gate = r->gate, .counts = r->counts,
@@ -206,7 +206,7 @@ static void fixture_check(swt_trial *t, const fixture *f) {
 }
 
 static void test_fixture(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof fixtures / sizeof fixtures[0]; i++)
         fixture_check(t, &fixtures[i]);
 }
@@ -214,7 +214,7 @@ static void test_fixture(void **state) {
 static void test_fixture_z_gradient(void **state) {
     static const double want[E][T] = {{.0845120, .1177302, .1225846, .3200237, .0481940, .1462813},
                                       {.6244640, .3200237, .2021078, .1177302, .9680018, .1197650}};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_route r = route_fixture(t, &fixtures[0]);
     r.dims.z_scale = 1;
     expect_dz(t, &r, swt_trial_in(t, T, SWT_F32), want);
@@ -228,7 +228,7 @@ static void test_fixture_z_gradient(void **state) {
 static void trap_4_dropped_tokens(void **state) {
     enum { N = 8 };
     static const int32_t slots[N] = {0, 1, 2, -1, -1, -1, -1, -1};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int target = 0; target < 2; target++) {
         float inputs[N * C];
         for (int i = 0; i < N * C; i++)
@@ -262,7 +262,7 @@ static void trap_4_dropped_tokens(void **state) {
 static void exchange_round(swt_trial *t, const swt_route *r, float *y, const float *residual,
                            int64_t first) {
     const swt_moe_dims *d = &r->dims;
-    const swt_place_mark mark = swt_place_set_mark(t);
+    const swt_test_mark mark = swt_test_set_mark(t);
     float *send = swt_trial_out(t, d->E * d->K * d->C, SWT_F32);
     dispatch(t, r, send, swt_trial_out(t, d->E, SWT_I32), r->h, first);
     for (int64_t i = 0; i < d->E * d->K * d->C; i++)
@@ -273,7 +273,7 @@ static void exchange_round(swt_trial *t, const swt_route *r, float *y, const flo
         if (r->slot[n] < first || r->slot[n] >= first + d->K)
             swt_trial_same(t, "y outside the round", y + n * d->C, before + n * d->C, d->C,
                            SWT_F32);
-    swt_place_back_to(t, mark);
+    swt_test_back_to(t, mark);
 }
 
 /* A dropless exchange in rounds of 1, 2 and 7 slots gives the bits of the exchange in one round. */
@@ -281,7 +281,7 @@ static void test_rounds(void **state) {
     enum { N = 64, WIDE = 9 };
     static const int64_t rounds[] = {N, 1, 2, 7};
     const swt_route_case c = {.N = N, .C = WIDE, .E = 3, .G = 1};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_route r = swt_route_inputs(t, &c);
     swt_route_forward(t, &r);
     swt_route_assign(t, &r);
@@ -341,7 +341,7 @@ static sender make_sender(swt_trial *t, int rank, int64_t El, int64_t P, int rou
  * that a communicator does is written out: block (j, p) is what rank p sent to expert first + j. */
 static void serve(swt_trial *t, sender *senders, int64_t rank) {
     const swt_moe_dims *d = &senders[0].r.dims;
-    const swt_place_mark mark = swt_place_set_mark(t);
+    const swt_test_mark mark = swt_test_set_mark(t);
     const int64_t El = d->El, P = d->P, block = d->K * WIDTH;
     float *wi = swt_trial_in(t, El * HIDDEN * WIDTH, SWT_F32),
           *wo = swt_trial_in(t, El * WIDTH * HIDDEN, SWT_F32),
@@ -367,7 +367,7 @@ static void serve(swt_trial *t, sender *senders, int64_t rank) {
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,
                (size_t)block * sizeof *y);
-    swt_place_back_to(t, mark);
+    swt_test_back_to(t, mark);
 }
 
 static void permutation_check(swt_trial *t, int64_t El, int64_t P, int routing) {
@@ -395,7 +395,7 @@ static void permutation_check(swt_trial *t, int64_t El, int64_t P, int routing) 
 
 /* Each token must come back to its own place with its own expert's value, whatever the counts. */
 static void trap_5_permutation_order(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int64_t El = 1; El <= 8; El++)
         for (int64_t P = 1; P <= RANKS; P++)
             for (int routing = 0; routing < 4; routing++)
@@ -410,5 +410,5 @@ int main(void) {
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(trap_5_permutation_order),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -1,7 +1,7 @@
 /* The experts' feed-forward: the same bits for any layout, and the integer sums bit for bit.
  * Against the oracle: src/judge/cases_experts.c. */
 #include "judge/oracle.h"
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 #include <string.h>
@@ -71,7 +71,7 @@ static void run(swt_trial *t, const experts_tensors *x) {
     SWT_RUN(t, experts_backward_input, .dx = x->dx, .dhidden = x->dhidden, .dot = x->dot,
             .dy = x->dy, .hidden = x->hidden, .wi = x->wi, .wo = x->wo, .bo = x->bo,
             .counts = x->counts, .dims = x->dims);
-    swt_place_keep(t);
+    swt_test_keep(t);
 }
 
 static experts_tensors backward_input(swt_trial *t, const experts_case *c) {
@@ -160,14 +160,14 @@ static void expect_sums(swt_trial *t, const experts_case *c, experts_tensors *x,
     backward_sums(t, c, x, without ? none : got, limit, first, last);
     const float *const finished[TENSORS] = {x->dwi, x->dbi, x->dwo, x->dbo};
     for (int64_t p = 0; p < c->P; p++) {
-        const swt_place_mark mark = swt_place_set_mark(t);
+        const swt_test_mark mark = swt_test_set_mark(t);
         backward_weight(t, c, x, p);
         const float *const grad[TENSORS] = {x->dwi, x->dbi, x->dwo, x->dbo};
         for (int i = 0; i < TENSORS; i++)
             if (want[i] != NULL)
                 SWT_RUN(t, grad_add, .sum = want[i], .grad = grad[i], .n = tensor_size(c, i),
                         .limit = limit);
-        swt_place_back_to(t, mark);
+        swt_test_back_to(t, mark);
     }
     for (int i = 0; i < TENSORS; i++) {
         const int64_t n = tensor_size(c, i);
@@ -187,15 +187,15 @@ static void expect_sums(swt_trial *t, const experts_case *c, experts_tensors *x,
 static void expect_sums_of_calls(swt_trial *t, const experts_case *c, experts_tensors *x,
                                  double limit) {
     for (int call = 0; call < 4; call++) {
-        const swt_place_mark mark = swt_place_set_mark(t);
+        const swt_test_mark mark = swt_test_set_mark(t);
         expect_sums(t, c, x, limit, call % 2, call / 2);
-        swt_place_back_to(t, mark);
+        swt_test_back_to(t, mark);
     }
 }
 
 /* The trial sees that nonfinite stays 0. */
 static void test_sums(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int s = 0; s < SHAPES; s++)
         for (int bias = 0; bias < 2; bias++) {
             const int64_t *d = shapes[s];
@@ -207,7 +207,7 @@ static void test_sums(void **state) {
 
 /* A gradient that is not finite or too large for the limit is left out and says so. */
 static void test_sums_left_out(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int nan = 0; nan < 2; nan++) {
         const double limit = nan ? 0x1p60 : 0x1p50; /* gradients of 4 and more, of which many are */
         experts_tensors x = backward_input(t, &large);
@@ -254,14 +254,14 @@ static void expect_block(swt_trial *t, const experts_tensors *x, swt_trial *one,
 }
 
 static void test_layouts(void **state) {
-    swt_trial *t = swt_place_of(state), *one = swt_place_open(1, true);
+    swt_trial *t = swt_test_trial(state), *one = swt_test_open(1, true);
     experts_tensors x = backward_input(t, &large);
     for (int64_t p = 0; p < large.P; p++) {
         backward_weight(t, &large, &x, p);
         for (int64_t j = 0; j < large.El; j++)
             expect_block(t, &x, one, j, p);
     }
-    swt_place_close(one);
+    swt_test_close(one);
 }
 
 int main(void) {
@@ -270,5 +270,5 @@ int main(void) {
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_sums_left_out),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -34,7 +34,7 @@ static void test_nan_logits(void **state) {
                                {0, nan, -inf, 0, -1},    {-inf, nan, -inf, -inf, -inf},
                                {-inf, -inf, -3, nan, 5}, {1, inf, nan, inf, 0}};
     const int32_t experts[] = {2, 0, 0, 0, 4, 1};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof logits / sizeof logits[0]; i++) {
         const swt_route_case c = {
             .N = 9, .C = 1, .E = 5, .G = 1, .all_routed = true, .whole = true};
@@ -53,7 +53,7 @@ static void test_nan_logits(void **state) {
 /* A uniform router has aux 1; a collapsed one has aux E. Without routed tokens both losses are 0,
  * and such a group still counts in the mean. */
 static void test_losses_of_extremes(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_route_case c = {.N = 64, .C = 4, .E = 4, .G = 1, .all_routed = true, .whole = true};
     for (int what = 0; what < 4; what++) {
         c.G = what == 3 ? 2 : 1;
@@ -85,7 +85,7 @@ static void test_losses_of_extremes(void **state) {
 
 /* Ties everywhere, and the plan must be the same each time: 100 runs, the same bits. */
 static void trap_6_routing_rerun(void **state) {
-    swt_trial *first = swt_place_of(state), *again = swt_place_open(2, true);
+    swt_trial *first = swt_test_trial(state), *again = swt_test_open(2, true);
     const swt_route_case c = {.N = 128, .C = 6, .E = 5, .G = 2, .bias = true, .whole = true};
     for (int run = 0; run < 100; run++) {
         swt_trial *t = run == 0 ? first : again;
@@ -98,14 +98,14 @@ static void trap_6_routing_rerun(void **state) {
         swt_route_assign(t, &r);
         swt_route_losses(t, &r);
         swt_route_backward(t, &r);
-        swt_place_expect_same(first, t);
+        swt_test_expect_same(first, t);
     }
-    swt_place_close(again);
+    swt_test_close(again);
 }
 
 /* Logits of +-1e4 and all equal: finite probabilities and gradients, z against double precision. */
 static void trap_9_router_precision(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int equal = 0; equal < 2; equal++) {
         const swt_route_case c = {
             .N = 40, .C = 2, .E = 5, .G = 1, .all_routed = true, .whole = true};
@@ -136,7 +136,7 @@ static void trap_9_router_precision(void **state) {
 /* Weights off by one unit of bf16 (2^-8) move a logit by at most 2^-8 sum |h w|: only tokens whose
  * two best logits lie within twice that may change their expert. */
 static void trap_9_changed_routes(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     const swt_route_case c = {.N = 500, .C = 32, .E = 8, .G = 1, .all_routed = true};
     swt_route r = swt_route_inputs(t, &c);
     swt_route_forward(t, &r);
@@ -166,5 +166,5 @@ int main(void) {
         cmocka_unit_test(trap_6_routing_rerun),  cmocka_unit_test(trap_9_router_precision),
         cmocka_unit_test(trap_9_changed_routes),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

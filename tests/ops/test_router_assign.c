@@ -140,9 +140,9 @@ static void random_case(swt_trial *t, int number) {
 }
 
 static void trap_4_kept_is_min_of_count_and_capacity(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     /* A GPU waits for every call here, the emulated one takes minutes. */
-    const int cases = swt_place_on_gpu() ? CASES / 10 : CASES;
+    const int cases = swt_test_on_gpu() ? CASES / 10 : CASES;
     for (int i = 0; i < cases; i++)
         random_case(t, i);
 }
@@ -158,7 +158,7 @@ static swt_route chosen_layer(swt_trial *t, int64_t N, int64_t E, int64_t capaci
 
 static void test_larger_cases(void **state) {
     (void)state;
-    swt_trial *t = swt_place_open(3, true);
+    swt_trial *t = swt_test_open(3, true);
     const int64_t sizes[][3] = {{1200, 1, 1}, {1200, 5, 4},  {2048, 16, 1},
                                 {999, 4, 3},  {130, 2, 130}, {5000, 5, 1}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
@@ -176,7 +176,7 @@ static void test_larger_cases(void **state) {
             expect_properties(t, &r);
             expect_brute_force(t, &r);
         }
-    swt_place_close(t);
+    swt_test_close(t);
 }
 
 /* By hand: five tokens to expert 1, three slots. */
@@ -185,7 +185,7 @@ static void test_policies_by_hand(void **state) {
     static const float gate[] = {0.5F, 0.9F, 0.7F, 0.5F, 0, 0.9F, 0.5F};
     static const int32_t by_position[] = {0, 0, 1, 2, -1, -1, -1};
     static const int32_t by_priority[] = {0, 0, 1, -1, -1, 2, -1};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int priority = 0; priority < 2; priority++) {
         swt_trial_begin(t, "assign by hand, priority=%d", priority);
         swt_route r = chosen_layer(t, 7, 2, 3);
@@ -204,8 +204,8 @@ static void test_policies_by_hand(void **state) {
  * kept together with probability 4/16 * 3/15, 200 times, sd 13.8. On a GPU a tenth of the draws. */
 static void test_random_is_fair(void **state) {
     enum { N = 16, MANY = 4000 };
-    swt_trial *t = swt_place_of(state);
-    const int draws = swt_place_on_gpu() ? MANY / 10 : MANY;
+    swt_trial *t = swt_test_trial(state);
+    const int draws = swt_test_on_gpu() ? MANY / 10 : MANY;
     const double kept = draws / 4.0, together = draws / 20.0;
     for (int evaluation = 0; evaluation < 2; evaluation++) {
         int times[N] = {0}, pairs[N] = {0};
@@ -276,7 +276,7 @@ static void random_slots(swt_trial *t, int change, bool training, int32_t slots[
 /* Random dropping depends on seed, micro-batch and layer, in training on the step, on nothing else.
  */
 static void test_random_depends_on(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int training = 0; training < 2; training++)
         for (int change = 0; change <= 7; change++) {
             int32_t base[TOKENS], changed[TOKENS];
@@ -301,5 +301,5 @@ int main(void) {
         cmocka_unit_test(test_random_is_fair),
         cmocka_unit_test(test_random_depends_on),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -1,6 +1,6 @@
 /* The exact sum of gradients, their norm and clipping, and the schedule, at the places that are
  * special; what holds at any place is the judge's (test_cases.c). The optimisers: test_adam.c. */
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static void test_noam(void **state) {
                                    .width = 128,
                                    .beta1 = 0.9,
                                    .beta2 = 0.999};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         advance_to(t, &schedule, values[i].step);
         const swt_step_state *s = t->state;
@@ -71,7 +71,7 @@ static void test_schedules(void **state) {
         {SWT_SCHEDULE_COSINE, 0, 500, 0.15},
         {SWT_SCHEDULE_NOAM, 0, 4, 0.3 / 8 / 2},
     };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         const swt_schedule schedule = {.kind = values[i].kind,
                                        .lr = 0.3,
@@ -105,11 +105,11 @@ static void test_grad_rounding(void **state) {
                                  0x1p-50F, 1,        -0x1p-48F, 0x1p13F,   -0.0F};
     static const int64_t want[] = {0, 2, 2, 0, -2, 0, (int64_t)1 << 48, -1, (int64_t)1 << 61, 0};
     enum { N = sizeof grad / sizeof grad[0] };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "grad_add rounding");
     float *in = swt_trial_in(t, N, SWT_F32);
     memcpy(in, grad, sizeof grad);
-    int64_t *sum = swt_place_zeros(t, N, SWT_I64);
+    int64_t *sum = swt_test_zeros(t, N, SWT_I64);
     SWT_RUN(t, grad_add, .sum = sum, .grad = in, .n = N, .limit = limit_of_one, .first = false);
     assert_memory_equal(sum, want, sizeof want);
 }
@@ -118,14 +118,14 @@ static void test_grad_rounding(void **state) {
 static void test_grad_order(void **state) {
     enum { M = 5, N = 1000 };
     static const int orders[][M] = {{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "grad_add in any order");
     const float *grads[M];
     for (int m = 0; m < M; m++)
         grads[m] = gradients(t, N);
     int64_t *sums[4];
     for (int o = 0; o < 4; o++)
-        sums[o] = swt_place_zeros(t, N, SWT_I64);
+        sums[o] = swt_test_zeros(t, N, SWT_I64);
     for (int o = 0; o < 3; o++)
         for (int m = 0; m < M; m++)
             SWT_RUN(t, grad_add, .sum = sums[o], .grad = grads[orders[o][m]], .n = N,
@@ -147,14 +147,14 @@ static void test_grad_limit(void **state) {
     static const float bad[] = {NAN,  -NAN, INFINITY, -INFINITY, 0x1.000002p12F, -0x1.000002p12F,
                                 3e38F};
     const double limit = limit_of_one / 4; /* 2^60: gradients up to 2^12 */
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int at = 0; at < N; at++)
         for (int what = 0; what < 9; what++) {
             const bool good = what >= 7;
             swt_trial_begin(t, "grad_add of a bad number %d at %d", what, at);
             swt_trial_release_state(t);
             float *grad = gradients(t, N);
-            int64_t *sum = swt_place_zeros(t, N, SWT_I64);
+            int64_t *sum = swt_test_zeros(t, N, SWT_I64);
             grad[at] = what == 7 ? 0x1p12F : what == 8 ? -0x1p12F : bad[what];
             SWT_RUN(t, grad_add, .sum = sum, .grad = grad, .n = N, .limit = limit,
                     .first = at % 2 == 0);
@@ -167,7 +167,7 @@ static void test_grad_limit(void **state) {
 /* Every number is bad: all threads raise the flag at once. */
 static void test_grad_all_bad(void **state) {
     enum { N = 40000 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "grad_add of bad numbers alone");
     swt_trial_release_state(t);
     float *grad = swt_trial_in(t, N, SWT_F32);
@@ -185,7 +185,7 @@ static void test_grad_all_bad(void **state) {
 /* On a GPU the sums of parts lie in the context's workspace; the CPU needs none. */
 static void test_grad_squares_workspace(void **state) {
     static const swt_span span = {.offset = 0, .count = 5, .index = 0};
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "grad_squares without a workspace");
     const float *grad = gradients(t, span.count);
     swt_span *spans = swt_trial_in(t, (int64_t)sizeof span, SWT_U8);
@@ -193,7 +193,7 @@ static void test_grad_squares_workspace(void **state) {
     double *squares = swt_trial_out(t, 1, SWT_F64);
     void *const workspace = t->ctx.workspace;
     t->ctx.workspace = NULL;
-    if (swt_place_on_gpu())
+    if (swt_test_on_gpu())
         SWT_REFUSE(t, INTERNAL, grad_squares, .squares = squares, .grad = grad, .spans = spans,
                    .n_spans = 1);
     else
@@ -204,7 +204,7 @@ static void test_grad_squares_workspace(void **state) {
 /* A tensor's sum has the same bits wherever the tensor lies and whatever lies beside it. */
 static void test_grad_squares_place(void **state) {
     enum { COUNT = 5001, PLACES = 20 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "grad_squares at shifted places");
     float *grad = swt_trial_in(t, PLACES * (COUNT + 3), SWT_F32);
     swt_span *spans = swt_trial_in(t, PLACES * (int64_t)sizeof *spans, SWT_U8);
@@ -241,7 +241,7 @@ static void test_state_clip(void **state) {
         {{9, INFINITY}, 0, 0, 0, 0, true},
         {{1.7e308, 1.7e308}, 1, 0, 0, 0, true},
     };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const clip_case *c = &cases[i];
         swt_trial_begin(t, "state_clip case %zu", i);
@@ -279,5 +279,5 @@ int main(void) {
         cmocka_unit_test(test_grad_squares_workspace),
         cmocka_unit_test(test_grad_all_bad),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -1,7 +1,7 @@
 /* The vector code by itself: products and transposes of every remainder, and that sums of products
  * are fused where the instruction set can. */
 #include "kernels/cpu/cpu.h"
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static const bool x86_64 = false;
 #endif
 
 static void test_fused(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     const swt_vec *vec = swt_cpu_vec(&t->ctx);
     const float x = 1.0f + 0x1p-12f;
     float y = -(1.0f + 0x1p-11f);
@@ -72,7 +72,7 @@ static void product_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k,
 }
 
 static void test_product(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int64_t rows = 0; rows <= 13; rows++)
         for (int64_t columns = 0; columns <= 66; columns += columns < 18 ? 1 : 7)
             product_case(t, rows, columns, rows * 3 + columns % 5, (unsigned)(rows + columns));
@@ -84,7 +84,7 @@ static void test_product(void **state) {
  */
 static void test_cuts(void **state) {
     enum { ROWS = 13, COLUMNS = 66, K = 100 };
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     const swt_vec *vec = swt_cpu_vec(&t->ctx);
     swt_trial_begin(t, "cuts");
     swt_vec_product p = {.a = swt_trial_uniform(t, ROWS * K, -1, 1),
@@ -121,7 +121,7 @@ static void test_cuts(void **state) {
 }
 
 static void test_transpose(void **state) {
-    swt_trial *t = swt_place_of(state);
+    swt_trial *t = swt_test_trial(state);
     for (int64_t rows = 0; rows <= 35; rows += rows < 18 ? 1 : 5)
         for (int64_t columns = 0; columns <= 35; columns += columns < 18 ? 1 : 5) {
             swt_trial_begin(t, "transpose %lld x %lld", (long long)rows, (long long)columns);
@@ -143,5 +143,5 @@ int main(void) {
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_transpose),
     };
-    return cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown);
+    return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -2,16 +2,16 @@
  * SWT_TEST_DEVICE names: cpu (default) or cuda. What is wrong fails the test at once.
  *
  *     static void test_order(void **state) {
- *         swt_trial *t = swt_place_of(state);
+ *         swt_trial *t = swt_test_trial(state);
  *         swt_trial_begin(t, "embedding order");
  *         float *dx = swt_trial_uniform(t, N * C, 1, 1);
  *         float *dtable = swt_trial_out(t, V * C, SWT_F32);
  *         SWT_RUN(t, embedding_backward, .dtable = dtable, .dx = dx, ...);
  *         assert_true(dtable[0] == 0);
  *     }
- *     ... cmocka_run_group_tests(tests, swt_place_setup, swt_place_teardown); */
-#ifndef SWT_TESTS_SUPPORT_PLACE_H
-#define SWT_TESTS_SUPPORT_PLACE_H
+ *     ... cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown); */
+#ifndef SWT_TESTS_SUPPORT_TRIAL_H
+#define SWT_TESTS_SUPPORT_TRIAL_H
 
 #include "judge/trial.h"
 
@@ -23,46 +23,46 @@
 #include <cmocka.h>
 
 /* The backend under test, and is it CUDA? */
-const swt_backend *swt_place_backend(void);
-bool swt_place_on_gpu(void);
+const swt_backend *swt_test_backend(void);
+bool swt_test_on_gpu(void);
 
 /* Fails the test unless a status is OK. */
-void swt_place_expect(swt_status status, const char *what);
+void swt_test_expect(swt_status status, const char *what);
 
 /* A trial with a device of its own, seed 42. */
-swt_trial *swt_place_open(int threads, bool large);
-void swt_place_close(swt_trial *t);
+swt_trial *swt_test_open(int threads, bool large);
+void swt_test_close(swt_trial *t);
 
 /* Of a group of tests: a large trial with 2 threads, as *state. */
-int swt_place_setup(void **state);
-int swt_place_teardown(void **state);
+int swt_test_setup(void **state);
+int swt_test_teardown(void **state);
 
 /* That trial, whose random numbers start again. */
-swt_trial *swt_place_of(void **state);
+swt_trial *swt_test_trial(void **state);
 
 /* Call an operation, whose arguments are the host's tensors, which must succeed; or which must
  * refuse with SWT_status and change nothing at all. */
 #define SWT_RUN(t, op, ...)                                                                        \
-    swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_OK)
+    swt_test_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_OK)
 #define SWT_REFUSE(t, status, op, ...)                                                             \
-    swt_place_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_##status)
-void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected);
+    swt_test_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_##status)
+void swt_test_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected);
 
 /* An output that starts as zeros. */
-void *swt_place_zeros(swt_trial *t, int64_t count, swt_dtype dtype);
+void *swt_test_zeros(swt_trial *t, int64_t count, swt_dtype dtype);
 
 /* Give back all tensors taken since the mark, for loops that would fill the trial. */
-typedef struct swt_place_mark {
+typedef struct swt_test_mark {
     size_t used_bytes;
     int n_tensors;
-} swt_place_mark;
-swt_place_mark swt_place_set_mark(const swt_trial *t);
-void swt_place_back_to(swt_trial *t, swt_place_mark mark);
+} swt_test_mark;
+swt_test_mark swt_test_set_mark(const swt_trial *t);
+void swt_test_back_to(swt_trial *t, swt_test_mark mark);
 
 /* Outputs so far are inputs of the operations that follow. */
-void swt_place_keep(swt_trial *t);
+void swt_test_keep(swt_trial *t);
 
 /* All tensors, scratch aside, have the same bits in both. */
-void swt_place_expect_same(const swt_trial *a, const swt_trial *b);
+void swt_test_expect_same(const swt_trial *a, const swt_trial *b);
 
 #endif

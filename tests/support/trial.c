@@ -1,4 +1,4 @@
-#include "support/place.h"
+#include "support/trial.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@ typedef struct place {
     swt_comm world;
 } place;
 
-const swt_backend *swt_place_backend(void) {
+const swt_backend *swt_test_backend(void) {
     const char *name = getenv("SWT_TEST_DEVICE");
     if (name == NULL || strcmp(name, "cpu") == 0)
         return &swt_cpu_backend;
@@ -20,11 +20,11 @@ const swt_backend *swt_place_backend(void) {
     return &swt_cuda_backend;
 }
 
-bool swt_place_on_gpu(void) {
-    return swt_place_backend() == &swt_cuda_backend;
+bool swt_test_on_gpu(void) {
+    return swt_test_backend() == &swt_cuda_backend;
 }
 
-void swt_place_expect(swt_status status, const char *what) {
+void swt_test_expect(swt_status status, const char *what) {
     if (status != SWT_OK)
         fail_msg("%s: %s", what, swt_last_error()->message);
 }
@@ -34,15 +34,15 @@ static void fail_at_once(const char *message) {
 }
 
 /* "no usable GPU" is what CTest knows a skipped test by. */
-swt_trial *swt_place_open(int threads, bool large) {
-    const swt_backend *backend = swt_place_backend();
+swt_trial *swt_test_open(int threads, bool large) {
+    const swt_backend *backend = swt_test_backend();
     place *p = calloc(1, sizeof *p);
     int count = 0;
     assert_non_null(p);
     swt_comm_open_self(&p->world);
-    swt_place_expect(backend->count(&count), "no usable GPU");
-    swt_place_expect(backend->open(&p->device, 0, threads), "open");
-    swt_place_expect(swt_stream_create(&p->device, &p->stream), "stream");
+    swt_test_expect(backend->count(&count), "no usable GPU");
+    swt_test_expect(backend->open(&p->device, 0, threads), "open");
+    swt_test_expect(swt_stream_create(&p->device, &p->stream), "stream");
     const swt_trial_setup setup = {.ops = backend->ops,
                                    .device = &p->device,
                                    .stream = p->stream,
@@ -51,11 +51,11 @@ swt_trial *swt_place_open(int threads, bool large) {
                                    .seed = 42,
                                    .large = large,
                                    .on_miss = fail_at_once};
-    swt_place_expect(swt_trial_open(&p->trial, &setup), "trial");
+    swt_test_expect(swt_trial_open(&p->trial, &setup), "trial");
     return &p->trial;
 }
 
-void swt_place_close(swt_trial *t) {
+void swt_test_close(swt_trial *t) {
     place *p = (place *)t;
     swt_trial_close_all(t);
     swt_stream_destroy(&p->device, p->stream);
@@ -63,23 +63,25 @@ void swt_place_close(swt_trial *t) {
     free(p);
 }
 
-int swt_place_setup(void **state) {
-    *state = swt_place_open(2, true);
+int swt_test_setup(void **state) {
+    *state = swt_test_open(2, true);
     return 0;
 }
 
-int swt_place_teardown(void **state) {
-    swt_place_close(*state);
+/* After a set-up that failed, too. */
+int swt_test_teardown(void **state) {
+    if (*state != NULL)
+        swt_test_close(*state);
     return 0;
 }
 
-swt_trial *swt_place_of(void **state) {
+swt_trial *swt_test_trial(void **state) {
     swt_trial *t = *state;
     swt_trial_start(t, 0);
     return t;
 }
 
-void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected) {
+void swt_test_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected) {
     const char *name = swt_op_table[op].name;
     const swt_status status = swt_trial_call(t, op, args);
     if (status != expected)
@@ -89,26 +91,26 @@ void swt_place_call(swt_trial *t, int op, const swt_any_args *args, swt_status e
         fail_msg("%s: %s refused, and changed memory", t->label, name);
 }
 
-void *swt_place_zeros(swt_trial *t, int64_t count, swt_dtype dtype) {
+void *swt_test_zeros(swt_trial *t, int64_t count, swt_dtype dtype) {
     return memset(swt_trial_out(t, count, dtype), 0, (size_t)count * swt_dtype_bytes(dtype));
 }
 
-swt_place_mark swt_place_set_mark(const swt_trial *t) {
-    return (swt_place_mark){.used_bytes = t->used_bytes, .n_tensors = t->n_tensors};
+swt_test_mark swt_test_set_mark(const swt_trial *t) {
+    return (swt_test_mark){.used_bytes = t->used_bytes, .n_tensors = t->n_tensors};
 }
 
-void swt_place_back_to(swt_trial *t, swt_place_mark mark) {
+void swt_test_back_to(swt_trial *t, swt_test_mark mark) {
     t->used_bytes = mark.used_bytes;
     t->n_tensors = mark.n_tensors;
 }
 
-void swt_place_keep(swt_trial *t) {
+void swt_test_keep(swt_trial *t) {
     for (int i = 1; i < t->n_tensors; i++)
         if (t->tensors[i].kind == SWT_TRIAL_OUT)
             t->tensors[i].kind = SWT_TRIAL_IN;
 }
 
-void swt_place_expect_same(const swt_trial *a, const swt_trial *b) {
+void swt_test_expect_same(const swt_trial *a, const swt_trial *b) {
     assert_int_equal(a->n_tensors, b->n_tensors);
     for (int i = 0; i < a->n_tensors; i++) {
         const swt_trial_tensor *tensor = &a->tensors[i];
