@@ -97,7 +97,7 @@ static swt_status reserve_requests(mpi_own *own, int rank, int64_t count) {
 }
 
 typedef struct exchange {
-    swt_exchange at;
+    swt_exchange args;
     bytes_type block;
     int posted;
 } exchange;
@@ -114,32 +114,32 @@ static void copy_own_blocks(const swt_exchange *x, unsigned char *receive,
 /* Between two ranks messages arrive in the order they were sent, and both sides walk the blocks in
  * the same order, so one tag serves them all. */
 static swt_status post_receives(exchange *x, int peer, unsigned char *receive) {
-    const swt_blocks b = swt_blocks_received(&x->at, peer);
-    mpi_own *own = own_of(x->at.comm);
+    const swt_blocks b = swt_blocks_received(&x->args, peer);
+    mpi_own *own = own_of(x->args.comm);
     for (int64_t i = 0; i < b.count; i++)
-        SWT_MPI(x->at.comm->rank, MPI_Irecv, receive + swt_block_place(&x->at, b, i),
+        SWT_MPI(x->args.comm->rank, MPI_Irecv, receive + swt_block_place(&x->args, b, i),
                 x->block.count, x->block.type, peer, 0, own->comm, &own->requests[x->posted++]);
     return SWT_OK;
 }
 
 static swt_status post_sends(exchange *x, int peer, const unsigned char *send) {
-    const swt_blocks b = swt_blocks_sent(&x->at, peer);
-    mpi_own *own = own_of(x->at.comm);
+    const swt_blocks b = swt_blocks_sent(&x->args, peer);
+    mpi_own *own = own_of(x->args.comm);
     for (int64_t i = 0; i < b.count; i++)
-        SWT_MPI(x->at.comm->rank, MPI_Isend, send + swt_block_place(&x->at, b, i), x->block.count,
-                x->block.type, peer, 0, own->comm, &own->requests[x->posted++]);
+        SWT_MPI(x->args.comm->rank, MPI_Isend, send + swt_block_place(&x->args, b, i),
+                x->block.count, x->block.type, peer, 0, own->comm, &own->requests[x->posted++]);
     return SWT_OK;
 }
 
 /* Every rank begins with another peer, so that they do not all send to the same one. */
 static swt_status run_exchange(exchange *x, unsigned char *receive, const unsigned char *send) {
-    const int rank = x->at.comm->rank, size = x->at.comm->size;
+    const int rank = x->args.comm->rank, size = x->args.comm->size;
     for (int k = 1; k < size; k++)
         SWT_TRY(post_receives(x, (rank + size - k) % size, receive));
     for (int k = 1; k < size; k++)
         SWT_TRY(post_sends(x, (rank + k) % size, send));
-    copy_own_blocks(&x->at, receive, send);
-    SWT_MPI(rank, MPI_Waitall, x->posted, own_of(x->at.comm)->requests, MPI_STATUSES_IGNORE);
+    copy_own_blocks(&x->args, receive, send);
+    SWT_MPI(rank, MPI_Waitall, x->posted, own_of(x->args.comm)->requests, MPI_STATUSES_IGNORE);
     return SWT_OK;
 }
 
@@ -149,7 +149,7 @@ static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *
     (void)stream;
     if (block_bytes == 0)
         return SWT_OK;
-    exchange x = {.at = {comm, split, direction, block_bytes}};
+    exchange x = {.args = {comm, split, direction, block_bytes}};
     /* comm.c has checked that own * size and total do not wrap. */
     const int64_t total = split->first[comm->size];
     const int64_t own = swt_blocks_at_owner(comm, split, comm->rank).count;

@@ -216,10 +216,10 @@ static void nccl_close(swt_comm *comm) {
     nccl_own *own = own_of(comm);
     nccl_family *f = own->family;
     end_nccl(own);
-    nccl_own **at = &f->members;
-    while (*at != own)
-        at = &(*at)->next;
-    *at = own->next;
+    nccl_own **link = &f->members;
+    while (*link != own)
+        link = &(*link)->next;
+    *link = own->next;
     if (f->members == NULL)
         free_family(f);
     swt_comm_close(&own->host_part);

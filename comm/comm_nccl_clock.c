@@ -2,14 +2,14 @@
 
 #include <stdlib.h>
 
-static nccl_span *at(const nccl_clock *clock, int i) {
+static nccl_span *span_of(const nccl_clock *clock, int i) {
     return &clock->spans[(clock->first + i) % clock->capacity];
 }
 
 double nccl_clock_count(nccl_clock *clock) {
     double sum_ms = 0.0;
     while (clock->count > 0) {
-        const nccl_span *s = at(clock, 0);
+        const nccl_span *s = span_of(clock, 0);
         if (cudaEventQuery(s->end) != cudaSuccess) {
             (void)cudaGetLastError(); /* or the next launch would report "not ready" */
             break;
@@ -39,7 +39,7 @@ static cudaError_t grow(nccl_clock *clock) {
     if (grown == NULL)
         return cudaErrorMemoryAllocation;
     for (int i = 0; i < clock->capacity; i++)
-        grown[i] = *at(clock, i);
+        grown[i] = *span_of(clock, i);
     free(clock->spans);
     clock->spans = grown;
     clock->first = 0;
@@ -58,11 +58,11 @@ cudaError_t nccl_clock_begin(nccl_clock *clock, cudaStream_t stream) {
         if (code != cudaSuccess)
             return code;
     }
-    return cudaEventRecord(at(clock, clock->count)->begin, stream);
+    return cudaEventRecord(span_of(clock, clock->count)->begin, stream);
 }
 
 cudaError_t nccl_clock_end(nccl_clock *clock, cudaStream_t stream) {
-    const cudaError_t code = cudaEventRecord(at(clock, clock->count)->end, stream);
+    const cudaError_t code = cudaEventRecord(span_of(clock, clock->count)->end, stream);
     if (code == cudaSuccess)
         clock->count++;
     return code;

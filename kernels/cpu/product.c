@@ -100,7 +100,7 @@ static block block_of(const swt_cpu_groups *g, int64_t width, int64_t part) {
                    .columns = swt_min(SWT_COLUMNS, width - strip * SWT_COLUMNS)};
 }
 
-static const float *at(const float *base, int64_t offset) {
+static const float *slice(const float *base, int64_t offset) {
     return base != NULL ? base + offset : NULL;
 }
 
@@ -114,8 +114,8 @@ static void nt_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_vec_product p = {.c = a->out + to,
                                .a = a->x + b.first * in,
                                .b = a->w + (b.weight * out + b.column) * in,
-                               .bias = at(a->bias, b.weight * out + b.column),
-                               .residual = at(a->residual, to),
+                               .bias = slice(a->bias, b.weight * out + b.column),
+                               .residual = slice(a->residual, to),
                                .relu = a->relu,
                                .rows = b.rows,
                                .columns = b.columns,
@@ -153,7 +153,7 @@ static void nn_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_vec_product p = {.c = a->out + to,
                                .a = a->dy + b.first * out,
                                .b = a->w + b.weight * out * in + b.column,
-                               .mask = at(a->mask, to),
+                               .mask = slice(a->mask, to),
                                .rows = b.rows,
                                .columns = b.columns,
                                .k = out,

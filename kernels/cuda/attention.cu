@@ -129,7 +129,7 @@ static __device__ inline void load_queries(tiles *t, const head_outputs<T> &h, i
         const int at = tile_row() + i;
         const int64_t row = first + at;
         const bool inside = row < h.y.count;
-        const T *dy = h.dy.at + row * h.dy.stride, *y = h.y.at + row * h.y.stride;
+        const T *dy = h.dy.data + row * h.dy.stride, *y = h.y.data + row * h.y.stride;
         float sum = 0;
 #pragma unroll 1
         for (int c = tile_column(); inside && c < h.y.D; c += SIDE) {

@@ -32,7 +32,7 @@ typedef struct tiles {
 
 /* Rows of a head: row t stands at `at + t stride`, and has D columns; there are T. */
 template <typename T> struct head_rows {
-    const T *at;
+    const T *data;
     int stride, count, D;
     bool runs; /* rows can be read in the longest runs */
 };
@@ -57,7 +57,7 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
             const int r = i / ACROSS, c = i % ACROSS * W;
             float v[W] = {};
             if (first + r < from.count && column + c < from.D)
-                load_run(v, from.at + (int64_t)(first + r) * from.stride + column + c);
+                load_run(v, from.data + (int64_t)(first + r) * from.stride + column + c);
             store_run(to + r * STRIDE + c, v);
         }
         return;
@@ -67,7 +67,7 @@ static __device__ inline void load_tile(float *to, const head_rows<T> &from, int
         const int r = i / COLUMNS, c = i % COLUMNS;
         const bool inside = first + r < from.count && column + c < from.D;
         to[r * STRIDE + c] =
-            inside ? to_float(from.at[(int64_t)(first + r) * from.stride + column + c]) : 0;
+            inside ? to_float(from.data[(int64_t)(first + r) * from.stride + column + c]) : 0;
     }
 }
 

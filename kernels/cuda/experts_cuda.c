@@ -21,7 +21,7 @@ static pairs pairs_of(const swt_moe_dims *d) {
 }
 
 /* NULL stays NULL. */
-static const void *at(const void *tensor, int64_t elements, swt_dtype type) {
+static const void *slice(const void *tensor, int64_t elements, swt_dtype type) {
     return tensor != NULL ? (const char *)tensor + elements * (int64_t)swt_dtype_bytes(type) : NULL;
 }
 
@@ -47,12 +47,13 @@ static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const 
             .cols = s->cols,
             .inner = s->inner,
             .batch = n.batch,
-            .a = {at(s->in, slots * s->inner, type), type, false, n.slots_batch * s->inner},
-            .b = {at(s->w, expert * weights, type), type, s->transposed, n.weight_batch * weights},
-            .out = (void *)at(s->out, slots * s->cols, type),
+            .a = {slice(s->in, slots * s->inner, type), type, false, n.slots_batch * s->inner},
+            .b = {slice(s->w, expert * weights, type), type, s->transposed,
+                  n.weight_batch * weights},
+            .out = (void *)slice(s->out, slots * s->cols, type),
             .out_type = type,
             .out_stride = n.slots_batch * s->cols,
-            .bias = at(s->bias, expert * s->cols, type),
+            .bias = slice(s->bias, expert * s->cols, type),
             .bias_stride = n.weight_batch * s->cols,
             .relu = s->relu};
         SWT_TRY(swt_cuda_multiply(c, &p));
@@ -112,8 +113,8 @@ static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_w
         .cols = g->in,
         .inner = K,
         .batch = El,
-        .a = {at(g->dy, p * K * g->out, c->dtype), c->dtype, true, P * K * g->out},
-        .b = {at(g->x, p * K * g->in, c->dtype), c->dtype, false, P * K * g->in},
+        .a = {slice(g->dy, p * K * g->out, c->dtype), c->dtype, true, P * K * g->out},
+        .b = {slice(g->x, p * K * g->in, c->dtype), c->dtype, false, P * K * g->in},
         .out = g->dw,
         .out_type = SWT_F32,
         .out_stride = g->out * g->in,

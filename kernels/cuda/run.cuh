@@ -6,7 +6,7 @@
 
 /* W elements; W sizeof(T) is a power of two. */
 template <typename T, int W> struct alignas(sizeof(T) * W < 16 ? sizeof(T) * W : 16) run {
-    T at[W];
+    T v[W];
 };
 
 /* The longest run that one access moves: 16 bytes. */
@@ -20,14 +20,14 @@ template <typename T> static inline bool has_runs(int64_t C) {
 template <int W, typename T> static __device__ inline void load_run(float (&to)[W], const T *from) {
     const run<T, W> r = *reinterpret_cast<const run<T, W> *>(from);
     for (int i = 0; i < W; i++)
-        to[i] = to_float(r.at[i]);
+        to[i] = to_float(r.v[i]);
 }
 
 template <int W, typename T>
 static __device__ inline void store_run(T *to, const float (&from)[W]) {
     run<T, W> r;
     for (int i = 0; i < W; i++)
-        r.at[i] = from_float<T>(from[i]);
+        r.v[i] = from_float<T>(from[i]);
     *reinterpret_cast<run<T, W> *>(to) = r;
 }
 

@@ -34,9 +34,9 @@ static void climb(const char *mount, const char *path, swt_cgroup_visit visit, v
 
 static bool has_word(const char *list, const char *word) {
     const size_t n = strlen(word);
-    for (const char *at = list; at != NULL; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, word, n) == 0 && (at[n] == ',' || at[n] == '\0'))
+    for (const char *item = list; item != NULL; item = strchr(item, ',')) {
+        item += *item == ',';
+        if (strncmp(item, word, n) == 0 && (item[n] == ',' || item[n] == '\0'))
             return true;
     }
     return false;

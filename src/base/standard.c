@@ -16,14 +16,14 @@ void swt_standard_open(void) {
 }
 
 int swt_write_all(int fd, const void *bytes, size_t count) {
-    const char *at = bytes;
+    const char *next = bytes;
     while (count > 0) {
-        const ssize_t written = write(fd, at, count);
+        const ssize_t written = write(fd, next, count);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
             return written < 0 ? errno : EIO;
-        at += written;
+        next += written;
         count -= (size_t)written;
     }
     return 0;

@@ -17,7 +17,7 @@ static const float LOG2_E = 0x1.715476p+0f, LN_2 = 0x1.62e430p-1f;
 /* Fetches the next head's rows into the cache, a few at a time between the products: rows of a
  * strided tensor come too late otherwise. */
 typedef struct fetch {
-    operand at[8];
+    operand list[8];
     int tensors;
     int64_t row, rows, D;
 } fetch;
@@ -26,10 +26,10 @@ static void fetch_rows(fetch *f) {
     const int64_t line = 64 / sizeof(float), D = f->D, row = f->row;
     const int64_t rows = swt_min(4, f->rows - row);
     for (int i = 0; i < f->tensors; i++) {
-        const float *at = f->at[i].at + row * f->at[i].row;
-        for (int64_t r = 0; r < rows; r++, at += f->at[i].row)
+        const float *next = f->list[i].data + row * f->list[i].row;
+        for (int64_t r = 0; r < rows; r++, next += f->list[i].row)
             for (int64_t d = 0; d < D; d += line)
-                __builtin_prefetch(at + d, 0, 2);
+                __builtin_prefetch(next + d, 0, 2);
     }
     f->row += rows;
 }
@@ -133,10 +133,10 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
 
 static void attention_forward(float *y, float *lse, const swt_vec_head *h, void *scratch) {
     forward_block *b = scratch;
-    b->next = (fetch){.at = {{h->q + h->next_q, h->q_stride, 1},
-                             {h->k + h->next_kv, h->kv_stride, 1},
-                             {h->v + h->next_kv, h->kv_stride, 1},
-                             {y + h->next_y, h->y_stride, 1}},
+    b->next = (fetch){.list = {{h->q + h->next_q, h->q_stride, 1},
+                               {h->k + h->next_kv, h->kv_stride, 1},
+                               {h->v + h->next_kv, h->kv_stride, 1},
+                               {y + h->next_y, h->y_stride, 1}},
                       .tensors = 4,
                       .rows = rows_ahead(h),
                       .D = h->D};
@@ -217,9 +217,9 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
                      .k = h->D};
         fetch_rows(&b->next);
         product_rows(&p);
-        p.c.at = b->ds + r * KEYS;
+        p.c.data = b->ds + r * KEYS;
         p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
-        p.b.at = b->values;
+        p.b.data = b->values;
         product_rows(&p);
         for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
             score_gradients(b, t, t + 1 - ahead, n);
@@ -244,8 +244,8 @@ static void backward_products(backward_tile *b, const backward_args *a, int64_t 
                      .k = rows - top};
         fetch_rows(&b->next);
         product_rows(&p);
-        p.c.at = a->dk + (j + c) * stride;
-        p.a.at = b->ds + top * KEYS + c;
+        p.c.data = a->dk + (j + c) * stride;
+        p.a.data = b->ds + top * KEYS + c;
         p.b = (operand){h->q + (i + top) * h->q_stride, h->q_stride, 1};
         product_rows(&p);
     }
@@ -266,14 +266,14 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dy,
     const backward_args a = {dq, dk, dv, dy, y, lse, h};
     const int64_t stride = h->kv_stride;
     backward_tile *b = scratch;
-    b->next = (fetch){.at = {{h->q + h->next_q, h->q_stride, 1},
-                             {h->k + h->next_kv, stride, 1},
-                             {h->v + h->next_kv, stride, 1},
-                             {dq + h->next_q, h->q_stride, 1},
-                             {dk + h->next_kv, stride, 1},
-                             {dv + h->next_kv, stride, 1},
-                             {dy + h->next_y, h->y_stride, 1},
-                             {y + h->next_y, h->y_stride, 1}},
+    b->next = (fetch){.list = {{h->q + h->next_q, h->q_stride, 1},
+                               {h->k + h->next_kv, stride, 1},
+                               {h->v + h->next_kv, stride, 1},
+                               {dq + h->next_q, h->q_stride, 1},
+                               {dk + h->next_kv, stride, 1},
+                               {dv + h->next_kv, stride, 1},
+                               {dy + h->next_y, h->y_stride, 1},
+                               {y + h->next_y, h->y_stride, 1}},
                       .tensors = 8,
                       .rows = rows_ahead(h),
                       .D = h->D};

@@ -25,13 +25,13 @@ enum { ROWS = 4 };
 enum { COLUMNS = 2 * LANES };
 
 typedef struct matrix {
-    float *at;
+    float *data;
     int64_t row; /* from a row to the next */
 } matrix;
 
-/* A matrix to read: element (i, l) is at[i * row + l * column]. */
+/* A matrix to read: element (i, l) is data[i * row + l * column]. */
 typedef struct operand {
-    const float *at;
+    const float *data;
     int64_t row, column;
 } operand;
 
@@ -47,12 +47,12 @@ ALWAYS_INLINE void multiply_add(vf sums[][2], const int rows, const int vectors,
         vf row[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            row[v] = load(b.at + l * b.row + v * LANES, v + 1 < vectors ? LANES : last);
+            row[v] = load(b.data + l * b.row + v * LANES, v + 1 < vectors ? LANES : last);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
-                sums[i][v] += a.at[i * a.row + l * a.column] * row[v];
+                sums[i][v] += a.data[i * a.row + l * a.column] * row[v];
     }
 }
 
@@ -60,7 +60,7 @@ ALWAYS_INLINE void multiply_add(vf sums[][2], const int rows, const int vectors,
 static void copy_rows(matrix to, operand from, int64_t rows, int64_t n) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < n; i += LANES)
-            store(to.at + r * to.row + i, load(from.at + r * from.row + i, n - i), n - i);
+            store(to.data + r * to.row + i, load(from.data + r * from.row + i, n - i), n - i);
 }
 
 /* x (rows, n) itself if it has `all` rows, else a copy of it in (all, n), with zeros below. */
@@ -84,29 +84,29 @@ typedef struct product {
 /* The columns from j on, `vectors` vectors of them. */
 ALWAYS_INLINE void product_columns(const product p, int64_t j, const int vectors, int64_t last) {
     float copy[ROWS * COLUMNS];
-    const matrix c = {p.c.at + j, p.c.row}, out = p.rows < ROWS ? (matrix){copy, COLUMNS} : c;
+    const matrix c = {p.c.data + j, p.c.row}, out = p.rows < ROWS ? (matrix){copy, COLUMNS} : c;
     const int64_t n = (vectors - 1) * LANES + last;
     vf sums[ROWS][2] = {{{0}}};
     if (p.before != NULL) {
         if (p.rows < ROWS) {
             memset(copy, 0, sizeof copy);
-            copy_rows(out, (operand){c.at, c.row, 1}, p.rows, n);
+            copy_rows(out, (operand){c.data, c.row, 1}, p.rows, n);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
-                sums[i][v] = p.before[i] *
-                             load(out.at + i * out.row + v * LANES, v + 1 < vectors ? LANES : last);
+                sums[i][v] = p.before[i] * load(out.data + i * out.row + v * LANES,
+                                                v + 1 < vectors ? LANES : last);
     }
-    multiply_add(sums, ROWS, vectors, p.a, (operand){p.b.at + j, p.b.row, 1}, last, p.k);
+    multiply_add(sums, ROWS, vectors, p.a, (operand){p.b.data + j, p.b.row, 1}, last, p.k);
     if (p.after != NULL)
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
                 sums[i][v] *= p.after[i];
-    float *row = out.at;
+    float *row = out.data;
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++, row += out.row)
 #pragma GCC unroll 2
@@ -177,11 +177,11 @@ static void pack_transposed(matrix t, operand x, int64_t rows, int64_t n, float 
         vf r[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++)
-            r[i] = load(x.at + i * x.row + j, n - j) * scale;
+            r[i] = load(x.data + i * x.row + j, n - j) * scale;
         transpose(r);
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++)
-            store(t.at + (j + i) * t.row, r[i], LANES);
+            store(t.data + (j + i) * t.row, r[i], LANES);
     }
 }
 
