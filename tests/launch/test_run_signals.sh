@@ -205,8 +205,40 @@ starts() {
     fi
 }
 
+# mpirun's own beginning and end, which are too short to be met by chance. In its place a program that catches SIGUSR1 for a
+# while, as mpirun does, and takes long to end; it is asked again meanwhile. Its files lie in a folder of this run's alone.
+ends_of_mpirun() {
+    local code=0 folder
+    mkdir "$dir/bin"
+    cat >"$dir/bin/mpirun" <<'END'
+#!/usr/bin/env python3
+import os, signal, sys, time
+folder = sys.argv[sys.argv.index("orte_tmpdir_base") + 1]
+os.mkdir(os.path.join(folder, "session"))
+time.sleep(0.8)  # asked before the first handler is there
+asked = []
+before = signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
+open(os.environ["D"] + "/pid.0", "w").write(str(os.getpid()))
+print(folder, flush=True)
+while not asked:
+    time.sleep(0.05)
+signal.signal(signal.SIGUSR1, before)
+time.sleep(1.5)
+sys.exit(130)
+END
+    chmod +x "$dir/bin/mpirun"
+    PATH=$dir/bin:$PATH start ends quiet 2
+    sleep 0.4
+    kill -TERM "$job"
+    code_of "$job" 10 || code=$?
+    [[ $code = 130 && ! -s $dir/ends/err ]] || wrong "ends: exit code $code: $(cat "$dir/ends/err")"
+    folder=$(cat "$dir/ends/out")
+    [[ -n $folder && ! -e $folder ]] || wrong "ends: mpirun's folder '$folder' is left"
+}
+
 signals
 killed
 readers
 starts
+ends_of_mpirun
 exit "$failed"
