@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -196,8 +197,9 @@ def main():
                 if command not in how_to:
                     failures.append(f"{os.path.basename(page)}: {command}: does not stand in tests/docs/commands.txt")
                     continue
+                begin = time.monotonic()
                 wrong, printed[command] = carry_out(shell, command, how_to[command])
-                print(f"{'MISS' if wrong else 'ok':5}{command}", flush=True)
+                print(f"{'MISS' if wrong else 'ok':5}{time.monotonic() - begin:5.1f} s  {command}", flush=True)
                 failures += [f"{os.path.basename(page)}: {command}: {wrong}"] if wrong else []
         failures += [f"commands.txt: {c}: no page shows it" for c in how_to if c not in seen]
         for page in pages():
