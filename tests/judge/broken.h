@@ -1,16 +1,21 @@
-/* Operations of the CPU that are wrong in one number: for every slot a table in which that slot
- * alone is broken. What the self-test must find. */
+/* Operations of the CPU that are wrong in one number: what the self-test must find. */
 #ifndef SWT_TESTS_JUDGE_BROKEN_H
 #define SWT_TESTS_JUDGE_BROKEN_H
 
 #include "kernels/swt_op_table.h"
 
-typedef struct swt_broken {
-    const char *slot;
-    swt_ops ops;
-} swt_broken;
+/* The operation gives one of its outputs with another number: integers are off by one. Where it has
+ * no output but the step's state, that is wrong. */
+typedef struct swt_fault {
+    int op;
+    int output;  /* from 0 */
+    bool last;   /* its last number, else its first */
+    float by;    /* what an F32 is off by; 0: it is the next one above */
+    double part; /* the part of it that an F64 is off by */
+    int outputs; /* how many there are; set by the first call */
+} swt_fault;
 
-/* By the operations' numbers. */
-const swt_broken *swt_broken_tables(void);
+/* The CPU's table with this fault; one at a time. */
+const swt_ops *swt_plant(swt_fault *fault);
 
 #endif

@@ -40,22 +40,49 @@ static int check_of_name(const char *name) {
     return -1;
 }
 
-/* Of the checks of single operations the broken one's fails, and no other. */
-static void each_broken_operation_is_found(void **state) {
+/* Is the fault found by the check of its operation? `alone`: and by no other of a single operation.
+ */
+static bool is_found(swt_fault *fault, bool alone) {
+    place p;
+    open_place(&p, swt_plant(fault));
+    assert_int_equal(swt_check_run(&p.trial, fault->op), SWT_OK);
+    const bool found = p.trial.found.failed;
+    for (int i = 0; alone && i < SWT_OP_COUNT; i++) {
+        assert_int_equal(swt_check_run(&p.trial, i), SWT_OK);
+        if (p.trial.found.failed && i != fault->op)
+            fail_msg("with a broken %s the check %s fails: %s", swt_op_table[fault->op].name,
+                     swt_check_table[i].name, p.trial.found.message);
+        assert_true(p.trial.found.cases > 0);
+    }
+    close_place(&p);
+    return found;
+}
+
+/* Of every output the first and the last number. The loss is a sum of what F32 tells apart. */
+static void each_broken_output_is_found(void **state) {
     (void)state;
-    const swt_broken *broken = swt_broken_tables();
     for (int op = 0; op < SWT_OP_COUNT; op++) {
-        place p;
-        open_place(&p, &broken[op].ops);
-        for (int i = 0; i < SWT_OP_COUNT; i++) {
-            assert_int_equal(swt_check_run(&p.trial, i), SWT_OK);
-            if (p.trial.found.failed != (i == op))
-                fail_msg("with a broken %s the check %s %s %s", broken[op].slot,
-                         swt_check_table[i].name,
-                         i == op ? "passes" : "fails: ", p.trial.found.message);
-            assert_true(p.trial.found.cases > 0);
-        }
-        close_place(&p);
+        swt_fault fault = {
+            .op = op, .by = 1e-4F, .part = op == SWT_OP_cross_entropy ? 1e-4 : 1e-9, .outputs = 1};
+        for (fault.output = 0; fault.output < fault.outputs; fault.output++)
+            for (int last = 0; last < 2; last++) {
+                fault.last = last;
+                if (!is_found(&fault, fault.output == 0 && last == 0))
+                    fail_msg("with a broken output %d of %s its check passes", fault.output,
+                             swt_op_table[op].name);
+            }
+    }
+}
+
+/* Of what only moves or rounds numbers the last bit. */
+static void one_wrong_bit_is_found(void **state) {
+    (void)state;
+    static const int exact[] = {SWT_OP_embedding_forward, SWT_OP_dispatch_forward,
+                                SWT_OP_dispatch_backward, SWT_OP_grad_finish, SWT_OP_cast};
+    for (size_t i = 0; i < sizeof exact / sizeof exact[0]; i++) {
+        swt_fault fault = {.op = exact[i]};
+        if (!is_found(&fault, true))
+            fail_msg("with one wrong bit of %s its check passes", swt_op_table[exact[i]].name);
     }
 }
 
@@ -64,13 +91,13 @@ static void broken_parts_are_found(void **state) {
     (void)state;
     static const int parts[] = {SWT_OP_norm_forward, SWT_OP_attention_backward,
                                 SWT_OP_experts_backward_input};
-    const swt_broken *broken = swt_broken_tables();
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         place p;
-        open_place(&p, &broken[parts[i]].ops);
+        swt_fault fault = {.op = parts[i], .by = 0.01F};
+        open_place(&p, swt_plant(&fault));
         assert_int_equal(swt_check_run(&p.trial, check_of_name("step_against_cpu")), SWT_OK);
         if (!p.trial.found.failed)
-            fail_msg("with a broken %s the step is right", broken[parts[i]].slot);
+            fail_msg("with a broken %s the step is right", swt_op_table[parts[i]].name);
         close_place(&p);
     }
 }
@@ -134,12 +161,12 @@ static void the_first_failure_is_named(void **state) {
     swt_comm world;
     swt_comm_open_self(&world);
     assert_int_equal(swt_cpu_backend.open(&device, 0, 1), SWT_OK);
+    swt_fault fault = {.op = SWT_OP_adam, .by = 1e-4F};
     for (int i = 0; i < 2; i++) {
         FILE *out = tmpfile();
         char text[16384];
         assert_non_null(out);
-        const swt_trial_setup setup = {.ops = i == 0 ? swt_cpu_backend.ops
-                                                     : &swt_broken_tables()[SWT_OP_adam].ops,
+        const swt_trial_setup setup = {.ops = i == 0 ? swt_cpu_backend.ops : swt_plant(&fault),
                                        .device = &device,
                                        .host = &world,
                                        .world = &world,
@@ -159,8 +186,11 @@ static void the_first_failure_is_named(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_broken_operation_is_found), cmocka_unit_test(broken_parts_are_found),
-        cmocka_unit_test(writing_out_of_bounds_is_found), cmocka_unit_test(verdicts),
+        cmocka_unit_test(each_broken_output_is_found),
+        cmocka_unit_test(one_wrong_bit_is_found),
+        cmocka_unit_test(broken_parts_are_found),
+        cmocka_unit_test(writing_out_of_bounds_is_found),
+        cmocka_unit_test(verdicts),
         cmocka_unit_test(the_first_failure_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
