@@ -43,19 +43,34 @@ static const shape shapes[SWT_CASES] = {
     {4, 1, 128, 128, 1, SWT_MASK_NONE, KV_PACKED, true, 0},
 };
 
+/* Of a small one, by turns, without its dimensions. */
+enum { TURNS = 8 };
+static const shape turns[TURNS] = {
+    {.layout = QKV_PACKED, .mask = SWT_MASK_CAUSAL},
+    {.layout = APART, .mask = SWT_MASK_NONE, .lengths = true},
+    {.layout = KV_PACKED, .mask = SWT_MASK_NONE},
+    {.layout = GAPS, .mask = SWT_MASK_NONE, .lengths = true, .scores = -1},
+    {.layout = QKV_PACKED, .mask = SWT_MASK_CAUSAL},
+    {.layout = SHIFTED, .mask = SWT_MASK_CAUSAL, .lengths = true},
+    {.layout = APART, .mask = SWT_MASK_CAUSAL, .scores = 1},
+    {.layout = KV_PACKED, .mask = SWT_MASK_CAUSAL, .lengths = true},
+};
+
+static const shape *turn_of(const swt_case *k) {
+    return k->t->large ? &shapes[k->number] : &turns[k->number % TURNS];
+}
+
 static shape draw_shape(swt_case *k) {
     swt_trial *t = k->t;
-    const bool packed = k->number % 3 != 2, wide = k->number == 0;
+    shape s = *turn_of(k);
+    const bool wide = k->number == 0;
     if (t->large)
-        return shapes[k->number];
-    shape s = {.B = swt_trial_choose(t, 1, 2),
-               .H = swt_trial_choose(t, 1, 3),
-               .D = wide ? SWT_HEAD_WIDTH_MAX : swt_trial_size(t, 65),
-               .Tq = wide ? 9 : swt_trial_size(t, 65),
-               .mask = packed || k->number % 2 != 0 ? SWT_MASK_CAUSAL : SWT_MASK_NONE,
-               .layout = packed ? QKV_PACKED : APART,
-               .lengths = !packed};
-    s.Tk = packed ? s.Tq : swt_trial_size(t, 65);
+        return s;
+    s.B = swt_trial_choose(t, 1, 3);
+    s.H = swt_trial_choose(t, 1, 3);
+    s.D = wide ? SWT_HEAD_WIDTH_MAX : swt_trial_size(t, 65);
+    s.Tq = wide ? 9 : swt_trial_size(t, 65);
+    s.Tk = s.layout == QKV_PACKED ? s.Tq : swt_trial_size(t, 65);
     return s;
 }
 
@@ -121,7 +136,7 @@ static double size_of(int scores) {
 }
 
 static double size_of_case(const swt_case *k) {
-    return size_of(k->t->large ? shapes[k->number].scores : 0);
+    return size_of(turn_of(k)->scores);
 }
 
 static void *draw_input(swt_case *k, const shape *s, int64_t count, int number) {
@@ -211,7 +226,7 @@ void swt_draw_attention_backward(swt_case *k, void *args) {
 static void judge_rows(swt_case *k, const void *tensor, const double *want, int64_t rows,
                        int64_t stride, double tolerance, double scale) {
     const swt_attention_dims *d = &k->host.attention_backward.dims;
-    const int64_t HD = d->H * d->D, gap = k->t->large ? gap_of(shapes[k->number].layout) : 0;
+    const int64_t HD = d->H * d->D, gap = gap_of(turn_of(k)->layout);
     for (int64_t r = 0; r < rows; r++) {
         swt_case_close_part(k, tensor, r * stride, HD, want + r * stride, tolerance, scale);
         const size_t end = (size_t)(r * stride + HD) * swt_dtype_bytes(k->t->ctx.dtype);
