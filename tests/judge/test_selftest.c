@@ -4,33 +4,18 @@
 #include "judge/case.h"
 #include "judge/checks.h"
 #include "judge/selftest.h"
+#include "support/trial.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-typedef struct place {
-    swt_device device;
-    swt_comm world;
-    swt_trial trial;
-} place;
-
-static void open_place(place *p, const swt_ops *ops) {
-    swt_comm_open_self(&p->world);
-    assert_int_equal(swt_cpu_backend.open(&p->device, 0, 1), SWT_OK);
-    const swt_trial_setup setup = {
-        .ops = ops, .device = &p->device, .host = &p->world, .world = &p->world, .seed = 1};
-    assert_int_equal(swt_trial_open(&p->trial, &setup), SWT_OK);
-}
-
-static void close_place(place *p) {
-    swt_trial_close_all(&p->trial);
-    swt_device_close(&p->device);
+/* A trial with these operations that notes what is wrong, as the self-test's own. */
+static swt_trial *open_trial(const swt_ops *ops) {
+    swt_trial *t = swt_test_open(1, false);
+    t->ctx.ops = ops;
+    t->on_miss = NULL;
+    return t;
 }
 
 static int check_of_name(const char *name) {
@@ -43,18 +28,17 @@ static int check_of_name(const char *name) {
 /* Is the fault found by the check of its operation? `alone`: and by no other of a single operation.
  */
 static bool is_found(swt_fault *fault, bool alone) {
-    place p;
-    open_place(&p, swt_plant(fault));
-    assert_int_equal(swt_check_run(&p.trial, fault->op), SWT_OK);
-    const bool found = p.trial.found.failed;
+    swt_trial *t = open_trial(swt_plant(fault));
+    assert_int_equal(swt_check_run(t, fault->op), SWT_OK);
+    const bool found = t->found.failed;
     for (int i = 0; alone && i < SWT_OP_COUNT; i++) {
-        assert_int_equal(swt_check_run(&p.trial, i), SWT_OK);
-        if (p.trial.found.failed && i != fault->op)
+        assert_int_equal(swt_check_run(t, i), SWT_OK);
+        if (t->found.failed && i != fault->op)
             fail_msg("with a broken %s the check %s fails: %s", swt_op_table[fault->op].name,
-                     swt_check_table[i].name, p.trial.found.message);
-        assert_true(p.trial.found.cases > 0);
+                     swt_check_table[i].name, t->found.message);
+        assert_true(t->found.cases > 0);
     }
-    close_place(&p);
+    swt_test_close(t);
     return found;
 }
 
@@ -92,13 +76,12 @@ static void broken_parts_are_found(void **state) {
     static const int parts[] = {SWT_OP_norm_forward, SWT_OP_attention_backward,
                                 SWT_OP_experts_backward_input};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        place p;
         swt_fault fault = {.op = parts[i], .by = 0.01F};
-        open_place(&p, swt_plant(&fault));
-        assert_int_equal(swt_check_run(&p.trial, check_of_name("step_against_cpu")), SWT_OK);
-        if (!p.trial.found.failed)
+        swt_trial *t = open_trial(swt_plant(&fault));
+        assert_int_equal(swt_check_run(t, check_of_name("step_against_cpu")), SWT_OK);
+        if (!t->found.failed)
             fail_msg("with a broken %s the step is right", swt_op_table[parts[i]].name);
-        close_place(&p);
+        swt_test_close(t);
     }
 }
 
@@ -115,19 +98,17 @@ static void writing_out_of_bounds_is_found(void **state) {
     (void)state;
     swt_ops ops = *swt_cpu_backend.ops;
     ops.sgd = careless_sgd;
-    place p;
-    open_place(&p, &ops);
-    assert_int_equal(swt_check_run(&p.trial, SWT_OP_sgd), SWT_OK);
-    assert_true(p.trial.found.failed);
-    assert_non_null(strstr(p.trial.found.message, "sgd wrote"));
-    close_place(&p);
+    swt_trial *t = open_trial(&ops);
+    assert_int_equal(swt_check_run(t, SWT_OP_sgd), SWT_OK);
+    assert_true(t->found.failed);
+    assert_non_null(strstr(t->found.message, "sgd wrote"));
+    swt_test_close(t);
 }
 
 /* NaN, errors of one element and of all, and what is allowed. */
 static void verdicts(void **state) {
     (void)state;
-    place p;
-    open_place(&p, swt_cpu_backend.ops);
+    swt_trial *t = open_trial(swt_cpu_backend.ops);
     const double want[4] = {1, -1, 1, -1};
     const struct {
         float got[4];
@@ -139,19 +120,19 @@ static void verdicts(void **state) {
                  {{1.0015f, -1.0015f, 1.0015f, -1.0015f}, true},
                  {{1.0025f, -1, 1, -1}, true}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        swt_trial_start(&p.trial, 0);
-        swt_trial_begin(&p.trial, "case %zu", i);
-        swt_trial_close(&p.trial, "x", cases[i].got, want, 4, 1e-3, 0);
-        assert_int_equal(p.trial.found.failed, cases[i].fails);
-        assert_int_equal(p.trial.found.worst > 1, cases[i].fails);
+        swt_trial_start(t, 0);
+        swt_trial_begin(t, "case %zu", i);
+        swt_trial_close(t, "x", cases[i].got, want, 4, 1e-3, 0);
+        assert_int_equal(t->found.failed, cases[i].fails);
+        assert_int_equal(t->found.worst > 1, cases[i].fails);
     }
-    swt_trial_start(&p.trial, 0);
-    swt_trial_number(&p.trial, "x", NAN, 1, 1e9);
-    assert_true(p.trial.found.failed);
-    swt_trial_start(&p.trial, 0);
-    swt_trial_number(&p.trial, "x", NAN, 1, 0);
-    assert_true(p.trial.found.failed);
-    close_place(&p);
+    swt_trial_start(t, 0);
+    swt_trial_number(t, "x", NAN, 1, 1e9);
+    assert_true(t->found.failed);
+    swt_trial_start(t, 0);
+    swt_trial_number(t, "x", NAN, 1, 0);
+    assert_true(t->found.failed);
+    swt_test_close(t);
 }
 
 /* The whole test: the table's end, the code and the one line. */
