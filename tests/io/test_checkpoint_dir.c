@@ -6,8 +6,8 @@ typedef struct test_run {
     swt_checkpoints checkpoints;
 } test_run;
 
-static void make_run(test_run *run, const char *folder) {
-    temp_path(run->path, folder, "run");
+static void make_run(test_run *run) {
+    temp_in(run->path, "run");
     assert_int_equal(mkdir(run->path, 0777), 0);
     assert_int_equal(swt_checkpoints_init(&run->checkpoints, run->path, 99999999), SWT_OK);
 }
@@ -41,11 +41,10 @@ static void expect_found(const char *dir, const char *folder, const char *name) 
 
 static void test_publish(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
     test_run run;
-    temp_make(folder);
-    make_run(&run, folder);
+    make_run(&run);
     temp_path(checkpoints, run.path, "checkpoints");
 
     begin(&run, 10, dir);
@@ -84,7 +83,6 @@ static void test_publish(void **state) {
     assert_int_equal(bytes, 3);
 
     expect_error(swt_checkpoints_publish(&run.checkpoints, 77, 1), SWT_FILE, ".step-00000077");
-    temp_remove(folder);
 }
 
 /* Copy a folder of plain files. */
@@ -108,11 +106,10 @@ static void copy_folder(const char *from, const char *to) {
  * an old one hidden and half removed. None is found, and the next begin removes them all. */
 static void test_leftovers(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], published[TEMP_PATH_BYTES];
     test_run run;
-    temp_make(folder);
-    make_run(&run, folder);
+    make_run(&run);
     temp_path(checkpoints, run.path, "checkpoints");
     publish(&run, 5, 2);
     temp_path(published, checkpoints, "step-00000005");
@@ -130,7 +127,6 @@ static void test_leftovers(void **state) {
     assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 9, 2), SWT_OK);
     expect_found(run.path, checkpoints, "step-00000009");
     assert_int_equal(temp_count(checkpoints), 2);
-    temp_remove(folder);
 }
 
 static void begin_and_fail_to_tidy(test_run *run, int64_t step, const char *checkpoints) {
@@ -145,11 +141,10 @@ static void begin_and_fail_to_tidy(test_run *run, int64_t step, const char *chec
 /* A folder in an old checkpoint stays with what is in it, and ends nothing. */
 static void test_untidy(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], notes[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], notes[TEMP_PATH_BYTES];
     char checkpoints[TEMP_PATH_BYTES], published[TEMP_PATH_BYTES];
     test_run run;
-    temp_make(folder);
-    make_run(&run, folder);
+    make_run(&run);
     temp_path(checkpoints, run.path, "checkpoints");
     for (int step = 1; step <= 3; step++) {
         begin_and_fail_to_tidy(&run, step, checkpoints);
@@ -172,7 +167,6 @@ static void test_untidy(void **state) {
     begin_and_fail_to_tidy(&run, 3, checkpoints);
     assert_true(temp_exists(checkpoints, ".step-00000003.old/notes"));
     assert_true(temp_exists(checkpoints, ".step-00000003.old1/notes/mine"));
-    temp_remove(folder);
 }
 
 /* Links with the names that are created or removed: they go, and what they lead to stays. */
@@ -180,15 +174,14 @@ static void test_links(void **state) {
     (void)state;
     static const char *const names[] = {".step-00000007", ".step-00000002", ".step-00000009.old",
                                         "step-00000001"};
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
     char victim[TEMP_PATH_BYTES], kept[TEMP_PATH_BYTES], disk[TEMP_PATH_BYTES];
     test_run run;
-    temp_make(folder);
-    make_run(&run, folder);
-    assert_int_equal(mkdir(temp_path(victim, folder, "victim"), 0777), 0);
+    make_run(&run);
+    assert_int_equal(mkdir(temp_in(victim, "victim"), 0777), 0);
     temp_write(temp_path(kept, victim, "mine"), "x", 1);
     /* checkpoints itself may be a link. */
-    assert_int_equal(mkdir(temp_path(disk, folder, "disk"), 0777), 0);
+    assert_int_equal(mkdir(temp_in(disk, "disk"), 0777), 0);
     assert_int_equal(symlink(disk, temp_path(checkpoints, run.path, "checkpoints")), 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         assert_int_equal(symlink(victim, temp_path(path, checkpoints, names[i])), 0);
@@ -199,35 +192,31 @@ static void test_links(void **state) {
     assert_true(temp_exists(disk, "step-00000007/weights.safetensors"));
     assert_int_equal(temp_count(victim), 1);
     assert_false(is_untidy(&run));
-    temp_remove(folder);
 }
 
 /* What cannot be looked at is not taken for missing. */
 static void test_unseen(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "loop");
+    char path[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
+    temp_in(path, "loop");
     assert_int_equal(symlink("loop", path), 0);
     expect_error(swt_checkpoint_find(found, sizeof found, path), SWT_CHECKPOINT,
                  "loop: cannot be looked at (Too many levels of symbolic links)");
-    assert_int_equal(symlink("loop", temp_path(path, folder, "weights.safetensors")), 0);
-    expect_error(swt_checkpoint_find(found, sizeof found, folder), SWT_CHECKPOINT,
+    assert_int_equal(symlink("loop", temp_in(path, "weights.safetensors")), 0);
+    expect_error(swt_checkpoint_find(found, sizeof found, temp_folder), SWT_CHECKPOINT,
                  "weights.safetensors: cannot be looked at");
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(symlink("loop", temp_path(path, folder, "checkpoints")), 0);
-    expect_error(swt_checkpoint_find(found, sizeof found, folder), SWT_CHECKPOINT,
+    assert_int_equal(symlink("loop", temp_in(path, "checkpoints")), 0);
+    expect_error(swt_checkpoint_find(found, sizeof found, temp_folder), SWT_CHECKPOINT,
                  "checkpoints: cannot be looked at");
-    temp_remove(folder);
 }
 
 /* The disk is full: the oldest goes, but never the only one, and none where all are kept. */
 static void test_drop(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], dir[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
+    char dir[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
     test_run run;
-    temp_make(folder);
-    make_run(&run, folder);
+    make_run(&run);
     temp_path(checkpoints, run.path, "checkpoints");
     assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 2), -1);
     assert_true(is_untidy(&run));
@@ -245,7 +234,6 @@ static void test_drop(void **state) {
     swt_checkpoints_discard(&run.checkpoints, 3);
     assert_int_equal(temp_count(checkpoints), 1);
     assert_false(is_untidy(&run));
-    temp_remove(folder);
 }
 
 static void test_find(void **state) {
@@ -255,10 +243,9 @@ static void test_find(void **state) {
                                           "Step-99999999",  "step--9999999",
                                           "step-+99999999", "step- 99999999",
                                           ".step-99999999", "step-99999999999999999999999999"};
-    char folder[TEMP_PATH_BYTES], run[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
+    char run[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
     char path[TEMP_PATH_BYTES], inside[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
-    temp_make(folder);
-    temp_path(run, folder, "run");
+    temp_in(run, "run");
     expect_error(swt_checkpoint_find(found, sizeof found, run), SWT_CHECKPOINT,
                  "run: is missing; ");
     temp_write(run, "x", 1);
@@ -292,15 +279,13 @@ static void test_find(void **state) {
     endless[4999] = '\0';
     expect_error(swt_checkpoint_find(found, sizeof found, endless), SWT_CHECKPOINT, "////");
     free(endless);
-    temp_remove(folder);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_publish), cmocka_unit_test(test_leftovers),
-        cmocka_unit_test(test_untidy),  cmocka_unit_test(test_links),
-        cmocka_unit_test(test_unseen),  cmocka_unit_test(test_drop),
-        cmocka_unit_test(test_find),
+        TEMP_TEST(test_publish), TEMP_TEST(test_leftovers), TEMP_TEST(test_untidy),
+        TEMP_TEST(test_links),   TEMP_TEST(test_unseen),    TEMP_TEST(test_drop),
+        TEMP_TEST(test_find),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,14 +8,13 @@
 
 static void test_read_file(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "a.txt");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "a.txt");
     char *text = NULL;
     size_t bytes = 0;
     expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is missing; ");
     expect_error(swt_read_file(&text, &bytes, path, SWT_CHECKPOINT), SWT_CHECKPOINT, "is missing");
-    expect_error(swt_read_file(&text, &bytes, folder, SWT_FILE), SWT_FILE, "is a folder");
+    expect_error(swt_read_file(&text, &bytes, temp_folder, SWT_FILE), SWT_FILE, "is a folder");
     expect_error(swt_read_file(&text, &bytes, "/dev/zero", SWT_FILE), SWT_FILE, "no regular file");
     temp_write(path, "", 0);
     expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is empty");
@@ -34,7 +33,6 @@ static void test_read_file(void **state) {
         assert_int_equal(chmod(path, 0), 0);
         expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "Permission denied");
     }
-    temp_remove(folder);
 }
 
 /* A text of so many seconds ago. */
@@ -48,19 +46,18 @@ static void make_text(const char *folder, const char *name, int age_s) {
 
 static void test_find(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
+    char data[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], path[64];
     int64_t candidates = -1;
     assert_non_null(getcwd(before, sizeof before));
-    temp_make(folder);
-    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(chdir(temp_folder), 0);
     assert_int_equal(unsetenv("SWT_DATA"), 0);
     expect_error(swt_data_find(path, sizeof path, &candidates, ""), SWT_FILE,
                  "data.path: no text given and none under data/; run launch/dataset or give "
                  "--data FILE");
-    assert_int_equal(mkdir(temp_path(data, folder, "data"), 0777), 0);
+    assert_int_equal(mkdir(temp_in(data, "data"), 0777), 0);
     make_text(data, "notes.md", 0);
     make_text(data, ".hidden.txt", 0);
-    assert_int_equal(mkdir("data/folder.txt", 0777), 0);
+    assert_int_equal(mkdir("data/temp_folder.txt", 0777), 0);
     expect_error(swt_data_find(path, sizeof path, &candidates, ""), SWT_FILE, "run launch/dataset");
 
     make_text(data, "old.txt", 100);
@@ -81,7 +78,6 @@ static void test_find(void **state) {
     expect_error(swt_data_find(path, 9, &candidates, "given.txt"), SWT_FILE, "too long");
     assert_int_equal(unsetenv("SWT_DATA"), 0);
     assert_int_equal(chdir(before), 0);
-    temp_remove(folder);
 }
 
 /* Started again as --find, the program prints what it finds. */
@@ -94,15 +90,16 @@ static int find_and_print(void) {
     return 0;
 }
 
-/* Run a copy of this program at root/program in an empty folder; whether it finds the text. */
-static bool finds(const char *root, const char *program, const char *expected) {
+/* Run a copy of this program, from the path `program` in the test's folder, in an empty folder;
+ * whether it finds the text. */
+static bool finds(const char *program, const char *expected) {
     char copy[TEMP_PATH_BYTES], text[TEMP_PATH_BYTES], out[TEMP_PATH_BYTES], command[2048];
     char found[TEMP_PATH_BYTES] = "";
-    temp_path(copy, root, program);
-    temp_path(text, root, expected);
-    temp_path(out, root, "out");
+    temp_in(copy, program);
+    temp_in(text, expected);
+    temp_in(out, "out");
     snprintf(command, sizeof command, "cp /proc/%ld/exe %s && cd %s/empty && %s --find > %s",
-             (long)getpid(), copy, root, copy, out);
+             (long)getpid(), copy, temp_folder, copy, out);
     const int rc = system(command);
     FILE *file = fopen(out, "r");
     assert_non_null(file);
@@ -119,25 +116,23 @@ static void test_find_beside_the_program(void **state) {
     static const char *const folders[] = {
         "build",          "build/cpu",           "data", "bin", "share",
         "share/swt-dist", "share/swt-dist/data", "empty"};
-    char root[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(root);
+    char path[TEMP_PATH_BYTES];
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        assert_int_equal(mkdir(temp_path(path, root, folders[i]), 0777), 0);
-    assert_false(finds(root, "build/cpu/prog", "data/a.txt"));
-    temp_write(temp_path(path, root, "data/a.txt"), "a", 1);
-    temp_write(temp_path(path, root, "share/swt-dist/data/b.txt"), "b", 1);
-    assert_true(finds(root, "build/cpu/prog", "data/a.txt"));
-    assert_true(finds(root, "bin/prog", "share/swt-dist/data/b.txt"));
-    temp_remove(root);
+        assert_int_equal(mkdir(temp_in(path, folders[i]), 0777), 0);
+    assert_false(finds("build/cpu/prog", "data/a.txt"));
+    temp_write(temp_in(path, "data/a.txt"), "a", 1);
+    temp_write(temp_in(path, "share/swt-dist/data/b.txt"), "b", 1);
+    assert_true(finds("build/cpu/prog", "data/a.txt"));
+    assert_true(finds("bin/prog", "share/swt-dist/data/b.txt"));
 }
 
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--find") == 0)
         return find_and_print();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read_file),
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_find_beside_the_program),
+        TEMP_TEST(test_read_file),
+        TEMP_TEST(test_find),
+        TEMP_TEST(test_find_beside_the_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,9 +28,8 @@ static const char good_data[] = "abcdABCDEFGHij";
 
 static void test_read(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "x.safetensors");
     write_file(path, good_header, good_data);
     swt_tensor_file f;
     assert_int_equal(swt_tensor_file_open(&f, path, SWT_FILE), SWT_OK);
@@ -76,7 +75,6 @@ static void test_read(void **state) {
     expect_error(swt_tensor_file_read(&f, "a", SWT_F32, 0, NULL, out), SWT_CHECKPOINT,
                  "is missing");
     swt_tensor_file_close(&f);
-    temp_remove(folder);
 }
 
 /* "x" with these fields, over the four bytes "abcd". */
@@ -174,9 +172,8 @@ static const struct {
 
 static void test_broken_headers(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "x.safetensors");
     swt_tensor_file f;
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         write_file(path, broken[i].header, "abcd");
@@ -191,18 +188,16 @@ static void test_broken_headers(void **state) {
                "abcd");
     assert_int_equal(swt_tensor_file_open(&f, path, SWT_FILE), SWT_OK);
     swt_tensor_file_close(&f);
-    temp_remove(folder);
 }
 
 static void test_broken_files(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     unsigned char bytes[64];
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    temp_in(path, "x.safetensors");
     swt_tensor_file f;
     expect_error(swt_tensor_file_open(&f, path, SWT_FILE), SWT_FILE, "x.safetensors: is missing");
-    expect_error(swt_tensor_file_open(&f, folder, SWT_FILE), SWT_FILE, "is a folder");
+    expect_error(swt_tensor_file_open(&f, temp_folder, SWT_FILE), SWT_FILE, "is a folder");
     expect_error(swt_tensor_file_open(&f, "/dev/zero", SWT_FILE), SWT_FILE, "is no regular file");
     char *long_path = malloc(5001);
     assert_non_null(long_path);
@@ -237,7 +232,6 @@ static void test_broken_files(void **state) {
     bytes[8 + 3] = 0;
     temp_write(path, bytes, n);
     expect_error(swt_tensor_file_open(&f, path, SWT_FILE), SWT_FILE, "no JSON object");
-    temp_remove(folder);
 }
 
 /* A header of few bytes an object, whose tree would take some gigabytes, is refused before it is
@@ -245,7 +239,7 @@ static void test_broken_files(void **state) {
 static void test_header_that_grows(void **state) {
     (void)state;
     enum { OBJECTS = 4000000 };
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     const uint64_t header_bytes = 3 * OBJECTS + 1;
     char *bytes = malloc(8 + header_bytes);
     assert_non_null(bytes);
@@ -253,8 +247,7 @@ static void test_header_that_grows(void **state) {
     for (int i = 0; i < OBJECTS; i++)
         memcpy(bytes + 8 + 3 * i, i == 0 ? "[{}" : ",{}", 3);
     bytes[8 + header_bytes - 1] = ']';
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    temp_in(path, "x.safetensors");
     temp_write(path, bytes, 8 + header_bytes);
     swt_tensor_file f;
     expect_error(swt_tensor_file_open(&f, path, SWT_FILE), SWT_FILE,
@@ -262,18 +255,16 @@ static void test_header_that_grows(void **state) {
                  "read; ");
     assert_null(f.entries);
     free(bytes);
-    temp_remove(folder);
 }
 
 /* A file that becomes shorter after it was opened; long, so that no buffer holds its end. */
 static void test_cut_while_open(void **state) {
     (void)state;
     enum { BYTES = 1000000 };
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     const int64_t shape[1] = {BYTES};
     struct stat info;
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    temp_in(path, "x.safetensors");
     unsigned char *data = calloc(BYTES, 1);
     assert_non_null(data);
     swt_tensor_writer w = {0};
@@ -290,7 +281,6 @@ static void test_cut_while_open(void **state) {
                  "x.safetensors: cannot be read at byte 1000079 (it became shorter)");
     swt_tensor_file_close(&f);
     free(data);
-    temp_remove(folder);
 }
 
 /* An error with one line, or entries that tile the data and can be read. */
@@ -323,10 +313,9 @@ static bool open_mutation(const char *path, const unsigned char *bytes, size_t c
 static void test_fuzz(void **state) {
     (void)state;
     static const char alphabet[] = "{}[]\":,.-+eE0123456789 \\untrfalsxU\x80\xFF";
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     unsigned char good[1024], bytes[1024];
-    temp_make(folder);
-    temp_path(path, folder, "x.safetensors");
+    temp_in(path, "x.safetensors");
     const size_t count = compose(good, good_header, strlen(good_header), good_data);
     const size_t header_end = 8 + strlen(good_header);
     assert_true(open_mutation(path, good, count));
@@ -353,14 +342,13 @@ static void test_fuzz(void **state) {
         }
         open_mutation(path, bytes, count);
     }
-    temp_remove(folder);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),           cmocka_unit_test(test_broken_headers),
-        cmocka_unit_test(test_broken_files),   cmocka_unit_test(test_header_that_grows),
-        cmocka_unit_test(test_cut_while_open), cmocka_unit_test(test_fuzz),
+        TEMP_TEST(test_read),           TEMP_TEST(test_broken_headers),
+        TEMP_TEST(test_broken_files),   TEMP_TEST(test_header_that_grows),
+        TEMP_TEST(test_cut_while_open), TEMP_TEST(test_fuzz),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,6 @@
 #include "io/safetensors.h"
 #include "support/temp.h"
 
-#include <signal.h>
-#include <sys/resource.h>
-
 static void declare(swt_tensor_writer *w, const char *name, swt_dtype dtype, int dims,
                     const int64_t *shape) {
     assert_int_equal(swt_tensor_writer_declare(w, name, dtype, dims, shape), SWT_OK);
@@ -17,9 +14,8 @@ static void test_write(void **state) {
         "\"m\":{\"dtype\":\"I64\",\"shape\":[0],\"data_offsets\":[9,9]},"
         "\"n\":{\"dtype\":\"BF16\",\"shape\":[1,1,1,2],\"data_offsets\":[9,13]}}";
     static const float z[2] = {1.5f, -2.0f};
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, ".x.safetensors");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, ".x.safetensors");
     swt_tensor_writer w = {0};
     declare(&w, "z", SWT_F32, 2, (int64_t[]){1, 2});
     declare(&w, "a \"q\\\xC3\xA9", SWT_U8, 0, NULL);
@@ -58,16 +54,14 @@ static void test_write(void **state) {
     assert_int_equal(swt_tensor_file_read(&f, "z", SWT_F32, 2, (int64_t[]){1, 2}, back), SWT_OK);
     assert_memory_equal(back, z, sizeof z);
     swt_tensor_file_close(&f);
-    temp_remove(folder);
 }
 
 /* Every padding from 0 to 7 bytes, and more tensors than the first allocation holds. */
 static void test_write_many(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     bool seen[8] = {false};
-    temp_make(folder);
-    temp_path(path, folder, "x");
+    temp_in(path, "x");
     for (int count = 0; count <= 300; count = count < 16 ? count + 1 : count + 71) {
         swt_tensor_writer w = {0};
         for (int i = 0; i < count; i++) {
@@ -110,7 +104,6 @@ static void test_write_many(void **state) {
     }
     for (int i = 0; i < 8; i++)
         assert_true(seen[i]);
-    temp_remove(folder);
 }
 
 /* 95 bytes: the longest name. */
@@ -119,9 +112,8 @@ static void test_write_many(void **state) {
 
 static void test_declare_errors(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "x");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "x");
     swt_tensor_writer w = {0};
     const int64_t two[] = {2, 2, 2, 2, 2};
     expect_error(swt_tensor_writer_declare(&w, "", SWT_F32, 0, two), SWT_SHAPE, "no name");
@@ -146,81 +138,70 @@ static void test_declare_errors(void **state) {
         swt_tensor_writer_begin(&w, path), SWT_SHAPE,
         "x: its header of 160 bytes is no JSON object (duplicate object key near '\"a\"')");
     swt_tensor_writer_fini(&w);
-    assert_int_equal(temp_count(folder), 0);
+    assert_int_equal(temp_count(temp_folder), 0);
 
     assert_int_equal(swt_tensor_writer_begin(&w, path), SWT_OK);
     expect_error(swt_tensor_writer_declare(&w, "a", SWT_U8, 1, two), SWT_SHAPE,
                  "the header is written");
     expect_error(swt_tensor_writer_data(&w, two), SWT_INTERNAL, "more data");
     swt_tensor_writer_fini(&w);
-    assert_int_equal(temp_count(folder), 0); /* unfinished: removed */
-    temp_remove(folder);
+    assert_int_equal(temp_count(temp_folder), 0); /* unfinished: removed */
 }
 
 /* The disk takes no more than so many bytes: the error may come in data or at the end. */
-static void expect_no_space(const char *folder, rlim_t limit_bytes, int64_t floats) {
+static void expect_no_space(rlim_t limit_bytes, int64_t floats) {
     char path[TEMP_PATH_BYTES];
-    temp_path(path, folder, "x.safetensors");
+    temp_in(path, "x.safetensors");
     float *data = calloc((size_t)floats, sizeof *data);
     assert_non_null(data);
     swt_tensor_writer w = {0};
     declare(&w, "a", SWT_F32, 1, &floats);
-    struct rlimit before, small;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    small = before;
-    small.rlim_cur = limit_bytes;
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const rlim_t before = limit_files(limit_bytes);
     swt_status status = swt_tensor_writer_begin(&w, path);
     if (status == SWT_OK)
         status = swt_tensor_writer_data(&w, data);
     if (status == SWT_OK)
         status = swt_tensor_writer_end(&w);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    limit_files(before);
     expect_error(status, SWT_FILE, "x.safetensors: cannot be written");
     swt_tensor_writer_fini(&w);
-    assert_int_equal(temp_count(folder), 0);
+    assert_int_equal(temp_count(temp_folder), 0);
     free(data);
 }
 
 static void test_no_space(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    signal(SIGXFSZ, SIG_IGN); /* so that the write fails as on a full disk */
-    expect_no_space(folder, 4, 10);
-    expect_no_space(folder, 100, 10);
-    expect_no_space(folder, 4096, 100000);
-    expect_no_space(folder, 100000, 100000);
+    char path[TEMP_PATH_BYTES];
+    expect_no_space(4, 10);
+    expect_no_space(100, 10);
+    expect_no_space(4096, 100000);
+    expect_no_space(100000, 100000);
 
     swt_tensor_writer w = {0};
-    temp_path(path, folder, "none/x.safetensors");
+    temp_in(path, "none/x.safetensors");
     expect_error(swt_tensor_writer_begin(&w, path), SWT_FILE,
                  "cannot be created (No such file or directory)");
     swt_tensor_writer_fini(&w);
     /* What has the name already stays as it is, and so does what a link of that name leads to. */
     char link[TEMP_PATH_BYTES];
-    temp_write(temp_path(path, folder, "x.safetensors"), "mine", 4);
-    assert_int_equal(symlink("x.safetensors", temp_path(link, folder, "link")), 0);
+    temp_write(temp_in(path, "x.safetensors"), "mine", 4);
+    assert_int_equal(symlink("x.safetensors", temp_in(link, "link")), 0);
     const char *const taken[] = {path, link};
     for (int i = 0; i < 2; i++) {
-        size_t bytes = 0;
         expect_error(swt_tensor_writer_begin(&w, taken[i]), SWT_FILE,
                      "cannot be created (File exists)");
         swt_tensor_writer_fini(&w);
-        char *text = temp_read(path, &bytes);
-        assert_string_equal(text, "mine");
-        free(text);
+        expect_text(path, "mine");
     }
-    assert_int_equal(temp_count(folder), 2);
-    temp_remove(folder);
+    assert_int_equal(temp_count(temp_folder), 2);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write),
-        cmocka_unit_test(test_write_many),
-        cmocka_unit_test(test_declare_errors),
-        cmocka_unit_test(test_no_space),
+        TEMP_TEST(test_write),
+        TEMP_TEST(test_write_many),
+        TEMP_TEST(test_declare_errors),
+        TEMP_TEST(test_no_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,10 +3,6 @@
 #include "io/files.h"
 #include "support/temp.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/resource.h>
-
 /* ---- the vocabulary */
 
 static swt_status encode(const swt_tokenizer *t, const char *text, size_t bytes, int32_t *ids,
@@ -160,9 +156,8 @@ static void test_bad_texts(void **state) {
 
 static void test_json_round_trip(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "tokenizer.json");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "tokenizer.json");
     swt_tokenizer t, back;
     const size_t bytes = sizeof sample - 1;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, sample, bytes, "x"), SWT_OK);
@@ -177,10 +172,7 @@ static void test_json_round_trip(void **state) {
 
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "b\n \"", 4, "x"), SWT_OK);
     assert_int_equal(swt_tokenizer_write(&t, path), SWT_OK);
-    size_t size = 0;
-    char *text = temp_read(path, &size);
-    assert_string_equal(text, "{\"kind\":\"char\",\"tokens\":[\"\\n\",\" \",\"\\\"\",\"b\"]}\n");
-    free(text);
+    expect_text(path, "{\"kind\":\"char\",\"tokens\":[\"\\n\",\" \",\"\\\"\",\"b\"]}\n");
     expect_error(swt_tokenizer_write(&t, path), SWT_FILE, "tokenizer.json: cannot be created");
     swt_tokenizer_fini(&t);
     assert_int_equal(unlink(path), 0);
@@ -190,29 +182,21 @@ static void test_json_round_trip(void **state) {
     assert_int_equal(swt_tokenizer_read(&back, path), SWT_OK);
     assert_int_equal(back.kind, SWT_TOKENIZER_BYTE);
     assert_int_equal(back.vocab, 256);
-    temp_remove(folder);
 }
 
 /* A file of at most 16 bytes may be written: the write fails in its middle, as on a full disk. */
 static void test_json_write_fails(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "tokenizer.json");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "tokenizer.json");
     swt_tokenizer t;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, "abc", 3, "x"), SWT_OK);
-    struct rlimit before, small;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    small = before;
-    small.rlim_cur = 16;
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const rlim_t before = limit_files(16);
     const swt_status got = swt_tokenizer_write(&t, path);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    limit_files(before);
     expect_error(got, SWT_FILE, "tokenizer.json: cannot be written");
-    assert_int_equal(temp_count(folder), 0);
+    assert_int_equal(temp_count(temp_folder), 0);
     swt_tokenizer_fini(&t);
-    temp_remove(folder);
 }
 
 static void test_json_errors(void **state) {
@@ -237,9 +221,8 @@ static void test_json_errors(void **state) {
         {"{\"kind\":\"char\",\"tokens\":[\"a\",\"a\"]}", "token 1 is out of order"},
         {"{\"kind\":\"char\",\"tokens\":[\"b\",\"a\"]}", "token 1 is out of order"},
     };
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
-    temp_make(folder);
-    temp_path(path, folder, "tokenizer.json");
+    char path[TEMP_PATH_BYTES];
+    temp_in(path, "tokenizer.json");
     swt_tokenizer t;
     expect_error(swt_tokenizer_read(&t, path), SWT_CHECKPOINT, "tokenizer.json: is missing");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -247,7 +230,6 @@ static void test_json_errors(void **state) {
         expect_error(swt_tokenizer_read(&t, path), SWT_CHECKPOINT, cases[i].part);
         assert_null(t.code_points);
     }
-    temp_remove(folder);
 }
 
 /* AddressSanitizer takes its time for each of them. */
@@ -260,22 +242,20 @@ enum { EVERY = 1 };
 /* Every character that a file can hold fits what a reader allows. */
 static void test_json_of_all_characters(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     uint32_t *code_points = malloc(SWT_CODE_POINTS * sizeof *code_points);
     assert_non_null(code_points);
     swt_tokenizer t = {.kind = SWT_TOKENIZER_CHAR, .code_points = code_points}, back;
     for (uint32_t c = 1; c < SWT_CODE_POINTS; c += EVERY)
         if (c < 0xD800 || c > 0xDFFF) /* no surrogates */
             code_points[t.vocab++] = c;
-    temp_make(folder);
-    temp_path(path, folder, "tokenizer.json");
+    temp_in(path, "tokenizer.json");
     assert_int_equal(swt_tokenizer_write(&t, path), SWT_OK);
     assert_int_equal(swt_tokenizer_read(&back, path), SWT_OK);
     assert_int_equal(back.vocab, t.vocab);
     assert_memory_equal(back.code_points, code_points, (size_t)t.vocab * sizeof *code_points);
     swt_tokenizer_fini(&back);
     swt_tokenizer_fini(&t);
-    temp_remove(folder);
 }
 
 /* A small file whose tree would be larger than that of every vocabulary. */
@@ -283,21 +263,19 @@ static void test_json_that_grows(void **state) {
     (void)state;
     static const char opening[] = "{\"kind\":\"char\",\"tokens\":[{}";
     enum { OBJECTS = 500000, OPENING_BYTES = sizeof opening - 1 };
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     char *text = malloc(OPENING_BYTES + 3 * OBJECTS + 2);
     assert_non_null(text);
     memcpy(text, opening, OPENING_BYTES);
     for (int i = 0; i < OBJECTS; i++)
         memcpy(text + OPENING_BYTES + 3 * i, ",{}", 3);
     memcpy(text + OPENING_BYTES + 3 * OBJECTS, "]}", 2);
-    temp_make(folder);
-    temp_path(path, folder, "tokenizer.json");
+    temp_in(path, "tokenizer.json");
     temp_write(path, text, OPENING_BYTES + 3 * OBJECTS + 2);
     swt_tokenizer t;
     expect_error(swt_tokenizer_read(&t, path), SWT_CHECKPOINT,
                  "tokenizer.json: holds more than a vocabulary has; ");
     free(text);
-    temp_remove(folder);
 }
 
 /* The published vocabulary of the text: 65 characters. */
@@ -321,11 +299,16 @@ static void test_tinyshakespeare(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_char_vocabulary),    cmocka_unit_test(test_byte_vocabulary),
-        cmocka_unit_test(test_unknown_characters), cmocka_unit_test(test_bad_texts),
-        cmocka_unit_test(test_json_round_trip),    cmocka_unit_test(test_json_write_fails),
-        cmocka_unit_test(test_json_errors),        cmocka_unit_test(test_json_of_all_characters),
-        cmocka_unit_test(test_json_that_grows),    cmocka_unit_test(test_tinyshakespeare),
+        cmocka_unit_test(test_char_vocabulary),
+        cmocka_unit_test(test_byte_vocabulary),
+        cmocka_unit_test(test_unknown_characters),
+        cmocka_unit_test(test_bad_texts),
+        TEMP_TEST(test_json_round_trip),
+        TEMP_TEST(test_json_write_fails),
+        TEMP_TEST(test_json_errors),
+        TEMP_TEST(test_json_of_all_characters),
+        TEMP_TEST(test_json_that_grows),
+        cmocka_unit_test(test_tinyshakespeare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,7 @@
 /* The command line: commands, flags, precedence, and every way to get it wrong. */
 #include "comm/swt_comm.h"
 #include "options/options.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+#include "support/temp.h"
 
 enum { ARGUMENTS_MOST = 16 };
 
@@ -36,41 +28,14 @@ static swt_status parse(const char *const *arguments) {
         assert_string_equal(swt_last_error()->message, text);                                      \
     } while (0)
 
-/* A folder of this test's own, and files in it. */
-static char folder[256];
-
-static int make_folder(void **state) {
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/swt-options-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    return mkdtemp(folder) == NULL;
-}
-
+/* A path in the test's folder; the next call makes another of it. */
 static const char *in_folder(const char *name) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static const char *const files[] = {"run.yaml",
-                                    "run/checkpoints/step-00000020/config.yaml",
-                                    "run/checkpoints/step-00000020/weights.safetensors",
-                                    "run/checkpoints/step-00000020",
-                                    "run/checkpoints",
-                                    "run"};
-
-static int remove_folder(void **state) {
-    (void)state;
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        remove(in_folder(files[i]));
-    return rmdir(folder);
+    static char path[TEMP_PATH_BYTES];
+    return temp_in(path, name);
 }
 
 static const char *write_file(const char *name, const char *text) {
-    FILE *f = fopen(in_folder(name), "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
+    temp_write(in_folder(name), text, strlen(text));
     return in_folder(name);
 }
 
@@ -270,28 +235,31 @@ static void preset_first(void **state) {
 
 static void checkpoints(void **state) {
     (void)state;
-    for (size_t i = sizeof files / sizeof files[0]; i-- > 3;)
-        assert_int_equal(mkdir(in_folder(files[i]), 0700), 0);
-    write_file(files[2], "");
+    static const char *const folders[] = {"run", "run/checkpoints",
+                                          "run/checkpoints/step-00000020"};
+    static const char config[] = "run/checkpoints/step-00000020/config.yaml";
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(mkdir(in_folder(folders[i]), 0700), 0);
+    write_file("run/checkpoints/step-00000020/weights.safetensors", "");
     assert_int_equal(PARSE("eval", "--checkpoint", in_folder("run")), SWT_CHECKPOINT);
-    write_file(files[1], "moe:\n  experts: 6\n  capacity_factor: 1.5\ndata: {prompt: \"He\"}\n"
-                         "train: {steps: 20}\n");
-    char run[512];
-    snprintf(run, sizeof run, "%s", in_folder("run"));
+    write_file(config, "moe:\n  experts: 6\n  capacity_factor: 1.5\ndata: {prompt: \"He\"}\n"
+                       "train: {steps: 20}\n");
+    char run[TEMP_PATH_BYTES];
+    temp_in(run, "run");
     ACCEPTED("eval", "--checkpoint", run, "--moe.eval_capacity_factor", "3");
     assert_int_equal(parsed.command, SWT_COMMAND_EVAL);
     assert_int_equal(parsed.dims.E, 6);
     assert_true(parsed.dims.eval_capacity_factor == 3);
     assert_int_equal(parsed.dims.B, 32);
     assert_int_equal(parsed.train_steps, 20);
-    ACCEPTED("generate", "--checkpoint", in_folder(files[3]), "--tokens", "7", "--top-k", "5",
+    ACCEPTED("generate", "--checkpoint", in_folder(folders[2]), "--tokens", "7", "--top-k", "5",
              "--temperature", "0.8");
     assert_string_equal(parsed.prompt, "He");
     assert_int_equal(parsed.tokens, 7);
     assert_int_equal(parsed.top_k, 5);
     assert_true(parsed.temperature == 0.8);
     assert_string_equal(parsed.notes, "");
-    ACCEPTED("generate", "--checkpoint", in_folder(files[3]), "--top-k", "5");
+    ACCEPTED("generate", "--checkpoint", in_folder(folders[2]), "--top-k", "5");
     assert_string_equal(parsed.notes, "--top-k: has no effect with --temperature 0; leave it out, "
                                       "or set --temperature to another value than 0\n");
     ACCEPTED("generate", "--checkpoint", run, "--prompt", "It was");
@@ -299,7 +267,7 @@ static void checkpoints(void **state) {
     assert_int_equal(parsed.tokens, 100);
     assert_int_equal(PARSE("eval", "--checkpoint", in_folder("none")), SWT_CHECKPOINT);
     /* Where it ran, and on what, is the new run's. */
-    write_file(files[1], "dist: {expert_ranks: 4}\nrun: {device: cuda, dtype: bf16, threads: 9}\n");
+    write_file(config, "dist: {expert_ranks: 4}\nrun: {device: cuda, dtype: bf16, threads: 9}\n");
     ACCEPTED("eval", "--checkpoint", run);
     assert_int_equal(parsed.dist_expert_ranks, 0);
     assert_int_equal(parsed.run_device, SWT_DEVICE_AUTO);
@@ -308,7 +276,7 @@ static void checkpoints(void **state) {
     ACCEPTED("eval", "--checkpoint", run, "--run.dtype", "bf16");
     assert_int_equal(parsed.dims.dtype, SWT_BF16);
     /* What is wrong inside a checkpoint's configuration is the checkpoint's fault. */
-    write_file(files[1], "moe:\n  experts: none\n");
+    write_file(config, "moe:\n  experts: none\n");
     assert_int_equal(PARSE("eval", "--checkpoint", run), SWT_CHECKPOINT);
     assert_non_null(strstr(swt_last_error()->message,
                            "config.yaml:2: moe.experts is none; it must be an integer from 1"));
@@ -316,9 +284,9 @@ static void checkpoints(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(commands),     cmocka_unit_test(help),        cmocka_unit_test(flags),
-        cmocka_unit_test(wrong_flags),  cmocka_unit_test(notes),       cmocka_unit_test(precedence),
-        cmocka_unit_test(preset_first), cmocka_unit_test(checkpoints),
+        cmocka_unit_test(commands),    cmocka_unit_test(help),  cmocka_unit_test(flags),
+        cmocka_unit_test(wrong_flags), cmocka_unit_test(notes), TEMP_TEST(precedence),
+        TEMP_TEST(preset_first),       TEMP_TEST(checkpoints),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,40 +1,19 @@
 /* YAML files: what they may hold, errors with their line, and writing that reads back. */
 #include "options/table.h"
+#include "support/temp.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+static char path[TEMP_PATH_BYTES];
 
-#include <cmocka.h>
-
-static char path[256];
-
-static int make_path(void **state) {
-    (void)state;
-    const char *tmp = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/swt-yaml-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    const int fd = mkstemp(path);
-    return fd < 0 || close(fd) != 0;
-}
-
-static int remove_path(void **state) {
-    (void)state;
-    return unlink(path);
-}
-
-static void write_bytes(const char *text, size_t bytes) {
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, bytes, f), bytes);
-    assert_int_equal(fclose(f), 0);
+static int set_up(void **state) {
+    const int failed = temp_set_up(state);
+    temp_in(path, "options.yaml");
+    return failed;
 }
 
 static swt_options accepted(const char *text) {
     swt_options o;
     swt_options_defaults(&o, SWT_PRESET_LABML);
-    write_bytes(text, strlen(text));
+    temp_write(path, text, strlen(text));
     assert_int_equal(swt_options_read_yaml(&o, path, SWT_USAGE, false), SWT_OK);
     return o;
 }
@@ -43,7 +22,7 @@ static swt_options accepted(const char *text) {
 static void rejected(const char *text, const char *expected) {
     swt_options o;
     swt_options_defaults(&o, SWT_PRESET_LABML);
-    write_bytes(text, strlen(text));
+    temp_write(path, text, strlen(text));
     assert_int_equal(swt_options_read_yaml(&o, path, SWT_USAGE, false), SWT_USAGE);
     const char *message = swt_last_error()->message;
     assert_int_equal(strncmp(message, path, strlen(path)), 0);
@@ -225,9 +204,9 @@ static void unreadable(void **state) {
     assert_non_null(text);
     memset(text, '#', limit + 1);
     memcpy(text, "moe: {experts: 3}\n", 18);
-    write_bytes(text, limit);
+    temp_write(path, text, limit);
     assert_int_equal(swt_options_read_yaml(&o, path, SWT_USAGE, false), SWT_OK);
-    write_bytes(text, limit + 1);
+    temp_write(path, text, limit + 1);
     assert_int_equal(swt_options_read_yaml(&o, path, SWT_USAGE, false), SWT_USAGE);
     assert_non_null(strstr(swt_last_error()->message,
                            ": has 1048577 bytes, and a file of its kind at most 1048576"));
@@ -317,17 +296,15 @@ static void written_text(void **state) {
     swt_options o;
     swt_options_defaults(&o, SWT_PRESET_LABML);
     write_options(&o);
-    char text[8192] = "";
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
-    fclose(f);
+    size_t bytes = 0;
+    char *text = temp_read(path, &bytes);
     assert_int_equal(strncmp(text, "model:\n  preset: labml\n  stacks: decoder\n", 41), 0);
     const char *const lines[] = {"  deterministic: true\n", "  resume: \"off\"\n",
                                  "  eps: 1.0e-08\n",        "  out: \"\"\n",
                                  "  prompt: \"It is\"\n",   "  capacity_factor: 1.2\n"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         assert_non_null(strstr(text, lines[i]));
+    free(text);
     /* One line for each key and section: a text is never folded, so that every line can be
      * searched. */
     for (size_t i = 0; i < 500; i++)
@@ -335,11 +312,10 @@ static void written_text(void **state) {
     assert_reads_back(&o);
     write_options(&o);
     int lines_written = 0, expected = swt_option_section_count;
-    f = fopen(path, "rb");
-    assert_non_null(f);
-    for (int c = fgetc(f); c != EOF; c = fgetc(f))
-        lines_written += c == '\n';
-    fclose(f);
+    text = temp_read(path, &bytes);
+    for (const char *c = text; *c != '\0'; c++)
+        lines_written += *c == '\n';
+    free(text);
     for (int i = 0; i < swt_option_count; i++)
         expected += swt_option_table[i].key != NULL;
     assert_int_equal(lines_written, expected);
@@ -375,5 +351,5 @@ int main(void) {
         cmocka_unit_test(written_text),
         cmocka_unit_test(shipped_files),
     };
-    return cmocka_run_group_tests(tests, make_path, remove_path);
+    return cmocka_run_group_tests(tests, set_up, temp_tear_down);
 }

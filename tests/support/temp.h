@@ -1,4 +1,4 @@
-/* A temporary folder for one test, small files in it, and the judge of an error's message. */
+/* A temporary folder for each test, small files in it, and the judge of an error's message. */
 #ifndef SWT_TESTS_SUPPORT_TEMP_H
 #define SWT_TESTS_SUPPORT_TEMP_H
 
@@ -11,9 +11,11 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,12 +27,6 @@ static inline const char *temp_path(char out[TEMP_PATH_BYTES], const char *folde
     const int length = snprintf(out, TEMP_PATH_BYTES, "%s/%s", folder, name);
     assert_in_range(length, 1, TEMP_PATH_BYTES - 1);
     return out;
-}
-
-static inline void temp_make(char out[TEMP_PATH_BYTES]) {
-    const char *base = getenv("TMPDIR");
-    temp_path(out, base != NULL ? base : "/tmp", "swt-test-XXXXXX");
-    assert_non_null(mkdtemp(out));
 }
 
 /* Remove a folder with all that is in it. */
@@ -52,6 +48,30 @@ static inline void temp_remove(const char *folder) {
     closedir(stream);
     assert_int_equal(rmdir(folder), 0);
 }
+
+/* The running test's own folder: TEMP_TEST(f) in place of cmocka_unit_test(f) makes and removes it.
+ */
+static char temp_folder[TEMP_PATH_BYTES];
+
+static inline int temp_set_up(void **state) {
+    (void)state;
+    const char *base = getenv("TMPDIR");
+    temp_path(temp_folder, base != NULL ? base : "/tmp", "swt-test-XXXXXX");
+    return mkdtemp(temp_folder) == NULL;
+}
+
+static inline int temp_tear_down(void **state) {
+    (void)state;
+    temp_remove(temp_folder);
+    return 0;
+}
+
+/* A path in it. */
+static inline const char *temp_in(char out[TEMP_PATH_BYTES], const char *name) {
+    return temp_path(out, temp_folder, name);
+}
+
+#define TEMP_TEST(f) cmocka_unit_test_setup_teardown(f, temp_set_up, temp_tear_down)
 
 /* Entries of a folder, hidden ones too. */
 static inline int temp_count(const char *folder) {
@@ -90,6 +110,26 @@ static inline char *temp_read(const char *path, size_t *bytes) {
     text[*bytes] = '\0';
     fclose(file);
     return text;
+}
+
+/* The file holds this text. */
+static inline void expect_text(const char *path, const char *expected) {
+    size_t bytes = 0;
+    char *text = temp_read(path, &bytes);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* From now on no file takes more than so many bytes, and a write beyond fails as on a full disk.
+ * Returns the limit of before. */
+static inline rlim_t limit_files(rlim_t most_bytes) {
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = most_bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    return before;
 }
 
 /* The call gave this status, and its message of one line holds `part`. */

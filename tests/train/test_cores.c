@@ -60,24 +60,21 @@ static void put(const char *root, const file *f) {
         (void)mkdir(path, 0777);
         *at = '/';
     }
-    FILE *out = fopen(path, "w");
-    assert_non_null(out);
-    assert_true(fputs(f->text, out) >= 0);
-    assert_int_equal(fclose(out), 0);
+    temp_write(path, f->text, strlen(f->text));
 }
 
 static void quotas(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
-        char root[TEMP_PATH_BYTES];
+        char root[TEMP_PATH_BYTES], name[16];
         uint64_t group = 0;
-        temp_make(root);
+        snprintf(name, sizeof name, "%zu", i);
+        assert_int_equal(mkdir(temp_in(root, name), 0777), 0);
         for (int j = 0; j < FILES && machines[i].files[j].path != NULL; j++)
             put(root, &machines[i].files[j]);
         const double quota = swt_cores_quota(root, &group);
         if (quota != machines[i].quota || (quota > 0.0) != (group != 0))
             fail_msg("%s: %g cores, not %g", machines[i].name, quota, machines[i].quota);
-        temp_remove(root);
     }
 }
 
@@ -141,7 +138,7 @@ static void openmp_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quotas),
+        TEMP_TEST(quotas),
         cmocka_unit_test(shares),
         cmocka_unit_test(this_process),
         cmocka_unit_test(openmp_limits),

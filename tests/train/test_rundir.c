@@ -4,8 +4,6 @@
 
 #include <fcntl.h>
 #include <math.h>
-#include <signal.h>
-#include <sys/resource.h>
 
 /* The options of a run into that folder; large, so not on the stack. */
 static swt_options *options(const char *out) {
@@ -28,10 +26,9 @@ static swt_status create(swt_run *run, const char *out) {
 
 static void test_create(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], slashes[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], slashes[TEMP_PATH_BYTES];
     swt_run run;
-    temp_make(folder);
-    temp_path(path, folder, "a/b//c");
+    temp_in(path, "a/b//c");
     temp_path(slashes, path, "//");
     assert_int_equal(create(&run, slashes), SWT_OK);
     assert_string_equal(run.path, path);
@@ -49,116 +46,99 @@ static void test_create(void **state) {
     assert_int_equal(temp_count(path), 3);
 
     /* An empty folder that is there is used. */
-    temp_path(path, folder, "empty");
+    temp_in(path, "empty");
     assert_int_equal(mkdir(path, 0777), 0);
     assert_int_equal(create(&run, path), SWT_OK);
     assert_int_equal(temp_count(path), 3);
     swt_run_close(&run);
-    temp_remove(folder);
 }
 
 static void test_create_refuses(void **state) {
     (void)state;
     static const char *const names[] = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints"};
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], inside[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], inside[TEMP_PATH_BYTES];
     swt_run run;
-    temp_make(folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        temp_path(path, folder, "run");
+        temp_in(path, "run");
         assert_int_equal(mkdir(path, 0777), 0);
         temp_write(temp_path(inside, path, names[i]), "x", 1);
         expect_error(create(&run, path), SWT_USAGE, "run: already holds a run; ");
         assert_int_equal(temp_count(path), 1);
         temp_remove(path);
     }
-    temp_write(temp_path(path, folder, "file"), "x", 1);
+    temp_write(temp_in(path, "file"), "x", 1);
     expect_error(create(&run, path), SWT_USAGE, "file: is a file; ");
-    temp_path(path, folder, "file/below");
+    temp_in(path, "file/below");
     expect_error(create(&run, path), SWT_FILE, "below: cannot be created");
-    assert_int_equal(temp_count(folder), 1);
+    assert_int_equal(temp_count(temp_folder), 1);
 
     /* A name that no file system takes, three folders down: those are removed again. */
     char name[300];
     memset(name, 'n', sizeof name - 1);
     name[sizeof name - 1] = '\0';
-    temp_path(path, folder, "x/y/z");
+    temp_in(path, "x/y/z");
     temp_path(inside, path, name);
     expect_error(create(&run, inside), SWT_FILE, "cannot be created (File name too long)");
-    assert_int_equal(temp_count(folder), 1);
+    assert_int_equal(temp_count(temp_folder), 1);
     /* A path that leaves no room for its checkpoints' files is refused before it is made. */
     swt_options *o = options("");
     for (size_t at = 0; at < SWT_PATH_BYTES - 40; at++)
         o->run_out[at] = at % 100 == 99 ? '/' : 'n';
-    memcpy(o->run_out, folder, strlen(folder));
-    o->run_out[strlen(folder)] = '/';
+    memcpy(o->run_out, temp_folder, strlen(temp_folder));
+    o->run_out[strlen(temp_folder)] = '/';
     expect_error(swt_run_create(&run, o), SWT_FILE, "the path is too long");
     free(o);
-    assert_int_equal(temp_count(folder), 1);
+    assert_int_equal(temp_count(temp_folder), 1);
     /* Nor is a folder that cannot be looked at taken for a new one. */
-    assert_int_equal(symlink("loop", temp_path(path, folder, "loop")), 0);
+    assert_int_equal(symlink("loop", temp_in(path, "loop")), 0);
     expect_error(create(&run, path), SWT_FILE, "loop: cannot be looked at");
     assert_int_equal(unlink(path), 0);
     if (geteuid() != 0) { /* root may write everywhere */
-        assert_int_equal(chmod(folder, 0500), 0);
-        temp_path(path, folder, "denied");
+        assert_int_equal(chmod(temp_folder, 0500), 0);
+        temp_in(path, "denied");
         expect_error(create(&run, path), SWT_FILE, "denied: cannot be created (Permission denied)");
-        assert_int_equal(chmod(folder, 0700), 0);
+        assert_int_equal(chmod(temp_folder, 0700), 0);
     }
-    temp_remove(folder);
 }
 
 /* A link with the hidden name of the configuration: it goes, and what it leads to stays. */
 static void test_create_over_link(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES], victim[TEMP_PATH_BYTES],
-        hidden[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES], victim[TEMP_PATH_BYTES], hidden[TEMP_PATH_BYTES];
     swt_run run;
-    size_t bytes = 0;
-    temp_make(folder);
-    temp_write(temp_path(victim, folder, "victim"), "mine", 4);
-    assert_int_equal(mkdir(temp_path(path, folder, "run"), 0777), 0);
+    temp_write(temp_in(victim, "victim"), "mine", 4);
+    assert_int_equal(mkdir(temp_in(path, "run"), 0777), 0);
     assert_int_equal(symlink(victim, temp_path(hidden, path, ".config.yaml")), 0);
-    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     swt_run_close(&run);
     assert_int_equal(temp_count(path), 3);
     /* One that comes between the removal and the creation is not followed either. */
     int fd = -1;
     assert_int_equal(symlink(victim, hidden), 0);
     expect_error(swt_file_create(&fd, hidden), SWT_FILE, "cannot be created (File exists)");
-    char *text = temp_read(victim, &bytes);
-    assert_string_equal(text, "mine");
-    free(text);
-    temp_remove(folder);
+    expect_text(victim, "mine");
 }
 
 /* config.yaml does not fit on the disk: nothing stays, neither files nor new folders. */
 static void test_create_without_space(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     swt_run run;
-    temp_make(folder);
-    struct rlimit before, small;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    small = before;
-    small.rlim_cur = 4;
-    signal(SIGXFSZ, SIG_IGN);
-    swt_options *o = options(temp_path(path, folder, "a/b"));
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    swt_options *o = options(temp_in(path, "a/b"));
+    const rlim_t before = limit_files(4);
     const swt_status status = swt_run_create(&run, o);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    limit_files(before);
     expect_error(status, SWT_FILE, "config.yaml: cannot be written");
-    assert_int_equal(temp_count(folder), 0);
+    assert_int_equal(temp_count(temp_folder), 0);
     free(o);
-    temp_remove(folder);
 }
 
 static void test_default_path(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], before[TEMP_PATH_BYTES], pid[32];
+    char before[TEMP_PATH_BYTES], pid[32];
     swt_run run;
-    temp_make(folder);
     assert_non_null(getcwd(before, sizeof before));
-    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(chdir(temp_folder), 0);
     assert_int_equal(create(&run, ""), SWT_OK);
     int date = 0, time_of_day = 0, end = 0;
     assert_int_equal(sscanf(run.path, "runs/%8d-%6d-%31[0-9]%n", &date, &time_of_day, pid, &end),
@@ -170,7 +150,6 @@ static void test_default_path(void **state) {
     assert_true(temp_exists(run.path, "config.yaml"));
     swt_run_close(&run);
     assert_int_equal(chdir(before), 0);
-    temp_remove(folder);
 }
 
 /* ---- metrics */
@@ -181,16 +160,13 @@ static void test_metrics(void **state) {
         0.1,  1.0 / 3, 2.0,       1e-5, 5e-324,  1.7976931348623157e308, -0.0, 100.0, 1234.5,
         1e22, 1e23,    0.1 + 0.2, 4.35, 2.5e-17, 123456789012345678.0};
     enum { COUNT = sizeof doubles / sizeof *doubles };
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     swt_run run;
-    temp_make(folder);
-    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     const swt_metric first[] = {{"step", 10, true}, {"loss", 0.1, false}, {"lr", 1e-5, false}};
     assert_int_equal(swt_run_metrics(&run, first, 3), SWT_OK);
-    size_t bytes = 0;
-    char *text = temp_read(temp_path(path, run.path, "metrics.jsonl"), &bytes); /* it is flushed */
-    assert_string_equal(text, "{\"step\": 10, \"loss\": 0.1, \"lr\": 1e-05}\n");
-    free(text);
+    expect_text(temp_path(path, run.path, "metrics.jsonl"), /* it is flushed */
+                "{\"step\": 10, \"loss\": 0.1, \"lr\": 1e-05}\n");
 
     for (int i = 0; i < COUNT; i++) {
         const swt_metric row[] = {{"step", i, true}, {"x", doubles[i], false}};
@@ -198,7 +174,8 @@ static void test_metrics(void **state) {
     }
     const swt_metric large[] = {{"step", 9007199254740992.0, true}, {"n", -0.0, true}};
     assert_int_equal(swt_run_metrics(&run, large, 2), SWT_OK);
-    text = temp_read(path, &bytes);
+    size_t bytes = 0;
+    char *text = temp_read(path, &bytes);
     const char *line = strchr(text, '\n') + 1;
     for (int i = 0; i < COUNT; i++) {
         int step = -1, end = 0;
@@ -221,15 +198,13 @@ static void test_metrics(void **state) {
     assert_string_equal(line, "{\"step\": 9007199254740992, \"n\": 0}\n");
     free(text);
     swt_run_close(&run);
-    temp_remove(folder);
 }
 
 static void test_metrics_errors(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     swt_run run;
-    temp_make(folder);
-    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     const double bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; i < 3; i++) {
         const swt_metric row[] = {{"step", 7, true}, {"grad_norm", bad[i], i == 1}};
@@ -254,7 +229,6 @@ static void test_metrics_errors(void **state) {
                      "run/metrics.jsonl: cannot be written (No space left on device)");
     }
     swt_run_close(&run);
-    temp_remove(folder);
 }
 
 /* ---- the log */
@@ -262,12 +236,11 @@ static void test_metrics_errors(void **state) {
 /* What the log does not take is an error at the next row, not silence. */
 static void test_log_cannot_be_written(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     swt_run run;
     if (access("/dev/full", W_OK) != 0)
         skip();
-    temp_make(folder);
-    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     swt_run_log(&run, "good");
     assert_int_equal(swt_run_check_log(&run), SWT_OK);
     fclose(run.log);
@@ -277,47 +250,42 @@ static void test_log_cannot_be_written(void **state) {
     expect_error(swt_run_check_log(&run), SWT_FILE,
                  "run/log.txt: cannot be written (No space left on device)");
     swt_run_close(&run);
-    temp_remove(folder);
 }
 
 /* Another rank's last word stands in the log, behind what rank 0 has said and before what it says
  * later. */
 static void test_log_end_of_another_rank(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], path[TEMP_PATH_BYTES];
+    char path[TEMP_PATH_BYTES];
     swt_run run, other = {0};
-    size_t bytes = 0;
-    temp_make(folder);
-    assert_int_equal(create(&run, temp_path(path, folder, "run")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     memcpy(other.path, run.path, sizeof other.path);
     swt_run_log(&run, "first %d", 1);
     swt_run_log_end(&other, 2, "lost a peer");
     swt_run_log(&run, "third");
     swt_run_close(&run);
-    char *log = temp_read(temp_path(path, other.path, "log.txt"), &bytes);
-    assert_string_equal(log, "first 1\nerror: rank 2: lost a peer\nthird\n");
-    free(log);
+    expect_text(temp_path(path, other.path, "log.txt"),
+                "first 1\nerror: rank 2: lost a peer\nthird\n");
     /* A run that is gone, or whose log is a link, gets nothing. */
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink("elsewhere", path), 0);
     swt_run_log_end(&other, 2, "lost a peer");
     assert_int_equal(temp_count(other.path), 3);
     assert_false(temp_exists(other.path, "elsewhere"));
-    temp_remove(folder);
 }
 
 /* ---- the terminal */
 
-/* What the run printed on standard output by `speak`, and the log. */
-static void capture(const char *folder, void (*speak)(swt_run *), bool terminal, char **out,
-                    char **log) {
-    char path[TEMP_PATH_BYTES], out_path[TEMP_PATH_BYTES];
-    size_t bytes = 0;
+/* What a run prints on standard output by `speak`, in the file `out`. Its log is in the file `log`.
+ */
+static void capture(void (*speak)(swt_run *), bool terminal, char out[TEMP_PATH_BYTES],
+                    char log[TEMP_PATH_BYTES]) {
+    char path[TEMP_PATH_BYTES];
     swt_run run;
-    assert_int_equal(create(&run, temp_path(path, folder, terminal ? "tty" : "pipe")), SWT_OK);
+    assert_int_equal(create(&run, temp_in(path, terminal ? "tty" : "pipe")), SWT_OK);
     fflush(stdout);
     const int saved = dup(STDOUT_FILENO);
-    const int fd = open(temp_path(out_path, folder, "out"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    const int fd = open(temp_in(out, "out"), O_RDWR | O_CREAT | O_TRUNC, 0600);
     assert_true(saved >= 0 && fd >= 0);
     assert_true(dup2(fd, STDOUT_FILENO) >= 0);
     run.terminal = terminal;
@@ -327,8 +295,7 @@ static void capture(const char *folder, void (*speak)(swt_run *), bool terminal,
     assert_true(dup2(saved, STDOUT_FILENO) >= 0);
     close(saved);
     close(fd);
-    *out = temp_read(out_path, &bytes);
-    *log = temp_read(temp_path(out_path, path, "log.txt"), &bytes);
+    temp_path(log, path, "log.txt");
 }
 
 static void speak(swt_run *run) {
@@ -341,20 +308,14 @@ static void speak(swt_run *run) {
 
 static void test_lines(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], *out = NULL, *log = NULL;
-    temp_make(folder);
-    capture(folder, speak, false, &out, &log);
-    assert_string_equal(out, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
-    assert_string_equal(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
-    free(out);
-    free(log);
-    capture(folder, speak, true, &out, &log);
-    assert_string_equal(out, "start 1\n\rstep 1\033[K\rstep 2\033[K\nsample: a?b?[2J\xC3\xA9?\n"
-                             "\rstep 3\033[K\n");
-    assert_string_equal(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
-    free(out);
-    free(log);
-    temp_remove(folder);
+    char out[TEMP_PATH_BYTES], log[TEMP_PATH_BYTES];
+    capture(speak, false, out, log);
+    expect_text(out, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
+    expect_text(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
+    capture(speak, true, out, log);
+    expect_text(out, "start 1\n\rstep 1\033[K\rstep 2\033[K\nsample: a?b?[2J\xC3\xA9?\n"
+                     "\rstep 3\033[K\n");
+    expect_text(log, "start 1\nstep 2\nsample: a?b?[2J\xC3\xA9?\n");
 }
 
 /* 100 characters of two bytes: standard output here is no terminal, so 80 columns are taken and 79
@@ -368,15 +329,15 @@ static void speak_long(swt_run *run) {
 
 static void test_long_line(void **state) {
     (void)state;
-    char folder[TEMP_PATH_BYTES], *out = NULL, *log = NULL;
-    temp_make(folder);
-    capture(folder, speak_long, true, &out, &log);
-    assert_int_equal(strlen(out), 1 + 79 * 2 + 3 + 1);
-    assert_memory_equal(out + 1 + 79 * 2 - 2, "\xC3\xA9\033[K\n", 6);
-    assert_int_equal(strlen(log), 201); /* the log has it whole */
-    free(out);
-    free(log);
-    temp_remove(folder);
+    char out[TEMP_PATH_BYTES], log[TEMP_PATH_BYTES];
+    size_t bytes = 0;
+    capture(speak_long, true, out, log);
+    char *text = temp_read(out, &bytes);
+    assert_int_equal(bytes, 1 + 79 * 2 + 3 + 1);
+    assert_memory_equal(text + 1 + 79 * 2 - 2, "\xC3\xA9\033[K\n", 6);
+    free(text);
+    free(temp_read(log, &bytes));
+    assert_int_equal(bytes, 201); /* the log has it whole */
 }
 
 /* A run without a directory (eval, generate) can speak. */
@@ -390,17 +351,17 @@ static void test_no_directory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),
-        cmocka_unit_test(test_create_refuses),
-        cmocka_unit_test(test_create_over_link),
-        cmocka_unit_test(test_create_without_space),
-        cmocka_unit_test(test_default_path),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_metrics_errors),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_log_cannot_be_written),
-        cmocka_unit_test(test_log_end_of_another_rank),
-        cmocka_unit_test(test_long_line),
+        TEMP_TEST(test_create),
+        TEMP_TEST(test_create_refuses),
+        TEMP_TEST(test_create_over_link),
+        TEMP_TEST(test_create_without_space),
+        TEMP_TEST(test_default_path),
+        TEMP_TEST(test_metrics),
+        TEMP_TEST(test_metrics_errors),
+        TEMP_TEST(test_lines),
+        TEMP_TEST(test_log_cannot_be_written),
+        TEMP_TEST(test_log_end_of_another_rank),
+        TEMP_TEST(test_long_line),
         cmocka_unit_test(test_no_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
