@@ -2,6 +2,7 @@
 #include "base/cores.h"
 
 #include "base/cgroup.h"
+#include "base/checked.h"
 
 #include <math.h>
 #include <sched.h>
@@ -51,14 +52,6 @@ double swt_cores_quota(const char *root, uint64_t *group) {
 
 /* ---- cores */
 
-static int32_t smaller(int32_t a, int32_t b) {
-    return a < b ? a : b;
-}
-
-static int32_t at_least_1(int32_t n) {
-    return n > 1 ? n : 1;
-}
-
 /* Threads of a group whose quota is used up stop together, and those that wait sleep: a quota
  * of 1.5 cores gives two threads half as much again as one. So what is begun counts. */
 static int32_t whole_cores(double quota) {
@@ -72,13 +65,13 @@ int swt_cores_allowed(swt_cores *out) {
     memset(out, 0, sizeof *out);
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         memcpy(out->mask, &set, sizeof set < sizeof out->mask ? sizeof set : sizeof out->mask);
-    out->in_mask = at_least_1(CPU_COUNT(&set));
+    out->in_mask = (int32_t)swt_max(1, CPU_COUNT(&set));
     out->in_quota = whole_cores(swt_cores_quota("", &out->group));
     if (swt_cgroup_line("/proc/sys/kernel/random", "boot_id", line))
         snprintf(out->machine, sizeof out->machine, "%.36s", line);
     else if (gethostname(out->machine, sizeof out->machine - 1) != 0)
         out->machine[0] = '\0';
-    return out->in_quota > 0 ? smaller(out->in_mask, out->in_quota) : out->in_mask;
+    return out->in_quota > 0 ? (int)swt_min(out->in_mask, out->in_quota) : out->in_mask;
 }
 
 int swt_cores_share(const swt_cores *own, const swt_cores *all, int n) {
@@ -89,8 +82,8 @@ int swt_cores_share(const swt_cores *own, const swt_cores *all, int n) {
         same_mask += memcmp(all[i].mask, own->mask, sizeof own->mask) == 0;
         same_group += all[i].group == own->group;
     }
-    const int32_t cores = at_least_1(own->in_mask / at_least_1(same_mask));
+    const int64_t cores = swt_max(1, own->in_mask / swt_max(1, same_mask));
     if (own->in_quota == 0)
-        return cores;
-    return smaller(cores, at_least_1(own->in_quota / at_least_1(same_group)));
+        return (int)cores;
+    return (int)swt_min(cores, swt_max(1, own->in_quota / swt_max(1, same_group)));
 }

@@ -90,7 +90,7 @@ static void show_evaluation(void *context, double share) {
 swt_status swt_command_eval(swt_session *s) {
     char dir[SWT_PATH_BYTES];
     swt_dims d;
-    swt_status status = swt_checkpoint_find(dir, sizeof dir, s->options->checkpoint_path);
+    swt_status status = swt_checkpoint_find(dir, s->options->checkpoint_path);
     if (status == SWT_OK)
         status = swt_session_read_text(s, dir);
     if (status == SWT_OK)
@@ -127,7 +127,7 @@ swt_status swt_command_generate(swt_session *s) {
     const swt_options *o = s->options;
     char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
     swt_dims d;
-    swt_status status = swt_checkpoint_find(dir, sizeof dir, o->checkpoint_path);
+    swt_status status = swt_checkpoint_find(dir, o->checkpoint_path);
     if (status == SWT_OK) {
         SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
         status = swt_tokenizer_read(&s->tokenizer, path);

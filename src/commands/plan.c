@@ -284,7 +284,7 @@ swt_status swt_command_plan(swt_session *s) {
         char dir[SWT_PATH_BYTES];
         const bool own = o->run_init_from[0] == '\0';
         if (!own)
-            SWT_TRY(swt_checkpoint_find(dir, sizeof dir, o->run_init_from));
+            SWT_TRY(swt_checkpoint_find(dir, o->run_init_from));
         SWT_TRY(swt_session_read_text(s, own ? NULL : dir));
         swt_session_say_warnings(s);
     }

@@ -249,17 +249,11 @@ static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {
     return SWT_OK;
 }
 
-swt_status swt_checkpoint_find(char *out, size_t out_bytes, const char *dir) {
-    char path[SWT_PATH_BYTES];
-    const swt_status status = find_checkpoint(path, dir);
+swt_status swt_checkpoint_find(char out[SWT_PATH_BYTES], const char *dir) {
+    const swt_status status = find_checkpoint(out, dir);
+    if (status != SWT_FILE)
+        return status;
     /* What the file helpers report as FILE is about a checkpoint here. */
-    if (status == SWT_FILE)
-        swt_last_error()->status = SWT_CHECKPOINT;
-    if (status != SWT_OK)
-        return status == SWT_FILE ? SWT_CHECKPOINT : status;
-    if (strlen(path) >= out_bytes)
-        return SWT_FAIL(CHECKPOINT, "%s: the path is too long; at most %zu bytes are possible",
-                        path, out_bytes - 1);
-    memcpy(out, path, strlen(path) + 1);
-    return SWT_OK;
+    swt_last_error()->status = SWT_CHECKPOINT;
+    return SWT_CHECKPOINT;
 }

@@ -20,6 +20,7 @@ typedef struct swt_tensor_entry {
     int64_t shape[SWT_TENSOR_DIMS];
     int64_t offset_bytes; /* from the start of the data */
     int64_t bytes;
+    bool known; /* a mark for the reader, false at first */
 } swt_tensor_entry;
 
 /* A file open for reading. */

@@ -20,7 +20,7 @@ swt_status swt_agree_on_checkpoint(swt_comm *world, const char *name, char dir[S
                           name, swt_path_tail(dir));
     char found[SWT_PATH_BYTES] = "";
     if (status == SWT_OK && world->rank == 0 && dir[0] != '\0')
-        status = swt_checkpoint_find(found, sizeof found, dir);
+        status = swt_checkpoint_find(found, dir);
     SWT_TRY(swt_comm_agree(world, status));
     SWT_TRY(swt_comm_broadcast(world, found, sizeof found, 0, NULL));
     memcpy(dir, found, sizeof found);

@@ -15,37 +15,25 @@
 
 /* ---- reading */
 
-/* A file against the tensors of a model; `known` marks those of its entries that the model has. */
-typedef struct comparison {
-    const swt_tensor_file *f;
-    bool *known; /* (f->count + 1) */
-} comparison;
-
-static swt_status compare(void *context, const swt_param *p) {
-    const comparison *c = context;
-    SWT_TRY(swt_tensor_file_check(c->f, p->name, SWT_F32, p->dims, p->shape));
-    c->known[swt_tensor_file_find(c->f, p->name) - c->f->entries] = true;
+/* Marks the entry of a tensor that the model has. */
+static swt_status find_tensor(void *context, const swt_param *p) {
+    const swt_tensor_file *f = context;
+    SWT_TRY(swt_tensor_file_check(f, p->name, SWT_F32, p->dims, p->shape));
+    f->entries[swt_tensor_file_find(f, p->name) - f->entries].known = true;
     return SWT_OK;
 }
 
 /* The file holds the model's tensors, each with its shape, and no others. What the dimensions claim
  * costs nothing: the first tensor that the file has not ends it. */
-static swt_status check_file(const swt_tensor_file *f, const swt_dims *d) {
-    comparison c = {.f = f, .known = calloc((size_t)f->count + 1, sizeof *c.known)};
-    if (c.known == NULL)
-        return SWT_FAIL(MEMORY,
-                        "%s: no memory to compare its %lld tensors; use a machine with more",
-                        f->path, (long long)f->count);
-    swt_status status = swt_params_visit(d, compare, &c);
-    for (int64_t i = 0; i < f->count && status == SWT_OK; i++)
-        if (!c.known[i])
-            status = SWT_FAIL_AS(
-                f->status,
-                "%s: has a tensor %s, which this model has not; use the configuration the "
-                "weights were made with",
-                f->path, f->entries[i].name);
-    free(c.known);
-    return status;
+static swt_status check_file(swt_tensor_file *f, const swt_dims *d) {
+    SWT_TRY(swt_params_visit(d, find_tensor, f));
+    for (int64_t i = 0; i < f->count; i++)
+        if (!f->entries[i].known)
+            return SWT_FAIL_AS(f->status,
+                               "%s: has a tensor %s, which this model has not; use the "
+                               "configuration the weights were made with",
+                               f->path, f->entries[i].name);
+    return SWT_OK;
 }
 
 swt_status swt_weights_check(const char *path, const swt_dims *d, swt_status status) {

@@ -57,7 +57,7 @@ static void test_find(void **state) {
     assert_int_equal(mkdir(temp_in(data, "data"), 0777), 0);
     make_text(data, "notes.md", 0);
     make_text(data, ".hidden.txt", 0);
-    assert_int_equal(mkdir("data/temp_folder.txt", 0777), 0);
+    assert_int_equal(mkdir("data/folder.txt", 0777), 0);
     expect_error(swt_data_find(path, sizeof path, &candidates, ""), SWT_FILE, "run launch/dataset");
 
     make_text(data, "old.txt", 100);
