@@ -88,11 +88,9 @@ static void show_evaluation(void *context, double share) {
 }
 
 swt_status swt_command_eval(swt_session *s) {
-    char dir[SWT_PATH_BYTES];
+    const char *dir = s->options->checkpoint_path;
     swt_dims d;
-    swt_status status = swt_checkpoint_find(dir, s->options->checkpoint_path);
-    if (status == SWT_OK)
-        status = swt_session_read_text(s, dir);
+    swt_status status = swt_session_read_text(s, dir);
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, s->options, s->tokenizer.vocab);
     SWT_TRY(swt_comm_agree(s->world, status));
@@ -125,13 +123,12 @@ swt_status swt_command_eval(swt_session *s) {
 
 swt_status swt_command_generate(swt_session *s) {
     const swt_options *o = s->options;
-    char dir[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
+    const char *dir = o->checkpoint_path;
+    char path[SWT_PATH_BYTES];
     swt_dims d;
-    swt_status status = swt_checkpoint_find(dir, o->checkpoint_path);
-    if (status == SWT_OK) {
-        SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
+    swt_status status = swt_path_join(path, sizeof path, dir, "tokenizer.json");
+    if (status == SWT_OK)
         status = swt_tokenizer_read(&s->tokenizer, path);
-    }
     if (status == SWT_OK)
         status = swt_dims_from_options(&d, o, s->tokenizer.vocab);
     int32_t prompt[SWT_TEXT_BYTES];

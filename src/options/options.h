@@ -87,7 +87,7 @@ typedef struct swt_options {
 
     /* Arguments of single commands; they have no key and are not in config.yaml. */
     char config_path[SWT_PATH_BYTES];     /* --config */
-    char checkpoint_path[SWT_PATH_BYTES]; /* --checkpoint: eval, generate */
+    char checkpoint_path[SWT_PATH_BYTES]; /* --checkpoint: eval, generate; the folder found */
     char prompt[SWT_TEXT_BYTES];          /* --prompt: generate */
     int64_t tokens;                       /* --tokens: generate */
     double temperature;                   /* --temperature: generate; 0 = greedy */

@@ -322,21 +322,17 @@ static swt_status end_early(loop *r, swt_status status) {
     return status;
 }
 
-/* Weights of another run. */
-static swt_status load_start(swt_session *s, const char *dir) {
-    char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
-    return swt_weights_load(&s->model, path, SWT_CHECKPOINT);
-}
-
+/* New weights, or those of another run. */
 static swt_status start_weights(swt_session *s, const char *from) {
     const swt_options *o = s->options;
-    swt_status status = SWT_OK;
-    if (from != NULL)
-        status = load_start(s, from);
-    else
-        status = swt_model_init_values(&s->model, (swt_init)o->model_init, o->model_init_scale,
-                                       (uint64_t)o->train_seed);
+    char path[SWT_PATH_BYTES];
+    if (from == NULL)
+        return swt_comm_agree(s->world,
+                              swt_model_init_values(&s->model, (swt_init)o->model_init,
+                                                    o->model_init_scale, (uint64_t)o->train_seed));
+    swt_status status = swt_path_join(path, sizeof path, from, "weights.safetensors");
+    if (status == SWT_OK)
+        status = swt_weights_load(&s->model, path, SWT_CHECKPOINT);
     return swt_comm_agree(s->world, status);
 }
 
