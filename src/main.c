@@ -71,14 +71,6 @@ static bool must_abort(const swt_comm *world, swt_status status) {
     return status != SWT_OK && !swt_last_error()->agreed && world->size > 1;
 }
 
-/* What is likely not meant in the options; a run says it in its header. */
-static void say_notes(const swt_options *o, int rank) {
-    if (rank != 0 || o->command == SWT_COMMAND_TRAIN)
-        return;
-    for (const char *at = o->notes; *at != '\0'; at += strcspn(at, "\n") + 1)
-        fprintf(stderr, "swt-dist: warning: %.*s\n", (int)strcspn(at, "\n"), at);
-}
-
 static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
     static swt_status (*const commands[])(swt_session *) = {
         [SWT_COMMAND_TRAIN] = swt_command_train,
@@ -94,7 +86,8 @@ static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
     }
     swt_session session = {
         .options = o, .world = world, .out = out, .err = stderr, .catch_signals = catch_signals};
-    say_notes(o, world->rank);
+    if (world->rank == 0 && o->command != SWT_COMMAND_TRAIN) /* a run says them in its header */
+        swt_warnings_print(&o->notes, stderr);
     swt_status status = commands[o->command](&session);
     if (status == SWT_OK)
         status = check_output(world, o, out);

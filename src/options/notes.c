@@ -1,28 +1,13 @@
 /* What was given on the command line and does nothing: said, never dropped in silence. */
-#include "base/words.h"
 #include "options/table.h"
 
-#include <stdarg.h>
 #include <string.h>
-
-static void note(swt_options *o, const char *fmt, ...) SWT_PRINTF(2, 3);
-
-/* One more line; what has no room is left out. */
-static void note(swt_options *o, const char *fmt, ...) {
-    char line[256];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    if (strlen(o->notes) + strlen(line) + 2 <= sizeof o->notes)
-        swt_append(o->notes, sizeof o->notes, "%s\n", line);
-}
 
 /* The row's flag has an effect only where another option has some of its values. */
 static void note_unused(swt_options *o, const swt_option *row, const char *flag) {
     char value[SWT_OPTION_NAME_BYTES];
     if (row->only_with[0] == '\0') {
-        note(o, "%s: is not in use yet; leave it out", flag);
+        swt_warn(&o->notes, "%s: is not in use yet; leave it out", flag);
         return;
     }
     const char *name = row->only_with, *words = strchr(name, ' ') + 1;
@@ -31,8 +16,9 @@ static void note_unused(swt_options *o, const swt_option *row, const char *flag)
     if (swt_option_is_among(o, other, words))
         return;
     swt_option_print(o, other, value, sizeof value);
-    note(o, "%s: has no effect with %.*s %s; leave it out, or set %.*s to %s%s", flag, n, name,
-         value, n, name, words[0] == '!' ? "another value than " : "", words + (words[0] == '!'));
+    swt_warn(&o->notes, "%s: has no effect with %.*s %s; leave it out, or set %.*s to %s%s", flag,
+             n, name, value, n, name, words[0] == '!' ? "another value than " : "",
+             words + (words[0] == '!'));
 }
 
 void swt_options_note(swt_options *o, const char *const *values, const char *const *earlier) {
@@ -42,10 +28,11 @@ void swt_options_note(swt_options *o, const char *const *values, const char *con
         if (values[i] == NULL)
             continue;
         if (earlier[i] != NULL && strcmp(earlier[i], values[i]) != 0)
-            note(o, "%s: is given twice, %.40s and then %.40s; the last one counts", flag,
-                 earlier[i], values[i]);
+            swt_warn(&o->notes, "%s: is given twice, %.40s and then %.40s; the last one counts",
+                     flag, earlier[i], values[i]);
         if (swt_option_is_path(row) && values[i][0] == '\0')
-            note(o, "%s: is empty, as if it were not given; give a path, or leave it out", flag);
+            swt_warn(&o->notes,
+                     "%s: is empty, as if it were not given; give a path, or leave it out", flag);
         if (row->only_with != NULL)
             note_unused(o, row, flag);
     }

@@ -7,6 +7,7 @@
 #define SWT_OPTIONS_OPTIONS_H
 
 #include "base/status.h"
+#include "base/words.h"
 #include "comm/swt_comm.h"
 #include "io/data.h"
 #include "io/files.h"
@@ -49,7 +50,7 @@ enum { SWT_TEXT_BYTES = 1024 };
  * Choices are ints or enums of that size, in the order of their names in the table. */
 typedef struct swt_options {
     swt_command command;
-    char notes[1024];    /* lines on what was given and does nothing, each with its newline */
+    swt_warnings notes;  /* of what was given and does nothing */
     bool help_markdown;  /* --help-config=markdown */
     char help_topic[64]; /* help TOPIC, COMMAND --help; "": the general page */
 
@@ -121,6 +122,9 @@ SWT_MUST_CHECK swt_status swt_agree_on_options(swt_comm *world, const swt_option
 
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);
+
+/* Whether the key has the default of the preset that o has. */
+bool swt_options_is_default(const swt_options *o, const char *key);
 
 /* All cross checks and refusals. Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_options_check(const swt_options *o);

@@ -171,8 +171,8 @@ void swt_option_append_choices(const swt_option *row, const char *between, const
 void swt_option_append_built(const swt_option *row, const char *between, char *out,
                              size_t out_bytes);
 
-/* o->notes = what was given and does nothing. By row: the flags' values, and those given before
- * them; NULL where there is none. */
+/* Note what was given and does nothing in o->notes. By row: the flags' values, and those given
+ * before them; NULL where there is none. */
 void swt_options_note(swt_options *o, const char *const *values, const char *const *earlier);
 
 /* Apply a YAML file; `status` is the code of its errors (USAGE, or CHECKPOINT for a checkpoint's).

@@ -129,10 +129,8 @@ static void warn_of_warm_up(swt_run *run, const swt_session *s) {
     const swt_options *o = s->options;
     const swt_schedule *schedule = &s->update.schedule;
     const double last = (double)o->train_steps;
-    swt_options preset;
-    swt_options_defaults(&preset, (swt_preset)o->model_preset);
-    const bool by_design = o->train_steps == preset.train_steps &&
-                           o->schedule.warmup_steps == preset.schedule.warmup_steps;
+    const bool by_design =
+        swt_options_is_default(o, "train.steps") && swt_options_is_default(o, "optim.warmup_steps");
     if (rises(schedule) && last > 0 && schedule->warmup_steps >= last && !by_design)
         warn(run, s, "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps",
              last, schedule->warmup_steps);
@@ -224,6 +222,11 @@ static void say_model(swt_run *run, const swt_session *s) {
                 (long long)evaluation);
 }
 
+static void say_warnings(swt_run *run, const swt_warnings *w) {
+    for (int i = 0; i < w->count; i++)
+        swt_run_say(run, "warning: %s", w->lines[i]);
+}
+
 void swt_header_say(swt_run *run, const swt_session *s) {
     const swt_dims *d = &s->model.dims;
     size_t bytes = 0;
@@ -236,9 +239,7 @@ void swt_header_say(swt_run *run, const swt_session *s) {
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
                 (double)bytes / 1048576.0);
     say_rates(run, s->options, &s->update.schedule);
-    for (const char *at = s->options->notes; *at != '\0'; at += strcspn(at, "\n") + 1)
-        swt_run_say(run, "warning: %.*s", (int)strcspn(at, "\n"), at);
+    say_warnings(run, &s->options->notes);
     warn_of_training(run, s);
-    for (int i = 0; i < s->warning_count; i++)
-        swt_run_say(run, "warning: %s", s->warnings[i]);
+    say_warnings(run, &s->warnings);
 }

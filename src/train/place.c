@@ -102,9 +102,9 @@ static swt_status count_threads(swt_session *s, int *threads) {
     const int64_t wanted = s->options->run_threads != 0 ? s->options->run_threads : s->cores;
     *threads = (int)swt_threads_limit(wanted, s->options->run_threads != 0, &limit);
     if (limit != NULL)
-        swt_session_warn(s, "%d thread%s, because %s says so, where %lld %s; unset it", *threads,
-                         swt_plural(*threads), limit, (long long)wanted,
-                         s->options->run_threads != 0 ? "were asked for" : "cores are free");
+        swt_warn(&s->warnings, "%d thread%s, because %s says so, where %lld %s; unset it", *threads,
+                 swt_plural(*threads), limit, (long long)wanted,
+                 s->options->run_threads != 0 ? "were asked for" : "cores are free");
     return SWT_OK;
 }
 

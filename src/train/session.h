@@ -12,8 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 
-enum { SWT_WARNINGS = 8, SWT_WARNING_BYTES = 768 };
-
 typedef struct swt_session {
     swt_options *options;
     swt_comm *world;                   /* host memory */
@@ -34,13 +32,8 @@ typedef struct swt_session {
     swt_dist dist;
     swt_model model;
     swt_update update;
-    char warnings[SWT_WARNINGS][SWT_WARNING_BYTES]; /* found before there is a run to say them */
-    int warning_count;
+    swt_warnings warnings; /* found before there is a run to say them; rank 0's are said */
 } swt_session;
-
-/* Keep a warning, "WHAT; WHAT WOULD BE RIGHT", for the start of the run. Local; rank 0's are said.
- */
-void swt_session_warn(swt_session *s, const char *fmt, ...) SWT_PRINTF(2, 3);
 
 /* Rank 0 writes the kept warnings to s->err: for commands without a run. */
 void swt_session_say_warnings(swt_session *s);

@@ -6,26 +6,14 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-void swt_session_warn(swt_session *s, const char *fmt, ...) {
-    va_list args;
-    if (s->warning_count == SWT_WARNINGS)
-        return;
-    va_start(args, fmt);
-    char *line = s->warnings[s->warning_count++];
-    const int length = vsnprintf(line, SWT_WARNING_BYTES, fmt, args);
-    va_end(args);
-    swt_utf8_clean(line, length >= SWT_WARNING_BYTES);
-}
-
 void swt_session_say_warnings(swt_session *s) {
-    for (int i = 0; i < s->warning_count && s->world->rank == 0; i++)
-        fprintf(s->err, "swt-dist: warning: %s\n", s->warnings[i]);
-    s->warning_count = 0;
+    if (s->world->rank == 0)
+        swt_warnings_print(&s->warnings, s->err);
+    s->warnings.count = 0;
 }
 
 /* What is written to config.yaml must lead to the text from anywhere. */
@@ -55,10 +43,10 @@ static swt_status find_text(swt_session *s) {
     int64_t candidates = 0;
     SWT_TRY(swt_data_find(s->data_path, sizeof s->data_path, &candidates, o->data_path));
     if (candidates > 1)
-        swt_session_warn(s,
-                         "of the %lld texts of its folder, %s is the newest and was taken; "
-                         "--data FILE names one",
-                         (long long)candidates, s->data_path);
+        swt_warn(&s->warnings,
+                 "of the %lld texts of its folder, %s is the newest and was taken; "
+                 "--data FILE names one",
+                 (long long)candidates, s->data_path);
     memcpy(o->data_path, s->data_path, sizeof o->data_path);
     make_full(o->data_path);
     return SWT_OK;
@@ -73,10 +61,10 @@ static swt_status choose_tokenizer(swt_session *s, const swt_texts *texts, const
     SWT_TRY(swt_path_join(path, sizeof path, checkpoint, "tokenizer.json"));
     SWT_TRY(swt_tokenizer_read(&s->tokenizer, path));
     if ((int)s->tokenizer.kind != o->data_tokenizer)
-        swt_session_warn(
-            s, "the tokens are those of %s, %ss; data.tokenizer %s is for new weights alone",
-            checkpoint, swt_options_choice_name("data.tokenizer", (int)s->tokenizer.kind),
-            swt_options_choice_name("data.tokenizer", o->data_tokenizer));
+        swt_warn(&s->warnings,
+                 "the tokens are those of %s, %ss; data.tokenizer %s is for new weights alone",
+                 checkpoint, swt_options_choice_name("data.tokenizer", (int)s->tokenizer.kind),
+                 swt_options_choice_name("data.tokenizer", o->data_tokenizer));
     o->data_tokenizer = (int)s->tokenizer.kind;
     return SWT_OK;
 }
@@ -86,7 +74,8 @@ static void warn_left_out(swt_session *s, const swt_text *text, const swt_unknow
     if (unknown->count == 0)
         return;
     swt_unknown_print(unknown, what);
-    swt_session_warn(s, "%s: left out %s; data.unknown refuse makes it an error", text->path, what);
+    swt_warn(&s->warnings, "%s: left out %s; data.unknown refuse makes it an error", text->path,
+             what);
 }
 
 /* In eval its answer says what was left out. */
@@ -96,10 +85,10 @@ static void warn_of_texts(swt_session *s, const swt_texts *texts) {
     if (s->options->command == SWT_COMMAND_EVAL)
         return;
     if (train->bytes >= 3 && memcmp(train->at, mark, 3) == 0)
-        swt_session_warn(s,
-                         "%s: starts with U+FEFF (byte order mark), which is read like any other "
-                         "character; take it out (tail -c +4)",
-                         train->path);
+        swt_warn(&s->warnings,
+                 "%s: starts with U+FEFF (byte order mark), which is read like any other "
+                 "character; take it out (tail -c +4)",
+                 train->path);
     warn_left_out(s, train, &s->data.unknown_train);
     warn_left_out(s, &texts->valid, &s->data.unknown_valid);
 }
@@ -156,14 +145,14 @@ swt_status swt_session_encode_prompt(swt_session *s, const char *where, const ch
                         "is trained on",
                         where, what);
     if (unknown.count > 0)
-        swt_session_warn(s,
-                         "%s: the vocabulary has not %s; they are left out, use characters of the "
-                         "text that the model is trained on",
-                         where, what);
+        swt_warn(&s->warnings,
+                 "%s: the vocabulary has not %s; they are left out, use characters of the "
+                 "text that the model is trained on",
+                 where, what);
     if (*count > T)
-        swt_session_warn(s,
-                         "%s: has %lld tokens, and the model sees only the last %lld; make it "
-                         "shorter, or batch.seq_len larger",
-                         where, (long long)*count, (long long)T);
+        swt_warn(&s->warnings,
+                 "%s: has %lld tokens, and the model sees only the last %lld; make it "
+                 "shorter, or batch.seq_len larger",
+                 where, (long long)*count, (long long)T);
     return SWT_OK;
 }

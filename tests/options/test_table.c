@@ -30,6 +30,12 @@ static void defaults_are_set(void **state) {
     assert_int_equal(o.dims.C, 768);
     assert_int_equal(o.tokens, 100);
     assert_int_equal(o.plan_ranks, 1);
+    assert_true(swt_options_is_default(&o, "optim.warmup_steps"));
+    assert_true(swt_options_is_default(&o, "train.steps"));
+    o.train_steps++;
+    o.model_preset = SWT_PRESET_LABML;
+    assert_false(swt_options_is_default(&o, "train.steps"));
+    assert_false(swt_options_is_default(&o, "optim.warmup_steps"));
 }
 
 /* Sections in order and together, fields distinct, defaults that are values, names that are unique.
