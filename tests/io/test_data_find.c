@@ -93,7 +93,7 @@ static int find_and_print(void) {
 /* Run a copy of this program, from the path `program` in the test's folder, in an empty folder;
  * whether it finds the text. */
 static bool finds(const char *program, const char *expected) {
-    char copy[TEMP_PATH_BYTES], text[TEMP_PATH_BYTES], out[TEMP_PATH_BYTES], command[2048];
+    char copy[TEMP_PATH_BYTES], text[TEMP_PATH_BYTES], out[TEMP_PATH_BYTES], command[4096];
     char found[TEMP_PATH_BYTES] = "";
     temp_in(copy, program);
     temp_in(text, expected);
