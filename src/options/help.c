@@ -111,9 +111,11 @@ static void print_arguments(FILE *f) {
         const swt_option *row = &swt_option_table[i];
         if (row->key != NULL)
             continue;
-        if (row->commands != commands)
-            fprintf(f, "\nFlags of %s\n", describe(row).commands);
-        commands = row->commands;
+        if (row->commands != commands) {
+            const entry e = describe(row);
+            fprintf(f, "\nFlags of %s\n", e.commands);
+            commands = row->commands;
+        }
         print_flag(f, row);
     }
 }

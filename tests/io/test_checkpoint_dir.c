@@ -246,14 +246,12 @@ static void test_find(void **state) {
     char run[TEMP_PATH_BYTES], checkpoints[TEMP_PATH_BYTES];
     char path[TEMP_PATH_BYTES], inside[TEMP_PATH_BYTES], found[SWT_PATH_BYTES];
     temp_in(run, "run");
-    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT,
-                 "run: is missing; ");
+    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT, "run: is missing; ");
     temp_write(run, "x", 1);
     expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT, "run: is a file; ");
     assert_int_equal(unlink(run), 0);
     assert_int_equal(mkdir(run, 0777), 0);
-    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT,
-                 "run: holds no checkpoint; ");
+    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT, "run: holds no checkpoint; ");
     assert_int_equal(mkdir(temp_path(checkpoints, run, "checkpoints"), 0777), 0);
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
         assert_int_equal(mkdir(temp_path(path, checkpoints, ignored[i]), 0777), 0);
@@ -261,8 +259,7 @@ static void test_find(void **state) {
     }
     assert_int_equal(mkdir(temp_path(path, checkpoints, "step-00000400"), 0777),
                      0); /* no weights */
-    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT,
-                 "run: holds no checkpoint; ");
+    expect_error(swt_checkpoint_find(found, run), SWT_CHECKPOINT, "run: holds no checkpoint; ");
     for (int step = 100; step <= 300; step += 100) {
         char name[32];
         snprintf(name, sizeof name, "step-%08d", step);
