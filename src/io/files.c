@@ -147,7 +147,7 @@ static swt_status note_room(swt_status status, int failed) {
     return status;
 }
 
-swt_status swt_file_unwritten(const char *path, int failed) {
+static swt_status unwritten(const char *path, int failed) {
     return note_room(SWT_FAIL(FILE,
                               "%s: cannot be written (%s); free space or choose another place",
                               swt_path_tail(path), strerror(failed)),
@@ -177,7 +177,7 @@ swt_status swt_file_remove(const char *path) {
 
 swt_status swt_file_write(int fd, const void *bytes, size_t count, const char *path) {
     const int failed = swt_write_all(fd, bytes, count);
-    return failed != 0 ? swt_file_unwritten(path, failed) : SWT_OK;
+    return failed != 0 ? unwritten(path, failed) : SWT_OK;
 }
 
 /* 0, or errno. */
@@ -195,10 +195,11 @@ swt_status swt_file_finish(int *fd, const char *path) {
     if (close(*fd) != 0 && failed == 0 && errno != EINTR)
         failed = errno;
     *fd = -1;
-    return failed == 0 ? SWT_OK : swt_file_unwritten(path, failed);
+    return failed == 0 ? SWT_OK : unwritten(path, failed);
 }
 
-swt_status swt_file_save(const char *path, const void *bytes, size_t count) {
+/* Create, write and finish. */
+static swt_status save(const char *path, const void *bytes, size_t count) {
     int fd = -1;
     SWT_TRY(swt_file_create(&fd, path));
     swt_status status = swt_file_write(fd, bytes, count, path);
@@ -228,7 +229,7 @@ swt_status swt_file_print(const char *path, const char *what,
         print(out, thing);
     const swt_status status =
         swt_memory_stream_close(out, &text)
-            ? swt_file_save(path, text, bytes)
+            ? save(path, text, bytes)
             : SWT_FAIL(MEMORY, "%s: no memory to write %s; use a machine with more", path, what);
     free(text);
     return status;
@@ -242,7 +243,7 @@ swt_status swt_path_sync(const char *path) {
     const int failed = sync_whole(fd);
     close(fd);
     /* EINVAL: a file system that has nothing to sync for folders. */
-    return failed == 0 || failed == EINVAL ? SWT_OK : swt_file_unwritten(path, failed);
+    return failed == 0 || failed == EINVAL ? SWT_OK : unwritten(path, failed);
 }
 
 swt_status swt_path_rename(const char *from, const char *to) {

@@ -73,21 +73,18 @@ SWT_MUST_CHECK swt_status swt_file_write(int fd, const void *bytes, size_t count
  */
 SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);
 
-/* Create, write and finish. Nothing stays on an error. */
-SWT_MUST_CHECK swt_status swt_file_save(const char *path, const void *bytes, size_t count);
-
 /* Close a stream of open_memstream, which is NULL where it got no memory itself. False where not
  * all that was printed is in *text, which the caller frees either way. */
 SWT_MUST_CHECK bool swt_memory_stream_close(FILE *stream, char *const *text);
 
-/* Save what `print` prints of a thing. It is made in memory first, so that a lack of memory and a
- * full disk stay two errors. `what` names the thing, for messages. */
+/* Create a file of what `print` prints of a thing, which is made in memory first, so that a lack of
+ * memory and a full disk stay two errors. Nothing stays on an error. `what` names the thing, for
+ * messages. */
 SWT_MUST_CHECK swt_status swt_file_print(const char *path, const char *what,
                                          void (*print)(FILE *out, const void *thing),
                                          const void *thing);
 
-/* The errors of a write to `path`, and of its creation, that failed with this errno. */
-SWT_MUST_CHECK swt_status swt_file_unwritten(const char *path, int failed);
+/* The error of the creation of `path` that failed with this errno. */
 SWT_MUST_CHECK swt_status swt_path_uncreated(const char *path, int failed);
 
 /* fsync a file or folder by its path. Errors: as of a write. */

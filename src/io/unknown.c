@@ -1,5 +1,6 @@
 /* Characters that a vocabulary has not: counted, and named for a message. */
 #include "base/utf8.h"
+#include "base/words.h"
 #include "io/data.h"
 
 #include <stdio.h>
@@ -45,29 +46,25 @@ static bool shows(uint32_t c) {
            !(c >= 0xFE00 && c <= 0xFE0F) && c < 0xE0000;
 }
 
-/* "U+00E9 'é'", "U+000D (carriage return)" or "U+0301". */
-static void print_one(uint32_t c, char *out, size_t out_bytes) {
+/* Appends "U+00E9 'é'", "U+000D (carriage return)" or "U+0301". */
+static void append_one(char out[SWT_UNKNOWN_BYTES], uint32_t c) {
     const char *name = invisible(c);
     char character[5];
     swt_utf8_encode(c, character);
+    swt_append(out, SWT_UNKNOWN_BYTES, "U+%04X", (unsigned)c);
     if (name != NULL)
-        snprintf(out, out_bytes, "U+%04X (%s)", (unsigned)c, name);
+        swt_append(out, SWT_UNKNOWN_BYTES, " (%s)", name);
     else if (shows(c))
-        snprintf(out, out_bytes, "U+%04X '%s'", (unsigned)c, character);
-    else
-        snprintf(out, out_bytes, "U+%04X", (unsigned)c);
+        swt_append(out, SWT_UNKNOWN_BYTES, " '%s'", character);
 }
 
 void swt_unknown_print(const swt_unknown *u, char out[SWT_UNKNOWN_BYTES]) {
-    size_t used = (size_t)snprintf(
-        out, SWT_UNKNOWN_BYTES, "%lld of %lld characters (%.3g %%): ", (long long)u->count,
-        (long long)u->characters, 100.0 * (double)u->count / (double)u->characters);
+    snprintf(out, SWT_UNKNOWN_BYTES, "%lld of %lld characters (%.3g %%): ", (long long)u->count,
+             (long long)u->characters, 100.0 * (double)u->count / (double)u->characters);
     for (int i = 0; i < u->named; i++) {
-        char one[48];
-        print_one(u->code_points[i], one, sizeof one);
-        used +=
-            (size_t)snprintf(out + used, SWT_UNKNOWN_BYTES - used, "%s%s", i > 0 ? ", " : "", one);
+        swt_append(out, SWT_UNKNOWN_BYTES, "%s", i > 0 ? ", " : "");
+        append_one(out, u->code_points[i]);
     }
-    snprintf(out + used, SWT_UNKNOWN_BYTES - used, "%s, the first at byte %zu in line %lld",
-             u->more ? " and others" : "", u->first_byte, (long long)u->first_line);
+    swt_append(out, SWT_UNKNOWN_BYTES, "%s, the first at byte %zu in line %lld",
+               u->more ? " and others" : "", u->first_byte, (long long)u->first_line);
 }

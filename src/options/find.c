@@ -113,7 +113,9 @@ static int slip_of_words(const char *name, const char *words) {
     return best;
 }
 
-int swt_name_distance(const char *name, const char *known, const char *also) {
+/* How near a mistyped name is to one of the table: 0 where it is the name or one of `also` (words,
+ * or NULL), then the number of changes; SWT_OPTION_FAR where so many are no slip. */
+static int name_distance(const char *name, const char *known, const char *also) {
     return least(slip(name, known), slip_of_words(name, also));
 }
 
@@ -190,7 +192,7 @@ const swt_command_row *swt_command_nearest(const char *word) {
     int nearest_distance = SWT_OPTION_FAR;
     for (int i = 0; i < swt_command_count; i++) {
         const swt_command_row *row = &swt_command_table[i];
-        const int d = swt_name_distance(word, row->name, row->also);
+        const int d = name_distance(word, row->name, row->also);
         if (d < nearest_distance) {
             nearest_distance = d;
             nearest = row;
@@ -212,7 +214,7 @@ const swt_option_section *swt_section_nearest(const char *word) {
     int nearest_distance = SWT_OPTION_FAR;
     for (int i = 0; i < swt_option_section_count; i++) {
         const swt_option_section *row = &swt_option_sections[i];
-        const int d = swt_name_distance(word, row->name, row->also);
+        const int d = name_distance(word, row->name, row->also);
         if (d < nearest_distance) {
             nearest_distance = d;
             nearest = row;

@@ -116,11 +116,8 @@ bool swt_next_word(const char **words, char out[SWT_OPTION_NAME_BYTES]);
  * are the same character, and so are a letter's two cases. */
 int swt_edit_distance(const char *a, const char *b);
 
+/* More changes than any slip of a finger. */
 enum { SWT_OPTION_FAR = 1000 };
-
-/* How near a mistyped name is to one of the table: 0 where it is the name or one of `also` (words,
- * or NULL), then the number of changes; SWT_OPTION_FAR where so many are no slip of a finger. */
-int swt_name_distance(const char *name, const char *known, const char *also);
 
 /* The row whose key, flag or name in other programs is nearest to a mistyped one (with or without
  * --), among those that a command of the set takes; keyed_only leaves out the rows without a key.

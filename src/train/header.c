@@ -26,7 +26,9 @@ static void from_folder(char *out, size_t out_bytes, const char *folder, const c
     swt_append(out, out_bytes, "%s", path + shared);
 }
 
-void swt_path_short(char *out, size_t out_bytes, const char *path) {
+/* The path without detours, from the current folder where that is shorter. One that does not exist
+ * stays as it is. */
+static void shorten(char *out, size_t out_bytes, const char *path) {
     char full[PATH_MAX], here[PATH_MAX], relative[PATH_MAX];
     snprintf(out, out_bytes, "%s", path);
     if (realpath(path, full) == NULL)
@@ -177,11 +179,11 @@ static void say_place(swt_run *run, const swt_session *s) {
     swt_run_say(run, "swt-dist %s: %d rank%s of %d thread%s (%s, %s)", SWT_VERSION, s->world->size,
                 swt_plural(s->world->size), s->device.threads, swt_plural(s->device.threads),
                 s->device.table->name, s->devices->table->name);
-    swt_path_short(path, sizeof path, run->path);
+    shorten(path, sizeof path, run->path);
     swt_run_say(run, "run directory %s", path);
     if (s->no_gpu[0] != '\0')
         swt_run_say(run, "no GPU: %s", s->no_gpu);
-    swt_path_short(path, sizeof path, s->data_path);
+    shorten(path, sizeof path, s->data_path);
     swt_run_say(run, "text %s", path);
 }
 
@@ -191,7 +193,7 @@ static void say_windows(swt_run *run, const swt_session *s) {
     const int64_t last = data->valid_targets % data->T;
     char path[SWT_PATH_BYTES];
     if (s->options->data_valid[0] != '\0') {
-        swt_path_short(path, sizeof path, s->options->data_valid);
+        shorten(path, sizeof path, s->options->data_valid);
         swt_run_say(run, "validation text %s", path);
     }
     swt_run_say(run, "windows of %lld tokens: %lld for training, %lld for validation",

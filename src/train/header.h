@@ -15,8 +15,4 @@ void swt_header_warn(const swt_session *s);
 /* Whether no expert has a slot, in training or in evaluation; out is the warning. */
 bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes);
 
-/* The path without detours, from the current folder where that is shorter. One that does not exist
- * stays as it is. */
-void swt_path_short(char *out, size_t out_bytes, const char *path);
-
 #endif

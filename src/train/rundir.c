@@ -1,7 +1,7 @@
 #include "train/rundir.h"
 
+#include "base/words.h"
 #include "comm/swt_comm.h"
-
 #include "io/files.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 }
 
 static swt_status check_unused(const char *path) {
-    static const char *const names[] = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints"};
+    const char *const names[] = {config_name, metrics_name, log_name, "checkpoints"};
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind == SWT_PATH_NONE)
@@ -189,20 +189,16 @@ static swt_status metric_text(char out[NUMBER_BYTES], const swt_metric *m, doubl
 }
 
 swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
-    char line[ROW_BYTES];
-    size_t at = 0;
+    char line[ROW_BYTES] = "", path[SWT_PATH_BYTES];
     for (int i = 0; i < count; i++) {
         char number[NUMBER_BYTES];
         SWT_TRY(metric_text(number, &row[i], row[0].value));
-        const int length = snprintf(line + at, sizeof line - at, "%s\"%s\": %s",
-                                    i == 0 ? "{" : ", ", row[i].name, number);
-        at += (size_t)length;
-        if (length < 0 || at + sizeof "}\n" > sizeof line)
-            return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
+        swt_append(line, sizeof line, "%s\"%s\": %s", i == 0 ? "{" : ", ", row[i].name, number);
     }
-    memcpy(line + at, "}\n", sizeof "}\n");
-    char path[SWT_PATH_BYTES];
+    swt_append(line, sizeof line, "}\n");
+    if (strlen(line) == sizeof line - 1)
+        return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
     SWT_TRY(swt_path_join(path, sizeof path, run->path, metrics_name));
     /* Past the stream, which would lose a row that a signal interrupts. */
-    return swt_file_write(fileno(run->metrics), line, at + 2, path);
+    return swt_file_write(fileno(run->metrics), line, strlen(line), path);
 }
