@@ -295,7 +295,7 @@ swt_status swt_comm_agree(swt_comm *comm, swt_status status) {
     if (shared != SWT_OK)
         snprintf(message, sizeof message, "rank %d: failed; its own message says why", reporter);
     const swt_status agreed = (swt_status)(said % SPOKEN_FOR);
-    const swt_status recorded = swt_fail(agreed, __FILE__, __LINE__, "%s", message);
+    const swt_status recorded = SWT_FAIL_AS(agreed, "%s", message);
     error->agreed = true;
     error->silent = true;
     return recorded;

@@ -83,7 +83,7 @@ static swt_status name_check(swt_status status, const char *name) {
     if (status == SWT_OK)
         return SWT_OK;
     memcpy(message, swt_last_error()->message, sizeof message);
-    return swt_fail(status, __FILE__, __LINE__, "selftest: %s: %.900s", name, message);
+    return SWT_FAIL_AS(status, "selftest: %s: %.900s", name, message);
 }
 
 /* A rank whose operation fails ends all ranks: in a check together the others wait for it, so the
