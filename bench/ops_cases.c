@@ -49,8 +49,28 @@ static void keep(const swt_ctx *c, int op, const void *args) {
     }
 SWT_OPS(RECORDED)
 
-/* What no step with Adam in F32 calls, on the tensors of what it does call. */
+/* The first call of an operation, or NULL. */
+static const op_case *find(const op_case *cases, int n, int op) {
+    int i = 0;
+    while (i < n && cases[i].op != &swt_op_table[op])
+        i++;
+    return i < n ? &cases[i] : NULL;
+}
+
+/* What no step with ReLU and Adam in F32 calls, on the tensors of what it does call. */
 static void add_others(const swt_ctx *c, const swt_model *m) {
+    const recorder *r = recorder_of(c);
+    const op_case *experts = find(r->cases, r->n, SWT_OP_experts_backward_input);
+    if (experts != NULL) {
+        const swt_experts_backward_input_args *a = &experts->args.experts_backward_input;
+        const swt_gelu_dims dims = {
+            .blocks = a->dims.El * a->dims.P, .rows = a->dims.K, .F = a->dims.F};
+        keep(c, SWT_OP_gelu_forward,
+             &(swt_gelu_forward_args){.y = a->dhidden, .x = a->hidden, .dims = dims});
+        keep(c, SWT_OP_gelu_backward,
+             &(swt_gelu_backward_args){
+                 .dx = a->dhidden, .dy = a->hidden, .x = a->hidden, .dims = dims});
+    }
     const swt_sgd_args sgd = {.param = m->param, .grad = m->grad, .n = m->params.end};
     keep(c, SWT_OP_sgd, &sgd);
     /* Of weights that are the parameters themselves there is no copy: the moments take one. */
@@ -205,12 +225,10 @@ static void correct_cost(const swt_model *m, op_case *k, double share) {
 
 /* The share of the slots that tokens took, by what the assignment left. */
 static swt_status occupied_share(swt_model *m, const op_case *cases, int n, double *share) {
-    const swt_router_assign_args *a = NULL;
-    for (int i = 0; i < n; i++)
-        if (cases[i].op == &swt_op_table[SWT_OP_router_assign])
-            a = &cases[i].args.router_assign;
-    if (a == NULL)
+    const op_case *assign = find(cases, n, SWT_OP_router_assign);
+    if (assign == NULL)
         return SWT_FAIL(INTERNAL, "bench_ops: the step has assigned no tokens");
+    const swt_router_assign_args *a = &assign->args.router_assign;
     SWT_TRY(swt_model_read(m, m->host_kept, a->kept, (size_t)a->dims.E * sizeof *m->host_kept));
     double slots = 0;
     for (int64_t e = 0; e < a->dims.E; e++)

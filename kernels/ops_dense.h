@@ -1,4 +1,4 @@
-/* Operations of the dense layers: linear layers, embedding, LayerNorm, attention, the loss. The
+/* Operations of the dense layers: linear layers, embedding, norms, GELU, attention, the loss. The
  * conventions stand in swt_ops.h, which includes this. */
 #ifndef SWT_OPS_DENSE_H
 #define SWT_OPS_DENSE_H
@@ -98,6 +98,40 @@ typedef struct swt_norm_backward_args {
 
 /* -1 where the dimensions are negative or too large. */
 int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
+
+/* ------------------------------------------------------------------ GELU */
+
+typedef struct swt_gelu_dims {
+    int64_t blocks, rows, F; /* of a linear layer: one block of N rows */
+    bool gated;              /* a row of x holds u and behind it v, both of F; else u alone */
+} swt_gelu_dims;
+
+/* Of a row of x. */
+static inline SWT_ON_ANY int64_t swt_gelu_width(const swt_gelu_dims *d) {
+    return d->gated ? 2 * d->F : d->F;
+}
+
+/* y = gelu(u), gated: gelu(u) v (GEGLU);
+ * gelu(u) = u (1 + tanh(sqrt(2 / pi) (u + 0.044715 u^3))) / 2.
+ * Where counts is given, the first counts[b] rows of block b are occupied, as an expert's slots
+ * are; the others are neither read nor written, but by a backend with ops->all_slots, where they
+ * mean nothing.
+ * Source: Hendrycks, Gimpel 2016, section 2; gated: Shazeer 2020, section 2. */
+typedef struct swt_gelu_forward_args {
+    void *y;               /* (blocks, rows, F) */
+    const void *x;         /* (blocks, rows, swt_gelu_width) */
+    const int32_t *counts; /* (blocks) or NULL */
+    swt_gelu_dims dims;
+} swt_gelu_forward_args;
+
+/* du = dy gelu'(u), gated: dy v gelu'(u);  dv = dy gelu(u): in dx as u and v are in x. */
+typedef struct swt_gelu_backward_args {
+    void *dx;              /* (blocks, rows, swt_gelu_width) */
+    const void *dy;        /* (blocks, rows, F) */
+    const void *x;         /* (blocks, rows, swt_gelu_width) */
+    const int32_t *counts; /* (blocks) or NULL */
+    swt_gelu_dims dims;
+} swt_gelu_backward_args;
 
 /* ------------------------------------------------------------------ attention */
 

@@ -36,6 +36,8 @@
     X(embedding_backward)                                                                          \
     X(norm_forward)                                                                                \
     X(norm_backward)                                                                               \
+    X(gelu_forward)                                                                                \
+    X(gelu_backward)                                                                               \
     X(attention_forward)                                                                           \
     X(attention_backward)                                                                          \
     X(cross_entropy)                                                                               \

@@ -1,5 +1,5 @@
-/* The linear layers, the embedding, LayerNorm, RMS norm and the cross-entropy against the oracle.
- */
+/* The linear layers, the embedding, LayerNorm, RMS norm, GELU and the cross-entropy against the
+ * oracle. */
 #include "judge/case.h"
 #include "judge/oracle.h"
 
@@ -195,6 +195,78 @@ void swt_judge_norm_backward(swt_case *k, const void *args) {
     swt_case_close(k, a->dx, dx, 8 * sqrt((double)a->C) * SWT_ROUNDING, 3);
     swt_case_close(k, a->dweight, dweight, 4 * rows * SWT_ROUNDING, rows);
     swt_case_close(k, a->dbias, dbias, 4 * rows * SWT_ROUNDING, rows);
+}
+
+/* ---- GELU */
+
+/* In turns alone and gated, of all rows and of occupied ones, near 0 and also far from it. */
+static const int32_t *draw_gelu(swt_case *k, swt_gelu_dims *d) {
+    static const int64_t large[SHAPES][3] = {
+        {1, 1000, 200}, {3, 70, 5}, {1, 0, 16},  {2, 7, 1000}, {1, 65, 64},  {9, 33, 40},
+        {1, 300, 1},    {4, 1, 65}, {1, 33, 33}, {16, 8, 17},  {1, 192, 32},
+    };
+    const int64_t *shape = large[k->number % SHAPES];
+    swt_case_dim(k, "blocks", &d->blocks, k->t->large ? shape[0] : swt_trial_choose(k->t, 1, 3));
+    swt_case_dim(k, "rows", &d->rows, k->t->large ? shape[1] : swt_trial_size(k->t, 33));
+    draw_dim(k, "F", &d->F, shape[2]);
+    d->gated = swt_case_note(k, "gated", k->number & 1);
+    k->choices = 0; /* counts are drawn here */
+    return k->number & 2 ? swt_trial_integers(k->t, d->blocks, 0, (int)d->rows) : NULL;
+}
+
+static double gelu_size(const swt_case *k) {
+    return k->number & 4 ? 12 : 1;
+}
+
+/* Rows that are not occupied hold NaN, or zeros where a backend computes them, too. */
+static void *draw_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *counts,
+                            int64_t width, double size) {
+    const swt_dtype dtype = k->t->ctx.dtype;
+    if (counts == NULL)
+        return swt_case_uniform(k, d->blocks * d->rows * width, dtype, -size, size);
+    return swt_case_slots(k, counts, d->blocks, d->rows, width, dtype, -1,
+                          k->t->ctx.ops->all_slots ? 0 : NAN);
+}
+
+/* gelu(u) is wrong by up to 3 roundings, its slope by 4, of numbers of their size or of 1 / 3; up
+ * to two products follow. Rows that are not occupied are untouched. */
+static void expect_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *counts,
+                             const void *tensor, const double *want, int64_t width) {
+    for (int64_t b = 0; b < d->blocks; b++) {
+        const int64_t first = b * d->rows * width, n = counts != NULL ? counts[b] : d->rows;
+        swt_case_close_part(k, tensor, first, n * width, want + first, 6 * SWT_ROUNDING, 0.5);
+    }
+    if (counts != NULL && !k->t->ctx.ops->all_slots)
+        swt_case_empty_slots(k, tensor, counts, d->blocks, d->rows, width, false);
+}
+
+void swt_draw_gelu_forward(swt_case *k, void *args) {
+    swt_gelu_forward_args *a = args;
+    a->counts = draw_gelu(k, &a->dims);
+    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), gelu_size(k));
+}
+
+void swt_judge_gelu_forward(swt_case *k, const void *args) {
+    const swt_gelu_forward_args *a = args;
+    double *y = swt_case_want(k, a->y);
+    swt_oracle_gelu_forward(y, swt_case_wide(k, a->x), a->dims.blocks * a->dims.rows, a->dims.F,
+                            a->dims.gated);
+    expect_gelu_rows(k, &a->dims, a->counts, a->y, y, a->dims.F);
+}
+
+void swt_draw_gelu_backward(swt_case *k, void *args) {
+    swt_gelu_backward_args *a = args;
+    a->counts = draw_gelu(k, &a->dims);
+    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), gelu_size(k));
+    a->dy = draw_gelu_rows(k, &a->dims, a->counts, a->dims.F, 1);
+}
+
+void swt_judge_gelu_backward(swt_case *k, const void *args) {
+    const swt_gelu_backward_args *a = args;
+    double *dx = swt_case_want(k, a->dx);
+    swt_oracle_gelu_backward(dx, swt_case_wide(k, a->dy), swt_case_wide(k, a->x),
+                             a->dims.blocks * a->dims.rows, a->dims.F, a->dims.gated);
+    expect_gelu_rows(k, &a->dims, a->counts, a->dx, dx, swt_gelu_width(&a->dims));
 }
 
 /* ---- the loss */

@@ -31,6 +31,10 @@ void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const 
                               const double *dresidual, const double *x, const double *mean,
                               const double *rstd, const double *weight, int64_t N, int64_t C);
 
+void swt_oracle_gelu_forward(double *y, const double *x, int64_t N, int64_t F, bool gated);
+void swt_oracle_gelu_backward(double *dx, const double *dy, const double *x, int64_t N, int64_t F,
+                              bool gated);
+
 void swt_oracle_attention_forward(double *y, double *lse, const double *q, const double *k,
                                   const double *v, const int32_t *key_lengths,
                                   const swt_attention_dims *dims);

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#define PI 3.14159265358979323846
+
 void swt_oracle_linear_forward(double *y, const double *x, const double *w, const double *bias,
                                const double *residual, int64_t N, int64_t in, int64_t out,
                                bool relu) {
@@ -87,6 +89,34 @@ void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const 
                             (dresidual != NULL ? dresidual[n * C + i] : 0);
         }
     }
+}
+
+static double gelu(double u) {
+    return u / 2 * (1 + tanh(sqrt(2 / PI) * (u + 0.044715 * u * u * u)));
+}
+
+static double gelu_slope(double u) {
+    const double t = tanh(sqrt(2 / PI) * (u + 0.044715 * u * u * u));
+    return (1 + t) / 2 + u / 2 * (1 - t * t) * sqrt(2 / PI) * (1 + 3 * 0.044715 * u * u);
+}
+
+void swt_oracle_gelu_forward(double *y, const double *x, int64_t N, int64_t F, bool gated) {
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t i = 0; i < F; i++) {
+            const double *u = x + n * F * (gated ? 2 : 1) + i;
+            y[n * F + i] = gelu(*u) * (gated ? u[F] : 1);
+        }
+}
+
+void swt_oracle_gelu_backward(double *dx, const double *dy, const double *x, int64_t N, int64_t F,
+                              bool gated) {
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t i = 0; i < F; i++) {
+            const int64_t place = n * F * (gated ? 2 : 1) + i;
+            dx[place] = dy[n * F + i] * gelu_slope(x[place]) * (gated ? x[place + F] : 1);
+            if (gated)
+                dx[place + F] = dy[n * F + i] * gelu(x[place]);
+        }
 }
 
 static double dot(const double *a, const double *b, int64_t n) {

@@ -130,6 +130,36 @@ static void test_norm(void **state) {
     }
 }
 
+typedef struct gelu {
+    int64_t N, F;
+    bool gated;
+    double *x, *y, *dy;
+} gelu;
+
+static double gelu_loss(const void *context) {
+    const gelu *o = context;
+    swt_oracle_gelu_forward(o->y, o->x, o->N, o->F, o->gated);
+    return inner(o->dy, o->y, o->N * o->F);
+}
+
+static void test_gelu(void **state) {
+    enum { N = 4, F = 5 };
+    swt_trial *t = swt_test_trial(state);
+    for (int gated = 0; gated < 2; gated++) {
+        swt_trial_begin(t, "gelu, gated %d", gated);
+        const int64_t n = N * F * (gated ? 2 : 1);
+        const gelu o = {.N = N,
+                        .F = F,
+                        .gated = gated,
+                        .x = uniform(t, n, -3, 3),
+                        .y = swt_trial_doubles(t, N * F),
+                        .dy = numbers(t, N * F)};
+        double *dx = swt_trial_doubles(t, n);
+        swt_oracle_gelu_backward(dx, o.dy, o.x, N, F, gated);
+        expect_gradient(t, "dx", gelu_loss, &o, o.x, n, dx);
+    }
+}
+
 typedef struct attention {
     swt_attention_dims d;
     const int32_t *lengths;
@@ -376,10 +406,11 @@ static void test_expert(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),        cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_norm),          cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_router),
-        cmocka_unit_test(test_combine),       cmocka_unit_test(test_expert),
+        cmocka_unit_test(test_linear),    cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_norm),      cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_router),    cmocka_unit_test(test_combine),
+        cmocka_unit_test(test_expert),
     };
     return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
 }

@@ -120,4 +120,38 @@ static void row_norm_backward(float *dx, float *dweight, float *dbias, const flo
     }
 }
 
+/* gelu(u) and its slope. With w = 2 sqrt(2 / pi) (u + 0.044715 u^3) and s = 1 / (1 + e^-w), which
+ * is (1 + tanh(w / 2)) / 2: gelu(u) = u s and gelu'(u) = s + u s (1 - s) w'. Of e^-|w| nothing
+ * overflows, and s and s (1 - s) are no differences of numbers near one another. */
+static inline vf gelu_of(vf u, vf *slope) {
+    const float factor = 1.5957691216f, cubic = 0.044715f;
+    const vf square = u * u, w = factor * u * (1.0f + cubic * square);
+    const vf e = exp_of((vf)((vi)w | (vi)splat(-0.0f))), r = 1.0f / (1.0f + e);
+    const vf s = blend(w < 0.0f, e * r, r);
+    *slope = s + u * (e * r * r) * (factor * (1.0f + 3.0f * cubic * square));
+    return u * s;
+}
+
+static void row_gelu_forward(float *y, const float *u, const float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf slope, g = gelu_of(load(u + i, n - i), &slope);
+        if (v != NULL)
+            g *= load(v + i, n - i);
+        store(y + i, g, n - i);
+    }
+}
+
+static void row_gelu_backward(float *du, float *dv, const float *dy, const float *u, const float *v,
+                              int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf d = load(dy + i, n - i);
+        vf slope, g = gelu_of(load(u + i, n - i), &slope);
+        if (v != NULL) {
+            slope *= load(v + i, n - i);
+            store(dv + i, d * g, n - i);
+        }
+        store(du + i, d * slope, n - i);
+    }
+}
+
 #endif

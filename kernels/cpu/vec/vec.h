@@ -79,6 +79,11 @@ typedef struct swt_vec {
     void (*norm_backward)(float *dx, float *dweight, float *dbias, const float *dy,
                           const float *dresidual, const float *x, const float *weight,
                           const float *mean, float rstd, int64_t n);
+    /* y = gelu(u), times v where that is given. */
+    void (*gelu_forward)(float *y, const float *u, const float *v, int64_t n);
+    /* As in swt_gelu_backward of one row: dv and v are NULL where it is not gated. */
+    void (*gelu_backward)(float *du, float *dv, const float *dy, const float *u, const float *v,
+                          int64_t n);
 
     /* Products (product.h). */
     void (*product)(const swt_vec_product *p);

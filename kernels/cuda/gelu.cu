@@ -1,0 +1,80 @@
+/* GELU, alone or times the second half of its row: one warp for a row. */
+#include "kernels/cuda/run.cuh"
+
+enum { WARPS = 4 /* rows of a block of threads */ };
+
+/* The row of this warp; the last block of threads may have too many. */
+static __device__ inline int64_t row_of_warp() {
+    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+}
+
+/* gelu(u) and its slope, by e^-|w| as in kernels/cpu/vec/rows.h. */
+static __device__ inline float gelu_of(float u, float &slope) {
+    const float factor = 1.5957691216f, cubic = 0.044715f;
+    const float square = u * u, w = factor * u * (1 + cubic * square);
+    const float e = expf(-fabsf(w)), r = 1 / (1 + e), s = w < 0 ? e * r : r;
+    slope = s + u * (e * r * r) * (factor * (1 + 3 * cubic * square));
+    return u * s;
+}
+
+template <typename T, int W> static __global__ void forward_rows(swt_gelu_forward_args a) {
+    const int64_t row = row_of_warp(), F = a.dims.F, width = swt_gelu_width(&a.dims);
+    if (row >= a.dims.blocks * a.dims.rows)
+        return;
+    const T *const x = (const T *)a.x + row * width;
+    T *const y = (T *)a.y + row * F;
+    const bool gated = a.dims.gated;
+    float u[W], v[W], slope;
+    for (int64_t i = threadIdx.x % WARP * W; i < F; i += WARP * W) {
+        load_run(u, x + i);
+        if (gated)
+            load_run(v, x + F + i);
+        for (int j = 0; j < W; j++)
+            u[j] = gelu_of(u[j], slope) * (gated ? v[j] : 1);
+        store_run(y + i, u);
+    }
+}
+
+template <typename T, int W> static __global__ void backward_rows(swt_gelu_backward_args a) {
+    const int64_t row = row_of_warp(), F = a.dims.F, width = swt_gelu_width(&a.dims);
+    if (row >= a.dims.blocks * a.dims.rows)
+        return;
+    const T *const x = (const T *)a.x + row * width, *const dy = (const T *)a.dy + row * F;
+    T *const dx = (T *)a.dx + row * width;
+    const bool gated = a.dims.gated;
+    float u[W], v[W], d[W], slope;
+    for (int64_t i = threadIdx.x % WARP * W; i < F; i += WARP * W) {
+        load_run(d, dy + i);
+        load_run(u, x + i);
+        if (gated)
+            load_run(v, x + F + i);
+        for (int j = 0; j < W; j++) {
+            const float g = gelu_of(u[j], slope);
+            u[j] = d[j] * (gated ? slope * v[j] : slope);
+            v[j] = d[j] * g;
+        }
+        store_run(dx + i, u);
+        if (gated)
+            store_run(dx + F + i, v);
+    }
+}
+
+swt_status swt_cuda_gelu_forward(const swt_ctx *c, const swt_gelu_forward_args *a) {
+    const int64_t rows = a->dims.blocks * a->dims.rows;
+    if (rows == 0)
+        return SWT_OK;
+    return by_run(c, a->dims.F, [&](auto as) {
+        const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
+        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+    });
+}
+
+swt_status swt_cuda_gelu_backward(const swt_ctx *c, const swt_gelu_backward_args *a) {
+    const int64_t rows = a->dims.blocks * a->dims.rows;
+    if (rows == 0)
+        return SWT_OK;
+    return by_run(c, a->dims.F, [&](auto as) {
+        const auto kernel = backward_rows<typename decltype(as)::type, decltype(as)::width>;
+        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+    });
+}
