@@ -12,9 +12,10 @@ static swt_status check_dims(const swt_moe_dims *d, const char *op) {
                         "%s: N %lld, G %lld, E %lld, P %lld; G, E and P must be >= 1 and G "
                         "must divide N",
                         op, (long long)d->N, (long long)d->G, (long long)d->E, (long long)d->P);
-    const int64_t rows[] = {SWT_COUNT(d->N, d->E),        SWT_COUNT(d->N, d->C),
-                            SWT_COUNT(d->E, d->K),        SWT_COUNT(d->G, d->E),
-                            SWT_COUNT(d->El, d->P, d->K), SWT_COUNT(d->F, d->C)};
+    const int64_t rows[] = {
+        SWT_COUNT(d->N, d->E), SWT_COUNT(d->N, d->C),        SWT_COUNT(d->E, d->K),
+        SWT_COUNT(d->G, d->E), SWT_COUNT(d->El, d->P, d->K), SWT_COUNT(d->F, d->C),
+        SWT_COUNT(2, d->F)};
     for (int i = 0; i < (int)(sizeof rows / sizeof rows[0]); i++)
         if (rows[i] < 0)
             return SWT_FAIL(SHAPE,
@@ -104,24 +105,30 @@ SWT_ARGS_OF(dispatch_backward) {
 SWT_ARGS_OF(experts_forward) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
-    return SWT_LIST(OUT(y, ACT, El, P, K, C), OUT(hidden, ACT, El, P, K, F),
-                    IN(x, ACT, El, P, K, C), IN(wi, ACT, El, F, C), OPTIONAL(bi, ACT, El, F),
-                    IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C), IN(counts, I32, El, P));
+    const int64_t W = swt_moe_wi_width(&a->dims);
+    SWT_TRY(SWT_LIST(OUT(y, ACT, El, P, K, C), OUT(hidden, ACT, El, P, K, F),
+                     IN(x, ACT, El, P, K, C), IN(wi, ACT, El, W, C), OPTIONAL(bi, ACT, El, W),
+                     IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C), IN(counts, I32, El, P)));
+    return a->dims.ffn == SWT_FFN_RELU ? SWT_OK : SWT_LIST(OUT(pre, ACT, El, P, K, W));
 }
 
 SWT_ARGS_OF(experts_backward_input) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
-    return SWT_LIST(OUT(dx, ACT, El, P, K, C), OUT(dhidden, ACT, El, P, K, F),
-                    OUT(dot, F32, El, P, K), IN(dy, ACT, El, P, K, C), IN(hidden, ACT, El, P, K, F),
-                    IN(wi, ACT, El, F, C), IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C),
-                    IN(counts, I32, El, P));
+    const int64_t W = swt_moe_wi_width(&a->dims);
+    SWT_TRY(SWT_LIST(OUT(dx, ACT, El, P, K, C), OUT(dhidden, ACT, El, P, K, F),
+                     OUT(dot, F32, El, P, K), IN(dy, ACT, El, P, K, C),
+                     IN(hidden, ACT, El, P, K, F), IN(wi, ACT, El, W, C), IN(wo, ACT, El, C, F),
+                     OPTIONAL(bo, ACT, El, C), IN(counts, I32, El, P)));
+    return a->dims.ffn == SWT_FFN_RELU
+               ? SWT_OK
+               : SWT_LIST(OUT(dpre, ACT, El, P, K, W), IN(pre, ACT, El, P, K, W));
 }
 
 /* Some backends hold the sums of one call that is the first and the last outside of memory: there
  * they may be missing, all four of them. */
 static swt_status list_sums(const swt_experts_backward_weight_args *a, swt_arg_list *out) {
-    const int64_t El = a->dims.El, C = a->dims.C, F = a->dims.F;
+    const int64_t El = a->dims.El, C = a->dims.C, F = a->dims.F, W = swt_moe_wi_width(&a->dims);
     const swt_expert_sums *s = &a->sums;
     const swt_ops *ops = out->c != NULL ? out->c->ops : NULL;
     const bool needed = (ops != NULL && ops->expert_sums) || !s->first || !s->last ||
@@ -134,20 +141,21 @@ static swt_status list_sums(const swt_experts_backward_weight_args *a, swt_arg_l
     const unsigned bias = SWT_ARG_OUT | SWT_ARG_OPTIONAL | (s->first ? 0 : SWT_ARG_UPDATED) |
                           (s->last ? SWT_ARG_SCRATCH : 0);
     const unsigned weight = needed ? bias & ~(unsigned)SWT_ARG_OPTIONAL : bias;
-    return SWT_LIST(SWT_ARG(weight, sums.wi, I64, El, F, C), SWT_ARG(bias, sums.bi, I64, El, F),
+    return SWT_LIST(SWT_ARG(weight, sums.wi, I64, El, W, C), SWT_ARG(bias, sums.bi, I64, El, W),
                     SWT_ARG(weight, sums.wo, I64, El, C, F), SWT_ARG(bias, sums.bo, I64, El, C));
 }
 
 SWT_ARGS_OF(experts_backward_weight) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
+    const int64_t W = swt_moe_wi_width(&a->dims);
     const unsigned gradient = SWT_ARG_OUT | (a->exact && !a->sums.last ? SWT_ARG_SCRATCH : 0);
     out->state = a->exact;
-    SWT_TRY(SWT_LIST(SWT_ARG(gradient, dwi, F32, El, F, C),
-                     SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbi, F32, El, F),
+    SWT_TRY(SWT_LIST(SWT_ARG(gradient, dwi, F32, El, W, C),
+                     SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbi, F32, El, W),
                      SWT_ARG(gradient, dwo, F32, El, C, F),
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbo, F32, El, C), IN(x, ACT, El, P, K, C),
-                     IN(hidden, ACT, El, P, K, F), IN(dhidden, ACT, El, P, K, F),
+                     IN(hidden, ACT, El, P, K, F), IN(dhidden, ACT, El, P, K, W),
                      IN(dy, ACT, El, P, K, C), IN(counts, I32, El, P)));
     return a->exact ? list_sums(a, out) : SWT_OK;
 }

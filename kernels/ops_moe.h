@@ -4,11 +4,12 @@
 #define SWT_OPS_MOE_H
 
 #include "base/checked.h"
-#include "kernels/swt_ctx.h"
+#include "kernels/ops_dense.h"
 
 typedef enum swt_drop { SWT_DROP_POSITION, SWT_DROP_PRIORITY, SWT_DROP_RANDOM } swt_drop;
 typedef enum swt_dropped_output { SWT_DROPPED_ZERO, SWT_DROPPED_GATED_INPUT } swt_dropped_output;
 typedef enum swt_gate { SWT_GATE_SCALE, SWT_GATE_UNIT } swt_gate;
+typedef enum swt_ffn { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
 
 /* Everything about one switch layer in one micro-batch that is not a tensor. */
 typedef struct swt_moe_dims {
@@ -25,6 +26,7 @@ typedef struct swt_moe_dims {
     uint32_t layer;       /* number of the block, for random numbers */
     uint32_t micro_batch; /* number in the global batch, for random numbers */
     bool training;        /* false: no jitter; random dropping as SWT_RNG_DROP_EVAL at step 0 */
+    swt_ffn ffn;          /* what the experts do between their two layers */
     double aux_scale;     /* d loss / d aux of one group, in backward */
     double z_scale;       /* d loss / d z of one group, in backward */
 } swt_moe_dims;
@@ -32,6 +34,17 @@ typedef struct swt_moe_dims {
 /* Whether the router's input is jittered in this micro-batch. */
 static inline SWT_ON_ANY bool swt_moe_jitters(const swt_moe_dims *d) {
     return d->training && d->jitter > 0.0f;
+}
+
+/* Width of what an expert's wi makes, W in the shapes below: wi of GEGLU makes u and v. */
+static inline SWT_ON_ANY int64_t swt_moe_wi_width(const swt_moe_dims *d) {
+    return d->ffn == SWT_FFN_GEGLU ? 2 * d->F : d->F;
+}
+
+/* Of swt_gelu_forward over an expert's slots. */
+static inline swt_gelu_dims swt_moe_gelu_dims(const swt_moe_dims *d) {
+    const swt_gelu_dims gelu = {d->El * d->P, d->K, d->F, d->ffn == SWT_FFN_GEGLU};
+    return gelu;
 }
 
 /* Of the scratch of each of the router's operations. */
@@ -145,32 +158,37 @@ typedef struct swt_dispatch_backward_args {
 } swt_dispatch_backward_args;
 
 /* The experts' feed-forward, for each (local expert j, source rank p) over its counts[j, p]
- * occupied slots: hidden = ReLU(x wi[j]^T + bi[j]);  y = hidden wo[j]^T + bo[j].
+ * occupied slots: pre = x wi[j]^T + bi[j];  hidden = ReLU(pre), or swt_gelu_forward of pre;
+ * y = hidden wo[j]^T + bo[j].
  * Unoccupied slots are neither read nor written. A backend with ops->all_slots reads and writes
  * them all the same, here and in the two operations that follow: x and dy must hold zeros there;
  * what an output holds there means nothing. */
 typedef struct swt_experts_forward_args {
     void *y;               /* (El, P, K, C) */
     void *hidden;          /* (El, P, K, F), saved for backward */
+    void *pre;             /* (El, P, K, W), saved for backward; ReLU has none */
     const void *x;         /* (El, P, K, C) */
-    const void *wi;        /* (El, F, C) */
-    const void *bi;        /* (El, F) or NULL */
+    const void *wi;        /* (El, W, C) */
+    const void *bi;        /* (El, W) or NULL */
     const void *wo;        /* (El, C, F) */
     const void *bo;        /* (El, C) or NULL */
     const int32_t *counts; /* (El, P) */
     swt_moe_dims dims;
 } swt_experts_forward_args;
 
-/* dhidden = (dy wo[j]) [hidden > 0];  dx = dhidden wi[j];  dot = dhidden . hidden + dy . bo[j],
- * which is dy . y (the mask takes nothing away: hidden is 0 there): the gate's gradient without the
- * outputs y. Source of dot: Guo et al. 2025 (SonicMoE). */
+/* dhidden = dy wo[j], of ReLU dpre: times [hidden > 0];  else dpre is swt_gelu_backward of dhidden;
+ * dx = dpre wi[j];  dot = dhidden . hidden + dy . bo[j], which is dy . y: the gate's gradient
+ * without the outputs y. (ReLU's mask takes nothing away from it: hidden is 0 there. GELU's
+ * derivative would.) Source of dot: Guo et al. 2025 (SonicMoE). */
 typedef struct swt_experts_backward_input_args {
     void *dx;              /* (El, P, K, C) */
     void *dhidden;         /* (El, P, K, F) */
+    void *dpre;            /* (El, P, K, W); ReLU has none: dhidden is it */
     float *dot;            /* (El, P, K) */
     const void *dy;        /* (El, P, K, C) */
     const void *hidden;    /* (El, P, K, F) */
-    const void *wi;        /* (El, F, C) */
+    const void *pre;       /* (El, P, K, W); ReLU has none */
+    const void *wi;        /* (El, W, C) */
     const void *wo;        /* (El, C, F) */
     const void *bo;        /* (El, C) or NULL */
     const int32_t *counts; /* (El, P) */
@@ -181,8 +199,8 @@ typedef struct swt_experts_backward_input_args {
  * calls. bi and bo are NULL where the gradients dbi and dbo are; all four may be NULL where one
  * call is the first and the last. */
 typedef struct swt_expert_sums {
-    int64_t *wi;  /* (El, F, C) */
-    int64_t *bi;  /* (El, F) */
+    int64_t *wi;  /* (El, W, C) */
+    int64_t *bi;  /* (El, W) */
     int64_t *wo;  /* (El, C, F) */
     int64_t *bo;  /* (El, C) */
     double limit; /* 2^62 / M */
@@ -191,7 +209,7 @@ typedef struct swt_expert_sums {
 } swt_expert_sums;
 
 /* The gradients of a source rank's micro-batch are, over its counts[j, p] slots:
- * dwi[j] = dhidden^T x;  dbi[j] = sum dhidden;  dwo[j] = dy^T hidden;  dbo[j] = sum dy.
+ * dwi[j] = dpre^T x;  dbi[j] = sum dpre;  dwo[j] = dy^T hidden;  dbo[j] = sum dy.
  * Not exact: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
  * where one source alone has slots; zeros where none has.
  * exact: the gradients of each source, made from zero, are added to the sums as swt_grad_add
@@ -199,13 +217,13 @@ typedef struct swt_expert_sums {
  * one call is the first and the last). If it is the last call, dwi, dbi, dwo, dbo are what
  * swt_grad_finish makes of the sums, which hold nothing of use then; else they are scratch. */
 typedef struct swt_experts_backward_weight_args {
-    float *dwi;            /* (El, F, C) */
-    float *dbi;            /* (El, F) or NULL */
+    float *dwi;            /* (El, W, C) */
+    float *dbi;            /* (El, W) or NULL */
     float *dwo;            /* (El, C, F) */
     float *dbo;            /* (El, C) or NULL */
     const void *x;         /* (El, P, K, C) */
     const void *hidden;    /* (El, P, K, F) */
-    const void *dhidden;   /* (El, P, K, F) */
+    const void *dhidden;   /* (El, P, K, W): dpre, of ReLU dhidden */
     const void *dy;        /* (El, P, K, C) */
     const int32_t *counts; /* (El, P) */
     swt_moe_dims dims;

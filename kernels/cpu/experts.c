@@ -8,9 +8,17 @@ static swt_cpu_groups expert_groups(const swt_moe_dims *d, const int32_t *counts
 }
 
 swt_status swt_cpu_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
-    const swt_cpu_groups g = expert_groups(&a->dims, a->counts);
-    const int64_t C = a->dims.C, F = a->dims.F;
-    swt_cpu_products_nt(c, &g, a->hidden, a->x, a->wi, a->bi, NULL, true, C, F);
+    const swt_moe_dims *d = &a->dims;
+    const swt_cpu_groups g = expert_groups(d, a->counts);
+    const int64_t C = d->C, F = d->F;
+    const bool relu = d->ffn == SWT_FFN_RELU;
+    swt_cpu_products_nt(c, &g, relu ? a->hidden : a->pre, a->x, a->wi, a->bi, NULL, relu, C,
+                        swt_moe_wi_width(d));
+    if (!relu)
+        SWT_TRY(swt_cpu_gelu_forward(c, &(swt_gelu_forward_args){.y = a->hidden,
+                                                                 .x = a->pre,
+                                                                 .counts = a->counts,
+                                                                 .dims = swt_moe_gelu_dims(d)}));
     swt_cpu_products_nt(c, &g, a->y, a->hidden, a->wo, a->bo, NULL, false, F, C);
     return SWT_OK;
 }
@@ -35,10 +43,19 @@ static void dot_part(const swt_ctx *c, const void *args, int64_t part) {
 
 swt_status swt_cpu_experts_backward_input(const swt_ctx *c,
                                           const swt_experts_backward_input_args *a) {
-    const swt_cpu_groups g = expert_groups(&a->dims, a->counts);
-    const int64_t C = a->dims.C, F = a->dims.F, pairs = g.weights * g.sources;
-    swt_cpu_products_nn(c, &g, a->dhidden, a->dy, a->wo, a->hidden, F, C);
-    swt_cpu_products_nn(c, &g, a->dx, a->dhidden, a->wi, NULL, C, F);
+    const swt_moe_dims *d = &a->dims;
+    const swt_cpu_groups g = expert_groups(d, a->counts);
+    const int64_t C = d->C, F = d->F, pairs = g.weights * g.sources;
+    const bool relu = d->ffn == SWT_FFN_RELU;
+    swt_cpu_products_nn(c, &g, a->dhidden, a->dy, a->wo, relu ? a->hidden : NULL, F, C);
+    if (!relu)
+        SWT_TRY(swt_cpu_gelu_backward(c, &(swt_gelu_backward_args){.dx = a->dpre,
+                                                                   .dy = a->dhidden,
+                                                                   .x = a->pre,
+                                                                   .counts = a->counts,
+                                                                   .dims = swt_moe_gelu_dims(d)}));
+    swt_cpu_products_nn(c, &g, a->dx, relu ? a->dhidden : a->dpre, a->wi, NULL, C,
+                        swt_moe_wi_width(d));
     swt_cpu_run(c, pairs * swt_ceil_div(g.capacity, SWT_ROWS), dot_part, a);
     return SWT_OK;
 }
@@ -46,16 +63,16 @@ swt_status swt_cpu_experts_backward_input(const swt_ctx *c,
 swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                            const swt_experts_backward_weight_args *a) {
     const swt_cpu_groups g = expert_groups(&a->dims, a->counts);
-    const int64_t C = a->dims.C, F = a->dims.F;
+    const int64_t C = a->dims.C, F = a->dims.F, W = swt_moe_wi_width(&a->dims);
     const swt_expert_sums *s = &a->sums;
     if (!a->exact) {
-        swt_cpu_products_tn(c, &g, a->dwi, a->dbi, a->dhidden, a->x, C, F, false);
+        swt_cpu_products_tn(c, &g, a->dwi, a->dbi, a->dhidden, a->x, C, W, false);
         swt_cpu_products_tn(c, &g, a->dwo, a->dbo, a->dy, a->hidden, F, C, false);
         return SWT_OK;
     }
     const swt_cpu_sums wi = {s->wi, s->bi, s->limit, s->first, s->last};
     const swt_cpu_sums wo = {s->wo, s->bo, s->limit, s->first, s->last};
-    swt_cpu_products_tn_sums(c, &g, &wi, a->dwi, a->dbi, a->dhidden, a->x, C, F);
+    swt_cpu_products_tn_sums(c, &g, &wi, a->dwi, a->dbi, a->dhidden, a->x, C, W);
     swt_cpu_products_tn_sums(c, &g, &wo, a->dwo, a->dbo, a->dy, a->hidden, F, C);
     return SWT_OK;
 }

@@ -4,11 +4,12 @@
 
 enum { WARPS = 4 /* slots of a block of threads */ };
 
-/* One warp for a slot. */
-template <typename T, int W> static __global__ void mask_slots(swt_experts_backward_input_args a) {
+/* One warp for a slot: its dot, and of ReLU the mask. */
+template <typename T, int W> static __global__ void dot_slots(swt_experts_backward_input_args a) {
     const int64_t C = a.dims.C, F = a.dims.F, rows_of_expert = a.dims.P * a.dims.K;
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
     const int64_t first = threadIdx.x % WARP * W, step = WARP * W;
+    const float bend = a.dims.ffn == SWT_FFN_RELU ? 0.0f : -INFINITY; /* else nothing is masked */
     if (row >= a.dims.El * rows_of_expert)
         return;
     T *const dhidden = (T *)a.dhidden + row * F;
@@ -18,7 +19,7 @@ template <typename T, int W> static __global__ void mask_slots(swt_experts_backw
         load_run(d, dhidden + i);
         load_run(x, hidden + i);
         for (int j = 0; j < W; j++) {
-            d[j] = x[j] <= 0.0f ? 0.0f : d[j];
+            d[j] = x[j] <= bend ? 0.0f : d[j];
             dot += d[j] * x[j];
         }
         store_run(dhidden + i, d);
@@ -38,14 +39,14 @@ template <typename T, int W> static __global__ void mask_slots(swt_experts_backw
         a.dot[row] = dot;
 }
 
-swt_status swt_cuda_expert_mask(const swt_ctx *c, const swt_experts_backward_input_args *a) {
+swt_status swt_cuda_expert_dot(const swt_ctx *c, const swt_experts_backward_input_args *a) {
     const swt_moe_dims *d = &a->dims;
     const int64_t rows = d->El * d->P * d->K;
     if (rows == 0)
         return SWT_OK;
     /* A run's length is a power of two: it divides both widths where it divides C | F. */
     return by_run(c, d->C | d->F, [&](auto as) {
-        const auto kernel = mask_slots<typename decltype(as)::type, decltype(as)::width>;
+        const auto kernel = dot_slots<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
     });
 }

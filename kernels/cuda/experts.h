@@ -8,9 +8,10 @@
 extern "C" {
 #endif
 
-/* dhidden = dhidden [hidden > 0] and dot = dhidden . hidden + dy . bo[j], over all slots. */
-SWT_MUST_CHECK swt_status swt_cuda_expert_mask(const swt_ctx *c,
-                                               const swt_experts_backward_input_args *a);
+/* dot = dhidden . hidden + dy . bo[j], and of ReLU dhidden = dhidden [hidden > 0], over all slots.
+ */
+SWT_MUST_CHECK swt_status swt_cuda_expert_dot(const swt_ctx *c,
+                                              const swt_experts_backward_input_args *a);
 
 #ifdef __cplusplus
 }

@@ -63,14 +63,17 @@ static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const 
 
 swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
     const swt_moe_dims *d = &a->dims;
-    const slot_product in = {.out = a->hidden,
+    const bool relu = d->ffn == SWT_FFN_RELU;
+    const slot_product in = {.out = relu ? a->hidden : a->pre,
                              .in = a->x,
                              .w = a->wi,
                              .transposed = true,
                              .bias = a->bi,
-                             .relu = true,
+                             .relu = relu,
                              .inner = d->C,
-                             .cols = d->F};
+                             .cols = swt_moe_wi_width(d)};
+    const swt_gelu_forward_args gelu = {
+        .y = a->hidden, .x = a->pre, .counts = a->counts, .dims = swt_moe_gelu_dims(d)};
     const slot_product out = {.out = a->y,
                               .in = a->hidden,
                               .w = a->wo,
@@ -79,18 +82,31 @@ swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_
                               .inner = d->F,
                               .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &in));
+    if (!relu)
+        SWT_TRY(swt_cuda_gelu_forward(c, &gelu));
     return multiply_slots(c, d, &out);
 }
 
 swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
                                            const swt_experts_backward_input_args *a) {
     const swt_moe_dims *d = &a->dims;
+    const bool relu = d->ffn == SWT_FFN_RELU;
     const slot_product out = {
         .out = a->dhidden, .in = a->dy, .w = a->wo, .inner = d->C, .cols = d->F};
-    const slot_product in = {
-        .out = a->dx, .in = a->dhidden, .w = a->wi, .inner = d->F, .cols = d->C};
+    const swt_gelu_backward_args gelu = {.dx = a->dpre,
+                                         .dy = a->dhidden,
+                                         .x = a->pre,
+                                         .counts = a->counts,
+                                         .dims = swt_moe_gelu_dims(d)};
+    const slot_product in = {.out = a->dx,
+                             .in = relu ? a->dhidden : a->dpre,
+                             .w = a->wi,
+                             .inner = swt_moe_wi_width(d),
+                             .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &out));
-    SWT_TRY(swt_cuda_expert_mask(c, a));
+    SWT_TRY(swt_cuda_expert_dot(c, a));
+    if (!relu)
+        SWT_TRY(swt_cuda_gelu_backward(c, &gelu));
     return multiply_slots(c, d, &in);
 }
 
@@ -172,7 +188,7 @@ swt_status swt_cuda_experts_backward_weight(const swt_ctx *c,
                                .x = a->x,
                                .sum = a->sums.wi,
                                .bias_sum = a->sums.bi,
-                               .out = d->F,
+                               .out = swt_moe_wi_width(d),
                                .in = d->C};
     const layer_gradient out = {.dw = a->dwo,
                                 .dbias = a->dbo,

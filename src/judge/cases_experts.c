@@ -31,13 +31,19 @@ static const int32_t *draw_layout(swt_case *k, swt_moe_dims *d) {
     draw_dim(k, "F", &d->F, 4, swt_trial_size(k->t, WIDTH));
     d->N = d->group_capacity = d->K;
     d->E = d->El * d->P;
+    d->ffn = (swt_ffn)swt_case_note(k, "ffn", k->number < 8 ? 0 : k->number / 4 - 1);
     int32_t *counts = swt_trial_integers(k->t, d->E, 0, (int)d->K);
     for (int64_t i = 0; i < d->E; i++)
         counts[i] = i % 4 == 1 ? 0 : i % 4 == 2 ? (int32_t)d->K : counts[i];
     return counts;
 }
 
-/* What an operation reads in slots; hidden values are at least 0. */
+/* Of hidden values: ReLU's. */
+static float least_hidden(const swt_moe_dims *d) {
+    return d->ffn == SWT_FFN_RELU ? 0 : -1;
+}
+
+/* What an operation reads in slots. */
 static void *draw_slots(swt_case *k, const swt_moe_dims *d, const int32_t *counts, int64_t width,
                         float least) {
     return swt_case_slots(k, counts, d->El * d->P, d->K, width, k->t->ctx.dtype, least,
@@ -63,22 +69,31 @@ void swt_draw_experts_forward(swt_case *k, void *args) {
 
 void swt_judge_experts_forward(swt_case *k, const void *args) {
     const swt_experts_forward_args *a = args;
-    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
-    const double *x = swt_case_wide(k, a->x), *hidden = swt_case_got(k, a->hidden),
-                 *wi = swt_case_wide(k, a->wi), *bi = swt_case_wide(k, a->bi),
-                 *wo = swt_case_wide(k, a->wo), *bo = swt_case_wide(k, a->bo);
-    double *want = swt_trial_doubles(k->t, K * F), *want_y = swt_trial_doubles(k->t, K * C);
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F,
+                  W = swt_moe_wi_width(&a->dims);
+    const bool relu = a->dims.ffn == SWT_FFN_RELU, gated = a->dims.ffn == SWT_FFN_GEGLU;
+    const void *made = relu ? a->hidden : a->pre; /* by wi */
+    const double *x = swt_case_wide(k, a->x), *pre = swt_case_got(k, a->pre),
+                 *hidden = swt_case_got(k, a->hidden), *wi = swt_case_wide(k, a->wi),
+                 *bi = swt_case_wide(k, a->bi), *wo = swt_case_wide(k, a->wo),
+                 *bo = swt_case_wide(k, a->bo);
+    const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
+    double *want = swt_trial_doubles(k->t, K * W), *want_y = swt_trial_doubles(k->t, K * C);
     for (int64_t b = 0; b < a->dims.El * P; b++) {
         const int64_t n = a->counts[b], j = b / P;
-        swt_oracle_linear_forward(want, x + b * K * C, wi + j * F * C, part_of(bi, j, F), NULL, n,
-                                  C, F, true);
+        swt_oracle_linear_forward(want, x + b * K * C, wi + j * W * C, part_of(bi, j, W), NULL, n,
+                                  C, W, relu);
+        swt_case_close_part(k, made, b * K * W, n * W, want, swt_sum_tolerance(C), size_C);
+        if (!relu) {
+            swt_oracle_gelu_forward(want, pre + b * K * W, n, F, gated);
+            swt_case_close_part(k, a->hidden, b * K * F, n * F, want, 6 * SWT_ROUNDING, size_C);
+        }
         swt_oracle_linear_forward(want_y, hidden + b * K * F, wo + j * C * F, part_of(bo, j, C),
                                   NULL, n, F, C, false);
-        swt_case_close_part(k, a->hidden, b * K * F, n * F, want, swt_sum_tolerance(C),
-                            1 + swt_sum_size(C));
         swt_case_close_part(k, a->y, b * K * C, n * C, want_y, swt_sum_tolerance(F),
-                            (1 + swt_sum_size(C)) * (1 + swt_sum_size(F)));
+                            size_C * size_F);
     }
+    expect_untouched(k, made, &a->dims, a->counts, W);
     expect_untouched(k, a->hidden, &a->dims, a->counts, F);
     expect_untouched(k, a->y, &a->dims, a->counts, C);
 }
@@ -87,7 +102,9 @@ void swt_draw_experts_backward_input(swt_case *k, void *args) {
     swt_experts_backward_input_args *a = args;
     a->counts = draw_layout(k, &a->dims);
     a->dy = draw_slots(k, &a->dims, a->counts, a->dims.C, -1);
-    a->hidden = draw_slots(k, &a->dims, a->counts, a->dims.F, 0);
+    a->hidden = draw_slots(k, &a->dims, a->counts, a->dims.F, least_hidden(&a->dims));
+    if (a->dims.ffn != SWT_FFN_RELU)
+        a->pre = draw_slots(k, &a->dims, a->counts, swt_moe_wi_width(&a->dims), -1);
 }
 
 static double inner(const double *x, const double *y, int64_t n) {
@@ -98,32 +115,24 @@ static double inner(const double *x, const double *y, int64_t n) {
 }
 
 /* dot is judged twice: by the dhidden that it is made of, and as what it is, dy . y. */
-void swt_judge_experts_backward_input(swt_case *k, const void *args) {
-    const swt_experts_backward_input_args *a = args;
+static void judge_dot(swt_case *k, const swt_experts_backward_input_args *a) {
     const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
     const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
-    const double *wi = swt_case_wide(k, a->wi), *wo = swt_case_wide(k, a->wo),
-                 *bo = swt_case_wide(k, a->bo), *all_dy = swt_case_wide(k, a->dy),
-                 *all_hidden = swt_case_wide(k, a->hidden),
+    const double *wo = swt_case_wide(k, a->wo), *bo = swt_case_wide(k, a->bo),
+                 *all_dy = swt_case_wide(k, a->dy), *all_hidden = swt_case_wide(k, a->hidden),
                  *all_dhidden = swt_case_got(k, a->dhidden);
-    double *want_dhidden = swt_trial_doubles(k->t, K * F), *dx = swt_trial_doubles(k->t, K * C),
-           *y = swt_trial_doubles(k->t, K * C), *dot = swt_trial_doubles(k->t, K);
+    double *y = swt_trial_doubles(k->t, K * C), *dot = swt_trial_doubles(k->t, K);
     const bool bf16 = k->t->ctx.dtype == SWT_BF16;
     const double rounding = bf16 ? 0x1p-8 : 0; /* of dhidden */
     for (int64_t b = 0; b < a->dims.El * P; b++) {
         const int64_t n = a->counts[b], j = b / P;
         const double *dy = all_dy + b * K * C, *hidden = all_hidden + b * K * F,
                      *dhidden = all_dhidden + b * K * F;
-        swt_oracle_linear_backward_input(want_dhidden, dy, wo + j * C * F, hidden, n, F, C);
-        swt_oracle_linear_backward_input(dx, dhidden, wi + j * F * C, NULL, n, C, F);
         for (int64_t i = 0; i < n; i++) {
             dot[i] = inner(dhidden + i * F, hidden + i * F, F);
             if (bo != NULL)
                 dot[i] += inner(dy + i * C, bo + j * C, C);
         }
-        swt_case_close_part(k, a->dhidden, b * K * F, n * F, want_dhidden, swt_sum_tolerance(C),
-                            size_C);
-        swt_case_close_part(k, a->dx, b * K * C, n * C, dx, swt_sum_tolerance(F), size_C * size_F);
         swt_case_close_part(k, a->dot, b * K, n, dot, swt_sum_tolerance(C) + swt_sum_tolerance(F),
                             size_C * size_F);
         swt_oracle_linear_forward(y, hidden, wo + j * C * F, part_of(bo, j, C), NULL, n, F, C,
@@ -134,9 +143,37 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
                             2 * swt_sum_tolerance(C) + swt_sum_tolerance(F) + rounding,
                             size_C * size_F * (bf16 ? size_C : 1));
     }
-    expect_untouched(k, a->dhidden, &a->dims, a->counts, F);
-    expect_untouched(k, a->dx, &a->dims, a->counts, C);
     expect_untouched(k, a->dot, &a->dims, a->counts, 1);
+}
+
+void swt_judge_experts_backward_input(swt_case *k, const void *args) {
+    const swt_experts_backward_input_args *a = args;
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F,
+                  W = swt_moe_wi_width(&a->dims);
+    const bool relu = a->dims.ffn == SWT_FFN_RELU, gated = a->dims.ffn == SWT_FFN_GEGLU;
+    const void *back = relu ? a->dhidden : a->dpre; /* through wi */
+    const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
+    const double *wi = swt_case_wide(k, a->wi), *wo = swt_case_wide(k, a->wo),
+                 *dy = swt_case_wide(k, a->dy), *pre = swt_case_wide(k, a->pre),
+                 *mask = relu ? swt_case_wide(k, a->hidden) : NULL,
+                 *dhidden = swt_case_got(k, a->dhidden), *dpre = swt_case_got(k, back);
+    double *want = swt_trial_doubles(k->t, K * W), *dx = swt_trial_doubles(k->t, K * C);
+    for (int64_t b = 0; b < a->dims.El * P; b++) {
+        const int64_t n = a->counts[b], j = b / P;
+        swt_oracle_linear_backward_input(want, dy + b * K * C, wo + j * C * F,
+                                         part_of(mask, b, K * F), n, F, C);
+        swt_case_close_part(k, a->dhidden, b * K * F, n * F, want, swt_sum_tolerance(C), size_C);
+        if (!relu) {
+            swt_oracle_gelu_backward(want, dhidden + b * K * F, pre + b * K * W, n, F, gated);
+            swt_case_close_part(k, a->dpre, b * K * W, n * W, want, 6 * SWT_ROUNDING, size_C);
+        }
+        swt_oracle_linear_backward_input(dx, dpre + b * K * W, wi + j * W * C, NULL, n, C, W);
+        swt_case_close_part(k, a->dx, b * K * C, n * C, dx, swt_sum_tolerance(W), size_C * size_F);
+    }
+    expect_untouched(k, a->dhidden, &a->dims, a->counts, F);
+    expect_untouched(k, back, &a->dims, a->counts, W);
+    expect_untouched(k, a->dx, &a->dims, a->counts, C);
+    judge_dot(k, a);
 }
 
 /* ---- gradients of parameters */
@@ -164,8 +201,8 @@ void swt_draw_experts_backward_weight(swt_case *k, void *args) {
     swt_expert_sums *s = &a->sums;
     a->counts = draw_layout(k, &a->dims);
     a->x = draw_slots(k, d, a->counts, d->C, -1);
-    a->hidden = draw_slots(k, d, a->counts, d->F, 0);
-    a->dhidden = draw_slots(k, d, a->counts, d->F, -1);
+    a->hidden = draw_slots(k, d, a->counts, d->F, least_hidden(d));
+    a->dhidden = draw_slots(k, d, a->counts, swt_moe_wi_width(d), -1);
     a->dy = draw_slots(k, d, a->counts, d->C, -1);
     a->exact = swt_case_note(k, "exact", k->number % 4 > 0);
     s->limit = 0x1p60;
@@ -175,15 +212,15 @@ void swt_draw_experts_backward_weight(swt_case *k, void *args) {
     const bool sums = a->exact && (!s->first || !s->last || k->t->ctx.ops->expert_sums);
     k->choices = 0;
     if (bi)
-        a->dbi = draw_gradient(k, a, d->El * d->F);
+        a->dbi = draw_gradient(k, a, d->El * swt_moe_wi_width(d));
     if (bo)
         a->dbo = draw_gradient(k, a, d->El * d->C);
     if (!sums)
         return;
-    s->wi = draw_sums(k, s, d->El * d->F * d->C);
+    s->wi = draw_sums(k, s, d->El * swt_moe_wi_width(d) * d->C);
     s->wo = draw_sums(k, s, d->El * d->C * d->F);
     if (bi)
-        s->bi = draw_sums(k, s, d->El * d->F);
+        s->bi = draw_sums(k, s, d->El * swt_moe_wi_width(d));
     if (bo)
         s->bo = draw_sums(k, s, d->El * d->C);
 }
@@ -210,23 +247,24 @@ static void expect_gradients(swt_case *k, const swt_experts_backward_weight_args
 
 void swt_judge_experts_backward_weight(swt_case *k, const void *args) {
     const swt_experts_backward_weight_args *a = args;
-    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
+    const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F,
+                  W = swt_moe_wi_width(&a->dims);
     const double *x = swt_case_wide(k, a->x), *hidden = swt_case_wide(k, a->hidden),
                  *dhidden = swt_case_wide(k, a->dhidden), *dy = swt_case_wide(k, a->dy);
     for (int64_t j = 0; j < a->dims.El; j++) {
-        double *dwi = swt_trial_doubles(k->t, F * C), *dbi = swt_trial_doubles(k->t, F),
+        double *dwi = swt_trial_doubles(k->t, W * C), *dbi = swt_trial_doubles(k->t, W),
                *dwo = swt_trial_doubles(k->t, C * F), *dbo = swt_trial_doubles(k->t, C);
         int64_t rows = 0;
         for (int64_t b = j * P; b < (j + 1) * P; b++) {
             const int64_t n = a->counts[b];
-            swt_oracle_linear_backward_weight(dwi, dbi, dhidden + b * K * F, x + b * K * C, n, C,
-                                              F);
+            swt_oracle_linear_backward_weight(dwi, dbi, dhidden + b * K * W, x + b * K * C, n, C,
+                                              W);
             swt_oracle_linear_backward_weight(dwo, dbo, dy + b * K * C, hidden + b * K * F, n, F,
                                               C);
             rows += n;
         }
-        expect_gradients(k, a, a->dwi, a->sums.wi, j, F * C, dwi, rows);
-        expect_gradients(k, a, a->dbi, a->sums.bi, j, F, dbi, rows);
+        expect_gradients(k, a, a->dwi, a->sums.wi, j, W * C, dwi, rows);
+        expect_gradients(k, a, a->dbi, a->sums.bi, j, W, dbi, rows);
         expect_gradients(k, a, a->dwo, a->sums.wo, j, C * F, dwo, rows);
         expect_gradients(k, a, a->dbo, a->sums.bo, j, C, dbo, rows);
     }
