@@ -127,15 +127,15 @@ static double dot(const double *a, const double *b, int64_t n) {
 }
 
 /* Where a row of y, q, k or v begins, at head h. */
-static int64_t y_at(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
+static int64_t y_row(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
     return ((b * d->Tq + i) * d->H + h) * d->D;
 }
 
-static int64_t q_at(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
+static int64_t q_row(const swt_attention_dims *d, int64_t b, int64_t i, int64_t h) {
     return (b * d->Tq + i) * d->q_stride + h * d->D;
 }
 
-static int64_t kv_at(const swt_attention_dims *d, int64_t b, int64_t j, int64_t h) {
+static int64_t kv_row(const swt_attention_dims *d, int64_t b, int64_t j, int64_t h) {
     return (b * d->Tk + j) * d->kv_stride + h * d->D;
 }
 
@@ -178,8 +178,8 @@ void swt_oracle_attention_forward(double *y, double *lse, const double *q, const
     for (int64_t b = 0; b < d->B; b++)
         for (int64_t h = 0; h < d->H; h++)
             for (int64_t i = 0; i < d->Tq; i++)
-                attend(y + y_at(d, b, i, h), lse + (b * d->H + h) * d->Tq + i, q + q_at(d, b, i, h),
-                       k + kv_at(d, b, 0, h), v + kv_at(d, b, 0, h),
+                attend(y + y_row(d, b, i, h), lse + (b * d->H + h) * d->Tq + i,
+                       q + q_row(d, b, i, h), k + kv_row(d, b, 0, h), v + kv_row(d, b, 0, h),
                        keys_seen(d, key_lengths, b, i), d);
 }
 
@@ -192,8 +192,8 @@ void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const dou
         for (int64_t h = 0; h < d->H; h++)
             for (int64_t i = 0; i < d->Tq; i++)
                 for (int64_t j = 0; j < keys_seen(d, key_lengths, b, i); j++) {
-                    const int64_t qi = q_at(d, b, i, h), kj = kv_at(d, b, j, h);
-                    const double *dyi = dy + y_at(d, b, i, h), *yi = y + y_at(d, b, i, h);
+                    const int64_t qi = q_row(d, b, i, h), kj = kv_row(d, b, j, h);
+                    const double *dyi = dy + y_row(d, b, i, h), *yi = y + y_row(d, b, i, h);
                     const double p =
                         exp(score(d, q + qi, k + kj) - lse[(b * d->H + h) * d->Tq + i]);
                     const double dp = dot(dyi, v + kj, d->D);

@@ -31,15 +31,15 @@ swt_status swt_trial_open(swt_trial *out, const swt_trial_setup *setup) {
     out->numbers = malloc(out->numbers_room * sizeof *out->numbers);
     if (out->numbers == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for the self-test's numbers");
-    void *at[3] = {NULL};
-    swt_status status = swt_device_host_alloc(setup->device, &at[0], out->memory_bytes);
+    void *blocks[3] = {NULL};
+    swt_status status = swt_device_host_alloc(setup->device, &blocks[0], out->memory_bytes);
     if (status == SWT_OK)
-        status = swt_device_host_alloc(setup->device, &at[1], out->memory_bytes);
+        status = swt_device_host_alloc(setup->device, &blocks[1], out->memory_bytes);
     if (status == SWT_OK)
-        status = swt_device_alloc(setup->device, &at[2], out->memory_bytes);
-    out->memory = at[0];
-    out->before = at[1];
-    out->twin = at[2];
+        status = swt_device_alloc(setup->device, &blocks[2], out->memory_bytes);
+    out->memory = blocks[0];
+    out->before = blocks[1];
+    out->twin = blocks[2];
     SWT_TRY(status);
     if (setup->ops->workspace_bytes > 0)
         SWT_TRY(swt_device_alloc(setup->device, &out->ctx.workspace,
@@ -84,7 +84,7 @@ static void *take(swt_trial *t, int64_t bytes, swt_trial_kind kind) {
     }
     unsigned char *tensor = t->memory + t->used_bytes;
     t->tensors[t->n_tensors++] =
-        (swt_trial_tensor){.at = t->used_bytes, .bytes = (size_t)bytes, .kind = kind};
+        (swt_trial_tensor){.first_byte = t->used_bytes, .bytes = (size_t)bytes, .kind = kind};
     memset(tensor, kind == SWT_TRIAL_IN ? 0 : OUT_BYTE, (size_t)bytes);
     memset(tensor + bytes, GAP_BYTE, next - t->used_bytes - (size_t)bytes);
     t->used_bytes = next;
@@ -212,8 +212,8 @@ static swt_status guard(swt_trial *t) {
     size_t end = 0;
     SWT_TRY(swt_stream_sync(c->device, c->stream)); /* the copy writes the gaps */
     for (int i = 0; i < t->n_tensors; i++) {
-        __asan_poison_memory_region(t->twin + end, t->tensors[i].at - end);
-        end = t->tensors[i].at + t->tensors[i].bytes;
+        __asan_poison_memory_region(t->twin + end, t->tensors[i].first_byte - end);
+        end = t->tensors[i].first_byte + t->tensors[i].bytes;
     }
     __asan_poison_memory_region(t->twin + end, guarded_bytes(t) - end);
     return SWT_OK;
@@ -250,26 +250,26 @@ static void expect_unchanged(swt_trial *t, size_t from, size_t to, const char *w
         return;
     while (t->memory[from] == t->before[from])
         from++;
-    const size_t start = tensor < t->n_tensors ? t->tensors[tensor].at : t->used_bytes;
+    const size_t start = tensor < t->n_tensors ? t->tensors[tensor].first_byte : t->used_bytes;
     swt_trial_miss(t, "%s wrote %s tensor %d (0 is the step state) at byte %lld of it", name, what,
                    tensor, (long long)from - (long long)start);
 }
 
 swt_status swt_trial_download(swt_trial *t, const char *name) {
     const swt_ctx *c = &t->ctx;
-    size_t at = 0;
+    size_t end = 0;
     SWT_TRY(unguard(t));
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_TO_HOST, t->memory, t->twin, t->used_bytes));
     SWT_TRY(swt_comm_wait(t->world, c->stream)); /* where a lost peer is an error */
     SWT_TRY(swt_stream_sync(c->device, c->stream));
     for (int i = 0; i < t->n_tensors; i++) {
         const swt_trial_tensor *tensor = &t->tensors[i];
-        expect_unchanged(t, at, tensor->at, "before", i, name);
-        at = tensor->at + tensor->bytes;
+        expect_unchanged(t, end, tensor->first_byte, "before", i, name);
+        end = tensor->first_byte + tensor->bytes;
         if (tensor->kind == SWT_TRIAL_IN)
-            expect_unchanged(t, tensor->at, at, "into input", i, name);
+            expect_unchanged(t, tensor->first_byte, end, "into input", i, name);
     }
-    expect_unchanged(t, at, t->used_bytes, "behind", t->n_tensors, name);
+    expect_unchanged(t, end, t->used_bytes, "behind", t->n_tensors, name);
     return SWT_OK;
 }
 

@@ -34,7 +34,7 @@ typedef enum swt_trial_kind {
 } swt_trial_kind;
 
 typedef struct swt_trial_tensor {
-    size_t at, bytes;
+    size_t first_byte, bytes; /* in the trial's memory */
     swt_trial_kind kind;
 } swt_trial_tensor;
 

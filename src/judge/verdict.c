@@ -35,7 +35,7 @@ static double share_of(double error, double limit) {
 void swt_trial_close(swt_trial *t, const char *what, const float *got, const double *want,
                      int64_t n, double tolerance, double scale) {
     double error_squares = 0, want_squares = 0, worst = 0;
-    int64_t at = 0;
+    int64_t worst_one = 0;
     for (int64_t i = 0; i < n; i++) {
         if ((double)got[i] == want[i] && isinf(want[i]))
             continue;
@@ -46,16 +46,16 @@ void swt_trial_close(swt_trial *t, const char *what, const float *got, const dou
         want_squares += want[i] * want[i];
         if (error > worst) {
             worst = error;
-            at = i;
+            worst_one = i;
         }
     }
     const double count = fmax(1, (double)n),
                  allowed = tolerance * fmax(sqrt(want_squares / count), scale);
     const double rms = sqrt(error_squares / count);
     if (note(t, fmax(share_of(rms, allowed), share_of(worst, 8 * allowed))))
-        swt_trial_miss(t,
-                       "%s is out by %.3g rms (allowed %.3g), %s[%lld] is %.9g and should be %.9g",
-                       what, rms, allowed, what, (long long)at, (double)got[at], want[at]);
+        swt_trial_miss(
+            t, "%s is out by %.3g rms (allowed %.3g), %s[%lld] is %.9g and should be %.9g", what,
+            rms, allowed, what, (long long)worst_one, (double)got[worst_one], want[worst_one]);
 }
 
 void swt_trial_number(swt_trial *t, const char *what, double got, double want, double limit) {

@@ -22,12 +22,12 @@ static const swt_comm_table *real;
 static swt_comm_table faulty;
 
 /* Two bytes of what arrives change places. */
-static void swap(unsigned char *at, size_t bytes) {
+static void swap(unsigned char *arrived, size_t bytes) {
     for (size_t i = 0; i + 1 < bytes; i++)
-        if (at[i] != at[i + 1]) {
-            const unsigned char kept = at[i];
-            at[i] = at[i + 1];
-            at[i + 1] = kept;
+        if (arrived[i] != arrived[i + 1]) {
+            const unsigned char kept = arrived[i];
+            arrived[i] = arrived[i + 1];
+            arrived[i + 1] = kept;
             return;
         }
 }

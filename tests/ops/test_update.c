@@ -148,19 +148,19 @@ static void test_grad_limit(void **state) {
                                 3e38F};
     const double limit = limit_of_one / 4; /* 2^60: gradients up to 2^12 */
     swt_trial *t = swt_test_trial(state);
-    for (int at = 0; at < N; at++)
+    for (int place = 0; place < N; place++)
         for (int what = 0; what < 9; what++) {
             const bool good = what >= 7;
-            swt_trial_begin(t, "grad_add of a bad number %d at %d", what, at);
+            swt_trial_begin(t, "grad_add of a bad number %d at %d", what, place);
             swt_trial_release_state(t);
             float *grad = gradients(t, N);
             int64_t *sum = swt_test_zeros(t, N, SWT_I64);
-            grad[at] = what == 7 ? 0x1p12F : what == 8 ? -0x1p12F : bad[what];
+            grad[place] = what == 7 ? 0x1p12F : what == 8 ? -0x1p12F : bad[what];
             SWT_RUN(t, grad_add, .sum = sum, .grad = grad, .n = N, .limit = limit,
-                    .first = at % 2 == 0);
+                    .first = place % 2 == 0);
             assert_true((t->state->nonfinite != 0) == !good);
             for (int i = 0; i < N; i++)
-                assert_int_equal(sum[i], i == at && !good ? 0 : quantum(grad[i]));
+                assert_int_equal(sum[i], i == place && !good ? 0 : quantum(grad[i]));
         }
 }
 

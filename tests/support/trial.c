@@ -116,7 +116,8 @@ void swt_test_expect_same(const swt_trial *a, const swt_trial *b) {
         const swt_trial_tensor *tensor = &a->tensors[i];
         assert_int_equal(tensor->bytes, b->tensors[i].bytes);
         if (tensor->kind != SWT_TRIAL_SCRATCH &&
-            memcmp(a->memory + tensor->at, b->memory + tensor->at, tensor->bytes) != 0)
+            memcmp(a->memory + tensor->first_byte, b->memory + tensor->first_byte, tensor->bytes) !=
+                0)
             fail_msg("%s: tensor %d (0 is the step state) has other bits with %d threads than with "
                      "%d",
                      a->label, i, b->threads, a->threads);
