@@ -13,6 +13,7 @@
 #include "bench/bed.h"
 #include "bench/program.h"
 #include "bench/rows.h"
+#include "model/sums.h"
 
 #include <stdlib.h>
 
@@ -68,11 +69,11 @@ static swt_sublayer *layer_of(const swt_model *m) {
 static int list_ranges(const swt_model *m, range out[4]) {
     const swt_places *p = layer_of(m)->places;
     const int64_t C = m->dims.C, F = m->dims.F, E = m->dims.E, shared = m->params.shared_end;
-    swt_comm *world = m->dist->world;
+    swt_comm *world = m->dist->devices;
     if (layer_of(m)->kind == SWT_SWITCH) {
         out[0] = (range){p->router.weight, E * C, world};
         out[1] = (range){p->router.bias, E, world};
-        out[2] = (range){shared, m->params.end - shared, &m->dist->replicas};
+        out[2] = (range){shared, m->params.end - shared, &m->dist->replica_group};
         return 3;
     }
     out[0] = (range){p->wi.weight, F * C, world};
@@ -91,14 +92,13 @@ static swt_status update(swt_model *m) {
         const range *r = &ranges[i];
         float *grad = m->grad + r->offset;
         /* Experts without replicas are finished by the backward pass. */
-        if (m->sum != NULL && (r->sharers == m->dist->world || r->sharers->size > 1)) {
-            if (r->sharers == m->dist->world)
-                SWT_TRY(
-                    swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum + r->offset,
-                                                               .grad = grad,
-                                                               .n = r->count,
-                                                               .limit = 0x1p62 / (double)m->dims.M,
-                                                               .first = true}));
+        if (m->sum != NULL && (r->sharers == m->dist->devices || r->sharers->size > 1)) {
+            if (r->sharers == m->dist->devices)
+                SWT_TRY(swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum + r->offset,
+                                                                   .grad = grad,
+                                                                   .n = r->count,
+                                                                   .limit = swt_sums_limit(m),
+                                                                   .first = true}));
             SWT_TRY(
                 swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, m->ctx.stream));
             SWT_TRY(swt_grad_finish(

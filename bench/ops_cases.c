@@ -80,7 +80,7 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
     keep(c, SWT_OP_cast, &cast);
 }
 
-static swt_status record_step(swt_model *m, const swt_update *update, op_case *cases, int *n) {
+static swt_status record_step(swt_model *m, const swt_update_rule *update, op_case *cases, int *n) {
     const swt_ops *inner = m->ctx.ops;
     recorder r = {.ops = *inner, .inner = inner, .cases = cases};
     r.ops.name = "recording";
@@ -237,7 +237,7 @@ static swt_status occupied_share(swt_model *m, const op_case *cases, int n, doub
     return SWT_OK;
 }
 
-swt_status op_cases(swt_model *m, const swt_update *update, op_case out[OP_CASES], int *n) {
+swt_status op_cases(swt_model *m, const swt_update_rule *update, op_case out[OP_CASES], int *n) {
     double share = 1;
     SWT_TRY(record_step(m, update, out, n));
     SWT_TRY(occupied_share(m, out, *n, &share));

@@ -19,7 +19,7 @@ typedef struct op_case {
 enum { OP_CASES = 64 };
 
 /* Run a step of the model and list its calls in the order of SWT_OPS. *n = their number. */
-SWT_MUST_CHECK swt_status op_cases(swt_model *m, const swt_update *update, op_case out[OP_CASES],
-                                   int *n);
+SWT_MUST_CHECK swt_status op_cases(swt_model *m, const swt_update_rule *update,
+                                   op_case out[OP_CASES], int *n);
 
 #endif

@@ -118,9 +118,9 @@ void step_clock_attach(step_clock *clock, swt_model *m, bool no_sums) {
     *clock = (step_clock){.inner = m->ctx.ops, .device = m->ctx.device, .stream = m->ctx.stream};
     step_ops_fill(&clock->ops, clock->inner, no_sums);
     m->ctx.ops = &clock->ops;
-    attach_comm(clock, &clock->comms[0], m->dist->world);
-    attach_comm(clock, &clock->comms[1], &m->dist->experts);
-    attach_comm(clock, &clock->comms[2], &m->dist->replicas);
+    attach_comm(clock, &clock->comms[0], m->dist->devices);
+    attach_comm(clock, &clock->comms[1], &m->dist->expert_group);
+    attach_comm(clock, &clock->comms[2], &m->dist->replica_group);
 }
 
 void step_clock_reset(step_clock *clock) {

@@ -256,8 +256,9 @@ typedef struct swt_combine_forward_args {
  * dgate[n] = dy[n] . o[n] (scale) or dy[n] . o[n] / gate[n] (unit), 0 where o[n] is 0 by
  * definition. Written here for tokens that are not kept; for a kept one o[n] is the expert's output
  * and no longer there: with what the expert gets, (s dy) . o = gate dgate in both cases, so the
- * expert forms it (swt_experts_backward_input) and swt_dispatch_backward divides. dh[n] = s[n]
- * dy[n] for a dropped token with gated_input, else 0. The residual's gradient is dy. */
+ * expert forms it (swt_experts_backward_input) and swt_dispatch_backward divides: docs/numerics.md
+ * has the three steps side by side. dh[n] = s[n] dy[n] for a dropped token with gated_input, else
+ * 0. The residual's gradient is dy. */
 typedef struct swt_combine_backward_args {
     void *drecv;           /* (E, K, C) */
     float *dgate;          /* (N, k), of tokens that are not kept */

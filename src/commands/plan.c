@@ -23,7 +23,7 @@ static void print_slots(FILE *out, const swt_model *m) {
         out,
         "slots       %lld per expert and %s in training, %lld in evaluation, %lld in messages\n",
         (long long)swt_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
-        (long long)swt_capacity(d, tokens, false), (long long)m->K);
+        (long long)swt_capacity(d, tokens, false), (long long)m->message_slots);
     for (int training = 1; training >= 0; training--)
         if (swt_header_no_room(d, training, warning, sizeof warning))
             fprintf(out, "warning: %s\n", warning);

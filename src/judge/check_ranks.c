@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const swt_update update = {.name = SWT_OPTIM_SGD,
-                                  .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01},
-                                  .clip_norm = 0.5};
+static const swt_update_rule update = {.name = SWT_OPTIM_SGD,
+                                       .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01},
+                                       .clip_norm = 0.5};
 
 /* A model on some ranks, and what its step gave. */
 typedef struct run {

@@ -54,17 +54,17 @@ swt_status swt_dist_init(swt_dist *out, int size, int rank, int64_t E, int64_t e
     return SWT_OK;
 }
 
-swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *world) {
-    SWT_TRY(swt_comm_split(world, d->replica, d->position, &d->experts));
-    SWT_TRY(swt_comm_split(world, d->position, d->replica, &d->replicas));
+swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *devices) {
+    SWT_TRY(swt_comm_split(devices, d->replica, d->position, &d->expert_group));
+    SWT_TRY(swt_comm_split(devices, d->position, d->replica, &d->replica_group));
     d->host = host;
-    d->world = world;
+    d->devices = devices;
     return SWT_OK;
 }
 
 void swt_dist_fini(swt_dist *d) {
-    swt_comm_close(&d->replicas);
-    swt_comm_close(&d->experts);
+    swt_comm_close(&d->replica_group);
+    swt_comm_close(&d->expert_group);
     free(d->first);
     *d = (swt_dist){0};
 }

@@ -15,13 +15,13 @@
 typedef struct swt_dist {
     int size, rank;
     int P, replica, position;
-    int64_t E, El;     /* experts in all, of this rank */
-    int64_t first_own; /* number of this rank's first expert */
-    int64_t *first;    /* (P + 1), owned */
-    swt_comm *host;    /* all ranks, on host memory; NULL in a plan */
-    swt_comm *world;   /* all ranks, on backend memory, as the two below; NULL in a plan */
-    swt_comm experts;  /* the P ranks that share one set of experts */
-    swt_comm replicas; /* the ranks with the same experts */
+    int64_t E, El;          /* experts in all, of this rank */
+    int64_t first_own;      /* number of this rank's first expert */
+    int64_t *first;         /* (P + 1), owned */
+    swt_comm *host;         /* all ranks, on host memory; NULL in a plan */
+    swt_comm *devices;      /* all ranks, on backend memory, as the two below; NULL in a plan */
+    swt_comm expert_group;  /* the P ranks that share one set of experts */
+    swt_comm replica_group; /* the ranks with the same experts */
 } swt_dist;
 
 /* Decide the layout of `size` ranks; no communication. expert_ranks 0 = the largest divisor of size
@@ -30,9 +30,9 @@ typedef struct swt_dist {
 SWT_MUST_CHECK swt_status swt_dist_init(swt_dist *out, int size, int rank, int64_t E,
                                         int64_t expert_ranks);
 
-/* Collective: make the two groups' communicators. `host` and `world` are the same ranks, on host
- * memory and on the backend's: for the CPU one communicator is both. They must outlive *d. */
-SWT_MUST_CHECK swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *world);
+/* Collective: make the two groups' communicators. `host` and `devices` are the same ranks, on
+ * host memory and on the backend's: for the CPU one communicator is both. They must outlive *d. */
+SWT_MUST_CHECK swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *devices);
 
 void swt_dist_fini(swt_dist *d);
 

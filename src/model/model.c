@@ -1,5 +1,6 @@
 /* The life of a model: its plan, its memory, its values; and how the host reads it. */
 #include "model/memory.h"
+#include "model/sums.h"
 
 #include "base/checked.h"
 
@@ -12,10 +13,6 @@ const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind) 
         if (m->sublayers[i].kind == kind)
             return &m->sublayers[i];
     return NULL;
-}
-
-static int64_t slots(const swt_dims *d) {
-    return swt_sparse_layers(d) > 0 ? swt_message_slots(d) : 0;
 }
 
 /* Every tensor counts once in the clip norm: the first replica reports its experts, rank 0 the
@@ -46,28 +43,20 @@ static swt_status fill_spans(swt_model *m) {
     return status;
 }
 
-/* On the CPU an expert's sums never reach memory where one call sees all its micro-batches. */
-static int64_t sum_count(const swt_model *m) {
-    if (m->dims.M == 1)
-        return 0;
-    const bool all = m->ctx.ops->expert_sums || m->turns > 1 || swt_dist_replicas(m->dist) > 1;
-    return all ? m->params.end : m->params.shared_end;
-}
-
 swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, const swt_ops *ops,
                           bool training, bool moments) {
     *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
     out->ctx.ops = ops;
     out->ctx.dtype = d->dtype;
     out->turns = swt_dist_turns(dist, d->M);
-    out->K = slots(d);
+    out->message_slots = swt_sparse_layers(d) > 0 ? swt_message_slots(d) : 0;
     if (d->dtype == SWT_BF16 && !ops->bf16)
         return SWT_FAIL(USAGE, "run.dtype: bf16 needs GPUs, and the ranks work on CPUs; use "
                                "--device cuda, or run.dtype fp32");
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
         return status;
-    out->sum_count = sum_count(out);
+    out->sum_count = swt_sums_count(out);
     for (int64_t i = 0; i < out->params.count; i++)
         out->n_spans += in_norm(dist, &out->params.table[i]);
     out->n_sublayers = swt_sublayer_count(d);
@@ -182,7 +171,7 @@ swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
 }
 
 swt_status swt_model_wait(swt_model *m) {
-    SWT_TRY(swt_comm_wait(m->dist->world, m->ctx.stream));
+    SWT_TRY(swt_comm_wait(m->dist->devices, m->ctx.stream));
     return swt_stream_sync(m->ctx.device, m->ctx.stream);
 }
 

@@ -41,18 +41,17 @@ struct swt_model {
     swt_dims dims;
     swt_dist *dist;
     swt_params params;
-    bool training; /* has gradients and moments */
-    bool moments;  /* the optimiser needs both */
-    int64_t turns; /* micro-batches of this rank in a step, empty ones included */
-    int64_t K;     /* slots per expert in the message buffers */
+    bool training;         /* has gradients and moments */
+    bool moments;          /* the optimiser needs both */
+    int64_t turns;         /* micro-batches of this rank in a step, empty ones included */
+    int64_t message_slots; /* K of the message buffers (swt_message_slots), 0 without experts */
     swt_ctx ctx;
     swt_arena arenas[SWT_ARENA_COUNT];
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *first_moment, *second_moment; /* (params.end) */
     void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
-    int64_t *sum;  /* (sum_count) integer sums, where M > 1: of the shared parameters, and of the
-                      experts' where they wait for another turn or replica */
+    int64_t *sum;  /* (sum_count) sums of gradients over micro-batches (sums.h) */
     int64_t sum_count;
     double *squares; /* (params.count + 1): per tensor; the last is the non-finite flag */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
@@ -126,9 +125,8 @@ SWT_MUST_CHECK swt_status swt_model_forward(swt_model *m, const swt_pass *pass);
  * with gradient the logits become their gradient. Local. */
 SWT_MUST_CHECK swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient);
 
-/* Every gradient of the micro-batch that forward and loss have just seen, into m->grad, and where M
- * > 1 added to m->sum, which the pass of turn 0 begins. Experts without replicas have their sums
- * over all micro-batches in m->grad after the last turn. Collective over the expert group. */
+/* Every gradient of the micro-batch that forward and loss have just seen, into m->grad, and into
+ * the sums of the batch (sums.h). Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_backward(swt_model *m, const swt_pass *pass);
 
 /* ---- for the sub-layers' kinds */

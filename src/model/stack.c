@@ -1,6 +1,6 @@
 /* The whole model over one micro-batch: embedding, sub-layers, final norm, head, loss; and the way
  * back. */
-#include "model/model.h"
+#include "model/sums.h"
 
 swt_status swt_model_linear(swt_model *m, const swt_place *p, int64_t N, const swt_linear_io *io) {
     return swt_linear_forward(&m->ctx, &(swt_linear_forward_args){.y = io->y,
@@ -122,12 +122,5 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
                                                 .N = N,
                                                 .C = p->embed.in,
                                                 .V = p->embed.out}));
-    /* The experts' sums were made layer by layer. */
-    if (m->sum == NULL)
-        return SWT_OK;
-    return swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum,
-                                                      .grad = m->grad,
-                                                      .n = p->shared_end,
-                                                      .limit = 0x1p62 / (double)m->dims.M,
-                                                      .first = pass->turn == 0});
+    return swt_sums_add(m, pass);
 }

@@ -2,6 +2,7 @@
  * Source: Fedus, Zoph, Shazeer 2021, sections 2.1 and 2.2. */
 #include "base/checked.h"
 #include "model/memory.h"
+#include "model/sums.h"
 
 /* What the operations of the sub-layer read in this pass beside tensors. Capacity is that of a full
  * micro-batch, also in a shorter last one of an evaluation: message sizes are the same on every
@@ -22,7 +23,7 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .k = 1,
         .G = pass_groups,
         .group_capacity = pass->dropless ? N : capacity,
-        .K = pass->dropless ? m->K : swt_sent_slots(d, pass->training),
+        .K = pass->dropless ? m->message_slots : swt_sent_slots(d, pass->training),
         .El = m->dist->El,
         .P = m->dist->P,
         .drop = d->drop,
@@ -47,7 +48,7 @@ static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
     const swt_dist *dist = w->m->dist;
     const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
-    const int64_t rows = SWT_COUNT(dist->El, dist->P, w->m->K);
+    const int64_t rows = SWT_COUNT(dist->El, dist->P, w->m->message_slots);
     swt_switch_acts *a = &s->switched;
     a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(N, d->E));
     a->lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
@@ -67,7 +68,7 @@ static void share_backward(swt_memory_walk *w, int64_t rows) {
     swt_shared_acts *a = &w->m->acts;
     a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(d->B, d->T));
     a->dhidden_experts = swt_take_act(w, SWT_COUNT(rows, d->F));
-    a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, SWT_COUNT(d->E, w->m->K));
+    a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, SWT_COUNT(d->E, w->m->message_slots));
     if (w->m->dist->P > 1) {
         a->owner_dx = swt_take(w, SWT_ARENA_COMM, act, SWT_COUNT(rows, d->C));
         a->owner_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, rows);
@@ -79,10 +80,11 @@ static void share(swt_memory_walk *w) {
     const swt_dims *d = &m->dims;
     const swt_pass full = {.B = d->B, .sequences[SWT_DECODER].T = d->T, .training = true};
     const swt_moe_dims dims = moe_dims(m, &full, &(swt_sublayer){.stack = SWT_DECODER});
-    const int64_t rows = SWT_COUNT(m->dist->El, m->dist->P, m->K);
+    const int64_t rows = SWT_COUNT(m->dist->El, m->dist->P, m->message_slots);
     swt_shared_acts *a = &w->m->acts;
     a->send_counts = swt_take(w, SWT_ARENA_COMM, SWT_I32, d->E);
-    a->source_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, SWT_COUNT(d->E, m->K, d->C));
+    a->source_slots =
+        swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, SWT_COUNT(d->E, m->message_slots, d->C));
     a->owner_slots = swt_take(w, SWT_ARENA_COMM, m->ctx.dtype, SWT_COUNT(rows, d->C));
     if (m->training)
         share_backward(w, rows);
@@ -101,7 +103,7 @@ static swt_status exchange(swt_model *m, swt_direction direction, void *receive,
     const swt_split split = {.first = m->dist->first};
     if (receive == send)
         return SWT_OK;
-    return swt_comm_all_to_all(&m->dist->experts, direction, receive, send, &split,
+    return swt_comm_all_to_all(&m->dist->expert_group, direction, receive, send, &split,
                                (size_t)count * swt_dtype_bytes(dtype), m->ctx.stream);
 }
 
@@ -211,24 +213,12 @@ static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, v
     return SWT_OK;
 }
 
-static int64_t *sum_of(const swt_model *m, int64_t offset) {
-    return offset >= 0 && offset < m->sum_count ? m->sum + offset : NULL;
-}
-
 /* The weight gradients of all micro-batches whose tokens are here. Of M = 1 there is one; else each
  * is computed from zero and added as integers, so that no layout can change the sum. */
 static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
                                    const swt_sublayer *s) {
     const swt_places *p = s->places;
     const swt_switch_acts *moe = &s->switched;
-    const swt_expert_sums sums = {.wi = sum_of(m, p->wi.weight),
-                                  .bi = sum_of(m, p->wi.bias),
-                                  .wo = sum_of(m, p->wo.weight),
-                                  .bo = sum_of(m, p->wo.bias),
-                                  .limit = 0x1p62 / (double)m->dims.M,
-                                  .first = pass->turn == 0,
-                                  .last = pass->turn == m->turns - 1 &&
-                                          swt_dist_replicas(m->dist) == 1};
     const swt_experts_backward_weight_args a = {.dwi = swt_slice(m->grad, p->wi.weight),
                                                 .dbi = swt_slice(m->grad, p->wi.bias),
                                                 .dwo = swt_slice(m->grad, p->wo.weight),
@@ -239,8 +229,8 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
                                                 .dy = m->acts.owner_slots,
                                                 .counts = moe->slot_counts,
                                                 .dims = *dims,
-                                                .exact = m->sum != NULL,
-                                                .sums = sums};
+                                                .exact = m->dims.M > 1,
+                                                .sums = swt_sums_of_experts(m, pass, p)};
     return swt_experts_backward_weight(&m->ctx, &a);
 }
 

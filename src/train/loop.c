@@ -44,7 +44,7 @@ typedef struct loop {
 } loop;
 
 static swt_comm *comm_of(swt_session *s, int i) {
-    swt_comm *comms[] = {s->dist.world, &s->dist.experts, &s->dist.replicas};
+    swt_comm *comms[] = {s->dist.devices, &s->dist.expert_group, &s->dist.replica_group};
     return comms[i];
 }
 

@@ -31,7 +31,7 @@ typedef struct swt_session {
     swt_stream *stream;
     swt_dist dist;
     swt_model model;
-    swt_update update;
+    swt_update_rule update;
     swt_warnings warnings; /* found before there is a run to say them; rank 0's are said */
 } swt_session;
 

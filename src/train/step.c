@@ -1,10 +1,12 @@
 #include "train/step.h"
 
-swt_update swt_update_from_options(const swt_options *o) {
-    swt_update u = {.name = (swt_optim_name)o->optim_name,
-                    .schedule = o->schedule,
-                    .adam = o->adam,
-                    .clip_norm = o->optim_clip_norm};
+#include "model/sums.h"
+
+swt_update_rule swt_update_from_options(const swt_options *o) {
+    swt_update_rule u = {.name = (swt_optim_name)o->optim_name,
+                         .schedule = o->schedule,
+                         .adam = o->adam,
+                         .clip_norm = o->optim_clip_norm};
     u.schedule.width = (double)o->dims.C;
     u.schedule.total_steps = (double)o->train_steps;
     u.schedule.beta1 = o->adam.beta1;
@@ -20,7 +22,7 @@ void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) 
 /* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
  * are queued behind them. */
 swt_status swt_step_await_batch(swt_model *m) {
-    SWT_TRY(swt_comm_wait(m->dist->world, m->upload));
+    SWT_TRY(swt_comm_wait(m->dist->devices, m->upload));
     return swt_stream_sync(m->ctx.device, m->upload);
 }
 
@@ -37,7 +39,7 @@ swt_status swt_step_upload(swt_model *m, int64_t turns) {
     return swt_stream_wait(device, m->ctx.stream, m->uploaded);
 }
 
-swt_status swt_step_begin(swt_model *m, const swt_update *u) {
+swt_status swt_step_begin(swt_model *m, const swt_update_rule *u) {
     const swt_ctx *c = &m->ctx;
     const int64_t N = m->dims.B * m->dims.T;
     int64_t own = 0; /* micro-batches of this rank that are not empty: they come first */
@@ -47,7 +49,7 @@ swt_status swt_step_begin(swt_model *m, const swt_update *u) {
     SWT_TRY(swt_count_targets(c, &(swt_count_targets_args){.count = &c->state->targets,
                                                            .targets = m->acts.targets,
                                                            .n = own * N}));
-    return swt_comm_all_reduce_i64(m->dist->world, &c->state->targets, 1, c->stream);
+    return swt_comm_all_reduce_i64(m->dist->devices, &c->state->targets, 1, c->stream);
 }
 
 swt_pass swt_step_pass(const swt_model *m, int64_t turn) {
@@ -76,25 +78,6 @@ swt_status swt_step_gradients(swt_model *m) {
     return SWT_OK;
 }
 
-static swt_status sum_gradients(swt_model *m) {
-    const swt_ctx *c = &m->ctx;
-    swt_dist *dist = m->dist;
-    const int64_t shared = m->params.shared_end, experts = m->params.end - shared;
-    if (m->sum == NULL) {
-        const size_t shared_bytes = (size_t)shared * sizeof(float);
-        SWT_TRY(swt_comm_broadcast(dist->world, m->grad, shared_bytes, 0, c->stream));
-        return swt_comm_broadcast(&dist->replicas, m->grad + shared,
-                                  (size_t)experts * sizeof(float), 0, c->stream);
-    }
-    SWT_TRY(swt_comm_all_reduce_i64(dist->world, m->sum, shared, c->stream));
-    if (swt_dist_replicas(dist) == 1) /* the last turn has finished the experts' */
-        return swt_grad_finish(
-            c, &(swt_grad_finish_args){.grad = m->grad, .sum = m->sum, .n = shared});
-    SWT_TRY(swt_comm_all_reduce_i64(&dist->replicas, m->sum + shared, experts, c->stream));
-    return swt_grad_finish(
-        c, &(swt_grad_finish_args){.grad = m->grad, .sum = m->sum, .n = m->params.end});
-}
-
 /* The squares of each tensor come from one rank and zero from the others, so their integer sum is
  * an exact copy; the flags' sum says whether any rank met a bad gradient. */
 static swt_status clip(swt_model *m, double max_norm) {
@@ -107,18 +90,18 @@ static swt_status clip(swt_model *m, double max_norm) {
                .squares = m->squares, .grad = m->grad, .spans = m->spans, .n_spans = m->n_spans}));
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_ON_DEVICE, &bits[n], &c->state->nonfinite,
                             sizeof *bits));
-    SWT_TRY(swt_comm_all_reduce_i64(m->dist->world, bits, n + 1, c->stream));
+    SWT_TRY(swt_comm_all_reduce_i64(m->dist->devices, bits, n + 1, c->stream));
     return swt_state_clip(
         c, &(swt_state_clip_args){
                .squares = m->squares, .nonfinite_ranks = &bits[n], .n = n, .max_norm = max_norm});
 }
 
-swt_status swt_step_reduce(swt_model *m, const swt_update *u) {
-    SWT_TRY(sum_gradients(m));
+swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u) {
+    SWT_TRY(swt_sums_reduce(m));
     return clip(m, u->clip_norm);
 }
 
-swt_status swt_step_update(swt_model *m, const swt_update *u) {
+swt_status swt_step_update(swt_model *m, const swt_update_rule *u) {
     const int64_t n = m->params.end;
     if (u->name == SWT_OPTIM_ADAM)
         SWT_TRY(swt_adam(&m->ctx, &(swt_adam_args){.param = m->param,
@@ -132,7 +115,7 @@ swt_status swt_step_update(swt_model *m, const swt_update *u) {
     return swt_model_round_weights(m);
 }
 
-swt_status swt_step(swt_model *m, const swt_update *u) {
+swt_status swt_step(swt_model *m, const swt_update_rule *u) {
     SWT_TRY(swt_step_begin(m, u));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         SWT_TRY(swt_step_turn(m, turn));

@@ -14,7 +14,7 @@
 #include "options/options.h"
 
 /* How parameters are updated; constant over a run. */
-typedef struct swt_update {
+typedef struct swt_update_rule {
     swt_optim_name name;
     swt_schedule schedule;
     swt_adam_hyper adam;
@@ -22,9 +22,9 @@ typedef struct swt_update {
     /* Asked after each turn of swt_step; NULL: not. An error leaves the parameters as they were. */
     swt_status (*look)(void *context);
     void *look_context;
-} swt_update;
+} swt_update_rule;
 
-swt_update swt_update_from_options(const swt_options *o);
+swt_update_rule swt_update_from_options(const swt_options *o);
 
 /* routed[n] of a row: 1, or 0 for padding that takes no slot (the first token of a row is the start
  * token, which may have the padding's id). Shapes: routed, tokens (T). */
@@ -39,7 +39,7 @@ SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
 
 /* Begin update t: schedule, bias corrections, and the number of real targets of the global batch.
  */
-SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update *u);
+SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update_rule *u);
 
 /* The training pass of a turn; an empty one where this rank has no micro-batch left. */
 swt_pass swt_step_pass(const swt_model *m, int64_t turn);
@@ -52,14 +52,14 @@ SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m);
  * Integer sums for M > 1; for M = 1 the gradients of the only micro-batch, which rank 0's group
  * has, are copied. Then the global norm over every parameter once, the clip factor, and the
  * non-finite flag of all ranks are in the step state. */
-SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m, const swt_update *u);
+SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u);
 
 /* The optimiser, with the clip factor. Local. Once a gradient was not finite nothing changes any
  * more. */
-SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update *u);
+SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update_rule *u);
 
 /* The batch on the device makes one step. */
-SWT_MUST_CHECK swt_status swt_step(swt_model *m, const swt_update *u);
+SWT_MUST_CHECK swt_status swt_step(swt_model *m, const swt_update_rule *u);
 
 /* Read the step state back after a reduction (waits for the device). Errors: NUMBERS, on every rank
  * alike, if a gradient was not finite. */

@@ -55,8 +55,8 @@ extern void *__libc_memalign(size_t align, size_t bytes);
 /* The linker's marks of this program's own code. */
 extern const char __executable_start[], etext[];
 
-extern swt_status __real_swt_step(swt_model *m, const swt_update *u);
-swt_status __wrap_swt_step(swt_model *m, const swt_update *u);
+extern swt_status __real_swt_step(swt_model *m, const swt_update_rule *u);
+swt_status __wrap_swt_step(swt_model *m, const swt_update_rule *u);
 
 static void count(const void *caller, size_t bytes) {
     if (!atomic_load(&watch.on))
@@ -125,7 +125,7 @@ static void take_sample(void) {
         (sample){.heap_bytes = (long long)(info.uordblks + info.hblkhd), .anon_kib = anon_kib()};
 }
 
-swt_status __wrap_swt_step(swt_model *m, const swt_update *u) {
+swt_status __wrap_swt_step(swt_model *m, const swt_update_rule *u) {
     const long long last = watch.first + watch.steps;
     watch.begun++;
     if (watch.steps > 0 && watch.begun >= watch.first && watch.begun <= last) {

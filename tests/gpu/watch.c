@@ -33,8 +33,8 @@ static struct {
 
 void __real_swt_session_close(swt_session *s);
 void __wrap_swt_session_close(swt_session *s);
-swt_status __real_swt_step(swt_model *m, const swt_update *u);
-swt_status __wrap_swt_step(swt_model *m, const swt_update *u);
+swt_status __real_swt_step(swt_model *m, const swt_update_rule *u);
+swt_status __wrap_swt_step(swt_model *m, const swt_update_rule *u);
 
 static bool asked(const char *what) {
     const char *text = getenv("SWT_WATCH");
@@ -49,7 +49,7 @@ static swt_status check(cudaError_t code, const char *call) {
 
 #define CHECK(call) SWT_TRY(check((call), #call))
 
-static swt_status without_host(swt_model *m, const swt_update *u) {
+static swt_status without_host(swt_model *m, const swt_update_rule *u) {
     swt_emu_step_begin();
     const swt_status status = __real_swt_step(m, u);
     swt_emu_step_end();
@@ -57,7 +57,7 @@ static swt_status without_host(swt_model *m, const swt_update *u) {
 }
 
 /* Of several ranks NCCL may launch in threads of its own, which must stay free. */
-static swt_status capture(swt_model *m, const swt_update *u, cudaStream_t stream) {
+static swt_status capture(swt_model *m, const swt_update_rule *u, cudaStream_t stream) {
     cudaGraph_t graph = NULL;
     CHECK(cudaStreamBeginCapture(stream, m->dist->size > 1 ? cudaStreamCaptureModeThreadLocal
                                                            : cudaStreamCaptureModeGlobal));
@@ -70,7 +70,7 @@ static swt_status capture(swt_model *m, const swt_update *u, cudaStream_t stream
     return SWT_OK;
 }
 
-static swt_status as_graph(swt_model *m, const swt_update *u) {
+static swt_status as_graph(swt_model *m, const swt_update_rule *u) {
     const cudaStream_t stream = (cudaStream_t)(void *)m->ctx.stream;
     if (watch.graph == NULL)
         SWT_TRY(capture(m, u, stream));
@@ -78,7 +78,7 @@ static swt_status as_graph(swt_model *m, const swt_update *u) {
     return SWT_OK;
 }
 
-swt_status __wrap_swt_step(swt_model *m, const swt_update *u) {
+swt_status __wrap_swt_step(swt_model *m, const swt_update_rule *u) {
     watch.calls++;
     if (watch.calls <= WARM_UP_STEPS || (!asked("host") && !asked("graph")))
         return __real_swt_step(m, u);

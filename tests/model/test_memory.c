@@ -133,14 +133,14 @@ static void close_rig(rig *r) {
     swt_comm_close(&r->world);
 }
 
-static const swt_update update = {.name = SWT_OPTIM_ADAM,
-                                  .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
-                                               .lr = 0.01,
-                                               .beta1 = 0.9,
-                                               .beta2 = 0.999,
-                                               .warmup_steps = 1.0},
-                                  .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-                                  .clip_norm = 1.0};
+static const swt_update_rule update = {.name = SWT_OPTIM_ADAM,
+                                       .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
+                                                    .lr = 0.01,
+                                                    .beta1 = 0.9,
+                                                    .beta2 = 0.999,
+                                                    .warmup_steps = 1.0},
+                                       .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+                                       .clip_norm = 1.0};
 
 static void run_two_steps(swt_model *m) {
     for (int64_t i = 0; i < m->turns * m->dims.B * m->dims.T; i++) {

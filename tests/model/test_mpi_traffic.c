@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-static const swt_update update = {.name = SWT_OPTIM_SGD,
-                                  .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01}};
+static const swt_update_rule update = {.name = SWT_OPTIM_SGD,
+                                       .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01}};
 
 /* The forward and the backward pass of every turn, and what they sent to the experts' owners. */
 static int64_t sent_by_a_step(swt_comm *world, swt_model *m) {
@@ -24,9 +24,9 @@ static int64_t sent_by_a_step(swt_comm *world, swt_model *m) {
     }
     succeeds(world, swt_step_upload(m, m->turns));
     succeeds(world, swt_step_begin(m, &update));
-    m->dist->experts.sent_bytes = 0;
+    m->dist->expert_group.sent_bytes = 0;
     succeeds(world, swt_step_gradients(m));
-    return m->dist->experts.sent_bytes;
+    return m->dist->expert_group.sent_bytes;
 }
 
 /* Experts that do not divide by the ranks, more ranks than micro-batches and fewer. */
