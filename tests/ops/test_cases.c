@@ -4,6 +4,8 @@
 #include "judge/case.h"
 #include "support/trial.h"
 
+#include <string.h>
+
 /* On the emulated GPU sanitizers take minutes for large sizes, and what they find is there at small
  * ones, too. */
 static bool sizes_are_large(void) {
@@ -52,8 +54,11 @@ static void test_same_bits(void **state) {
 
 /* ---- refusals */
 
+/* With the host's addresses: the checks ask where a tensor lies, not what is there, and a GPU that
+ * were asked to work at them would fail. */
 static void expect_refused(const swt_case *k, const swt_any_args *args) {
-    swt_test_call(k->t, k->op, args, SWT_SHAPE);
+    if (swt_op_table[k->op].run(&k->t->ctx, args) != SWT_SHAPE)
+        fail_msg("%s: %s does not refuse", k->t->label, swt_op_table[k->op].name);
 }
 
 /* Missing, misaligned, and in the memory of an output. */
@@ -113,9 +118,13 @@ static void test_refusals(void **state) {
         for (int number = 0; number < SWT_CASES; number++) {
             swt_case k;
             make(t, op, number, &k);
+            memcpy(t->before, t->memory, t->used_bytes);
             refuse_pointers(&k);
             refuse_dims(&k);
             refuse_contexts(&k);
+            swt_test_expect(swt_stream_sync(t->ctx.device, t->ctx.stream), t->label);
+            if (memcmp(t->memory, t->before, t->used_bytes) != 0)
+                fail_msg("%s: %s refused, and changed memory", t->label, swt_op_table[op].name);
         }
     swt_test_close(t);
 }
