@@ -16,7 +16,7 @@
 /* The model of a checkpoint folder, its weights loaded. Collective. */
 static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dims *d) {
     char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
+    SWT_TRY(swt_path_join(path, dir, SWT_WEIGHTS_FILE));
     /* Before anything of the sizes that the configuration claims is made. */
     SWT_TRY(swt_comm_agree(s->world, swt_weights_check(path, d, SWT_CHECKPOINT)));
     SWT_TRY(swt_session_open_model(s, d, false));
@@ -126,7 +126,7 @@ swt_status swt_command_generate(swt_session *s) {
     const char *dir = o->checkpoint_path;
     char path[SWT_PATH_BYTES];
     swt_dims d;
-    swt_status status = swt_path_join(path, sizeof path, dir, "tokenizer.json");
+    swt_status status = swt_path_join(path, dir, SWT_TOKENIZER_FILE);
     if (status == SWT_OK)
         status = swt_tokenizer_read(&s->tokenizer, path);
     if (status == SWT_OK)

@@ -10,8 +10,7 @@
 
 enum { NAME_BYTES = 48, SET_ASIDE_MOST = 100 };
 
-static const char *const folder_name = "checkpoints", *const weights_name = "weights.safetensors",
-                         *const hidden_prefix = ".step-";
+static const char *const folder_name = "checkpoints", *const hidden_prefix = ".step-";
 
 /* ---- names */
 
@@ -24,7 +23,7 @@ static swt_status step_path(char out[SWT_PATH_BYTES], const char *checkpoints, c
                             int64_t step, const char *suffix) {
     char name[NAME_BYTES];
     step_name(name, prefix, step, suffix);
-    return swt_path_join(out, SWT_PATH_BYTES, checkpoints, name);
+    return swt_path_join(out, checkpoints, name);
 }
 
 /* The step of a published folder's name, -1 for any other name. */
@@ -71,9 +70,9 @@ static swt_status find_published(step_range *out, const char *checkpoints, int64
 swt_status swt_checkpoints_init(swt_checkpoints *out, const char *run_path, int64_t last_step) {
     char folder[SWT_PATH_BYTES], file[SWT_PATH_BYTES];
     *out = (swt_checkpoints){.path = ""};
-    SWT_TRY(swt_path_join(out->path, sizeof out->path, run_path, folder_name));
+    SWT_TRY(swt_path_join(out->path, run_path, folder_name));
     SWT_TRY(step_path(folder, out->path, ".", last_step, ".old99"));
-    return swt_path_join(file, sizeof file, folder, weights_name);
+    return swt_path_join(file, folder, SWT_WEIGHTS_FILE);
 }
 
 /* ---- tidying up */
@@ -98,7 +97,7 @@ static swt_status set_aside(const swt_checkpoints *c, const char *prefix, int64_
     SWT_TRY(step_path(from, c->path, prefix, step, ""));
     for (int i = 1; kind != SWT_PATH_NONE && i < SET_ASIDE_MOST; i++) {
         step_name(name, ".", step, suffix);
-        SWT_TRY(swt_path_join(to, sizeof to, c->path, name));
+        SWT_TRY(swt_path_join(to, c->path, name));
         SWT_TRY(swt_path_look(&kind, to, false));
         snprintf(suffix, sizeof suffix, ".old%d", i);
     }
@@ -167,7 +166,7 @@ swt_status swt_checkpoints_begin(swt_checkpoints *c, int64_t step, char folder[S
 static swt_status sync_file(void *context, const char *folder, const char *name) {
     (void)context;
     char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, folder, name));
+    SWT_TRY(swt_path_join(path, folder, name));
     return swt_path_sync(path);
 }
 
@@ -186,7 +185,7 @@ swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t kee
     if (status != SWT_OK) {
         /* The one that was there comes back. */
         const swt_error why = *swt_last_error();
-        if (replaced[0] != '\0' && swt_path_join(old, sizeof old, c->path, replaced) == SWT_OK)
+        if (replaced[0] != '\0' && swt_path_join(old, c->path, replaced) == SWT_OK)
             keep_first(c, swt_path_rename(old, published));
         *swt_last_error() = why;
         return status;
@@ -205,7 +204,7 @@ swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t kee
 static swt_status has_weights(const char *folder, bool *found) {
     char path[SWT_PATH_BYTES];
     swt_path_kind kind = SWT_PATH_NONE;
-    SWT_TRY(swt_path_join(path, sizeof path, folder, weights_name));
+    SWT_TRY(swt_path_join(path, folder, SWT_WEIGHTS_FILE));
     SWT_TRY(swt_path_look(&kind, path, true));
     *found = kind == SWT_PATH_FILE;
     return SWT_OK;
@@ -237,7 +236,7 @@ static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {
         return SWT_OK;
     }
     char checkpoints[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(checkpoints, sizeof checkpoints, dir, folder_name));
+    SWT_TRY(swt_path_join(checkpoints, dir, folder_name));
     SWT_TRY(swt_path_look(&kind, checkpoints, true));
     if (kind == SWT_PATH_FOLDER)
         SWT_TRY(find_newest(out, checkpoints, &found));
@@ -245,7 +244,7 @@ static swt_status find_checkpoint(char out[SWT_PATH_BYTES], const char *dir) {
         return SWT_FAIL(CHECKPOINT,
                         "%s: holds no checkpoint; a folder with %s, or a run with one in "
                         "checkpoints/, is needed",
-                        dir, weights_name);
+                        dir, SWT_WEIGHTS_FILE);
     return SWT_OK;
 }
 

@@ -10,6 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The files of a checkpoint. */
+#define SWT_WEIGHTS_FILE   "weights.safetensors"
+#define SWT_TOKENIZER_FILE "tokenizer.json"
+#define SWT_CONFIG_FILE    "config.yaml"
+
 /* Of a run that is written. Tidying up never ends a run: why something old could not be removed is
  * kept here, for the run to say. */
 typedef struct swt_checkpoints {

@@ -25,7 +25,7 @@ static swt_status consider(void *context, const char *folder, const char *name) 
         return SWT_OK;
     char path[SWT_PATH_BYTES];
     struct stat info;
-    SWT_TRY(swt_path_join(path, sizeof path, folder, name));
+    SWT_TRY(swt_path_join(path, folder, name));
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind != SWT_PATH_FILE || stat(path, &info) != 0) /* or it has just gone */
@@ -68,8 +68,8 @@ swt_status swt_data_find(char *path, size_t path_bytes, int64_t *candidates, con
 
     char program[SWT_PATH_BYTES], installed[SWT_PATH_BYTES], built[SWT_PATH_BYTES];
     program_folder(program);
-    SWT_TRY(swt_path_join(installed, sizeof installed, program, "../share/swt-dist/data"));
-    SWT_TRY(swt_path_join(built, sizeof built, program, "../../data")); /* build/PRESET/swt-dist */
+    SWT_TRY(swt_path_join(installed, program, "../share/swt-dist/data"));
+    SWT_TRY(swt_path_join(built, program, "../../data")); /* build/PRESET/swt-dist */
     const char *const folders[] = {"data", installed, built};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         newest_text best = {0};

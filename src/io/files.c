@@ -24,11 +24,11 @@ const char *swt_path_tail(const char *path) {
     return path;
 }
 
-swt_status swt_path_join(char *out, size_t out_bytes, const char *folder, const char *name) {
-    const int length = snprintf(out, out_bytes, "%s/%s", folder, name);
-    if (length < 0 || (size_t)length >= out_bytes)
-        return SWT_FAIL(FILE, "%s/%.40s: the path is too long; at most %zu bytes are possible",
-                        swt_path_tail(folder), name, out_bytes - 1);
+swt_status swt_path_join(char out[SWT_PATH_BYTES], const char *folder, const char *name) {
+    const int length = snprintf(out, SWT_PATH_BYTES, "%s/%s", folder, name);
+    if (length < 0 || length >= SWT_PATH_BYTES)
+        return SWT_FAIL(FILE, "%s/%.40s: the path is too long; at most %d bytes are possible",
+                        swt_path_tail(folder), name, SWT_PATH_BYTES - 1);
     return SWT_OK;
 }
 
@@ -128,15 +128,6 @@ swt_status swt_file_load(char **out, size_t *bytes, const char *path, int64_t mo
     (*out)[size] = '\0';
     *bytes = (size_t)size;
     return SWT_OK;
-}
-
-swt_status swt_read_file(char **out, size_t *bytes, const char *path, swt_status status) {
-    SWT_TRY(swt_file_load(out, bytes, path, PTRDIFF_MAX - 1, status));
-    if (*bytes > 0)
-        return SWT_OK;
-    free(*out);
-    *out = NULL;
-    return SWT_FAIL_AS(status, "%s: is empty; a file with content is needed", path);
 }
 
 /* ---- writing */

@@ -17,7 +17,7 @@ enum { SWT_PATH_BYTES = 4096 };
 const char *swt_path_tail(const char *path);
 
 /* folder/name into out. Errors: FILE where it does not fit. */
-SWT_MUST_CHECK swt_status swt_path_join(char *out, size_t out_bytes, const char *folder,
+SWT_MUST_CHECK swt_status swt_path_join(char out[SWT_PATH_BYTES], const char *folder,
                                         const char *name);
 
 typedef enum swt_path_kind {
@@ -50,10 +50,6 @@ SWT_MUST_CHECK swt_status swt_file_read(int fd, void *out, size_t bytes, int64_t
  * An empty file is for the caller to judge. */
 SWT_MUST_CHECK swt_status swt_file_load(char **out, size_t *bytes, const char *path,
                                         int64_t most_bytes, swt_status status);
-
-/* The same for what may be of any size, but not empty. */
-SWT_MUST_CHECK swt_status swt_read_file(char **out, size_t *bytes, const char *path,
-                                        swt_status status);
 
 /* ---- writing */
 

@@ -2,6 +2,7 @@
  * preset < file < flags. */
 #include "options/options.h"
 
+#include "io/checkpoint_dir.h"
 #include "io/files.h"
 #include "options/table.h"
 
@@ -214,7 +215,7 @@ static swt_status read_file(swt_options *o, const arguments *a) {
     const bool preset_given = is_given(a, "model.preset");
     if (o->checkpoint_path[0] != '\0') {
         char path[SWT_PATH_BYTES];
-        SWT_TRY(swt_path_join(path, sizeof path, o->checkpoint_path, "config.yaml"));
+        SWT_TRY(swt_path_join(path, o->checkpoint_path, SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
         forget_layout(o);
     } else if (o->config_path[0] != '\0') {

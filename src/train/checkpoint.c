@@ -95,15 +95,15 @@ swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
 static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer *w) {
     const swt_params *params = &s->model.params;
     char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "config.yaml"));
+    SWT_TRY(swt_path_join(path, dir, SWT_CONFIG_FILE));
     SWT_TRY(swt_options_write_file(s->options, path));
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "tokenizer.json"));
+    SWT_TRY(swt_path_join(path, dir, SWT_TOKENIZER_FILE));
     SWT_TRY(swt_tokenizer_write(&s->tokenizer, path));
     for (int64_t i = 0; i < params->count; i++) {
         const swt_param *p = &params->table[i];
         SWT_TRY(swt_tensor_writer_declare(w, p->name, SWT_F32, p->dims, p->shape));
     }
-    SWT_TRY(swt_path_join(path, sizeof path, dir, "weights.safetensors"));
+    SWT_TRY(swt_path_join(path, dir, SWT_WEIGHTS_FILE));
     return swt_tensor_writer_begin(w, path);
 }
 

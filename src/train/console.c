@@ -59,7 +59,7 @@ swt_status swt_run_check_log(const swt_run *run) {
 
 void swt_run_log_end(const swt_run *run, int rank, const char *why) {
     char path[SWT_PATH_BYTES], line[LINE_BYTES];
-    if (swt_path_join(path, sizeof path, run->path, log_name) != SWT_OK)
+    if (swt_path_join(path, run->path, log_name) != SWT_OK)
         return;
     const int log = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
     if (log < 0)

@@ -330,7 +330,7 @@ static swt_status start_weights(swt_session *s, const char *from) {
         return swt_comm_agree(s->world,
                               swt_model_init_values(&s->model, (swt_init)o->model_init,
                                                     o->model_init_scale, (uint64_t)o->train_seed));
-    swt_status status = swt_path_join(path, sizeof path, from, "weights.safetensors");
+    swt_status status = swt_path_join(path, from, SWT_WEIGHTS_FILE);
     if (status == SWT_OK)
         status = swt_weights_load(&s->model, path, SWT_CHECKPOINT);
     return swt_comm_agree(s->world, status);

@@ -15,7 +15,6 @@
 enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
 
 static const char *const metrics_name = "metrics.jsonl", *const log_name = "log.txt",
-                         *const config_name = "config.yaml",
                          *const config_hidden_name = ".config.yaml";
 
 /* o->run_out without slashes at its end, or the default. */
@@ -38,7 +37,7 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 }
 
 static swt_status check_unused(const char *path) {
-    const char *const names[] = {config_name, metrics_name, log_name, "checkpoints"};
+    const char *const names[] = {SWT_CONFIG_FILE, metrics_name, log_name, "checkpoints"};
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind == SWT_PATH_NONE)
@@ -47,7 +46,7 @@ static swt_status check_unused(const char *path) {
         return SWT_FAIL(USAGE, "%s: is a file; give a new folder as --out", path);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char inside[SWT_PATH_BYTES];
-        SWT_TRY(swt_path_join(inside, sizeof inside, path, names[i]));
+        SWT_TRY(swt_path_join(inside, path, names[i]));
         SWT_TRY(swt_path_look(&kind, inside, false)); /* a link without target counts, too */
         if (kind != SWT_PATH_NONE)
             return SWT_FAIL(USAGE, "%s: already holds a run; give another --out", path);
@@ -86,8 +85,8 @@ static void unmake_folders(char *path, size_t kept_bytes) {
 
 static swt_status write_config(const swt_run *run, const swt_options *o) {
     char hidden[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(hidden, sizeof hidden, run->path, config_hidden_name));
-    SWT_TRY(swt_path_join(path, sizeof path, run->path, config_name));
+    SWT_TRY(swt_path_join(hidden, run->path, config_hidden_name));
+    SWT_TRY(swt_path_join(path, run->path, SWT_CONFIG_FILE));
     SWT_TRY(swt_file_remove(hidden)); /* of a run that was killed here */
     SWT_TRY(swt_options_write_file(o, hidden));
     const swt_status status = swt_path_rename(hidden, path);
@@ -100,7 +99,7 @@ static swt_status write_config(const swt_run *run, const swt_options *o) {
 static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
     char path[SWT_PATH_BYTES];
     int fd = -1;
-    SWT_TRY(swt_path_join(path, sizeof path, run->path, name));
+    SWT_TRY(swt_path_join(path, run->path, name));
     SWT_TRY(swt_file_create(&fd, path));
     *file = fdopen(fd, "w");
     if (*file != NULL)
@@ -120,7 +119,7 @@ static void discard(FILE **file, const swt_run *run, const char *name) {
         return;
     fclose(*file);
     *file = NULL;
-    if (swt_path_join(path, sizeof path, run->path, name) == SWT_OK)
+    if (swt_path_join(path, run->path, name) == SWT_OK)
         unlink(path);
 }
 
@@ -198,7 +197,7 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     swt_append(line, sizeof line, "}\n");
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
-    SWT_TRY(swt_path_join(path, sizeof path, run->path, metrics_name));
+    SWT_TRY(swt_path_join(path, run->path, metrics_name));
     /* Past the stream, which would lose a row that a signal interrupts. */
     return swt_file_write(fileno(run->metrics), line, strlen(line), path);
 }

@@ -1,6 +1,7 @@
 /* The texts and prompts that a command is given: read, encoded, and what is not as the user may
  * think is said. */
 #include "base/utf8.h"
+#include "io/checkpoint_dir.h"
 #include "io/files.h"
 #include "train/session.h"
 
@@ -31,7 +32,9 @@ static swt_status read_text(const swt_session *s, char **buffer, swt_text *out, 
                         "%s: is missing; give --data FILE, without which eval reads the text that "
                         "the checkpoint's config.yaml names",
                         path);
-    SWT_TRY(swt_read_file(buffer, &out->bytes, path, SWT_FILE));
+    SWT_TRY(swt_file_load(buffer, &out->bytes, path, PTRDIFF_MAX - 1, SWT_FILE));
+    if (out->bytes == 0)
+        return SWT_FAIL(FILE, "%s: is empty; a file with content is needed", path);
     out->at = *buffer;
     out->path = path;
     return SWT_OK;
@@ -58,7 +61,7 @@ static swt_status choose_tokenizer(swt_session *s, const swt_texts *texts, const
         return swt_tokenizer_init(&s->tokenizer, (swt_tokenizer_kind)o->data_tokenizer,
                                   texts->train.at, texts->train.bytes, texts->train.path);
     char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, sizeof path, checkpoint, "tokenizer.json"));
+    SWT_TRY(swt_path_join(path, checkpoint, SWT_TOKENIZER_FILE));
     SWT_TRY(swt_tokenizer_read(&s->tokenizer, path));
     if ((int)s->tokenizer.kind != o->data_tokenizer)
         swt_warn(&s->warnings,

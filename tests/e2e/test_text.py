@@ -136,6 +136,7 @@ def choice_of_text_is_said(c):
     want(re.search(r"warning: of the 2 texts .* data/.\.txt is the newest", said.out), said.told())
     missing = c.eval(os.path.join(c.folder, "gone.txt"))
     refused(missing, 3, r"gone\.txt: is missing; give --data FILE")
+    refused(c.eval(c.write("empty.txt", "")), 3, r"empty\.txt: is empty; a file with content is needed")
 
 
 def main():

@@ -6,32 +6,40 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static void test_read_file(void **state) {
+static void test_load(void **state) {
     (void)state;
     char path[TEMP_PATH_BYTES];
     temp_in(path, "a.txt");
     char *text = NULL;
     size_t bytes = 0;
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is missing; ");
-    expect_error(swt_read_file(&text, &bytes, path, SWT_CHECKPOINT), SWT_CHECKPOINT, "is missing");
-    expect_error(swt_read_file(&text, &bytes, temp_folder, SWT_FILE), SWT_FILE, "is a folder");
-    expect_error(swt_read_file(&text, &bytes, "/dev/zero", SWT_FILE), SWT_FILE, "no regular file");
+    expect_error(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_FILE, "a.txt: is missing; ");
+    expect_error(swt_file_load(&text, &bytes, path, 5, SWT_CHECKPOINT), SWT_CHECKPOINT,
+                 "is missing");
+    expect_error(swt_file_load(&text, &bytes, temp_folder, 5, SWT_FILE), SWT_FILE, "is a folder");
+    expect_error(swt_file_load(&text, &bytes, "/dev/zero", 5, SWT_FILE), SWT_FILE,
+                 "no regular file");
     temp_write(path, "", 0);
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "a.txt: is empty");
+    assert_int_equal(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_OK);
+    assert_string_equal(text, "");
+    free(text);
+    temp_write(path, "123456", 6);
+    expect_error(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_FILE,
+                 "a.txt: has 6 bytes, and a file of its kind at most 5; ");
     assert_null(text);
     temp_write(path, "ab\0c\n", 5);
-    assert_int_equal(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_OK);
+    assert_int_equal(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_OK);
     assert_int_equal(bytes, 5);
     assert_memory_equal(text, "ab\0c\n", 6);
     free(text);
     unlink(path);
     assert_int_equal(mkfifo(path, 0600), 0); /* must not wait for a writer */
-    expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "no regular file");
+    expect_error(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_FILE, "no regular file");
     if (geteuid() != 0) {
         unlink(path);
         temp_write(path, "x", 1);
         assert_int_equal(chmod(path, 0), 0);
-        expect_error(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_FILE, "Permission denied");
+        expect_error(swt_file_load(&text, &bytes, path, 5, SWT_FILE), SWT_FILE,
+                     "Permission denied");
     }
 }
 
@@ -130,7 +138,7 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--find") == 0)
         return find_and_print();
     const struct CMUnitTest tests[] = {
-        TEMP_TEST(test_read_file),
+        TEMP_TEST(test_load),
         TEMP_TEST(test_find),
         TEMP_TEST(test_find_beside_the_program),
     };

@@ -287,7 +287,7 @@ static void test_tinyshakespeare(void **state) {
     char *text = NULL;
     size_t bytes = 0;
     swt_tokenizer t;
-    assert_int_equal(swt_read_file(&text, &bytes, path, SWT_FILE), SWT_OK);
+    assert_int_equal(swt_file_load(&text, &bytes, path, 1 << 30, SWT_FILE), SWT_OK);
     assert_int_equal(bytes, 1115394);
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, path), SWT_OK);
     assert_int_equal(t.vocab, 65);
