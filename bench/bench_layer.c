@@ -64,7 +64,7 @@ static swt_sublayer *layer_of(const swt_model *m) {
     return &m->sublayers[1];
 }
 
-/* What the layer consists of: weight and bias of the dense layer's products or the router, and this
+/* What the layer consists of: weight and bias of the dense layer's gemms or the router, and this
  * rank's experts. Returns the number of ranges. */
 static int list_ranges(const swt_model *m, range out[4]) {
     const swt_places *p = layer_of(m)->places;

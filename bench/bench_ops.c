@@ -9,7 +9,7 @@
  * milliseconds, so what fits the caches is found there; shares of the copy speed of main memory can
  * pass 1. On a GPU calls are queued in batches, and a time is a batch's by the number of its calls.
  * What is called are the calls of one whole step, with their arguments: routes, slots and
- * statistics are those of a step. The model's first layer is dense, so that its products are there,
+ * statistics are those of a step. The model's first layer is dense, so that its gemms are there,
  * too. */
 #include "base/clock.h"
 #include "bench/bed.h"
@@ -39,7 +39,7 @@ static swt_status set_options(bench *b) {
     o->run_threads = b->threads;
     o->dims.B = 32;
     o->dims.M = 2;     /* with integer sums */
-    o->dims.every = 2; /* the first layer is dense: its products are there, too */
+    o->dims.every = 2; /* the first layer is dense: its gemms are there, too */
     o->dims.dtype = strcmp(b->dtype, "bf16") == 0 ? SWT_BF16 : SWT_F32;
     if (o->dims.dtype == SWT_F32 && strcmp(b->dtype, "fp32") != 0)
         return SWT_FAIL(USAGE, "--dtype: is %s; it must be fp32 or bf16", b->dtype);

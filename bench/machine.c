@@ -106,7 +106,7 @@ static swt_status least_ms(const swt_ctx *c, void *const memory[3], int64_t size
     return SWT_OK;
 }
 
-static swt_status queue_product(const swt_ctx *c, void *const memory[3], int64_t side) {
+static swt_status queue_gemm(const swt_ctx *c, void *const memory[3], int64_t side) {
     return swt_linear_forward(
         c, &(swt_linear_forward_args){
                .y = memory[0], .x = memory[1], .w = memory[2], .N = side, .in = side, .out = side});
@@ -149,7 +149,7 @@ static swt_status measure_queued(const swt_ctx *c, size_t bytes, int64_t size,
     return status;
 }
 
-/* Products of growing size, until one takes so long that the device is busy. */
+/* Gemms of growing size, until one takes so long that the device is busy. */
 static swt_status measure_device(const swt_ctx *c, machine *out) {
     double ms = 0.0;
     snprintf(out->name, sizeof out->name, "%s", c->device->table->name);
@@ -159,7 +159,7 @@ static swt_status measure_device(const swt_ctx *c, machine *out) {
     for (int64_t side = SIDE_LEAST; side <= SIDE_MOST && ms < ENOUGH_MS; side *= 2) {
         const double n = (double)side;
         SWT_TRY(measure_queued(c, (size_t)(side * side) * swt_dtype_bytes(c->dtype), side,
-                               queue_product, &ms));
+                               queue_gemm, &ms));
         const double gflops = 2.0 * n * n * n / ms * 1e-6;
         out->product_gflops = gflops > out->product_gflops ? gflops : out->product_gflops;
     }

@@ -12,7 +12,7 @@ typedef struct machine {
 } machine;
 
 /* Of the CPU: multiply-adds on registers, and a copy, by all threads of the device at once, in the
- * widest vectors of the processor. Of a device that queues work: a large square product of the
+ * widest vectors of the processor. Of a device that queues work: a large square gemm of the
  * context's dtype by its own operation, which its vendor's library computes, and its own copy.
  * Errors: MEMORY, and what the device says. */
 SWT_MUST_CHECK swt_status machine_measure(const swt_ctx *c, machine *out);

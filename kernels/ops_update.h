@@ -99,7 +99,7 @@ typedef struct swt_sgd_args {
     int64_t n;
 } swt_sgd_args;
 
-/* to = from in the activation type, to nearest, halves to even: what products read of the F32
+/* to = from in the activation type, to nearest, halves to even: what gemms read of the F32
  * parameters. */
 typedef struct swt_cast_args {
     void *to;          /* (n) */

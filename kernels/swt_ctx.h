@@ -30,7 +30,7 @@ typedef struct swt_ctx {
     const swt_ops *ops;
     swt_device *device;
     swt_stream *stream;
-    swt_dtype dtype;       /* of activations and of the weights that products read: F32 or BF16 */
+    swt_dtype dtype;       /* of activations and of the weights that gemms read: F32 or BF16 */
     swt_step_state *state; /* backend memory */
     void *workspace;       /* ops->workspace_bytes of backend memory, for the backend alone */
 } swt_ctx;

@@ -2,7 +2,7 @@
  *
  * An operation cuts its work into parts, by the shapes alone; swt_cpu_run hands the parts to
  * the threads. A part runs on one thread, so neither the number of threads nor their order can
- * change a bit of the result. Products: product.h; everything else: the vector table
+ * change a bit of the result. Gemms: gemm.h; everything else: the vector table
  * (vec/vec.h). */
 #ifndef SWT_CPU_H
 #define SWT_CPU_H

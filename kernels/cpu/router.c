@@ -1,5 +1,5 @@
 #include "base/checked.h"
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/router_scratch.h"
 
 #include <math.h>
@@ -64,17 +64,17 @@ static void logits(const swt_ctx *c, const swt_router_forward_args *a, int64_t f
     const int64_t C = a->dims.C, E = a->dims.E;
     const float *x = input_rows(c, a, first, tokens);
     for (int64_t e = 0; e < E; e += SWT_COLUMNS) {
-        const swt_vec_product p = {.c = a->probs + first * E + e,
-                                   .a = x,
-                                   .b = a->w + e * C,
-                                   .bias = a->bias != NULL ? a->bias + e : NULL,
-                                   .rows = tokens,
-                                   .columns = swt_min(SWT_COLUMNS, E - e),
-                                   .k = C,
-                                   .c_stride = E,
-                                   .a_row = C,
-                                   .a_step = 1,
-                                   .b_step = C};
+        const swt_vec_gemm p = {.c = a->probs + first * E + e,
+                                .a = x,
+                                .b = a->w + e * C,
+                                .bias = a->bias != NULL ? a->bias + e : NULL,
+                                .rows = tokens,
+                                .columns = swt_min(SWT_COLUMNS, E - e),
+                                .k = C,
+                                .c_stride = E,
+                                .a_row = C,
+                                .a_step = 1,
+                                .b_step = C};
         swt_cpu_block_nt(c, &p);
     }
 }
@@ -212,17 +212,17 @@ static void input_gradient(const swt_ctx *c, const swt_router_backward_args *a, 
     const float *dz = dz_of(a) + first * E;
     float *to = (jitters ? jittered_of(a->scratch, &a->dims) : (float *)a->dh) + first * C;
     for (int64_t i = 0; i < C; i += SWT_COLUMNS) {
-        const swt_vec_product p = {.c = to + i,
-                                   .a = dz,
-                                   .b = a->w + i,
-                                   .residual = jitters ? NULL : to + i,
-                                   .rows = tokens,
-                                   .columns = swt_min(SWT_COLUMNS, C - i),
-                                   .k = E,
-                                   .c_stride = C,
-                                   .a_row = E,
-                                   .a_step = 1,
-                                   .b_step = C};
+        const swt_vec_gemm p = {.c = to + i,
+                                .a = dz,
+                                .b = a->w + i,
+                                .residual = jitters ? NULL : to + i,
+                                .rows = tokens,
+                                .columns = swt_min(SWT_COLUMNS, C - i),
+                                .k = E,
+                                .c_stride = C,
+                                .a_row = E,
+                                .a_step = 1,
+                                .b_step = C};
         swt_cpu_block_nn(c, &p);
     }
 }
@@ -256,6 +256,6 @@ swt_status swt_cpu_router_backward(const swt_ctx *c, const swt_router_backward_a
     const swt_cpu_groups g = swt_cpu_one_group(d->N);
     fill_pull(a);
     swt_cpu_run(c, swt_ceil_div(d->N, TOKENS), input_part, a);
-    swt_cpu_products_tn(c, &g, a->dw, a->dbias, dz_of(a), input, d->C, d->E, false);
+    swt_cpu_gemms_tn(c, &g, a->dw, a->dbias, dz_of(a), input, d->C, d->E, false);
     return SWT_OK;
 }

@@ -1,4 +1,4 @@
-/* What the attention kernels are made of: products of tiles of TILE rows, in shared memory and
+/* What the attention kernels are made of: gemms of tiles of TILE rows, in shared memory and
  * registers.
  *
  * A block of 16 x 16 threads works on a tile of TILE x TILE scores, of which a thread holds those
@@ -15,7 +15,7 @@ enum {
     SIDE = 16, /* threads along each side of a tile */
     PER = TILE / SIDE,
     THREADS = SIDE * SIDE,
-    SHORT = 32,               /* columns of rows that a product of scores takes at a time */
+    SHORT = 32,               /* columns of rows that a gemm of scores takes at a time */
     SHORT_STRIDE = SHORT + 4, /* padding: whole runs, and rows in different banks */
     TILE_STRIDE = TILE + 4
 };

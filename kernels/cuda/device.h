@@ -12,19 +12,19 @@ extern "C" {
  * largest processors that we name. */
 enum { SWT_CUDA_WORKSPACE_BYTES = 32 << 20 };
 
-/* cuBLASLt's handle and what is known of each product made so far (product_cuda.c). */
-typedef struct swt_cuda_products swt_cuda_products;
+/* cuBLASLt's handle and what is known of each gemm made so far (gemm_cuda.c). */
+typedef struct swt_cuda_gemms swt_cuda_gemms;
 
 struct swt_cuda_device {
-    int ordinal;                 /* of cudaSetDevice */
-    swt_cuda_products *products; /* of swt_cuda_products_open */
+    int ordinal;           /* of cudaSetDevice */
+    swt_cuda_gemms *gemms; /* of swt_cuda_gemms_open */
 };
 
 /* Make *out on the current device; NULL after an error. Errors: MEMORY, INTERNAL. */
-SWT_MUST_CHECK swt_status swt_cuda_products_open(swt_cuda_products **out);
+SWT_MUST_CHECK swt_status swt_cuda_gemms_open(swt_cuda_gemms **out);
 
 /* NULL is allowed. Work on streams must be done. */
-void swt_cuda_products_close(swt_cuda_products *products);
+void swt_cuda_gemms_close(swt_cuda_gemms *gemms);
 
 static inline struct swt_cuda_device *swt_cuda_device_of(const swt_ctx *c) {
     return (struct swt_cuda_device *)c->device->own;

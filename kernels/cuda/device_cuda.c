@@ -146,7 +146,7 @@ static swt_status cuda_event_ms(swt_device *d, swt_event *from, swt_event *to, d
 
 static void cuda_close(swt_device *d) {
     struct swt_cuda_device *own = d->own;
-    swt_cuda_products_close(own->products);
+    swt_cuda_gemms_close(own->gemms);
     free(own);
 }
 
@@ -205,7 +205,7 @@ swt_status swt_cuda_open(swt_device *out, int ordinal, int threads) {
     if (own == NULL)
         return SWT_FAIL(MEMORY, "cuda: no host memory for the device");
     own->ordinal = ordinal;
-    const swt_status status = swt_cuda_products_open(&own->products);
+    const swt_status status = swt_cuda_gemms_open(&own->gemms);
     if (status != SWT_OK) {
         free(own);
         return status;

@@ -1,4 +1,4 @@
-/* What the experts do beside their products (experts.cu). */
+/* What the experts do beside their gemms (experts.cu). */
 #ifndef SWT_CUDA_EXPERTS_H
 #define SWT_CUDA_EXPERTS_H
 

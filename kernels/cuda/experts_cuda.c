@@ -1,12 +1,12 @@
-/* The experts: each (local expert, source rank) pair is a product of its own over all its K slots,
+/* The experts: each (local expert, source rank) pair is a gemm of its own over all its K slots,
  * with the same sums wherever the expert and the micro-batch live. Unoccupied slots hold zeros,
  * which add nothing to a sum; what is made in them means nothing.
  *
  * Pairs run in batches: the sources of one expert, or one source's experts, whichever makes fewer
- * batches. A product's bits do not depend on its batch. */
+ * batches. A gemm's bits do not depend on its batch. */
 #include "kernels/cuda/experts.h"
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/product.h"
 
 /* How the pairs are cut into batches: offsets from call to call and inside a call's batch. */
 typedef struct pairs {
@@ -25,8 +25,8 @@ static const void *slice(const void *tensor, int64_t elements, swt_dtype type) {
     return tensor != NULL ? (const char *)tensor + elements * (int64_t)swt_dtype_bytes(type) : NULL;
 }
 
-/* A product of a matrix of slots with its expert's weights. */
-typedef struct slot_product {
+/* A gemm of a matrix of slots with its expert's weights. */
+typedef struct slot_gemm {
     void *out;      /* (El, P, K, cols) */
     const void *in; /* (El, P, K, inner) */
     const void *w;  /* (El, inner, cols), or transposed (El, cols, inner) */
@@ -34,15 +34,15 @@ typedef struct slot_product {
     const void *bias; /* (El, cols) or NULL */
     bool relu;
     int64_t inner, cols;
-} slot_product;
+} slot_gemm;
 
-static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const slot_product *s) {
+static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const slot_gemm *s) {
     const pairs n = pairs_of(d);
     const swt_dtype type = c->dtype;
     const int64_t weights = s->inner * s->cols;
     for (int64_t i = 0; i < n.calls; i++) {
         const int64_t slots = i * n.slots_call, expert = i * n.weight_call;
-        const swt_cuda_product p = {
+        const swt_cuda_gemm p = {
             .rows = d->K,
             .cols = s->cols,
             .inner = s->inner,
@@ -64,23 +64,23 @@ static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const 
 swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
     const swt_moe_dims *d = &a->dims;
     const bool relu = d->ffn == SWT_FFN_RELU;
-    const slot_product in = {.out = relu ? a->hidden : a->pre,
-                             .in = a->x,
-                             .w = a->wi,
-                             .transposed = true,
-                             .bias = a->bi,
-                             .relu = relu,
-                             .inner = d->C,
-                             .cols = swt_moe_wi_width(d)};
+    const slot_gemm in = {.out = relu ? a->hidden : a->pre,
+                          .in = a->x,
+                          .w = a->wi,
+                          .transposed = true,
+                          .bias = a->bi,
+                          .relu = relu,
+                          .inner = d->C,
+                          .cols = swt_moe_wi_width(d)};
     const swt_gelu_forward_args gelu = {
         .y = a->hidden, .x = a->pre, .counts = a->counts, .dims = swt_moe_gelu_dims(d)};
-    const slot_product out = {.out = a->y,
-                              .in = a->hidden,
-                              .w = a->wo,
-                              .transposed = true,
-                              .bias = a->bo,
-                              .inner = d->F,
-                              .cols = d->C};
+    const slot_gemm out = {.out = a->y,
+                           .in = a->hidden,
+                           .w = a->wo,
+                           .transposed = true,
+                           .bias = a->bo,
+                           .inner = d->F,
+                           .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &in));
     if (!relu)
         SWT_TRY(swt_cuda_gelu_forward(c, &gelu));
@@ -91,18 +91,17 @@ swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
                                            const swt_experts_backward_input_args *a) {
     const swt_moe_dims *d = &a->dims;
     const bool relu = d->ffn == SWT_FFN_RELU;
-    const slot_product out = {
-        .out = a->dhidden, .in = a->dy, .w = a->wo, .inner = d->C, .cols = d->F};
+    const slot_gemm out = {.out = a->dhidden, .in = a->dy, .w = a->wo, .inner = d->C, .cols = d->F};
     const swt_gelu_backward_args gelu = {.dx = a->dpre,
                                          .dy = a->dhidden,
                                          .x = a->pre,
                                          .counts = a->counts,
                                          .dims = swt_moe_gelu_dims(d)};
-    const slot_product in = {.out = a->dx,
-                             .in = relu ? a->dhidden : a->dpre,
-                             .w = a->wi,
-                             .inner = swt_moe_wi_width(d),
-                             .cols = d->C};
+    const slot_gemm in = {.out = a->dx,
+                          .in = relu ? a->dhidden : a->dpre,
+                          .w = a->wi,
+                          .inner = swt_moe_wi_width(d),
+                          .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &out));
     SWT_TRY(swt_cuda_expert_dot(c, a));
     if (!relu)
@@ -124,7 +123,7 @@ typedef struct layer_gradient {
 static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_weight_args *a,
                                   const layer_gradient *g, int64_t p, bool add) {
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K;
-    const swt_cuda_product product = {
+    const swt_cuda_gemm gemm = {
         .rows = g->out,
         .cols = g->in,
         .inner = K,
@@ -135,7 +134,7 @@ static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_w
         .out_type = SWT_F32,
         .out_stride = g->out * g->in,
         .add = add ? g->dw : NULL};
-    SWT_TRY(swt_cuda_multiply(c, &product));
+    SWT_TRY(swt_cuda_multiply(c, &gemm));
     if (g->dbias == NULL)
         return SWT_OK;
     const swt_cuda_columns sums = {.batch = El,
@@ -146,7 +145,7 @@ static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_w
                                    .counts = a->counts + p,
                                    .counts_stride = P,
                                    .add = add};
-    return swt_cuda_column_sums(c, g->dbias, product.a.data, &sums);
+    return swt_cuda_column_sums(c, g->dbias, gemm.a.data, &sums);
 }
 
 static swt_status add_to_sums(const swt_ctx *c, const layer_gradient *g, const swt_moe_dims *d,

@@ -1,4 +1,4 @@
-/* The parts of linear layers that are no plain product (linear.cu), and sums over rows, which
+/* The parts of linear layers that are no plain gemm (linear.cu), and sums over rows, which
  * others need, too. */
 #ifndef SWT_CUDA_LINEAR_H
 #define SWT_CUDA_LINEAR_H

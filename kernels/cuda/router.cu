@@ -1,8 +1,8 @@
-/* The router: its products by cuBLASLt in F32 whatever the activations are, the rest here, a warp
+/* The router: its gemms by cuBLASLt in F32 whatever the activations are, the rest here, a warp
  * for a token. Where the input is jittered or not F32 it is made in scratch, some tokens at a time.
  */
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/product.h"
 #include "kernels/cuda/run.cuh"
 #include "kernels/router_scratch.h"
 
@@ -18,7 +18,7 @@ static __device__ inline int64_t token_of_warp() {
     return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
 }
 
-/* Whether the products read h itself. */
+/* Whether the gemms read h itself. */
 static bool reads_h(const swt_ctx *c, const swt_moe_dims *d) {
     return c->dtype == SWT_F32 && !swt_moe_jitters(d);
 }
@@ -67,9 +67,9 @@ static swt_status queue_input(const swt_ctx *c, float *input, void *dh, const vo
 }
 
 /* out = a b + bias + add, all F32: shapes (rows, cols), (rows, inner), (inner, cols). */
-static swt_cuda_product product_of(int64_t rows, int64_t cols, int64_t inner, float *out,
-                                   const float *a, const float *b) {
-    swt_cuda_product p = {};
+static swt_cuda_gemm gemm_of(int64_t rows, int64_t cols, int64_t inner, float *out, const float *a,
+                             const float *b) {
+    swt_cuda_gemm p = {};
     p.rows = rows;
     p.cols = cols;
     p.inner = inner;
@@ -141,7 +141,7 @@ swt_status swt_cuda_router_forward(const swt_ctx *c, const swt_router_forward_ar
             input = (const float *)a->h;
         else
             SWT_TRY(queue_input(c, made, NULL, a->h, first, tokens, d));
-        swt_cuda_product p = product_of(tokens, d->E, d->C, a->probs + first * d->E, input, a->w);
+        swt_cuda_gemm p = gemm_of(tokens, d->E, d->C, a->probs + first * d->E, input, a->w);
         p.b.transposed = true;
         p.bias = a->bias;
         SWT_TRY(swt_cuda_multiply(c, &p));
@@ -270,7 +270,7 @@ static swt_status input_and_weight(const swt_ctx *c, const swt_router_backward_a
     do { /* once at least: no token gives a dw of zeros */
         const int64_t tokens = swt_min(step, N - first);
         const float *input = made;
-        swt_cuda_product p = product_of(tokens, C, E, made, dz + first * E, a->w);
+        swt_cuda_gemm p = gemm_of(tokens, C, E, made, dz + first * E, a->w);
         if (reads_h(c, d)) {
             input = (const float *)a->h;
             p.out = a->dh;
@@ -279,7 +279,7 @@ static swt_status input_and_weight(const swt_ctx *c, const swt_router_backward_a
         SWT_TRY(swt_cuda_multiply(c, &p));
         if (!reads_h(c, d))
             SWT_TRY(queue_input(c, made, a->dh, a->h, first, tokens, d));
-        swt_cuda_product q = product_of(E, C, tokens, a->dw, dz + first * E, input);
+        swt_cuda_gemm q = gemm_of(E, C, tokens, a->dw, dz + first * E, input);
         q.a.transposed = true;
         q.add = first > 0 ? a->dw : NULL;
         SWT_TRY(swt_cuda_multiply(c, &q));

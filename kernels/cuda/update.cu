@@ -167,7 +167,7 @@ swt_status swt_cuda_sgd(const swt_ctx *c, const swt_sgd_args *a) {
     return SWT_LAUNCH(sgd_kernel, grid_of(a->n), THREADS, 0, swt_cuda_stream(c), c->state, *a);
 }
 
-/* ------------------------------------------------------------------ what products read */
+/* ------------------------------------------------------------------ what gemms read */
 
 template <typename T> static __global__ void cast_kernel(swt_cast_args a) {
     for (int64_t i = first_element(); i < a.n; i += element_stride())

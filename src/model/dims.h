@@ -32,7 +32,7 @@ typedef struct swt_dims {
     swt_aux_layers aux_layers;
     int64_t pad_id;     /* -1 = none */
     bool route_padding; /* false: a padding token takes no slot */
-    swt_dtype dtype;    /* of activations and of what products read of the parameters */
+    swt_dtype dtype;    /* of activations and of what gemms read of the parameters */
 } swt_dims;
 
 /* Slots per expert and routing group of `tokens` tokens:

@@ -109,7 +109,7 @@ SWT_MUST_CHECK swt_status swt_model_init_values(swt_model *m, swt_init init, dou
 /* Copy to any host memory what the work queued so far leaves. Waits for the device. */
 SWT_MUST_CHECK swt_status swt_model_read(swt_model *m, void *host, const void *from, size_t bytes);
 
-/* Who has changed m->param calls this before the next pass: what products read follows. Local. */
+/* Who has changed m->param calls this before the next pass: what gemms read follows. Local. */
 SWT_MUST_CHECK swt_status swt_model_round_weights(swt_model *m);
 
 /* Copy rows of the logits, as F32, to the host: (rows, V) from row `first`. Waits for the device.
@@ -161,7 +161,7 @@ static inline float *swt_slice(float *flat, int64_t offset) {
     return offset >= 0 ? flat + offset : NULL;
 }
 
-/* The parameter at an offset as products read it, NULL for -1. */
+/* The parameter at an offset as gemms read it, NULL for -1. */
 static inline const void *swt_weight(const swt_model *m, int64_t offset) {
     return offset >= 0
                ? (const unsigned char *)m->weights + (size_t)offset * swt_dtype_bytes(m->ctx.dtype)

@@ -171,9 +171,9 @@ static cublasStatus_t check_shapes(product *p) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static cublasStatus_t read_product(product *p, cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
-                                   cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                   cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d) {
+static cublasStatus_t read_gemm(product *p, cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d) {
     const cublasLtMatrixLayout_t layouts[MATRICES] = {a, b, c, d};
     if (handle == NULL || handle->magic != HANDLE_MAGIC)
         return REFUSE(NOT_INITIALIZED, "no handle");
@@ -227,7 +227,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (requested < 1 || results == NULL || returned == NULL)
         return REFUSE(INVALID_VALUE, "heuristic: %d algorithms requested", requested);
     *returned = 0;
-    TRY(read_product(&p, handle, desc, a, b, c, d));
+    TRY(read_gemm(&p, handle, desc, a, b, c, d));
     TRY(swt_emu_lt_preference(&wish, preference));
     lt_algorithm found = {.magic = ALGORITHM_MAGIC,
                           .shape = shape_of(&p),
@@ -278,7 +278,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
     lt_algorithm own = {0};
     if (result == NULL)
         return REFUSE(INVALID_VALUE, "check: no place for the result");
-    TRY(read_product(&p, handle, desc, a, b, c, d));
+    TRY(read_gemm(&p, handle, desc, a, b, c, d));
     TRY(read_algorithm(&own, algo, &p));
     if (p.of[D].batch > 1 && !own.batches)
         return CUBLAS_STATUS_NOT_SUPPORTED; /* asking is no mistake */
@@ -304,13 +304,13 @@ static float gelu(float x) {
 }
 
 /* D = f(alpha sums + beta C + bias) of one column of one product of the batch. */
-static void finish_column(const job *j, const float *sums, int64_t product_index, int64_t column) {
+static void finish_column(const job *j, const float *sums, int64_t gemm_index, int64_t column) {
     const lt_layout *c = &j->p.of[C], *d = &j->p.of[D];
     const uint32_t epilogue = j->p.desc.epilogue;
     const bool bf16 = d->type == CUDA_R_16BF;
-    const int64_t from = product_index * c->stride + column * c->ld;
-    const int64_t to = product_index * d->stride + column * d->ld;
-    const int64_t bias = product_index * j->p.desc.bias_stride;
+    const int64_t from = gemm_index * c->stride + column * c->ld;
+    const int64_t to = gemm_index * d->stride + column * d->ld;
+    const int64_t bias = gemm_index * j->p.desc.bias_stride;
     for (int64_t i = 0; i < j->p.m; i++) {
         float x = j->alpha * sums[i];
         if (j->beta != 0)
@@ -328,9 +328,9 @@ static void finish_column(const job *j, const float *sums, int64_t product_index
     }
 }
 
-static swt_emu_matrix operand(const job *j, int i, int64_t product_index) {
+static swt_emu_matrix operand(const job *j, int i, int64_t gemm_index) {
     const lt_layout *l = &j->p.of[i];
-    const int64_t at = product_index * l->stride * bytes_of(l);
+    const int64_t at = gemm_index * l->stride * bytes_of(l);
     return (swt_emu_matrix){.data = (const unsigned char *)j->in[i] + at,
                             .ld = l->ld,
                             .bf16 = l->type == CUDA_R_16BF,
@@ -428,7 +428,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
     job j = {.in = {a, b, c}, .out = d, .workspace = workspace};
     lt_algorithm algorithm = {0};
-    TRY(read_product(&j.p, handle, desc, a_layout, b_layout, c_layout, d_layout));
+    TRY(read_gemm(&j.p, handle, desc, a_layout, b_layout, c_layout, d_layout));
     TRY(read_algorithm(&algorithm, algo, &j.p));
     if (j.p.of[D].batch > 1 && !algorithm.batches)
         return REFUSE(NOT_SUPPORTED, "the algorithm does no batches, here of %d", j.p.of[D].batch);

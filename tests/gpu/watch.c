@@ -3,7 +3,7 @@
  * standard error what it saw.
  *
  *   SWT_WATCH=host   (emulated GPUs) whatever takes the host into a step - an allocation, a wait, a
- *                    copy to the host, a choice of a product's algorithm - stops the program
+ *                    copy to the host, a choice of a gemm's algorithm - stops the program
  *   SWT_WATCH=graph  step 1 is captured as a CUDA graph, and every step is a launch of that graph:
  *                    nothing that changes from step to step may come from the host but the batch */
 #include "train/session.h"

@@ -26,7 +26,7 @@ static void test_fused(void **state) {
 
 /* Rows and columns of every remainder of a tile, whatever the instruction set; a by rows and by
  * columns; every part of the epilogue alone and all together. */
-static void product_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k, unsigned parts) {
+static void gemm_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k, unsigned parts) {
     swt_trial_begin(t, "product rows=%lld columns=%lld k=%lld parts=%u", (long long)rows,
                     (long long)columns, (long long)k, parts);
     const int64_t c_stride = columns + 3, b_step = columns + 1, long_side = rows > k ? rows : k;
@@ -38,23 +38,23 @@ static void product_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k,
     const float *mask = swt_trial_whole(t, rows * c_stride, -1, 1);
     const float *residual = swt_trial_uniform(t, rows * c_stride, -1, 1);
     float *c = swt_trial_copy(t, residual, rows * c_stride, SWT_F32);
-    const swt_vec_product p = {.c = c,
-                               .a = a,
-                               .b = b,
-                               .start = parts & 2 ? start : NULL,
-                               .bias = parts & 4 ? bias : NULL,
-                               .relu = parts & 8,
-                               .mask = parts & 16 ? mask : NULL,
-                               .residual = parts & 32 ? residual : NULL,
-                               .rows = rows,
-                               .columns = columns,
-                               .k = k,
-                               .c_stride = c_stride,
-                               .a_row = by_columns ? 1 : long_side + 2,
-                               .a_step = by_columns ? long_side + 2 : 1,
-                               .b_step = b_step,
-                               .start_stride = columns};
-    swt_cpu_vec(&t->ctx)->product(&p);
+    const swt_vec_gemm p = {.c = c,
+                            .a = a,
+                            .b = b,
+                            .start = parts & 2 ? start : NULL,
+                            .bias = parts & 4 ? bias : NULL,
+                            .relu = parts & 8,
+                            .mask = parts & 16 ? mask : NULL,
+                            .residual = parts & 32 ? residual : NULL,
+                            .rows = rows,
+                            .columns = columns,
+                            .k = k,
+                            .c_stride = c_stride,
+                            .a_row = by_columns ? 1 : long_side + 2,
+                            .a_step = by_columns ? long_side + 2 : 1,
+                            .b_step = b_step,
+                            .start_stride = columns};
+    swt_cpu_vec(&t->ctx)->gemm(&p);
     double *want = swt_trial_widen(t, residual, rows * c_stride); /* what lies between rows stays */
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < columns; j++) {
@@ -71,13 +71,13 @@ static void product_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k,
                     1 + sqrt((double)k) / 3);
 }
 
-static void test_product(void **state) {
+static void test_gemm(void **state) {
     swt_trial *t = swt_test_trial(state);
     for (int64_t rows = 0; rows <= 13; rows++)
         for (int64_t columns = 0; columns <= 66; columns += columns < 18 ? 1 : 7)
-            product_case(t, rows, columns, rows * 3 + columns % 5, (unsigned)(rows + columns));
+            gemm_case(t, rows, columns, rows * 3 + columns % 5, (unsigned)(rows + columns));
     for (unsigned parts = 0; parts < 64; parts++)
-        product_case(t, 7, 65, 33, parts);
+        gemm_case(t, 7, 65, 33, parts);
 }
 
 /* The same bits however the rows and columns are cut: whole, a row at a time, a column at a time.
@@ -87,35 +87,35 @@ static void test_cuts(void **state) {
     swt_trial *t = swt_test_trial(state);
     const swt_vec *vec = swt_cpu_vec(&t->ctx);
     swt_trial_begin(t, "cuts");
-    swt_vec_product p = {.a = swt_trial_uniform(t, ROWS * K, -1, 1),
-                         .b = swt_trial_uniform(t, K * COLUMNS, -1, 1),
-                         .bias = swt_trial_uniform(t, COLUMNS, -1, 1),
-                         .rows = ROWS,
-                         .columns = COLUMNS,
-                         .k = K,
-                         .c_stride = COLUMNS,
-                         .a_row = K,
-                         .a_step = 1,
-                         .b_step = COLUMNS};
+    swt_vec_gemm p = {.a = swt_trial_uniform(t, ROWS * K, -1, 1),
+                      .b = swt_trial_uniform(t, K * COLUMNS, -1, 1),
+                      .bias = swt_trial_uniform(t, COLUMNS, -1, 1),
+                      .rows = ROWS,
+                      .columns = COLUMNS,
+                      .k = K,
+                      .c_stride = COLUMNS,
+                      .a_row = K,
+                      .a_step = 1,
+                      .b_step = COLUMNS};
     float *whole = swt_trial_in(t, ROWS * COLUMNS, SWT_F32);
     float *cut = swt_trial_in(t, ROWS * COLUMNS, SWT_F32);
     p.c = whole;
-    vec->product(&p);
+    vec->gemm(&p);
     for (int64_t r = 0; r < ROWS; r++) {
-        swt_vec_product row = p;
+        swt_vec_gemm row = p;
         row.a += r * K;
         row.c = cut + r * COLUMNS;
         row.rows = 1;
-        vec->product(&row);
+        vec->gemm(&row);
     }
     swt_trial_same(t, "a row at a time", cut, whole, ROWS * COLUMNS, SWT_F32);
     for (int64_t j = 0; j < COLUMNS; j++) {
-        swt_vec_product column = p;
+        swt_vec_gemm column = p;
         column.b += j;
         column.bias += j;
         column.c = cut + j;
         column.columns = 1;
-        vec->product(&column);
+        vec->gemm(&column);
     }
     swt_trial_same(t, "a column at a time", cut, whole, ROWS * COLUMNS, SWT_F32);
 }
@@ -139,7 +139,7 @@ static void test_transpose(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fused),
-        cmocka_unit_test(test_product),
+        cmocka_unit_test(test_gemm),
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_transpose),
     };

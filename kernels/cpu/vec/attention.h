@@ -14,7 +14,7 @@ enum { KEYS = 64, WIDTH_MAX = SWT_HEAD_WIDTH_MAX };
 
 static const float LOG2_E = 0x1.715476p+0f, LN_2 = 0x1.62e430p-1f;
 
-/* Fetches the next head's rows into the cache, a few at a time between the products: rows of a
+/* Fetches the next head's rows into the cache, a few at a time between the gemms: rows of a
  * strided tensor come too late otherwise. */
 typedef struct fetch {
     operand list[8];
@@ -120,14 +120,14 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
     forward_softmax(b, old_max, keys, ahead);
     for (int64_t i = 0; i < queries; i += ROWS) {
         fetch_rows(&b->next);
-        product_rows(&(product){.c = {y + (top + i) * h->y_stride, h->y_stride},
-                                .a = {b->p + i, 1, QUERIES},
-                                .b = {h->v + j * h->kv_stride, h->kv_stride, 1},
-                                .before = j > 0 ? b->factor + i : NULL,
-                                .after = last ? b->inverse + i : NULL,
-                                .rows = queries - i,
-                                .n = h->D,
-                                .k = swt_min(keys, i + ROWS - ahead)});
+        gemm_rows(&(gemm){.c = {y + (top + i) * h->y_stride, h->y_stride},
+                          .a = {b->p + i, 1, QUERIES},
+                          .b = {h->v + j * h->kv_stride, h->kv_stride, 1},
+                          .before = j > 0 ? b->factor + i : NULL,
+                          .after = last ? b->inverse + i : NULL,
+                          .rows = queries - i,
+                          .n = h->D,
+                          .k = swt_min(keys, i + ROWS - ahead)});
     }
 }
 
@@ -209,54 +209,54 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
         const operand q = {h->q + (i + r) * h->q_stride, h->q_stride, 1};
         const operand dy = {a->dy + (i + r) * h->y_stride, h->y_stride, 1};
         const int64_t n = whole_vectors(swt_min(keys, r + ROWS - ahead));
-        product p = {.c = {b->p + r * KEYS, KEYS},
-                     .a = whole_rows(q, rows - r, ROWS, h->D, copy),
-                     .b = {b->keys, KEYS, 1},
-                     .rows = ROWS,
-                     .n = n,
-                     .k = h->D};
+        gemm p = {.c = {b->p + r * KEYS, KEYS},
+                  .a = whole_rows(q, rows - r, ROWS, h->D, copy),
+                  .b = {b->keys, KEYS, 1},
+                  .rows = ROWS,
+                  .n = n,
+                  .k = h->D};
         fetch_rows(&b->next);
-        product_rows(&p);
+        gemm_rows(&p);
         p.c.data = b->ds + r * KEYS;
         p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
         p.b.data = b->values;
-        product_rows(&p);
+        gemm_rows(&p);
         for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
             score_gradients(b, t, t + 1 - ahead, n);
     }
 }
 
 /* Their part of the gradients; of those of the keys it is the first, or not. */
-static void backward_products(backward_tile *b, const backward_args *a, int64_t i, int64_t j,
-                              bool first) {
+static void backward_gemms(backward_tile *b, const backward_args *a, int64_t i, int64_t j,
+                           bool first) {
     static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}; /* ROWS or more */
     const swt_vec_head *h = a->h;
     const int64_t stride = h->kv_stride, ahead = ahead_of(h, j, i);
     const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
     for (int64_t c = 0; c < keys; c += ROWS) {
         const int64_t top = swt_max(ahead + c, 0); /* earlier queries see none of the keys */
-        product p = {.c = {a->dv + (j + c) * stride, stride},
-                     .a = {b->p + top * KEYS + c, 1, KEYS},
-                     .b = {a->dy + (i + top) * h->y_stride, h->y_stride, 1},
-                     .before = first ? NULL : ones,
-                     .rows = keys - c,
-                     .n = h->D,
-                     .k = rows - top};
+        gemm p = {.c = {a->dv + (j + c) * stride, stride},
+                  .a = {b->p + top * KEYS + c, 1, KEYS},
+                  .b = {a->dy + (i + top) * h->y_stride, h->y_stride, 1},
+                  .before = first ? NULL : ones,
+                  .rows = keys - c,
+                  .n = h->D,
+                  .k = rows - top};
         fetch_rows(&b->next);
-        product_rows(&p);
+        gemm_rows(&p);
         p.c.data = a->dk + (j + c) * stride;
         p.a.data = b->ds + top * KEYS + c;
         p.b = (operand){h->q + (i + top) * h->q_stride, h->q_stride, 1};
-        product_rows(&p);
+        gemm_rows(&p);
     }
     for (int64_t r = 0; r < rows; r += ROWS)
-        product_rows(&(product){.c = {a->dq + (i + r) * h->q_stride, h->q_stride},
-                                .a = {b->ds + r * KEYS, KEYS, 1},
-                                .b = {h->k + j * stride, stride, 1},
-                                .before = j > 0 ? ones : NULL,
-                                .rows = rows - r,
-                                .n = h->D,
-                                .k = swt_min(keys, r + ROWS - ahead)});
+        gemm_rows(&(gemm){.c = {a->dq + (i + r) * h->q_stride, h->q_stride},
+                          .a = {b->ds + r * KEYS, KEYS, 1},
+                          .b = {h->k + j * stride, stride, 1},
+                          .before = j > 0 ? ones : NULL,
+                          .rows = rows - r,
+                          .n = h->D,
+                          .k = swt_min(keys, r + ROWS - ahead)});
 }
 
 /* A tile of keys at a time: its dk and dv gather over the queries (with a causal mask: from the
@@ -288,7 +288,7 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dy,
         const int64_t first = h->causal ? j : 0;
         for (int64_t i = first; i < h->Tq; i += KEYS) {
             backward_scores(b, &a, i, j);
-            backward_products(b, &a, i, j, i == first);
+            backward_gemms(b, &a, i, j, i == first);
         }
     }
 }

@@ -1,8 +1,8 @@
-/* Small matrix products, and transposes. Included by vec.c alone.
+/* Small gemms, and transposes. Included by vec.c alone.
  *
- * Attention's products have few rows and columns and factors for each row, and come one after
+ * Attention's gemms have few rows and columns and factors for each row, and come one after
  * another on data in the first cache: tiles of 8 rows x 2 vectors. The layers' large ones
- * (product.h) have tiles of 6 x 4, which load less for each multiply-add. */
+ * (gemm.h) have tiles of 6 x 4, which load less for each multiply-add. */
 #ifndef SWT_CPU_TILE_H
 #define SWT_CPU_TILE_H
 
@@ -14,7 +14,7 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-/* The part of a product that stays in registers: ROWS x 2 vectors of sums, beside 2 vectors of the
+/* The part of a gemm that stays in registers: ROWS x 2 vectors of sums, beside 2 vectors of the
  * right operand and a broadcast element of the left. Enough sums to hide a multiply-add's latency,
  * and more multiply-adds than loads. */
 #if LANES == 16
@@ -73,16 +73,16 @@ static inline operand whole_rows(operand x, int64_t rows, const int all, int64_t
 }
 
 /* c = after (before c + a b), with a factor for each row of c. */
-typedef struct product {
+typedef struct gemm {
     matrix c;
     operand a, b;        /* (ROWS, k), (k, n) */
     const float *before; /* (ROWS); NULL: c holds nothing yet */
     const float *after;  /* (ROWS); NULL: ones */
     int64_t rows, n, k;  /* c has min(rows, ROWS) rows; all of a can be read */
-} product;
+} gemm;
 
 /* The columns from j on, `vectors` vectors of them. */
-ALWAYS_INLINE void product_columns(const product p, int64_t j, const int vectors, int64_t last) {
+ALWAYS_INLINE void gemm_columns(const gemm p, int64_t j, const int vectors, int64_t last) {
     float copy[ROWS * COLUMNS];
     const matrix c = {p.c.data + j, p.c.row}, out = p.rows < ROWS ? (matrix){copy, COLUMNS} : c;
     const int64_t n = (vectors - 1) * LANES + last;
@@ -116,17 +116,17 @@ ALWAYS_INLINE void product_columns(const product p, int64_t j, const int vectors
         copy_rows(c, (operand){copy, COLUMNS, 1}, p.rows, n);
 }
 
-static void product_rows(const product *p) {
+static void gemm_rows(const gemm *p) {
     int64_t j = 0;
     for (; j + COLUMNS <= p->n; j += COLUMNS)
-        product_columns(*p, j, 2, LANES);
+        gemm_columns(*p, j, 2, LANES);
     const int64_t left = p->n - j;
     if (left > LANES)
-        product_columns(*p, j, 2, left - LANES);
+        gemm_columns(*p, j, 2, left - LANES);
     else if (left == LANES)
-        product_columns(*p, j, 1, LANES);
+        gemm_columns(*p, j, 1, LANES);
     else if (left > 0)
-        product_columns(*p, j, 1, left);
+        gemm_columns(*p, j, 1, left);
 }
 
 /* The lane, in the pair (a, b) of vectors, that lane l of the first or second result takes in the

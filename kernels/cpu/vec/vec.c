@@ -5,7 +5,7 @@
 #include "kernels/cpu/vec/rows.h"
 
 #include "kernels/cpu/vec/attention.h"
-#include "kernels/cpu/vec/product.h"
+#include "kernels/cpu/vec/gemm.h"
 #include "kernels/cpu/vec/update.h"
 
 extern const swt_vec SWT_VEC_TABLE;
@@ -22,7 +22,7 @@ const swt_vec SWT_VEC_TABLE = {
     .norm_backward = row_norm_backward,
     .gelu_forward = row_gelu_forward,
     .gelu_backward = row_gelu_backward,
-    .product = block_product,
+    .gemm = block_gemm,
     .transpose = block_transpose,
     .adam = update_adam,
     .grad_add = update_grad_add,

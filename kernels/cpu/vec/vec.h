@@ -1,4 +1,4 @@
-/* The vector code: rows, products, heads and updates in one table, compiled once per instruction
+/* The vector code: rows, gemms, heads and updates in one table, compiled once per instruction
  * set from vec.c.
  *
  * All are pure functions of their arguments: no alignment is assumed, any n >= 0 is legal, outputs
@@ -7,7 +7,7 @@
  * in the run.
  *
  * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
- * (rows.h, product.h, update.h, attention.h; tile.h has what they share), a line in vec.c's table.
+ * (rows.h, gemm.h, update.h, attention.h; tile.h has what they share), a line in vec.c's table.
  */
 #ifndef SWT_CPU_VEC_H
 #define SWT_CPU_VEC_H
@@ -37,18 +37,18 @@ typedef struct swt_vec_adam {
     float clip, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, rate, v_scale, eps;
 } swt_vec_adam;
 
-/* One product of matrices, c = [f(start + a b + bias)]_mask + residual: f = ReLU or identity, and
+/* One gemm, c = [f(start + a b + bias)]_mask + residual: f = ReLU or identity, and
  * []_mask is 0 wherever mask <= 0. Shapes: c (rows, columns) with c_stride floats from row to row,
  * and so mask and residual, each NULL or given, residual possibly c itself; start (rows, columns)
  * or NULL, possibly c itself; bias (columns) or NULL; element (r, l) of a stands at r a_row + l
  * a_step, row l of b (k, columns) at l b_step. Each sum over l is one chain in order. */
-typedef struct swt_vec_product {
+typedef struct swt_vec_gemm {
     float *c;
     const float *a, *b, *start, *bias, *mask, *residual;
     int64_t rows, columns, k;
     int64_t c_stride, a_row, a_step, b_step, start_stride;
     bool relu;
-} swt_vec_product;
+} swt_vec_gemm;
 
 /* What a part may use besides its stack, which a user may have made small (ulimit -s,
  * OMP_STACKSIZE). */
@@ -85,8 +85,8 @@ typedef struct swt_vec {
     void (*gelu_backward)(float *du, float *dv, const float *dy, const float *u, const float *v,
                           int64_t n);
 
-    /* Products (product.h). */
-    void (*product)(const swt_vec_product *p);
+    /* Gemms (gemm.h). */
+    void (*gemm)(const swt_vec_gemm *p);
     /* y[c * y_stride + r] = x[r * x_stride + c] for r < rows, c < columns */
     void (*transpose)(float *y, int64_t y_stride, const float *x, int64_t x_stride, int64_t rows,
                       int64_t columns);

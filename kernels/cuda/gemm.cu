@@ -1,5 +1,5 @@
 #include "kernels/cuda/block.cuh"
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/gemm.h"
 
 enum {
     TILE = 16, /* rows, columns and steps of a block */
@@ -20,7 +20,7 @@ static __device__ inline void load_tile(float (&to)[TILE][TILE + 1], const T *fr
 
 /* out = f(sum + bias) + add */
 template <typename O>
-static __device__ inline void finish(const swt_cuda_product &p, int64_t n, int64_t i, int64_t j,
+static __device__ inline void finish(const swt_cuda_gemm &p, int64_t n, int64_t i, int64_t j,
                                      float sum) {
     const int64_t at = n * p.out_stride + i * p.cols + j;
     if (p.bias != NULL)
@@ -32,8 +32,8 @@ static __device__ inline void finish(const swt_cuda_product &p, int64_t n, int64
     static_cast<O *>(p.out)[at] = from_float<O>(sum);
 }
 
-/* Block (tile, n): a tile of product n, n + gridDim.y ...; each sum is one chain over k. */
-template <typename T, typename O> static __global__ void plain(swt_cuda_product p) {
+/* Block (tile, n): a tile of gemm n, n + gridDim.y ...; each sum is one chain over k. */
+template <typename T, typename O> static __global__ void plain(swt_cuda_gemm p) {
     __shared__ float a[TILE][TILE + 1], b[TILE][TILE + 1];
     const int row = threadIdx.x / TILE, column = threadIdx.x % TILE;
     const int64_t tiles = (p.cols + TILE - 1) / TILE;
@@ -55,13 +55,13 @@ template <typename T, typename O> static __global__ void plain(swt_cuda_product 
     }
 }
 
-swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_product *p) {
-    const auto plain_product = p->a.type == SWT_F32      ? plain<float, float>
-                               : p->out_type == SWT_BF16 ? plain<__nv_bfloat16, __nv_bfloat16>
-                                                         : plain<__nv_bfloat16, float>;
+swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_gemm *p) {
+    const auto plain_gemm = p->a.type == SWT_F32      ? plain<float, float>
+                            : p->out_type == SWT_BF16 ? plain<__nv_bfloat16, __nv_bfloat16>
+                                                      : plain<__nv_bfloat16, float>;
     if (p->rows == 0 || p->cols == 0 || p->batch == 0)
         return SWT_OK;
     const dim3 grid(blocks_of(p->rows, TILE) * blocks_of(p->cols, TILE),
                     (unsigned)swt_min(p->batch, GRID_Y));
-    return SWT_LAUNCH(plain_product, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
+    return SWT_LAUNCH(plain_gemm, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
 }

@@ -1,11 +1,11 @@
-/* Products in tiles of registers; what they compute: vec.h. Included by vec.c alone.
+/* Gemms in tiles of registers; what they compute: vec.h. Included by vec.c alone.
  *
  * A tile of TILE_ROWS rows and TILE_VECTORS vectors holds its sums in registers while it runs along
  * k: TILE_VECTORS loads and TILE_ROWS broadcasts feed TILE_ROWS * TILE_VECTORS multiply-adds, which
  * keeps the multipliers busy as long as b comes from the first two caches. Each sum is one chain
- * over k, so how a product is cut into tiles cannot change a bit. */
-#ifndef SWT_CPU_VEC_PRODUCT_H
-#define SWT_CPU_VEC_PRODUCT_H
+ * over k, so how a gemm is cut into tiles cannot change a bit. */
+#ifndef SWT_CPU_VEC_GEMM_H
+#define SWT_CPU_VEC_GEMM_H
 
 #include "kernels/cpu/vec/tile.h"
 #include "kernels/cpu/vec/vec.h"
@@ -29,7 +29,7 @@ typedef struct tile_places {
     const float *a, *b, *start, *bias, *mask, *residual;
 } tile_places;
 
-static inline tile_places places_of(const swt_vec_product *p, int64_t row, int64_t column) {
+static inline tile_places places_of(const swt_vec_gemm *p, int64_t row, int64_t column) {
     const int64_t at = row * p->c_stride + column;
     return (tile_places){
         .c = p->c + at,
@@ -43,10 +43,10 @@ static inline tile_places places_of(const swt_vec_product *p, int64_t row, int64
 }
 
 /* A tile of rows x vectors, its last vector `last` columns wide. */
-static inline __attribute__((always_inline)) void product_tile(const int rows, const int vectors,
-                                                               const int64_t last,
-                                                               const swt_vec_product *p,
-                                                               int64_t row, int64_t column) {
+static inline __attribute__((always_inline)) void gemm_tile(const int rows, const int vectors,
+                                                            const int64_t last,
+                                                            const swt_vec_gemm *p, int64_t row,
+                                                            int64_t column) {
     const tile_places t = places_of(p, row, column);
     const int64_t c_stride = p->c_stride, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
     const float *a = t.a, *b = t.b;
@@ -86,37 +86,37 @@ static inline __attribute__((always_inline)) void product_tile(const int rows, c
 
 /* One strip of columns. */
 static inline __attribute__((always_inline)) void
-product_strip(const int vectors, const int64_t last, const swt_vec_product *p, int64_t column) {
+gemm_strip(const int vectors, const int64_t last, const swt_vec_gemm *p, int64_t column) {
     int64_t row = 0;
     for (; row + TILE_ROWS <= p->rows; row += TILE_ROWS)
-        product_tile(TILE_ROWS, vectors, last, p, row, column);
+        gemm_tile(TILE_ROWS, vectors, last, p, row, column);
     switch (p->rows - row) {
     case 5:
-        product_tile(5, vectors, last, p, row, column);
+        gemm_tile(5, vectors, last, p, row, column);
         break;
     case 4:
-        product_tile(4, vectors, last, p, row, column);
+        gemm_tile(4, vectors, last, p, row, column);
         break;
     case 3:
-        product_tile(3, vectors, last, p, row, column);
+        gemm_tile(3, vectors, last, p, row, column);
         break;
     case 2:
-        product_tile(2, vectors, last, p, row, column);
+        gemm_tile(2, vectors, last, p, row, column);
         break;
     case 1:
-        product_tile(1, vectors, last, p, row, column);
+        gemm_tile(1, vectors, last, p, row, column);
         break;
     default:
         break;
     }
 }
 
-static void block_product(const swt_vec_product *p) {
+static void block_gemm(const swt_vec_gemm *p) {
     int64_t column = 0;
     for (; column + TILE_VECTORS * LANES <= p->columns; column += TILE_VECTORS * LANES)
-        product_strip(TILE_VECTORS, LANES, p, column);
+        gemm_strip(TILE_VECTORS, LANES, p, column);
     for (; column < p->columns; column += LANES)
-        product_strip(1, p->columns - column < LANES ? p->columns - column : LANES, p, column);
+        gemm_strip(1, p->columns - column < LANES ? p->columns - column : LANES, p, column);
 }
 
 static void block_transpose(float *y, int64_t y_stride, const float *x, int64_t x_stride,

@@ -1,10 +1,10 @@
-/* The backend's products against the formula in double precision, on whatever GPU there is, and
+/* The backend's gemms against the formula in double precision, on whatever GPU there is, and
  * their bits in batches against their bits alone.
  *
  * Operands are such that wrong arithmetic shows: F32 with all bits of their mantissas, so that the
  * order of a sum and any narrower format change its bits; BF16 over twelve binades, so that sums in
  * less than F32 lose what they must keep. */
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/gemm.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 /* Memory for the operands of real shapes, and of those that an emulated GPU is given. */
 enum { POOL_BYTES = 512 << 20, EMULATED_POOL_BYTES = 16 << 20 };
 
-/* A context whose device has products alone, and memory that both sides see. */
+/* A context whose device has gemms alone, and memory that both sides see. */
 typedef struct bench {
     struct swt_cuda_device own;
     swt_device device;
@@ -56,7 +56,7 @@ static int open_bench(void **state) {
     b->room = b->emulated ? EMULATED_POOL_BYTES : POOL_BYTES;
     b->ctx.workspace = managed(SWT_CUDA_WORKSPACE_BYTES);
     b->pool = managed(b->room);
-    must(swt_cuda_products_open(&b->own.products));
+    must(swt_cuda_gemms_open(&b->own.gemms));
     b->device.own = &b->own;
     b->ctx.device = &b->device;
     b->random = 7;
@@ -66,7 +66,7 @@ static int open_bench(void **state) {
 
 static int close_bench(void **state) {
     bench *b = *state;
-    swt_cuda_products_close(b->own.products);
+    swt_cuda_gemms_close(b->own.gemms);
     (void)cudaFree(b->pool);
     (void)cudaFree(b->ctx.workspace);
     free(b);
@@ -118,8 +118,8 @@ static void *tensor(bench *b, int64_t count, swt_dtype type) {
     return out;
 }
 
-/* Operands of the shapes in *p, one after the other; shared_b: all products use the same b. */
-static void fill(bench *b, swt_cuda_product *p, bool shared_b, bool bias, bool add) {
+/* Operands of the shapes in *p, one after the other; shared_b: all gemms use the same b. */
+static void fill(bench *b, swt_cuda_gemm *p, bool shared_b, bool bias, bool add) {
     p->a.stride = p->rows * p->inner;
     p->b.stride = shared_b ? 0 : p->inner * p->cols;
     p->out_stride = p->rows * p->cols;
@@ -131,7 +131,7 @@ static void fill(bench *b, swt_cuda_product *p, bool shared_b, bool bias, bool a
     p->add = add ? tensor(b, p->batch * p->out_stride, p->out_type) : NULL;
 }
 
-static void run(bench *b, const swt_cuda_product *p) {
+static void run(bench *b, const swt_cuda_gemm *p) {
     must(swt_cuda_multiply(&b->ctx, p));
     assert_int_equal(cudaStreamSynchronize(NULL), cudaSuccess);
 }
@@ -143,9 +143,9 @@ static double step_error(swt_dtype type) {
     return type == SWT_F32 ? 0x1p-24 : 0x1p-22;
 }
 
-/* Output (i, j) of product n: |error| <= (inner + 4) steps' for sums in any order, and half a step
+/* Output (i, j) of gemm n: |error| <= (inner + 4) steps' for sums in any order, and half a step
  * of bfloat16, whose steps are 2^-7. */
-static void judge(const swt_cuda_product *p, int64_t n, int64_t i, int64_t j) {
+static void judge(const swt_cuda_gemm *p, int64_t n, int64_t i, int64_t j) {
     const int64_t at = n * p->out_stride + i * p->cols + j;
     double sum = 0, size = 0;
     for (int64_t l = 0; l < p->inner; l++) {
@@ -173,39 +173,39 @@ static void judge(const swt_cuda_product *p, int64_t n, int64_t i, int64_t j) {
         slack += 0x1p-8 * (fabs(sum) + slack);
     const double got = get(p->out, p->out_type, at);
     if (!(fabs(got - sum) <= slack))
-        fail_msg("(%d, %d, %d) ta=%d tb=%d: product %d (%d, %d) is %.9g, must be %.9g +- %.3g",
+        fail_msg("(%d, %d, %d) ta=%d tb=%d: gemm %d (%d, %d) is %.9g, must be %.9g +- %.3g",
                  (int)p->rows, (int)p->cols, (int)p->inner, p->a.transposed, p->b.transposed,
                  (int)n, (int)i, (int)j, got, sum, slack);
 }
 
-static void judge_all(const swt_cuda_product *p) {
+static void judge_all(const swt_cuda_gemm *p) {
     for (int64_t n = 0; n < p->batch; n++)
         for (int64_t i = 0; i < p->rows; i++)
             for (int64_t j = 0; j < p->cols; j++)
                 judge(p, n, i, j);
 }
 
-static void judge_some(bench *b, const swt_cuda_product *p) {
+static void judge_some(bench *b, const swt_cuda_gemm *p) {
     for (int k = 0; k < 50; k++)
         judge(p, draw(b) % p->batch, draw(b) % p->rows, draw(b) % p->cols);
 }
 
-static swt_cuda_product shaped(int64_t rows, int64_t cols, int64_t inner, int64_t batch,
-                               swt_dtype type) {
-    return (swt_cuda_product){.rows = rows,
-                              .cols = cols,
-                              .inner = inner,
-                              .batch = batch,
-                              .a.type = type,
-                              .b.type = type,
-                              .out_type = type};
+static swt_cuda_gemm shaped(int64_t rows, int64_t cols, int64_t inner, int64_t batch,
+                            swt_dtype type) {
+    return (swt_cuda_gemm){.rows = rows,
+                           .cols = cols,
+                           .inner = inner,
+                           .batch = batch,
+                           .a.type = type,
+                           .b.type = type,
+                           .out_type = type};
 }
 
 static void test_formula(void **state) {
     bench *b = *state;
     for (int bits = 0; bits < 64; bits++) {
         const swt_dtype type = bits & 4 ? SWT_BF16 : SWT_F32;
-        swt_cuda_product p = shaped(24, 40, 56, 1 + (bits & 8) / 4, type);
+        swt_cuda_gemm p = shaped(24, 40, 56, 1 + (bits & 8) / 4, type);
         p.a.transposed = bits & 1;
         p.b.transposed = bits & 2;
         p.out_type = bits & 16 ? SWT_F32 : type;
@@ -225,7 +225,7 @@ static void test_odd_sizes(void **state) {
     for (int i = 0; i < 4; i++)
         for (int bits = 0; bits < 32; bits++) {
             const swt_dtype type = bits & 4 ? SWT_BF16 : SWT_F32;
-            swt_cuda_product p = shaped(7, odd[i], bits & 16 ? 65 : 18, 1 + (bits & 16) / 8, type);
+            swt_cuda_gemm p = shaped(7, odd[i], bits & 16 ? 65 : 18, 1 + (bits & 16) / 8, type);
             p.a.transposed = bits & 1;
             p.b.transposed = bits & 2;
             p.out_type = bits & 8 ? SWT_F32 : type;
@@ -241,7 +241,7 @@ static void test_odd_sizes(void **state) {
  * rounded or cut to TF32 all products shrink, by 2^-12 at least, and so does each sum. */
 static void test_all_bits_of_operands_count(void **state) {
     bench *b = *state;
-    swt_cuda_product p = shaped(64, 96, 512, 1, SWT_F32);
+    swt_cuda_gemm p = shaped(64, 96, 512, 1, SWT_F32);
     if (!b->emulated)
         p = shaped(512, 3072, 768, 1, SWT_F32);
     for (int batched = 0; batched < 2; batched++) {
@@ -265,11 +265,11 @@ static void test_all_bits_of_operands_count(void **state) {
 /* In place, as gradients are added. */
 static void test_added_to_itself(void **state) {
     bench *b = *state;
-    swt_cuda_product p = shaped(16, 32, 64, 1, SWT_F32);
+    swt_cuda_gemm p = shaped(16, 32, 64, 1, SWT_F32);
     b->used = 0;
     fill(b, &p, false, false, true);
     run(b, &p);
-    const swt_cuda_product by_itself = p;
+    const swt_cuda_gemm by_itself = p;
     p.out = tensor(b, 16 * 32, SWT_F32);
     memcpy(p.out, p.add, 16 * 32 * sizeof(float));
     p.add = p.out;
@@ -277,10 +277,10 @@ static void test_added_to_itself(void **state) {
     assert_memory_equal(p.out, by_itself.out, 16 * 32 * sizeof(float));
 }
 
-/* The products of experts of K slots: forward in and out, backward, and a weight's gradient. */
-static swt_cuda_product expert_product(int which, int64_t K, int64_t C, int64_t F, int64_t batch,
-                                       swt_dtype type) {
-    swt_cuda_product p = which == 1 ? shaped(K, C, F, batch, type) : shaped(K, F, C, batch, type);
+/* The gemms of experts of K slots: forward in and out, backward, and a weight's gradient. */
+static swt_cuda_gemm expert_gemm(int which, int64_t K, int64_t C, int64_t F, int64_t batch,
+                                 swt_dtype type) {
+    swt_cuda_gemm p = which == 1 ? shaped(K, C, F, batch, type) : shaped(K, F, C, batch, type);
     if (which == 3) {
         p = shaped(F, C, K, batch, type);
         p.a.transposed = true;
@@ -296,11 +296,11 @@ static const void *offset(const void *tensor, int64_t elements, swt_dtype type) 
 }
 
 /* p in batches of so many must make the bits of `want`. */
-static void expect_bits(bench *b, const swt_cuda_product *p, int64_t batch, const void *want) {
+static void expect_bits(bench *b, const swt_cuda_gemm *p, int64_t batch, const void *want) {
     const size_t bytes = (size_t)(p->batch * p->out_stride) * swt_dtype_bytes(p->out_type);
     memset(p->out, 0xff, bytes);
     for (int64_t n = 0; n < p->batch; n += batch) {
-        swt_cuda_product some = *p;
+        swt_cuda_gemm some = *p;
         some.batch = batch;
         some.a.data = offset(p->a.data, n * p->a.stride, p->a.type);
         some.b.data = offset(p->b.data, n * p->b.stride, p->b.type);
@@ -316,7 +316,7 @@ static void expect_bits(bench *b, const swt_cuda_product *p, int64_t batch, cons
 }
 
 /* By itself, and in batches of 2, 8 and 16; then the same b for all, as copies and as one. */
-static void same_bits(bench *b, swt_cuda_product *p) {
+static void same_bits(bench *b, swt_cuda_gemm *p) {
     b->used = 0;
     fill(b, p, false, p->b.transposed, false);
     const int64_t count = p->batch * p->out_stride;
@@ -343,7 +343,7 @@ static void same_bits(bench *b, swt_cuda_product *p) {
     expect_bits(b, p, 1, want);
 }
 
-/* A product has the same bits by itself and in any batch: real experts and odd ones. The emulated
+/* A gemm has the same bits by itself and in any batch: real experts and odd ones. The emulated
  * GPU's sums begin to differ with the algorithm at 64 terms. */
 static void test_batches_have_the_same_bits(void **state) {
     bench *b = *state;
@@ -353,15 +353,15 @@ static void test_batches_have_the_same_bits(void **state) {
         for (int which = 0; which < 4; which++)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 const int64_t *n = b->emulated ? small[i] : real[i];
-                swt_cuda_product p = expert_product(which, n[0], n[1], n[2], b->emulated ? 4 : 16,
-                                                    bf16 ? SWT_BF16 : SWT_F32);
+                swt_cuda_gemm p = expert_gemm(which, n[0], n[1], n[2], b->emulated ? 4 : 16,
+                                              bf16 ? SWT_BF16 : SWT_F32);
                 same_bits(b, &p);
             }
 }
 
 static void test_nothing(void **state) {
     bench *b = *state;
-    swt_cuda_product p = shaped(2, 3, 0, 2, SWT_F32);
+    swt_cuda_gemm p = shaped(2, 3, 0, 2, SWT_F32);
     b->used = 0;
     fill(b, &p, false, false, false);
     run(b, &p);
@@ -373,7 +373,7 @@ static void test_nothing(void **state) {
 
 static void test_refusals(void **state) {
     bench *b = *state;
-    swt_cuda_product p = shaped(16, 16, 16, 1, SWT_F32);
+    swt_cuda_gemm p = shaped(16, 16, 16, 1, SWT_F32);
     b->used = 0;
     fill(b, &p, false, false, true);
     p.relu = true;
@@ -395,7 +395,7 @@ static void test_refusals(void **state) {
 /* What another library left as the runtime's last error is not the launch's. */
 static void test_errors_of_others(void **state) {
     bench *b = *state;
-    swt_cuda_product p = shaped(3, 5, 2, 1, SWT_BF16);
+    swt_cuda_gemm p = shaped(3, 5, 2, 1, SWT_BF16);
     b->used = 0;
     fill(b, &p, false, false, false);
     assert_int_not_equal(cudaSetDevice(-1), cudaSuccess);
@@ -408,9 +408,9 @@ static void test_errors_of_others(void **state) {
  * back. */
 static void test_full_table(void **state) {
     bench *b = *state;
-    enum { SHAPES = 1100 }; /* more than PLANS of product_cuda.c */
+    enum { SHAPES = 1100 }; /* more than PLANS of gemm_cuda.c */
     for (int i = 0; i < 2 * SHAPES; i++) {
-        swt_cuda_product p = shaped(1, 1 + i % SHAPES, 1, 1, SWT_F32);
+        swt_cuda_gemm p = shaped(1, 1 + i % SHAPES, 1, 1, SWT_F32);
         b->used = 0;
         fill(b, &p, false, false, false);
         run(b, &p);

@@ -1,10 +1,10 @@
-#include "kernels/cuda/product.h"
+#include "kernels/cuda/gemm.h"
 
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Products in a model of any depth: a dozen shapes for training and as many for evaluation. Text
+/* Gemms in a model of any depth: a dozen shapes for training and as many for evaluation. Text
  * that is generated between steps has others for each of its 25 lengths; the plans of a step must
  * outlive them. */
 enum { PLANS = 1024 };
@@ -12,14 +12,14 @@ enum { PLANS = 1024 };
 /* Tensors are aligned to so many bytes (swt_ops.h). */
 enum { TENSOR_ALIGN = 64 };
 
-/* A product that stands in batches may use this much of the workspace, so that batches of 64 fit;
+/* A gemm that stands in batches may use this much of the workspace, so that batches of 64 fit;
  * one that never does may use all of it. */
 enum { BATCHED_WORKSPACE_BYTES = SWT_CUDA_WORKSPACE_BYTES / 64 };
 
 /* How many algorithms cuBLASLt is asked for, best first. */
 enum { PROPOSALS = 16 };
 
-/* What tells one plan from another: all of a product but its addresses. */
+/* What tells one plan from another: all of a gemm but its addresses. */
 typedef struct plan_key {
     int64_t rows, cols, inner, batch;
     int64_t a_stride, b_stride, out_stride, bias_stride;
@@ -37,7 +37,7 @@ typedef struct plan {
     bool plain; /* by our own kernel: there is no algorithm */
 } plan;
 
-struct swt_cuda_products {
+struct swt_cuda_gemms {
     cublasLtHandle_t handle;
     int count;  /* of plans */
     int oldest; /* of them, once all places are taken */
@@ -56,7 +56,7 @@ static swt_status cublas_check(cublasStatus_t status, const char *call, int line
                     cublasLtGetStatusString(status));
 }
 
-swt_status swt_cuda_products_open(swt_cuda_products **out) {
+swt_status swt_cuda_gemms_open(swt_cuda_gemms **out) {
     *out = calloc(1, sizeof **out);
     if (*out == NULL)
         return SWT_FAIL(MEMORY, "cuda: cannot allocate %zu bytes on the host; free some memory",
@@ -69,14 +69,14 @@ swt_status swt_cuda_products_open(swt_cuda_products **out) {
     return status;
 }
 
-void swt_cuda_products_close(swt_cuda_products *products) {
-    if (products == NULL)
+void swt_cuda_gemms_close(swt_cuda_gemms *gemms) {
+    if (gemms == NULL)
         return;
-    (void)cublasLtDestroy(products->handle); /* nothing to be done about it here */
-    free(products);
+    (void)cublasLtDestroy(gemms->handle); /* nothing to be done about it here */
+    free(gemms);
 }
 
-static plan_key key_of(const swt_cuda_product *p) {
+static plan_key key_of(const swt_cuda_gemm *p) {
     return (plan_key){.rows = p->rows,
                       .cols = p->cols,
                       .inner = p->inner,
@@ -93,8 +93,8 @@ static plan_key key_of(const swt_cuda_product *p) {
                       .relu = p->relu};
 }
 
-/* Every product of a layer begins at a tensor's start plus whole matrices of its own size, so this
- * alignment holds wherever it stands, and a product's algorithm may rely on it. */
+/* Every gemm of a layer begins at a tensor's start plus whole matrices of its own size, so this
+ * alignment holds wherever it stands, and a gemm's algorithm may rely on it. */
 static uint32_t alignment(int64_t elements, swt_dtype type) {
     const uint64_t bytes = (uint64_t)elements * swt_dtype_bytes(type);
     const uint64_t power = bytes & (~bytes + 1); /* the largest that divides it */
@@ -105,19 +105,19 @@ static bool aligned(const void *memory, int64_t elements, swt_dtype type) {
     return (uintptr_t)memory % alignment(elements, type) == 0;
 }
 
-static uint64_t workspace_of(const swt_cuda_product *p) {
+static uint64_t workspace_of(const swt_cuda_gemm *p) {
     return p->out_stride != 0 ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
 }
 
-static swt_status check(const swt_ctx *c, const swt_cuda_product *p) {
+static swt_status check(const swt_ctx *c, const swt_cuda_gemm *p) {
     const bool types = p->b.type == p->a.type && (p->a.type == SWT_F32 || p->a.type == SWT_BF16) &&
                        (p->out_type == p->a.type || p->out_type == SWT_F32);
     const int64_t size = p->rows * p->cols;
     if (!types || p->rows > INT32_MAX || p->cols > INT32_MAX || p->inner > INT32_MAX ||
         p->batch > INT32_MAX || (p->batch > 1 && p->out_stride < size) || (p->relu && p->add))
         return SWT_FAIL(INTERNAL,
-                        "cuda: product of (%lld, %lld, %lld), %lld times, types %s, %s and %s: "
-                        "not one of those that product.h describes",
+                        "cuda: gemm of (%lld, %lld, %lld), %lld times, types %s, %s and %s: "
+                        "not one of those that gemm.h describes",
                         (long long)p->rows, (long long)p->cols, (long long)p->inner,
                         (long long)p->batch, swt_dtype_name(p->a.type), swt_dtype_name(p->b.type),
                         swt_dtype_name(p->out_type));
@@ -125,10 +125,9 @@ static swt_status check(const swt_ctx *c, const swt_cuda_product *p) {
         !aligned(p->b.data, p->inner * p->cols, p->b.type) || !aligned(p->out, size, p->out_type) ||
         (p->add != NULL && !aligned(p->add, size, p->out_type)) ||
         (p->bias != NULL && !aligned(p->bias, p->cols, p->out_type)))
-        return SWT_FAIL(INTERNAL, "cuda: product: a tensor is not aligned to %d bytes",
-                        TENSOR_ALIGN);
+        return SWT_FAIL(INTERNAL, "cuda: gemm: a tensor is not aligned to %d bytes", TENSOR_ALIGN);
     if (c->workspace == NULL)
-        return SWT_FAIL(INTERNAL, "cuda: product: the context has no workspace; it needs %d bytes",
+        return SWT_FAIL(INTERNAL, "cuda: gemm: the context has no workspace; it needs %d bytes",
                         SWT_CUDA_WORKSPACE_BYTES);
     return SWT_OK;
 }
@@ -153,7 +152,7 @@ static swt_status make_layout(cublasLtMatrixLayout_t out, swt_dtype type, bool t
         cublasLtMatrixLayoutInit(out, cuda_type(type), (uint64_t)height, (uint64_t)width, height));
 }
 
-static swt_status make_desc(plan *n, const swt_cuda_product *p) {
+static swt_status make_desc(plan *n, const swt_cuda_gemm *p) {
     const cublasLtMatmulDesc_t desc = &n->desc;
     const int32_t first = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const int32_t second = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -179,7 +178,7 @@ static swt_status make_desc(plan *n, const swt_cuda_product *p) {
     return SWT_OK;
 }
 
-static swt_status make_layouts(plan *n, const swt_cuda_product *p) {
+static swt_status make_layouts(plan *n, const swt_cuda_gemm *p) {
     SWT_TRY(make_layout(&n->first, p->b.type, p->b.transposed, p->inner, p->cols));
     SWT_TRY(make_layout(&n->second, p->a.type, p->a.transposed, p->rows, p->inner));
     return make_layout(&n->out, p->out_type, false, p->rows, p->cols);
@@ -187,7 +186,7 @@ static swt_status make_layouts(plan *n, const swt_cuda_product *p) {
 
 /* What an algorithm must keep to. One that stands in batches has its sums in one piece: pieces that
  * are added in the workspace would need more of it the larger the batch. */
-static swt_status make_wish(cublasLtMatmulPreference_t wish, const swt_cuda_product *p) {
+static swt_status make_wish(cublasLtMatmulPreference_t wish, const swt_cuda_gemm *p) {
     const bool batched = p->out_stride != 0;
     const uint64_t workspace_bytes = workspace_of(p);
     const uint32_t reduction =
@@ -205,7 +204,7 @@ static swt_status make_wish(cublasLtMatmulPreference_t wish, const swt_cuda_prod
     return SWT_OK;
 }
 
-static swt_status set_batch(plan *n, const swt_cuda_product *p) {
+static swt_status set_batch(plan *n, const swt_cuda_gemm *p) {
     const struct {
         cublasLtMatrixLayout_t layout;
         int64_t stride;
@@ -222,8 +221,8 @@ static swt_status set_batch(plan *n, const swt_cuda_product *p) {
 
 /* Two of it, one behind the other, stand for every batch when its algorithm is chosen: neither the
  * batch nor its strides, which tell how experts and ranks are cut, may have a say. */
-static swt_cuda_product pair_of(const swt_cuda_product *p) {
-    swt_cuda_product two = *p;
+static swt_cuda_gemm pair_of(const swt_cuda_gemm *p) {
+    swt_cuda_gemm two = *p;
     two.batch = 2;
     two.a.stride = p->rows * p->inner;
     two.b.stride = p->inner * p->cols;
@@ -232,29 +231,28 @@ static swt_cuda_product pair_of(const swt_cuda_product *p) {
     return two;
 }
 
-static cublasStatus_t check_algorithm(swt_cuda_products *products, plan *n,
+static cublasStatus_t check_algorithm(swt_cuda_gemms *gemms, plan *n,
                                       const cublasLtMatmulAlgo_t *algorithm, size_t *bytes) {
     cublasLtMatmulHeuristicResult_t found = {0};
     const cublasStatus_t status = cublasLtMatmulAlgoCheck(
-        products->handle, &n->desc, &n->first, &n->second, &n->out, &n->out, algorithm, &found);
+        gemms->handle, &n->desc, &n->first, &n->second, &n->out, &n->out, algorithm, &found);
     *bytes = found.workspaceSize;
     return status;
 }
 
-/* The first of the library's proposals that does what the product needs (not every algorithm does
+/* The first of the library's proposals that does what the gemm needs (not every algorithm does
  * batches), or our own kernel. The library may also say NOT_SUPPORTED where it proposes nothing. */
-static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
-                                   const swt_cuda_product *p) {
+static swt_status choose_algorithm(swt_cuda_gemms *gemms, plan *n, const swt_cuda_gemm *p) {
     cublasLtMatmulPreferenceOpaque_t wish;
     cublasLtMatmulHeuristicResult_t found[PROPOSALS] = {0};
     int count = 0;
     SWT_TRY(make_wish(&wish, p));
     if (p->out_stride != 0) {
-        const swt_cuda_product two = pair_of(p);
+        const swt_cuda_gemm two = pair_of(p);
         SWT_TRY(set_batch(n, &two));
     }
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(products->handle, &n->desc, &n->first, &n->second, &n->out,
+        cublasLtMatmulAlgoGetHeuristic(gemms->handle, &n->desc, &n->first, &n->second, &n->out,
                                        &n->out, &wish, PROPOSALS, found, &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED)
         count = 0;
@@ -265,23 +263,23 @@ static swt_status choose_algorithm(swt_cuda_products *products, plan *n,
         size_t bytes = 0;
         n->algorithm = found[i].algo;
         n->plain = found[i].state != CUBLAS_STATUS_SUCCESS ||
-                   check_algorithm(products, n, &n->algorithm, &bytes) != CUBLAS_STATUS_SUCCESS ||
+                   check_algorithm(gemms, n, &n->algorithm, &bytes) != CUBLAS_STATUS_SUCCESS ||
                    bytes > workspace_of(p);
     }
     return SWT_OK;
 }
 
 /* The batch as it is comes after the choice. */
-static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cuda_product *p) {
+static swt_status make_batch(swt_cuda_gemms *gemms, plan *n, const swt_cuda_gemm *p) {
     size_t bytes = 0;
     if (n->plain || p->out_stride == 0)
         return SWT_OK;
     SWT_TRY(set_batch(n, p));
-    SWT_TRY(cublas_check(check_algorithm(products, n, &n->algorithm, &bytes),
+    SWT_TRY(cublas_check(check_algorithm(gemms, n, &n->algorithm, &bytes),
                          "cublasLtMatmulAlgoCheck", __LINE__));
     if (bytes > SWT_CUDA_WORKSPACE_BYTES)
         return SWT_FAIL(INTERNAL,
-                        "cuda: %lld products of (%lld, %lld, %lld) need %zu bytes of workspace, "
+                        "cuda: %lld gemms of (%lld, %lld, %lld) need %zu bytes of workspace, "
                         "%d are there; use more ranks for the experts",
                         (long long)p->batch, (long long)p->rows, (long long)p->cols,
                         (long long)p->inner, bytes, SWT_CUDA_WORKSPACE_BYTES);
@@ -289,51 +287,51 @@ static swt_status make_batch(swt_cuda_products *products, plan *n, const swt_cud
 }
 
 /* A place for a new plan: that of the oldest one where there is no other. A stream takes what it
- * needs of a plan when it takes the product. */
-static plan *new_place(swt_cuda_products *products) {
-    if (products->count < PLANS)
-        return &products->plans[products->count++];
-    plan *const oldest = &products->plans[products->oldest];
-    products->oldest = (products->oldest + 1) % PLANS;
+ * needs of a plan when it takes the gemm. */
+static plan *new_place(swt_cuda_gemms *gemms) {
+    if (gemms->count < PLANS)
+        return &gemms->plans[gemms->count++];
+    plan *const oldest = &gemms->plans[gemms->oldest];
+    gemms->oldest = (gemms->oldest + 1) % PLANS;
     return oldest;
 }
 
-/* The plan for this product: a known one, or a new one. A plan that could not be made has the key
- * of no product. */
-static swt_status find_plan(swt_cuda_products *products, const swt_cuda_product *p, plan **out) {
+/* The plan for this gemm: a known one, or a new one. A plan that could not be made has the key
+ * of no gemm. */
+static swt_status find_plan(swt_cuda_gemms *gemms, const swt_cuda_gemm *p, plan **out) {
     const plan_key key = key_of(p);
-    for (int i = 0; i < products->count; i++) {
-        *out = &products->plans[i];
+    for (int i = 0; i < gemms->count; i++) {
+        *out = &gemms->plans[i];
         if (memcmp(&(*out)->key, &key, sizeof key) == 0)
             return SWT_OK;
     }
-    plan *const n = new_place(products);
+    plan *const n = new_place(gemms);
     memset(n, 0, sizeof *n);
     SWT_TRY(make_desc(n, p));
     SWT_TRY(make_layouts(n, p));
-    SWT_TRY(choose_algorithm(products, n, p));
-    SWT_TRY(make_batch(products, n, p));
+    SWT_TRY(choose_algorithm(gemms, n, p));
+    SWT_TRY(make_batch(gemms, n, p));
     n->key = key;
     *out = n;
     return SWT_OK;
 }
 
-swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_product *p) {
+swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gemm *p) {
     const float one = 1, beta = p->add != NULL ? 1 : 0;
-    swt_cuda_products *products = swt_cuda_device_of(c)->products;
+    swt_cuda_gemms *gemms = swt_cuda_device_of(c)->gemms;
     plan *n = NULL;
     if (p->rows == 0 || p->cols == 0 || p->batch == 0)
         return SWT_OK;
     if (p->inner == 0)
         return swt_cuda_multiply_plain(c, p); /* no matrix of cuBLASLt is empty */
     SWT_TRY(check(c, p));
-    SWT_TRY(find_plan(products, p, &n));
+    SWT_TRY(find_plan(gemms, p, &n));
     if (n->plain)
         return swt_cuda_multiply_plain(c, p);
     if (p->bias != NULL)
         SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
-    return SWT_CUBLAS(cublasLtMatmul(products->handle, &n->desc, &one, p->b.data, &n->first,
-                                     p->a.data, &n->second, &beta, p->add != NULL ? p->add : p->out,
-                                     &n->out, p->out, &n->out, &n->algorithm, c->workspace,
+    return SWT_CUBLAS(cublasLtMatmul(gemms->handle, &n->desc, &one, p->b.data, &n->first, p->a.data,
+                                     &n->second, &beta, p->add != NULL ? p->add : p->out, &n->out,
+                                     p->out, &n->out, &n->algorithm, c->workspace,
                                      SWT_CUDA_WORKSPACE_BYTES, swt_cuda_stream(c)));
 }

@@ -1,14 +1,14 @@
-#include "kernels/cpu/product.h"
+#include "kernels/cpu/gemm.h"
 
 #include "base/checked.h"
 
 #include <string.h>
 
-/* The product over steps first ... of k, b being that block of rows; sums of a longer k wait in
+/* The gemm over steps first ... of k, b being that block of rows; sums of a longer k wait in
  * `partial` (SWT_ROWS, SWT_COLUMNS). */
-static void run_steps(const swt_vec *vec, const swt_vec_product *whole, float *partial,
-                      int64_t first, const float *b, int64_t b_step) {
-    swt_vec_product p = *whole;
+static void run_steps(const swt_vec *vec, const swt_vec_gemm *whole, float *partial, int64_t first,
+                      const float *b, int64_t b_step) {
+    swt_vec_gemm p = *whole;
     p.a += first * p.a_step;
     p.b = b;
     p.b_step = b_step;
@@ -23,7 +23,7 @@ static void run_steps(const swt_vec *vec, const swt_vec_product *whole, float *p
         p.bias = p.mask = p.residual = NULL;
         p.relu = false;
     }
-    vec->product(&p);
+    vec->gemm(&p);
 }
 
 /* The scratch of a block. */
@@ -32,7 +32,7 @@ typedef struct block_scratch {
 } block_scratch;
 _Static_assert(sizeof(block_scratch) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
-void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_product *p) {
+void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_gemm *p) {
     block_scratch *own = swt_cpu_scratch(c);
     int64_t first = 0;
     do {
@@ -41,7 +41,7 @@ void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_product *p) {
     } while (first < p->k);
 }
 
-void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_product *p) {
+void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_gemm *p) {
     const swt_vec *vec = swt_cpu_vec(c);
     block_scratch *own = swt_cpu_scratch(c);
     int64_t first = 0;
@@ -53,9 +53,9 @@ void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_product *p) {
     } while (first < p->k);
 }
 
-/* ------------------------------------------------------------------ the layers' products */
+/* ------------------------------------------------------------------ the layers' gemms */
 
-typedef struct products_args {
+typedef struct gemms_args {
     const swt_vec *vec;
     swt_cpu_groups groups;
     float *out, *dbias;
@@ -63,7 +63,7 @@ typedef struct products_args {
     swt_cpu_sums sums; /* tn_sums */
     int64_t in_width, out_width;
     bool relu, add;
-} products_args;
+} gemms_args;
 
 /* Rows first ... of the buffers and columns column ... of the output. */
 typedef struct block {
@@ -105,75 +105,75 @@ static const float *slice(const float *base, int64_t offset) {
 }
 
 static void nt_part(const swt_ctx *c, const void *args, int64_t part) {
-    const products_args *a = args;
+    const gemms_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, out, part);
     if (b.rows <= 0)
         return;
     const int64_t to = b.first * out + b.column;
-    const swt_vec_product p = {.c = a->out + to,
-                               .a = a->x + b.first * in,
-                               .b = a->w + (b.weight * out + b.column) * in,
-                               .bias = slice(a->bias, b.weight * out + b.column),
-                               .residual = slice(a->residual, to),
-                               .relu = a->relu,
-                               .rows = b.rows,
-                               .columns = b.columns,
-                               .k = in,
-                               .c_stride = out,
-                               .a_row = in,
-                               .a_step = 1,
-                               .b_step = in};
+    const swt_vec_gemm p = {.c = a->out + to,
+                            .a = a->x + b.first * in,
+                            .b = a->w + (b.weight * out + b.column) * in,
+                            .bias = slice(a->bias, b.weight * out + b.column),
+                            .residual = slice(a->residual, to),
+                            .relu = a->relu,
+                            .rows = b.rows,
+                            .columns = b.columns,
+                            .k = in,
+                            .c_stride = out,
+                            .a_row = in,
+                            .a_step = 1,
+                            .b_step = in};
     swt_cpu_block_nt(c, &p);
 }
 
-void swt_cpu_products_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
-                         const float *w, const float *bias, const float *residual, bool relu,
-                         int64_t in, int64_t out) {
-    const products_args a = {.vec = swt_cpu_vec(c),
-                             .groups = *g,
-                             .out = y,
-                             .x = x,
-                             .w = w,
-                             .bias = bias,
-                             .residual = residual,
-                             .relu = relu,
-                             .in_width = in,
-                             .out_width = out};
+void swt_cpu_gemms_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
+                      const float *w, const float *bias, const float *residual, bool relu,
+                      int64_t in, int64_t out) {
+    const gemms_args a = {.vec = swt_cpu_vec(c),
+                          .groups = *g,
+                          .out = y,
+                          .x = x,
+                          .w = w,
+                          .bias = bias,
+                          .residual = residual,
+                          .relu = relu,
+                          .in_width = in,
+                          .out_width = out};
     swt_cpu_run(c, row_parts(g, out), nt_part, &a);
 }
 
 static void nn_part(const swt_ctx *c, const void *args, int64_t part) {
-    const products_args *a = args;
+    const gemms_args *a = args;
     const int64_t in = a->in_width, out = a->out_width;
     const block b = block_of(&a->groups, in, part);
     if (b.rows <= 0)
         return;
     const int64_t to = b.first * in + b.column;
-    const swt_vec_product p = {.c = a->out + to,
-                               .a = a->dy + b.first * out,
-                               .b = a->w + b.weight * out * in + b.column,
-                               .mask = slice(a->mask, to),
-                               .rows = b.rows,
-                               .columns = b.columns,
-                               .k = out,
-                               .c_stride = in,
-                               .a_row = out,
-                               .a_step = 1,
-                               .b_step = in};
+    const swt_vec_gemm p = {.c = a->out + to,
+                            .a = a->dy + b.first * out,
+                            .b = a->w + b.weight * out * in + b.column,
+                            .mask = slice(a->mask, to),
+                            .rows = b.rows,
+                            .columns = b.columns,
+                            .k = out,
+                            .c_stride = in,
+                            .a_row = out,
+                            .a_step = 1,
+                            .b_step = in};
     swt_cpu_block_nn(c, &p);
 }
 
-void swt_cpu_products_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
-                         const float *w, const float *mask, int64_t in, int64_t out) {
-    const products_args a = {.vec = swt_cpu_vec(c),
-                             .groups = *g,
-                             .out = dx,
-                             .dy = dy,
-                             .w = w,
-                             .mask = mask,
-                             .in_width = in,
-                             .out_width = out};
+void swt_cpu_gemms_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
+                      const float *w, const float *mask, int64_t in, int64_t out) {
+    const gemms_args a = {.vec = swt_cpu_vec(c),
+                          .groups = *g,
+                          .out = dx,
+                          .dy = dy,
+                          .w = w,
+                          .mask = mask,
+                          .in_width = in,
+                          .out_width = out};
     swt_cpu_run(c, row_parts(g, in), nn_part, &a);
 }
 
@@ -194,7 +194,7 @@ static weight_block weight_block_of(int64_t in, int64_t out, int64_t part) {
 
 /* The gradients of one source in the block at dw, whose rows are `stride` apart, and of its biases
  * (dbias may be NULL); add: added to what is there. */
-static void tn_source(const products_args *a, const weight_block *b, int64_t pair, float *dw,
+static void tn_source(const gemms_args *a, const weight_block *b, int64_t pair, float *dw,
                       int64_t stride, float *dbias, bool add) {
     const int64_t in = a->in_width, out = a->out_width, n = occupied(&a->groups, pair);
     const int64_t row = pair * a->groups.capacity;
@@ -202,18 +202,18 @@ static void tn_source(const products_args *a, const weight_block *b, int64_t pai
     do {
         const bool more = add || first > 0;
         const int64_t rows = swt_min(SWT_SUM_ROWS, n - first);
-        const swt_vec_product p = {.c = dw,
-                                   .a = a->dy + (row + first) * out + b->o,
-                                   .b = a->x + (row + first) * in + b->i,
-                                   .residual = more ? dw : NULL,
-                                   .rows = b->outs,
-                                   .columns = b->ins,
-                                   .k = rows,
-                                   .c_stride = stride,
-                                   .a_row = 1,
-                                   .a_step = out,
-                                   .b_step = in};
-        a->vec->product(&p);
+        const swt_vec_gemm p = {.c = dw,
+                                .a = a->dy + (row + first) * out + b->o,
+                                .b = a->x + (row + first) * in + b->i,
+                                .residual = more ? dw : NULL,
+                                .rows = b->outs,
+                                .columns = b->ins,
+                                .k = rows,
+                                .c_stride = stride,
+                                .a_row = 1,
+                                .a_step = out,
+                                .b_step = in};
+        a->vec->gemm(&p);
         if (dbias != NULL)
             a->vec->column_sum(dbias, p.a, rows, out, b->outs, more);
         first += SWT_SUM_ROWS;
@@ -222,7 +222,7 @@ static void tn_source(const products_args *a, const weight_block *b, int64_t pai
 
 /* All sources in order; zeros where there is nothing to add. */
 static void tn_part(const swt_ctx *c, const void *args, int64_t part) {
-    const products_args *a = args;
+    const gemms_args *a = args;
     const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
     const weight_block b = weight_block_of(in, out, part);
     float *dw = a->out + (b.weight * out + b.o) * in + b.i;
@@ -238,21 +238,21 @@ static void tn_part(const swt_ctx *c, const void *args, int64_t part) {
     }
 }
 
-void swt_cpu_products_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
-                         const float *dy, const float *x, int64_t in, int64_t out, bool add) {
-    const products_args a = {.vec = swt_cpu_vec(c),
-                             .groups = *g,
-                             .out = dw,
-                             .dbias = dbias,
-                             .dy = dy,
-                             .x = x,
-                             .in_width = in,
-                             .out_width = out,
-                             .add = add};
+void swt_cpu_gemms_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
+                      const float *dy, const float *x, int64_t in, int64_t out, bool add) {
+    const gemms_args a = {.vec = swt_cpu_vec(c),
+                          .groups = *g,
+                          .out = dw,
+                          .dbias = dbias,
+                          .dy = dy,
+                          .x = x,
+                          .in_width = in,
+                          .out_width = out,
+                          .add = add};
     swt_cpu_run(c, weight_parts(g, in, out), tn_part, &a);
 }
 
-/* Into the second-level cache while the products run: rows this far apart the processor does not
+/* Into the second-level cache while the gemms run: rows this far apart the processor does not
  * foresee. */
 static void prefetch_rows(const int64_t *from, int64_t stride, int64_t rows, int64_t columns) {
     enum { LINE = 64 / sizeof *from };
@@ -267,14 +267,14 @@ typedef struct sum_block {
     int64_t stride, rows, columns;
 } sum_block;
 
-static void add_block(const swt_ctx *c, const products_args *a, const sum_block *b,
-                      const float *from, bool first) {
+static void add_block(const swt_ctx *c, const gemms_args *a, const sum_block *b, const float *from,
+                      bool first) {
     for (int64_t row = 0; row < b->rows; row++)
         swt_cpu_add_sums(c, b->sum + row * b->stride, from + row * SWT_COLUMNS, b->columns,
                          a->sums.limit, first);
 }
 
-static void finish_block(const products_args *a, const sum_block *b, float *to, int64_t stride) {
+static void finish_block(const gemms_args *a, const sum_block *b, float *to, int64_t stride) {
     for (int64_t row = 0; row < b->rows; row++)
         a->vec->grad_finish(to + row * stride, b->sum + row * b->stride, b->columns);
 }
@@ -295,7 +295,7 @@ _Static_assert(sizeof(sums_scratch) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 /* The sums stay in the cache from one source to the next, and where this call makes them and
  * finishes them they never leave it. */
 static void tn_sums_part(const swt_ctx *c, const void *args, int64_t part) {
-    const products_args *a = args;
+    const gemms_args *a = args;
     const swt_cpu_sums *sums = &a->sums;
     const int64_t in = a->in_width, out = a->out_width, sources = a->groups.sources;
     const weight_block b = weight_block_of(in, out, part);
@@ -330,17 +330,17 @@ static void tn_sums_part(const swt_ctx *c, const void *args, int64_t part) {
         finish_block(a, &biases, a->dbias + bias_at, 0);
 }
 
-void swt_cpu_products_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
-                              float *dw, float *dbias, const float *dy, const float *x, int64_t in,
-                              int64_t out) {
-    const products_args a = {.vec = swt_cpu_vec(c),
-                             .groups = *g,
-                             .sums = *sums,
-                             .out = dw,
-                             .dbias = dbias,
-                             .dy = dy,
-                             .x = x,
-                             .in_width = in,
-                             .out_width = out};
+void swt_cpu_gemms_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
+                           float *dw, float *dbias, const float *dy, const float *x, int64_t in,
+                           int64_t out) {
+    const gemms_args a = {.vec = swt_cpu_vec(c),
+                          .groups = *g,
+                          .sums = *sums,
+                          .out = dw,
+                          .dbias = dbias,
+                          .dy = dy,
+                          .x = x,
+                          .in_width = in,
+                          .out_width = out};
     swt_cpu_run(c, weight_parts(g, in, out), tn_sums_part, &a);
 }
