@@ -99,13 +99,14 @@ static swt_status record_step(swt_model *m, const swt_update_rule *update, op_ca
 
 /* The tensors of slots, by their names in the operations that have such. */
 static bool is_of_slots(const op_case *k, const char *name) {
-    static const char *const of_experts[] = {"x", "dx", "y", "dy", "hidden", "dhidden", "dot"};
+    static const char *const of_experts[] = {"x",       "dx",  "y",    "dy", "hidden",
+                                             "dhidden", "pre", "dpre", "dot"};
     static const char *const of_messages[] = {"send", "dsend", "recv", "drecv", "dot"};
     const bool experts = strncmp(k->op->name, "experts", 7) == 0;
     const bool messages =
         strncmp(k->op->name, "dispatch", 8) == 0 || strncmp(k->op->name, "combine", 7) == 0;
     const char *const *names = experts ? of_experts : of_messages;
-    const int n = experts ? 7 : 5;
+    const int n = experts ? 9 : 5;
     bool found = false;
     for (int i = 0; i < n; i++)
         found = found || strcmp(names[i], name) == 0;

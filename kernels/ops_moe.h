@@ -176,14 +176,14 @@ typedef struct swt_experts_forward_args {
     swt_moe_dims dims;
 } swt_experts_forward_args;
 
-/* dhidden = dy wo[j], of ReLU dpre: times [hidden > 0];  else dpre is swt_gelu_backward of dhidden;
- * dx = dpre wi[j];  dot = dhidden . hidden + dy . bo[j], which is dy . y: the gate's gradient
- * without the outputs y. (ReLU's mask takes nothing away from it: hidden is 0 there. GELU's
- * derivative would.) Source of dot: Guo et al. 2025 (SonicMoE). */
+/* dhidden = dy wo[j], of ReLU (dy wo[j]) [hidden > 0];  dpre = swt_gelu_backward of dhidden, of
+ * ReLU dhidden itself;  dx = dpre wi[j];  dot = dhidden . hidden + dy . bo[j], which is dy . y: the
+ * gate's gradient without the outputs y. (ReLU's mask takes nothing away from it: hidden is 0
+ * there. GELU's derivative would.) Source of dot: Guo et al. 2025 (SonicMoE). */
 typedef struct swt_experts_backward_input_args {
     void *dx;              /* (El, P, K, C) */
     void *dhidden;         /* (El, P, K, F) */
-    void *dpre;            /* (El, P, K, W); ReLU has none: dhidden is it */
+    void *dpre;            /* (El, P, K, W); ReLU has none */
     float *dot;            /* (El, P, K) */
     const void *dy;        /* (El, P, K, C) */
     const void *hidden;    /* (El, P, K, F) */
@@ -223,7 +223,7 @@ typedef struct swt_experts_backward_weight_args {
     float *dbo;            /* (El, C) or NULL */
     const void *x;         /* (El, P, K, C) */
     const void *hidden;    /* (El, P, K, F) */
-    const void *dhidden;   /* (El, P, K, W): dpre, of ReLU dhidden */
+    const void *dhidden;   /* (El, P, K, W): the dpre above */
     const void *dy;        /* (El, P, K, C) */
     const int32_t *counts; /* (El, P) */
     swt_moe_dims dims;

@@ -61,6 +61,18 @@ static inline unsigned blocks_of(int64_t n, int threads) {
     return (unsigned)swt_ceil_div(n, threads);
 }
 
+/* Where each row has a warp: threads of a block, blocks that cover all rows, and the row of this
+ * warp, which may lie behind the last one. */
+enum { ROW_THREADS = 4 * WARP };
+
+static inline unsigned row_blocks(int64_t rows) {
+    return blocks_of(rows, ROW_THREADS / WARP);
+}
+
+static __device__ inline int64_t row_of_warp() {
+    return (int64_t)blockIdx.x * (ROW_THREADS / WARP) + threadIdx.x / WARP;
+}
+
 /* What a kernel is made for: the type of activations, and how many of them one access moves. */
 template <typename T, int W> struct kernel_kind {
     typedef T type;

@@ -1,12 +1,6 @@
 /* The experts' outputs back to their tokens, and the way back: one warp for a token. */
 #include "kernels/cuda/run.cuh"
 
-enum { WARPS = 4 /* tokens of a block of threads */ };
-
-static __device__ inline int64_t token_of_warp() {
-    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-}
-
 /* Whether the output of a token with this slot and expert is its gated input. */
 static __device__ inline bool takes_input(const swt_moe_dims &d, int32_t slot, int32_t expert) {
     return slot < 0 && expert >= 0 && d.dropped_output == SWT_DROPPED_GATED_INPUT;
@@ -14,7 +8,7 @@ static __device__ inline bool takes_input(const swt_moe_dims &d, int32_t slot, i
 
 /* y may be residual. */
 template <typename T, int W> static __global__ void collect_outputs(swt_combine_forward_args a) {
-    const int64_t n = token_of_warp(), C = a.dims.C, K = a.dims.K;
+    const int64_t n = row_of_warp(), C = a.dims.C, K = a.dims.K;
     if (n >= a.dims.N)
         return;
     const int64_t slot = a.slot[n] - a.first_slot;
@@ -42,7 +36,7 @@ template <typename T, int W> static __global__ void collect_outputs(swt_combine_
 }
 
 template <typename T, int W> static __global__ void send_gradients(swt_combine_backward_args a) {
-    const int64_t n = token_of_warp(), C = a.dims.C;
+    const int64_t n = row_of_warp(), C = a.dims.C;
     if (n >= a.dims.N)
         return;
     const bool kept = a.slot[n] >= 0, input = takes_input(a.dims, a.slot[n], a.expert[n]);
@@ -78,8 +72,7 @@ swt_status swt_cuda_combine_forward(const swt_ctx *c, const swt_combine_forward_
         return SWT_OK;
     return by_run(c, a->dims.C, [&](auto as) {
         const auto kernel = collect_outputs<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(a->dims.N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c),
-                          *a);
+        return SWT_LAUNCH(kernel, row_blocks(a->dims.N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }
 
@@ -93,6 +86,6 @@ swt_status swt_cuda_combine_backward(const swt_ctx *c, const swt_combine_backwar
         return SWT_OK;
     return by_run(c, d->C, [&](auto as) {
         const auto kernel = send_gradients<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(d->N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(d->N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }

@@ -1,13 +1,6 @@
 /* Tokens to their experts' slots and back: one warp for a row. */
 #include "kernels/cuda/run.cuh"
 
-enum { WARPS = 4 /* rows of a block of threads */ };
-
-/* The row of this warp; the last block of threads may have too many. */
-static __device__ inline int64_t row_of_warp() {
-    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-}
-
 template <typename T, int W>
 static __device__ inline void copy_row(T *to, const T *from, int64_t C) {
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W)
@@ -45,7 +38,7 @@ swt_status swt_cuda_dispatch_forward(const swt_ctx *c, const swt_dispatch_forwar
     const int64_t rows = swt_max(d->N + d->E * d->K, swt_ceil_div(d->E, WARP));
     return by_run(c, d->C, [&](auto as) {
         const auto kernel = fill_slots<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }
 
@@ -74,7 +67,6 @@ swt_status swt_cuda_dispatch_backward(const swt_ctx *c, const swt_dispatch_backw
         return SWT_OK;
     return by_run(c, a->dims.C, [&](auto as) {
         const auto kernel = collect_gradients<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(a->dims.N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c),
-                          *a);
+        return SWT_LAUNCH(kernel, row_blocks(a->dims.N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }

@@ -2,12 +2,10 @@
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/run.cuh"
 
-enum { WARPS = 4 /* slots of a block of threads */ };
-
 /* One warp for a slot: its dot, and of ReLU the mask. */
 template <typename T, int W> static __global__ void dot_slots(swt_experts_backward_input_args a) {
     const int64_t C = a.dims.C, F = a.dims.F, rows_of_expert = a.dims.P * a.dims.K;
-    const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+    const int64_t row = row_of_warp();
     const int64_t first = threadIdx.x % WARP * W, step = WARP * W;
     const float bend = a.dims.ffn == SWT_FFN_RELU ? 0.0f : -INFINITY; /* else nothing is masked */
     if (row >= a.dims.El * rows_of_expert)
@@ -47,6 +45,6 @@ swt_status swt_cuda_expert_dot(const swt_ctx *c, const swt_experts_backward_inpu
     /* A run's length is a power of two: it divides both widths where it divides C | F. */
     return by_run(c, d->C | d->F, [&](auto as) {
         const auto kernel = dot_slots<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }

@@ -1,13 +1,6 @@
 /* GELU, alone or times the second half of its row: one warp for a row. */
 #include "kernels/cuda/run.cuh"
 
-enum { WARPS = 4 /* rows of a block of threads */ };
-
-/* The row of this warp; the last block of threads may have too many. */
-static __device__ inline int64_t row_of_warp() {
-    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-}
-
 /* gelu(u) and its slope, by e^-|w| as in kernels/cpu/vec/rows.h. */
 static __device__ inline float gelu_of(float u, float &slope) {
     const float factor = 1.5957691216f, cubic = 0.044715f;
@@ -65,7 +58,7 @@ swt_status swt_cuda_gelu_forward(const swt_ctx *c, const swt_gelu_forward_args *
         return SWT_OK;
     return by_run(c, a->dims.F, [&](auto as) {
         const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }
 
@@ -75,6 +68,6 @@ swt_status swt_cuda_gelu_backward(const swt_ctx *c, const swt_gelu_backward_args
         return SWT_OK;
     return by_run(c, a->dims.F, [&](auto as) {
         const auto kernel = backward_rows<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(rows, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }

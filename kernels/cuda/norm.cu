@@ -3,16 +3,10 @@
 #include "kernels/cuda/run.cuh"
 
 enum {
-    WARPS = 4, /* rows of a block of threads */
     ROWS = 64, /* summed at a time: swt_norm_backward's blocks */
     PARTS = 8, /* of such a block, one warp each; their sums are added in order */
     FINISH = 128
 };
-
-/* The row of this warp; the last block of threads may have too many. */
-static __device__ inline int64_t row_of_warp() {
-    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-}
 
 template <typename T, int W> static __global__ void forward_rows(swt_norm_forward_args a) {
     const int64_t n = row_of_warp(), first = threadIdx.x % WARP * W, step = WARP * W;
@@ -55,7 +49,7 @@ swt_status swt_cuda_norm_forward(const swt_ctx *c, const swt_norm_forward_args *
         return SWT_OK;
     return by_run(c, a->C, [&](auto as) {
         const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
-        return SWT_LAUNCH(kernel, blocks_of(a->N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+        return SWT_LAUNCH(kernel, row_blocks(a->N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
 }
 
@@ -146,7 +140,7 @@ swt_status swt_cuda_norm_backward(const swt_ctx *c, const swt_norm_backward_args
         typedef typename decltype(as)::type T;
         enum { W = decltype(as)::width };
         const auto rows = backward_rows<T, W>, blocks = backward_blocks<T, W>;
-        SWT_TRY(SWT_LAUNCH(rows, blocks_of(a->N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a));
+        SWT_TRY(SWT_LAUNCH(rows, row_blocks(a->N), ROW_THREADS, 0, swt_cuda_stream(c), *a));
         const dim3 grid(blocks_of(a->N, ROWS), blocks_of(a->C, WARP * W));
         return SWT_LAUNCH(blocks, grid, PARTS * WARP, 0, swt_cuda_stream(c), *a);
     };

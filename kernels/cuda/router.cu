@@ -9,14 +9,9 @@
 #include "base/rng.h"
 
 enum {
-    WARPS = 4,     /* tokens of a block of threads */
     THREADS = 256, /* of a block that runs over elements */
     LOSSES = 512   /* of a block that sums over tokens, a power of two */
 };
-
-static __device__ inline int64_t token_of_warp() {
-    return (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-}
 
 /* Whether the gemms read h itself. */
 static bool reads_h(const swt_ctx *c, const swt_moe_dims *d) {
@@ -107,7 +102,7 @@ static __device__ inline int32_t argmax_of_warp(const float *z, int64_t E, float
 
 /* probs holds the logits. */
 static __global__ void choose_experts(swt_router_forward_args a) {
-    const int64_t n = token_of_warp(), E = a.dims.E;
+    const int64_t n = row_of_warp(), E = a.dims.E;
     if (n >= a.dims.N)
         return;
     float *const p = a.probs + n * E;
@@ -148,7 +143,7 @@ swt_status swt_cuda_router_forward(const swt_ctx *c, const swt_router_forward_ar
     }
     if (N == 0)
         return SWT_OK;
-    return SWT_LAUNCH(choose_experts, blocks_of(N, WARPS), WARPS * WARP, 0, swt_cuda_stream(c), *a);
+    return SWT_LAUNCH(choose_experts, row_blocks(N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
 }
 
 /* ------------------------------------------------------------------ losses */
@@ -236,7 +231,7 @@ static __device__ inline float pull_of(const swt_moe_dims &d, int32_t count, dou
 /* rows: dz (N, E). */
 static __global__ void logit_gradients(float *rows, swt_router_backward_args a) {
     const swt_moe_dims &d = a.dims;
-    const int64_t n = token_of_warp(), lane = threadIdx.x % WARP, E = d.E;
+    const int64_t n = row_of_warp(), lane = threadIdx.x % WARP, E = d.E;
     if (n >= d.N)
         return;
     float *const dz = rows + n * E;
@@ -292,8 +287,8 @@ swt_status swt_cuda_router_backward(const swt_ctx *c, const swt_router_backward_
     const int64_t N = a->dims.N, E = a->dims.E;
     float *const dz = (float *)((char *)a->scratch + swt_router_scratch_of(&a->dims).cuda.dz);
     if (N > 0)
-        SWT_TRY(SWT_LAUNCH(logit_gradients, blocks_of(N, WARPS), WARPS * WARP, 0,
-                           swt_cuda_stream(c), dz, *a));
+        SWT_TRY(
+            SWT_LAUNCH(logit_gradients, row_blocks(N), ROW_THREADS, 0, swt_cuda_stream(c), dz, *a));
     SWT_TRY(input_and_weight(c, a, dz));
     const swt_cuda_columns sum = {1, N, N, E, SWT_F32, NULL, 0, false};
     return a->dbias != NULL ? swt_cuda_column_sums(c, a->dbias, dz, &sum) : SWT_OK;

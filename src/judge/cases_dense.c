@@ -199,7 +199,7 @@ void swt_judge_norm_backward(swt_case *k, const void *args) {
 
 /* ---- GELU */
 
-/* In turns alone and gated, of all rows and of occupied ones, near 0 and also far from it. */
+/* In turns alone and gated, of all rows, far from 0, too, and of occupied ones near it. */
 static const int32_t *draw_gelu(swt_case *k, swt_gelu_dims *d) {
     static const int64_t large[SHAPES][3] = {
         {1, 1000, 200}, {3, 70, 5}, {1, 0, 16},  {2, 7, 1000}, {1, 65, 64},  {9, 33, 40},
@@ -212,10 +212,6 @@ static const int32_t *draw_gelu(swt_case *k, swt_gelu_dims *d) {
     d->gated = swt_case_note(k, "gated", k->number & 1);
     k->choices = 0; /* counts are drawn here */
     return k->number & 2 ? swt_trial_integers(k->t, d->blocks, 0, (int)d->rows) : NULL;
-}
-
-static double gelu_size(const swt_case *k) {
-    return k->number & 4 ? 12 : 1;
 }
 
 /* Rows that are not occupied hold NaN, or zeros where a backend computes them, too. */
@@ -243,7 +239,7 @@ static void expect_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t 
 void swt_draw_gelu_forward(swt_case *k, void *args) {
     swt_gelu_forward_args *a = args;
     a->counts = draw_gelu(k, &a->dims);
-    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), gelu_size(k));
+    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), 12);
 }
 
 void swt_judge_gelu_forward(swt_case *k, const void *args) {
@@ -257,7 +253,7 @@ void swt_judge_gelu_forward(swt_case *k, const void *args) {
 void swt_draw_gelu_backward(swt_case *k, void *args) {
     swt_gelu_backward_args *a = args;
     a->counts = draw_gelu(k, &a->dims);
-    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), gelu_size(k));
+    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), 12);
     a->dy = draw_gelu_rows(k, &a->dims, a->counts, a->dims.F, 1);
 }
 
