@@ -7,7 +7,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
-from support import BUILD, ROOT, Suite, flags, run, scratch, small, succeed, want, write_text  # noqa: E402
+from support import BUILD, LONG, ROOT, Suite, flags, run, scratch, small, succeed, want, write_text  # noqa: E402
 
 
 def program(name):
@@ -55,6 +55,9 @@ def ops():
             n, inputs, outputs = map(int, row["shape"].split("x"))
             flops = 2 * n * inputs * outputs
             want(abs(row["gflops"] * row["ms"] * 1e6 / flops - 1) < 1e-6, f"{row}")
+
+
+def chosen_ops():
     want({row["op"] for row in rows_of(1, "bench_ops", "--ms", "1", "--preset", "layer", "--only", "norm")} ==
          {"norm_forward", "norm_backward"}, "--only norm")
     table_lines_up(1, "bench_ops", "--ms", "1", "--only", "router")
@@ -134,6 +137,6 @@ def names():
 
 
 suite = Suite()
-for case in (ops, step, comm, layer, refusals, names):
-    suite.case(case.__name__, case)
+for case in (ops, chosen_ops, step, comm, layer, refusals, names):
+    suite.case(case.__name__, case, heavy=case in (ops, chosen_ops) and not LONG)
 suite.finish()

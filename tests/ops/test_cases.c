@@ -36,19 +36,19 @@ static void make(swt_trial *t, int op, int number, swt_case *k) {
 
 static void test_same_bits(void **state) {
     (void)state;
-    enum { PLACES = 3 };
-    swt_trial *t[PLACES];
-    for (int i = 0; i < PLACES; i++)
+    const int places = sizes_are_large() ? 3 : 2; /* a GPU knows no threads, orders alone */
+    swt_trial *t[3];
+    for (int i = 0; i < places; i++)
         t[i] = swt_test_open(i + 1, sizes_are_large());
     for (int op = 0; op < SWT_OP_COUNT; op++)
         for (int number = 0; number < SWT_CASES; number++)
-            for (int i = 0; i < PLACES; i++) {
+            for (int i = 0; i < places; i++) {
                 swt_case k;
                 make(t[i], op, number, &k);
                 swt_test_call(t[i], op, &k.host, SWT_OK);
                 swt_test_expect_same(t[0], t[i]);
             }
-    for (int i = 0; i < PLACES; i++)
+    for (int i = 0; i < places; i++)
         swt_test_close(t[i]);
 }
 
