@@ -182,7 +182,7 @@ static swt_status run(bench *b, int argc, char **argv) {
     const int64_t values = b->tokens * b->width;
     SWT_TRY(bed_random(s, s->model.acts.norm, values, 1.0, 3));
     SWT_TRY(bed_random(s, layer_of(&s->model)->x, values, 1.0, 4));
-    SWT_TRY(bed_random(s, s->model.acts.dx, values, 1e-3, 5));
+    SWT_TRY(bed_random(s, s->model.acts.dstream, values, 1e-3, 5));
     SWT_TRY(measure(b));
     return print_row(b);
 }

@@ -155,7 +155,7 @@ SWT_ARGS_OF(experts_backward_weight) {
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbi, F32, El, W),
                      SWT_ARG(gradient, dwo, F32, El, C, F),
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbo, F32, El, C), IN(x, ACT, El, P, K, C),
-                     IN(hidden, ACT, El, P, K, F), IN(dhidden, ACT, El, P, K, W),
+                     IN(hidden, ACT, El, P, K, F), IN(dpre, ACT, El, P, K, W),
                      IN(dy, ACT, El, P, K, C), IN(counts, I32, El, P)));
     return a->exact ? list_sums(a, out) : SWT_OK;
 }

@@ -223,7 +223,7 @@ typedef struct swt_experts_backward_weight_args {
     float *dbo;            /* (El, C) or NULL */
     const void *x;         /* (El, P, K, C) */
     const void *hidden;    /* (El, P, K, F) */
-    const void *dhidden;   /* (El, P, K, W): the dpre above */
+    const void *dpre;      /* (El, P, K, W) the gradient of what wi makes; of ReLU dhidden */
     const void *dy;        /* (El, P, K, C) */
     const int32_t *counts; /* (El, P) */
     swt_moe_dims dims;

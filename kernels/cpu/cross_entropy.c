@@ -64,7 +64,7 @@ swt_status swt_cpu_cross_entropy(const swt_ctx *c, const swt_cross_entropy_args 
         loss += (double)results[n].loss;
         hits += results[n].hit;
     }
-    a->stats[0] = loss;
-    a->stats[1] = (double)hits;
+    a->stats[SWT_LOSS_SUM] = loss;
+    a->stats[SWT_LOSS_CORRECT] = (double)hits;
     return SWT_OK;
 }

@@ -66,13 +66,13 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
     const int64_t C = a->dims.C, F = a->dims.F, W = swt_moe_wi_width(&a->dims);
     const swt_expert_sums *s = &a->sums;
     if (!a->exact) {
-        swt_cpu_gemms_tn(c, &g, a->dwi, a->dbi, a->dhidden, a->x, C, W, false);
+        swt_cpu_gemms_tn(c, &g, a->dwi, a->dbi, a->dpre, a->x, C, W, false);
         swt_cpu_gemms_tn(c, &g, a->dwo, a->dbo, a->dy, a->hidden, F, C, false);
         return SWT_OK;
     }
     const swt_cpu_sums wi = {s->wi, s->bi, s->limit, s->first, s->last};
     const swt_cpu_sums wo = {s->wo, s->bo, s->limit, s->first, s->last};
-    swt_cpu_gemms_tn_sums(c, &g, &wi, a->dwi, a->dbi, a->dhidden, a->x, C, W);
+    swt_cpu_gemms_tn_sums(c, &g, &wi, a->dwi, a->dbi, a->dpre, a->x, C, W);
     swt_cpu_gemms_tn_sums(c, &g, &wo, a->dwo, a->dbo, a->dy, a->hidden, F, C);
     return SWT_OK;
 }

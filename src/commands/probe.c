@@ -116,9 +116,9 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
         if (s->kind != SWT_SWITCH)
             continue;
         const int64_t first = (s->sparse * d->M + number) * N;
-        SWT_TRY(swt_model_read(m, k->expert + first, s->switched.expert, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->gate + first, s->switched.gate, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->kept + first, s->switched.slot, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->expert + first, s->moe.expert, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->gate + first, s->moe.gate, (size_t)N * 4));
+        SWT_TRY(swt_model_read(m, k->kept + first, s->moe.slot, (size_t)N * 4));
         for (int64_t n = 0; n < N; n++)
             k->kept[first + n] = k->kept[first + n] >= 0;
     }

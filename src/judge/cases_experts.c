@@ -202,7 +202,7 @@ void swt_draw_experts_backward_weight(swt_case *k, void *args) {
     a->counts = draw_layout(k, &a->dims);
     a->x = draw_slots(k, d, a->counts, d->C, -1);
     a->hidden = draw_slots(k, d, a->counts, d->F, least_hidden(d));
-    a->dhidden = draw_slots(k, d, a->counts, swt_moe_wi_width(d), -1);
+    a->dpre = draw_slots(k, d, a->counts, swt_moe_wi_width(d), -1);
     a->dy = draw_slots(k, d, a->counts, d->C, -1);
     a->exact = swt_case_note(k, "exact", k->number % 4 > 0);
     s->limit = 0x1p60;
@@ -250,15 +250,14 @@ void swt_judge_experts_backward_weight(swt_case *k, const void *args) {
     const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F,
                   W = swt_moe_wi_width(&a->dims);
     const double *x = swt_case_wide(k, a->x), *hidden = swt_case_wide(k, a->hidden),
-                 *dhidden = swt_case_wide(k, a->dhidden), *dy = swt_case_wide(k, a->dy);
+                 *dpre = swt_case_wide(k, a->dpre), *dy = swt_case_wide(k, a->dy);
     for (int64_t j = 0; j < a->dims.El; j++) {
         double *dwi = swt_trial_doubles(k->t, W * C), *dbi = swt_trial_doubles(k->t, W),
                *dwo = swt_trial_doubles(k->t, C * F), *dbo = swt_trial_doubles(k->t, C);
         int64_t rows = 0;
         for (int64_t b = j * P; b < (j + 1) * P; b++) {
             const int64_t n = a->counts[b];
-            swt_oracle_linear_backward_weight(dwi, dbi, dhidden + b * K * W, x + b * K * C, n, C,
-                                              W);
+            swt_oracle_linear_backward_weight(dwi, dbi, dpre + b * K * W, x + b * K * C, n, C, W);
             swt_oracle_linear_backward_weight(dwo, dbo, dy + b * K * C, hidden + b * K * F, n, F,
                                               C);
             rows += n;

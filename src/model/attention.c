@@ -21,7 +21,7 @@ static void share(swt_memory_walk *w) {
     if (!w->m->training)
         return;
     w->m->acts.dqkv = swt_take_act(w, SWT_COUNT(N, 3, HD));
-    w->m->acts.datt = swt_take_act(w, SWT_COUNT(N, HD));
+    w->m->acts.dattention = swt_take_act(w, SWT_COUNT(N, HD));
 }
 
 /* Queries, keys and values are columns of what one linear layer made, (N, 3 H D). */
@@ -67,11 +67,12 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     const int64_t N = swt_pass_tokens(pass, s->stack);
     swt_shared_acts *b = &m->acts;
     SWT_TRY(swt_model_linear_backward(
-        m, &s->places->o, N, &(swt_linear_gradients){.dx = b->datt, .dy = b->dx, .x = a->y}));
+        m, &s->places->o, N,
+        &(swt_linear_gradients){.dx = b->dattention, .dy = b->dstream, .x = a->y}));
     const swt_attention_backward_args attention = {.dq = part_of(m, b->dqkv, 0),
                                                    .dk = part_of(m, b->dqkv, 1),
                                                    .dv = part_of(m, b->dqkv, 2),
-                                                   .dy = b->datt,
+                                                   .dy = b->dattention,
                                                    .q = part_of(m, a->qkv, 0),
                                                    .k = part_of(m, a->qkv, 1),
                                                    .v = part_of(m, a->qkv, 2),
@@ -80,7 +81,8 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                                    .dims = attention_dims(m, pass, s)};
     SWT_TRY(swt_attention_backward(&m->ctx, &attention));
     return swt_model_linear_backward(
-        m, &s->places->qkv, N, &(swt_linear_gradients){.dx = b->dh, .dy = b->dqkv, .x = b->norm});
+        m, &s->places->qkv, N,
+        &(swt_linear_gradients){.dx = b->dnorm, .dy = b->dqkv, .x = b->norm});
 }
 
 /* A query sees half of T keys on average. */

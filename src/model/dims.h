@@ -36,8 +36,8 @@ typedef struct swt_dims {
 } swt_dims;
 
 /* Slots per expert and routing group of `tokens` tokens:
- * K = max(min(round_mode(factor tokens / E), tokens), min_capacity), computed in double, or the
- * fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
+ * capacity = max(min(round_mode(factor tokens / E), tokens), min_capacity), computed in double, or
+ * the fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
 int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
 
 /* Routing groups of a micro-batch of B sequences. */

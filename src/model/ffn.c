@@ -34,9 +34,10 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     SWT_TRY(swt_model_linear_backward(
         m, &s->places->wo, N,
         &(swt_linear_gradients){
-            .dx = a->dhidden, .dy = a->dx, .x = hidden, .relu_output = hidden}));
+            .dx = a->dhidden, .dy = a->dstream, .x = hidden, .relu_output = hidden}));
     return swt_model_linear_backward(
-        m, &s->places->wi, N, &(swt_linear_gradients){.dx = a->dh, .dy = a->dhidden, .x = a->norm});
+        m, &s->places->wi, N,
+        &(swt_linear_gradients){.dx = a->dnorm, .dy = a->dhidden, .x = a->norm});
 }
 
 static double flops_per_token(const swt_dims *d) {

@@ -70,8 +70,8 @@ static void take_acts(swt_memory_walk *w) {
     a->stats = swt_take(w, SWT_ARENA_ACT, SWT_F64, SWT_COUNT(m->turns, swt_stats_count(d)));
     m->ctx.state = swt_take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
     if (m->training) {
-        a->dx = swt_take_act(w, SWT_COUNT(N, d->C));
-        a->dh = swt_take_act(w, SWT_COUNT(N, d->C));
+        a->dstream = swt_take_act(w, SWT_COUNT(N, d->C));
+        a->dnorm = swt_take_act(w, SWT_COUNT(N, d->C));
     }
     swt_need_scratch(w, swt_norm_backward_scratch_bytes(N, d->C));
     swt_need_scratch(w, swt_cross_entropy_scratch_bytes(N));

@@ -22,9 +22,10 @@ typedef struct swt_shared_acts {
     double *stats;                      /* (turns, swt_stats_count) */
     void *scratch;
     /* backward only, as are all below that begin with d */
-    void *dx, *dh;     /* (N, C) */
-    void *dqkv, *datt; /* attention: (N, 3 H D), (N, H D) */
-    void *dhidden;     /* dense: (N, F) */
+    void *dstream;           /* (N, C) gradient of what a sub-layer makes, then of what it reads */
+    void *dnorm;             /* (N, C) of norm */
+    void *dqkv, *dattention; /* attention: (N, 3 H D), (N, H D) */
+    void *dhidden;           /* dense: (N, F) */
     /* switch */
     float *dgate;                     /* (N, k) */
     void *dhidden_experts;            /* (El, P, K, F) */
@@ -53,7 +54,8 @@ struct swt_model {
     void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
     int64_t *sum;  /* (sum_count) sums of gradients over micro-batches (sums.h) */
     int64_t sum_count;
-    double *squares; /* (params.count + 1): per tensor; the last is the non-finite flag */
+    double *squares; /* (params.count + 1): per tensor; the last one's bits are an int64: the ranks
+                        that met a bad gradient */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
     int64_t n_spans;
     swt_sublayer *sublayers; /* (n_sublayers), owned */
@@ -118,11 +120,11 @@ SWT_MUST_CHECK swt_status swt_model_read_logits(swt_model *m, float *host, int64
                                                 int64_t rows);
 
 /* Logits and the losses' statistics of one micro-batch, into acts.logits and the pass's row of
- * acts.stats[2...]. Collective over the expert group. */
+ * acts.stats, from SWT_LOSS_STATS on. Collective over the expert group. */
 SWT_MUST_CHECK swt_status swt_model_forward(swt_model *m, const swt_pass *pass);
 
-/* Cross-entropy of the logits that the last forward left, into the pass's row of acts.stats[0, 1];
- * with gradient the logits become their gradient. Local. */
+/* Cross-entropy of the logits that the last forward left, into the pass's row of acts.stats, before
+ * SWT_LOSS_STATS; with gradient the logits become their gradient. Local. */
 SWT_MUST_CHECK swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient);
 
 /* Every gradient of the micro-batch that forward and loss have just seen, into m->grad, and into

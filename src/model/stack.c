@@ -48,16 +48,16 @@ swt_status swt_model_norm(swt_model *m, const swt_place *p, const void *x, int64
                                                      .eps = m->dims.norm_eps});
 }
 
-/* After swt_model_norm of the same x: acts.dh is the gradient of acts.norm, acts.dx becomes that of
- * x, plus dresidual (NULL, or acts.dx itself). */
+/* After swt_model_norm of the same x: acts.dnorm is the gradient of acts.norm, acts.dstream becomes
+ * that of x, plus dresidual (NULL, or acts.dstream itself). */
 static swt_status norm_backward(swt_model *m, const swt_place *p, const void *x,
                                 const void *dresidual, int64_t N) {
     swt_shared_acts *a = &m->acts;
     return swt_norm_backward(&m->ctx,
-                             &(swt_norm_backward_args){.dx = a->dx,
+                             &(swt_norm_backward_args){.dx = a->dstream,
                                                        .dweight = swt_slice(m->grad, p->weight),
                                                        .dbias = swt_slice(m->grad, p->bias),
-                                                       .dy = a->dh,
+                                                       .dy = a->dnorm,
                                                        .dresidual = dresidual,
                                                        .x = x,
                                                        .weight = swt_slice(m->param, p->weight),
@@ -107,17 +107,17 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
     const int64_t N = swt_pass_tokens(pass, SWT_DECODER);
     /* The last norm of the forward pass was the final one: its output is still there. */
     SWT_TRY(swt_model_linear_backward(
-        m, &p->head, N, &(swt_linear_gradients){.dx = a->dh, .dy = a->logits, .x = a->norm}));
+        m, &p->head, N, &(swt_linear_gradients){.dx = a->dnorm, .dy = a->logits, .x = a->norm}));
     SWT_TRY(norm_backward(m, &p->final_norm, a->x, NULL, N));
     for (int64_t i = m->n_sublayers - 1; i >= 0; i--) {
         swt_sublayer *s = &m->sublayers[i];
         SWT_TRY(swt_model_norm(m, &s->places->norm, s->x, N));
         SWT_TRY(swt_kind_of(s)->backward(m, pass, s));
-        SWT_TRY(norm_backward(m, &s->places->norm, s->x, a->dx, N));
+        SWT_TRY(norm_backward(m, &s->places->norm, s->x, a->dstream, N));
     }
     SWT_TRY(swt_embedding_backward(
         &m->ctx, &(swt_embedding_backward_args){.dtable = swt_slice(m->grad, p->embed.weight),
-                                                .dx = a->dx,
+                                                .dx = a->dstream,
                                                 .tokens = pass->sequences[SWT_DECODER].tokens,
                                                 .N = N,
                                                 .C = p->embed.in,

@@ -74,7 +74,7 @@ typedef struct swt_sublayer {
     union {
         swt_attention_acts attention;
         swt_dense_acts dense;
-        swt_switch_acts switched;
+        swt_switch_acts moe;
     };
     size_t kept_bytes; /* what it keeps, x included */
 } swt_sublayer;
@@ -97,8 +97,8 @@ typedef struct swt_kind {
 
     /* y = x + f(acts.norm). */
     swt_status (*forward)(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y);
-    /* acts.dx holds d y and stays; acts.norm holds norm(x); acts.dh becomes the gradient of
-     * norm(x). */
+    /* acts.dstream holds the gradient of y and stays; acts.norm holds norm(x); acts.dnorm becomes
+     * its gradient. */
     swt_status (*backward)(swt_model *m, const swt_pass *pass, swt_sublayer *s);
 
     /* FLOPs of one token's forward pass, 2 per weight and product; without the experts. */

@@ -5,8 +5,12 @@ static bool last_turn_finishes_experts(const swt_model *m) {
     return swt_dist_replicas(m->dist) == 1;
 }
 
+bool swt_sums_exact(const swt_model *m) {
+    return m->dims.M > 1;
+}
+
 int64_t swt_sums_count(const swt_model *m) {
-    if (m->dims.M == 1)
+    if (!swt_sums_exact(m))
         return 0;
     const bool outlive = m->turns > 1 || !last_turn_finishes_experts(m);
     return outlive || m->ctx.ops->expert_sums ? m->params.end : m->params.shared_end;
@@ -17,7 +21,7 @@ double swt_sums_limit(const swt_model *m) {
 }
 
 swt_status swt_sums_add(swt_model *m, const swt_pass *pass) {
-    if (m->dims.M == 1)
+    if (!swt_sums_exact(m))
         return SWT_OK;
     return swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum,
                                                       .grad = m->grad,
@@ -50,7 +54,7 @@ static swt_status copy_gradients(swt_model *m) {
 }
 
 swt_status swt_sums_reduce(swt_model *m) {
-    if (m->dims.M == 1)
+    if (!swt_sums_exact(m))
         return copy_gradients(m);
     const int64_t shared = m->params.shared_end;
     int64_t finished = shared;

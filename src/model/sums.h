@@ -17,6 +17,9 @@
 
 #include "model/model.h"
 
+/* Gradients are added as integers: M > 1. */
+bool swt_sums_exact(const swt_model *m);
+
 /* Elements of model.sum: 0 where M = 1; all parameters; or the shared ones alone, where no sum of
  * an expert outlives the call that begins it. */
 int64_t swt_sums_count(const swt_model *m);

@@ -19,6 +19,7 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .N = N,
         .C = d->C,
         .F = d->F,
+        .ffn = SWT_FFN_RELU, /* model.ffn: the others are not built into the model yet */
         .E = d->E,
         .k = 1,
         .G = pass_groups,
@@ -49,7 +50,7 @@ static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dist *dist = w->m->dist;
     const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
     const int64_t rows = SWT_COUNT(dist->El, dist->P, w->m->message_slots);
-    swt_switch_acts *a = &s->switched;
+    swt_switch_acts *a = &s->moe;
     a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(N, d->E));
     a->lse = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->expert = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
@@ -119,7 +120,7 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
                               void *y, int64_t first_slot) {
     const swt_ctx *c = &m->ctx;
     const swt_places *p = s->places;
-    const swt_switch_acts *moe = &s->switched;
+    const swt_switch_acts *moe = &s->moe;
     swt_shared_acts *a = &m->acts;
     int32_t *counts = outbox(m, moe->slot_counts, a->send_counts);
     void *tokens = outbox(m, moe->x, a->source_slots),
@@ -171,7 +172,7 @@ static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *
                         const swt_sublayer *s) {
     const swt_ctx *c = &m->ctx;
     const swt_places *p = s->places;
-    const swt_switch_acts *moe = &s->switched;
+    const swt_switch_acts *moe = &s->moe;
     double *stats = swt_pass_stats(m, pass) + swt_stats_layer(&m->dims, s->sparse);
     SWT_TRY(swt_router_forward(
         c, &(swt_router_forward_args){.probs = moe->probs,
@@ -207,7 +208,7 @@ static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, v
     if (!pass->dropless)
         return SWT_OK;
     int64_t rounds = 0;
-    SWT_TRY(count_rounds(m, &dims, &s->switched, &rounds));
+    SWT_TRY(count_rounds(m, &dims, &s->moe, &rounds));
     for (int64_t r = 1; r < rounds; r++)
         SWT_TRY(serve_round(m, &dims, s, y, r * dims.K));
     return SWT_OK;
@@ -218,18 +219,18 @@ static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, v
 static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
                                    const swt_sublayer *s) {
     const swt_places *p = s->places;
-    const swt_switch_acts *moe = &s->switched;
+    const swt_switch_acts *moe = &s->moe;
     const swt_experts_backward_weight_args a = {.dwi = swt_slice(m->grad, p->wi.weight),
                                                 .dbi = swt_slice(m->grad, p->wi.bias),
                                                 .dwo = swt_slice(m->grad, p->wo.weight),
                                                 .dbo = swt_slice(m->grad, p->wo.bias),
                                                 .x = moe->x,
                                                 .hidden = moe->hidden,
-                                                .dhidden = m->acts.dhidden_experts,
+                                                .dpre = m->acts.dhidden_experts,
                                                 .dy = m->acts.owner_slots,
                                                 .counts = moe->slot_counts,
                                                 .dims = *dims,
-                                                .exact = m->dims.M > 1,
+                                                .exact = swt_sums_exact(m),
                                                 .sums = swt_sums_of_experts(m, pass, p)};
     return swt_experts_backward_weight(&m->ctx, &a);
 }
@@ -237,23 +238,23 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
 static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) {
     const swt_ctx *c = &m->ctx;
     const swt_places *p = s->places;
-    const swt_switch_acts *moe = &s->switched;
+    const swt_switch_acts *moe = &s->moe;
     const swt_moe_dims dims = moe_dims(m, pass, s);
     swt_shared_acts *a = &m->acts;
-    void *outputs = outbox(m, a->owner_slots, a->source_slots),
-         *inputs = outbox(m, a->source_slots, a->owner_dx);
+    void *dy = outbox(m, a->owner_slots, a->source_slots),
+         *dx = outbox(m, a->source_slots, a->owner_dx);
     float *dot = outbox(m, a->source_dot, a->owner_dot);
-    SWT_TRY(swt_combine_backward(c, &(swt_combine_backward_args){.drecv = outputs,
+    SWT_TRY(swt_combine_backward(c, &(swt_combine_backward_args){.drecv = dy,
                                                                  .dgate = a->dgate,
-                                                                 .dh = a->dh,
-                                                                 .dy = a->dx,
+                                                                 .dh = a->dnorm,
+                                                                 .dy = a->dstream,
                                                                  .h = a->norm,
                                                                  .expert = moe->expert,
                                                                  .gate = moe->gate,
                                                                  .slot = moe->slot,
                                                                  .dims = dims}));
-    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, a->owner_slots, outputs));
-    const swt_experts_backward_input_args experts = {.dx = inputs,
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, a->owner_slots, dy));
+    const swt_experts_backward_input_args experts = {.dx = dx,
                                                      .dhidden = a->dhidden_experts,
                                                      .dot = dot,
                                                      .dy = a->owner_slots,
@@ -265,9 +266,9 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                                      .dims = dims};
     SWT_TRY(swt_experts_backward_input(c, &experts));
     SWT_TRY(expert_gradients(m, pass, &dims, s));
-    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, a->source_slots, inputs));
+    SWT_TRY(exchange_slots(m, &dims, SWT_TO_SOURCES, a->source_slots, dx));
     SWT_TRY(exchange(m, SWT_TO_SOURCES, a->source_dot, dot, dims.K, SWT_F32));
-    SWT_TRY(swt_dispatch_backward(c, &(swt_dispatch_backward_args){.dh = a->dh,
+    SWT_TRY(swt_dispatch_backward(c, &(swt_dispatch_backward_args){.dh = a->dnorm,
                                                                    .dgate = a->dgate,
                                                                    .dsend = a->source_slots,
                                                                    .dot = a->source_dot,
@@ -275,7 +276,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                                                    .gate = moe->gate,
                                                                    .slot = moe->slot,
                                                                    .dims = dims}));
-    const swt_router_backward_args router = {.dh = a->dh,
+    const swt_router_backward_args router = {.dh = a->dnorm,
                                              .dw = swt_slice(m->grad, p->router.weight),
                                              .dbias = swt_slice(m->grad, p->router.bias),
                                              .dgate = a->dgate,

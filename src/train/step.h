@@ -1,8 +1,9 @@
 /* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
  *
- *     swt_step = swt_step_begin; for each turn swt_step_turn: { swt_step_pass; forward; loss;
- * backward
- * }; swt_step_reduce; swt_step_update
+ *     swt_step_begin
+ *     swt_step_turn, for each turn:  the pass of swt_step_pass, forward, loss, backward
+ *     swt_step_reduce
+ *     swt_step_update
  *
  * All are collective over all ranks. None needs the host: they queue work and return, and what
  * changes from step to step is in the step state and the batch. So a device can be given a step as

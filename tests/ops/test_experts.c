@@ -114,7 +114,7 @@ static void backward_weight(swt_trial *t, const experts_case *c, experts_tensors
     const int32_t *counts = counts_of(t, c, x, p);
     take_weights(t, c, x);
     SWT_RUN(t, experts_backward_weight, .dwi = x->dwi, .dbi = x->dbi, .dwo = x->dwo, .dbo = x->dbo,
-            .x = x->x, .hidden = x->hidden, .dhidden = slots_of(t, c, x->dhidden, counts, c->F),
+            .x = x->x, .hidden = x->hidden, .dpre = slots_of(t, c, x->dhidden, counts, c->F),
             .dy = slots_of(t, c, x->dy, counts, c->C), .counts = counts, .dims = x->dims);
 }
 
@@ -140,7 +140,7 @@ static void backward_sums(swt_trial *t, const experts_case *c, experts_tensors *
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
     take_weights(t, c, x);
     SWT_RUN(t, experts_backward_weight, .dwi = x->dwi, .dbi = x->dbi, .dwo = x->dwo, .dbo = x->dbo,
-            .x = x->x, .hidden = x->hidden, .dhidden = x->dhidden, .dy = x->dy, .counts = x->counts,
+            .x = x->x, .hidden = x->hidden, .dpre = x->dhidden, .dy = x->dy, .counts = x->counts,
             .dims = x->dims, .exact = true,
             .sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last});
 }
