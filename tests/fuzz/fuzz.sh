@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh BUILD TARGET: 10 seconds of libFuzzer on one target of targets.c, from its corpus; SWT_FUZZ_SECONDS and
+# fuzz.sh BUILD TARGET: 20 seconds of libFuzzer on one target of targets.c, from its corpus; SWT_FUZZ_SECONDS and
 # SWT_LONG=1 (two minutes) make it longer. A finding is left in BUILD/fuzz/TARGET and printed; once mended, it goes
 # into tests/fuzz/corpus/TARGET under a name that says what it is. Exits 77 where clang or its libFuzzer is missing.
 set -euo pipefail
@@ -10,7 +10,7 @@ program=$build/fuzz/fuzz_parsers
     echo "skipped: no clang with libFuzzer (libclang-rt-14-dev) was here at configuration"
     exit 77
 }
-seconds=10
+seconds=20
 [ "${SWT_LONG:-0}" = 0 ] || seconds=120
 found=$build/fuzz/$target
 mkdir -p "$found"
