@@ -93,7 +93,7 @@ swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
     const bool relu = d->ffn == SWT_FFN_RELU;
     const slot_gemm out = {.out = a->dhidden, .in = a->dy, .w = a->wo, .inner = d->C, .cols = d->F};
     const swt_gelu_backward_args gelu = {.dx = a->dpre,
-                                         .dy = a->dpre,
+                                         .dy = a->dhidden,
                                          .x = a->pre,
                                          .counts = a->counts,
                                          .dims = swt_moe_gelu_dims(d)};
