@@ -117,7 +117,10 @@ class Result:
         self.code, self.out, self.err, self.seconds, self.line = code, out, err, seconds, line
 
     def told(self):
-        return f"exit {self.code}: {(self.err or self.out).strip()[-400:]} [{self.line}]"
+        said = (self.err or self.out).strip()
+        if len(said) > 1200:  # what was said first is the reason, what was said last the end
+            said = f"{said[:800]} ... {said[-400:]}"
+        return f"exit {self.code}: {said} [{self.line}]"
 
 
 def flags(options):
