@@ -15,7 +15,7 @@ static double mib(size_t bytes) {
 /* What an expert has room for, and what is sent in any case. */
 static void print_slots(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
-    const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = d->B * d->T / groups;
+    const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d);
     char warning[256];
     if (swt_sparse_layers(d) == 0)
         return;

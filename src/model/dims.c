@@ -32,8 +32,12 @@ int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B) {
     return d->group == SWT_GROUP_SEQUENCE ? swt_max(B, 1) : 1;
 }
 
+int64_t swt_group_tokens(const swt_dims *d) {
+    return d->B * d->T / swt_groups_per_micro_batch(d, d->B);
+}
+
 int64_t swt_sent_slots(const swt_dims *d, bool training) {
-    const int64_t G = swt_groups_per_micro_batch(d, d->B), tokens = d->B * d->T / G;
+    const int64_t G = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d);
     /* An expert never holds more than the micro-batch's tokens, whatever min_capacity says. */
     return swt_min(G * swt_capacity(d, tokens, training), d->B * d->T);
 }

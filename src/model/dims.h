@@ -43,6 +43,9 @@ int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
 /* Routing groups of a micro-batch of B sequences. */
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);
 
+/* Tokens of one of them, in a full micro-batch. */
+int64_t swt_group_tokens(const swt_dims *d);
+
 /* Slots per expert that a micro-batch sends, those of all its groups. */
 int64_t swt_sent_slots(const swt_dims *d, bool training);
 

@@ -102,7 +102,7 @@ static void warn(swt_run *run, const swt_session *s, const char *fmt, ...) {
 }
 
 bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes) {
-    const int64_t tokens = d->B * d->T / swt_groups_per_micro_batch(d, d->B);
+    const int64_t tokens = swt_group_tokens(d);
     const bool none = swt_sparse_layers(d) > 0 && swt_capacity(d, tokens, training) == 0;
     snprintf(
         out, out_bytes,
@@ -214,8 +214,8 @@ static void say_model(swt_run *run, const swt_session *s) {
                 (long long)d->V);
     if (sparse == 0)
         return;
-    const int64_t training = swt_capacity(d, d->B * d->T / groups, true),
-                  evaluation = swt_capacity(d, d->B * d->T / groups, false);
+    const int64_t training = swt_capacity(d, swt_group_tokens(d), true),
+                  evaluation = swt_capacity(d, swt_group_tokens(d), false);
     swt_run_say(run, "experts: %lld in each of %lld layer%s, %lld on rank 0; groups of %d rank%s",
                 (long long)d->E, (long long)sparse, swt_plural(sparse), (long long)s->dist.El,
                 s->dist.P, swt_plural(s->dist.P));
