@@ -16,7 +16,7 @@ static double mib(size_t bytes) {
 static void print_slots(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d);
-    char warning[256];
+    swt_warnings none = {.count = 0};
     if (swt_sparse_layers(d) == 0)
         return;
     fprintf(
@@ -25,8 +25,9 @@ static void print_slots(FILE *out, const swt_model *m) {
         (long long)swt_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
         (long long)swt_capacity(d, tokens, false), (long long)m->message_slots);
     for (int training = 1; training >= 0; training--)
-        if (swt_header_no_room(d, training, warning, sizeof warning))
-            fprintf(out, "warning: %s\n", warning);
+        swt_header_warn_of_no_room(&none, d, training);
+    for (int i = 0; i < none.count; i++)
+        fprintf(out, "warning: %s\n", none.lines[i]);
 }
 
 static void print_model(FILE *out, const swt_model *m) {

@@ -5,7 +5,6 @@
 
 #include <limits.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -86,90 +85,70 @@ static void say_rates(swt_run *run, const swt_options *o, const swt_schedule *s)
 
 /* ---- what is likely not meant */
 
-static void warn(swt_run *run, const swt_session *s, const char *fmt, ...) SWT_PRINTF(3, 4);
-
-/* A warning of the run; where there is none (NULL), on the session's err. */
-static void warn(swt_run *run, const swt_session *s, const char *fmt, ...) {
-    char line[256];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(line, sizeof line, fmt, args);
-    va_end(args);
-    if (run != NULL)
-        swt_run_say(run, "warning: %s", line);
-    else
-        fprintf(s->err, "swt-dist: warning: %s\n", line);
-}
-
-bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes) {
+void swt_header_warn_of_no_room(swt_warnings *w, const swt_dims *d, bool training) {
     const int64_t tokens = swt_group_tokens(d);
-    const bool none = swt_sparse_layers(d) > 0 && swt_capacity(d, tokens, training) == 0;
-    snprintf(
-        out, out_bytes,
-        "%lld expert%s for %lld tokens: 0 slots each, so that every token is dropped in %s; raise "
-        "moe.capacity_factor, moe.min_capacity or the tokens of a micro-batch",
-        (long long)d->E, swt_plural(d->E), (long long)tokens, training ? "training" : "evaluation");
-    return none;
+    if (swt_sparse_layers(d) > 0 && swt_capacity(d, tokens, training) == 0)
+        swt_warn(w,
+                 "%lld expert%s for %lld tokens: 0 slots each, so that every token is dropped in "
+                 "%s; raise moe.capacity_factor, moe.min_capacity or the tokens of a micro-batch",
+                 (long long)d->E, swt_plural(d->E), (long long)tokens,
+                 training ? "training" : "evaluation");
 }
 
-static void warn_of_no_room(swt_run *run, const swt_session *s, bool training) {
-    char line[256];
-    if (swt_header_no_room(&s->model.dims, training, line, sizeof line))
-        warn(run, s, "%s", line);
-}
-
-static void warn_of_threads(swt_run *run, const swt_session *s) {
+static void warn_of_threads(swt_warnings *w, const swt_session *s) {
     const int threads = s->device.threads, cores = s->cores;
     if (threads > cores)
-        warn(run, s,
-             "%d threads on %d core%s%s: they wait for each other; use at most --threads %d",
-             threads, cores, swt_plural(cores), s->world->size > 1 ? " a rank" : "", cores);
+        swt_warn(w, "%d threads on %d core%s%s: they wait for each other; use at most --threads %d",
+                 threads, cores, swt_plural(cores), s->world->size > 1 ? " a rank" : "", cores);
 }
 
 /* labml's own preset has such a warm-up by design: there the rate's line says it. */
-static void warn_of_warm_up(swt_run *run, const swt_session *s) {
+static void warn_of_warm_up(swt_warnings *w, const swt_session *s) {
     const swt_options *o = s->options;
     const swt_schedule *schedule = &s->update.schedule;
     const double last = (double)o->train_steps;
     const bool by_design =
         swt_options_is_default(o, "train.steps") && swt_options_is_default(o, "optim.warmup_steps");
     if (rises(schedule) && last > 0 && schedule->warmup_steps >= last && !by_design)
-        warn(run, s, "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps",
-             last, schedule->warmup_steps);
+        swt_warn(w, "the last step, %.0f, is in the warm-up of %.6g; lower optim.warmup_steps",
+                 last, schedule->warmup_steps);
 }
 
-static void warn_of_rate(swt_run *run, const swt_session *s) {
+static void warn_of_rate(swt_warnings *w, const swt_session *s) {
     const swt_schedule *schedule = &s->update.schedule;
     const double lr = schedule->lr;
     const char *name = swt_options_choice_name("optim.schedule", s->options->schedule.kind);
     if (is_factor(schedule) && lr > 0 && lr <= 0.03)
-        warn(run, s,
-             "optim.lr %.6g is a factor under %s, so that the rate is at most %.3g; give about 1, "
-             "or optim.schedule constant",
-             lr, name, rate_at(schedule, peak_step(schedule)));
+        swt_warn(
+            w,
+            "optim.lr %.6g is a factor under %s, so that the rate is at most %.3g; give about 1, "
+            "or optim.schedule constant",
+            lr, name, rate_at(schedule, peak_step(schedule)));
     if (!is_factor(schedule) && lr >= 0.1 && s->options->optim_name == SWT_OPTIM_ADAM)
-        warn(run, s,
-             "optim.lr %.6g is the rate itself under %s and large for adam; give about 0.001", lr,
-             name);
+        swt_warn(w,
+                 "optim.lr %.6g is the rate itself under %s and large for adam; give about 0.001",
+                 lr, name);
 }
 
-static void warn_of_training(swt_run *run, const swt_session *s) {
+static void warn_of_training(swt_warnings *w, const swt_session *s) {
     const int64_t M = s->model.dims.M;
     if (s->world->size > M)
-        warn(run, s,
-             "%d ranks for %lld micro-batch%s: some ranks only serve their experts; raise "
-             "batch.micro_batches",
-             s->world->size, (long long)M, swt_plural_es(M));
-    warn_of_no_room(run, s, true);
-    warn_of_no_room(run, s, false);
-    warn_of_threads(run, s);
-    warn_of_warm_up(run, s);
-    warn_of_rate(run, s);
+        swt_warn(w,
+                 "%d ranks for %lld micro-batch%s: some ranks only serve their experts; raise "
+                 "batch.micro_batches",
+                 s->world->size, (long long)M, swt_plural_es(M));
+    swt_header_warn_of_no_room(w, &s->model.dims, true);
+    swt_header_warn_of_no_room(w, &s->model.dims, false);
+    warn_of_threads(w, s);
+    warn_of_warm_up(w, s);
+    warn_of_rate(w, s);
 }
 
 void swt_header_warn(const swt_session *s) {
-    warn_of_no_room(NULL, s, false);
-    warn_of_threads(NULL, s);
+    swt_warnings found = {.count = 0};
+    swt_header_warn_of_no_room(&found, &s->model.dims, false);
+    warn_of_threads(&found, s);
+    swt_warnings_print(&found, s->err);
 }
 
 /* ---- the lines */
@@ -231,6 +210,7 @@ static void say_warnings(swt_run *run, const swt_warnings *w) {
 
 void swt_header_say(swt_run *run, const swt_session *s) {
     const swt_dims *d = &s->model.dims;
+    swt_warnings found = {.count = 0};
     size_t bytes = 0;
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         bytes += s->model.arenas[i].planned_bytes;
@@ -242,6 +222,7 @@ void swt_header_say(swt_run *run, const swt_session *s) {
                 (double)bytes / 1048576.0);
     say_rates(run, s->options, &s->update.schedule);
     say_warnings(run, &s->options->notes);
-    warn_of_training(run, s);
+    warn_of_training(&found, s);
+    say_warnings(run, &found);
     say_warnings(run, &s->warnings);
 }

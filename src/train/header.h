@@ -12,7 +12,7 @@ void swt_header_say(swt_run *run, const swt_session *s);
 /* The same warnings on the session's err, for a command without a run (rank 0). */
 void swt_header_warn(const swt_session *s);
 
-/* Whether no expert has a slot, in training or in evaluation; out is the warning. */
-bool swt_header_no_room(const swt_dims *d, bool training, char *out, size_t out_bytes);
+/* Warn where no expert has a slot, in training or in evaluation. */
+void swt_header_warn_of_no_room(swt_warnings *w, const swt_dims *d, bool training);
 
 #endif
