@@ -35,12 +35,10 @@ static void format_line(char line[LINE_BYTES], const char *fmt, va_list args) {
 
 /* To log.txt; commands without a run directory have none. */
 static void log_line(swt_run *run, const char *line) {
-    if (run->log == NULL)
+    if (run->log == 0)
         return;
-    /* Past the stream, which would lose a line that a signal interrupts, and behind what another
-     * rank may have written. */
-    lseek(fileno(run->log), 0, SEEK_END);
-    const int failed = swt_write_all(fileno(run->log), line, strlen(line));
+    lseek(run->log, 0, SEEK_END); /* behind what another rank may have written */
+    const int failed = swt_write_all(run->log, line, strlen(line));
     if (failed != 0)
         run->log_failed = failed;
 }

@@ -403,8 +403,7 @@ swt_status swt_command_train(swt_session *s) {
         status = say_done(&r);
     if (status != SWT_OK && begun)
         status = end_early(&r, status);
-    if (r.run.metrics != NULL)
-        swt_run_close(&r.run);
+    swt_run_close(&r.run);
     free(r.eval_rows);
     free(r.rows);
     return status;

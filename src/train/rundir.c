@@ -96,29 +96,17 @@ static swt_status write_config(const swt_run *run, const swt_options *o) {
 }
 
 /* Of two runs that start at once in one folder, one fails here. */
-static swt_status open_new(FILE **file, const swt_run *run, const char *name) {
+static swt_status open_new(int *fd, const swt_run *run, const char *name) {
     char path[SWT_PATH_BYTES];
-    int fd = -1;
     SWT_TRY(swt_path_join(path, run->path, name));
-    SWT_TRY(swt_file_create(&fd, path));
-    *file = fdopen(fd, "w");
-    if (*file != NULL)
-        return SWT_OK;
-    const int failed = errno;
-    close(fd);
-    unlink(path);
-    return SWT_FAIL_AS(
-        swt_status_of(failed, SWT_FILE),
-        "%s: cannot be opened (%s); use a machine with more memory, or another --out", path,
-        strerror(failed));
+    return swt_file_create(fd, path);
 }
 
-static void discard(FILE **file, const swt_run *run, const char *name) {
+static void discard(int fd, const swt_run *run, const char *name) {
     char path[SWT_PATH_BYTES];
-    if (*file == NULL)
+    if (fd <= 0)
         return;
-    fclose(*file);
-    *file = NULL;
+    close(fd);
     if (swt_path_join(path, run->path, name) == SWT_OK)
         unlink(path);
 }
@@ -145,8 +133,9 @@ swt_status swt_run_create(swt_run *out, const swt_options *o) {
     SWT_TRY_TO(status, failed, write_config(out, o));
     return SWT_OK;
 failed:
-    discard(&out->log, out, log_name);
-    discard(&out->metrics, out, metrics_name);
+    discard(out->log, out, log_name);
+    discard(out->metrics, out, metrics_name);
+    out->log = out->metrics = 0;
     unmake_folders(out->path, kept_bytes);
     return status;
 }
@@ -154,10 +143,10 @@ failed:
 void swt_run_close(swt_run *run) {
     if (run->live_line_open)
         fputc('\n', stdout);
-    if (run->metrics != NULL)
-        fclose(run->metrics);
-    if (run->log != NULL)
-        fclose(run->log);
+    if (run->metrics > 0)
+        close(run->metrics);
+    if (run->log > 0)
+        close(run->log);
     *run = (swt_run){0};
 }
 
@@ -198,6 +187,5 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
     SWT_TRY(swt_path_join(path, run->path, metrics_name));
-    /* Past the stream, which would lose a row that a signal interrupts. */
-    return swt_file_write(fileno(run->metrics), line, strlen(line), path);
+    return swt_file_write(run->metrics, line, strlen(line), path);
 }

@@ -13,7 +13,7 @@
 typedef struct swt_run {
     char path[SWT_PATH_BYTES];
     swt_checkpoints checkpoints;
-    FILE *metrics, *log;
+    int metrics, log;    /* descriptors; 0, which is standard input's, where there is no file */
     bool terminal;       /* standard output is a terminal: one live line */
     bool live_line_open; /* a live line stands unfinished on the terminal */
     bool untidy_said;    /* checkpoints.untidy was said */

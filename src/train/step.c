@@ -65,16 +65,19 @@ swt_pass swt_step_pass(const swt_model *m, int64_t turn) {
                       .training = true};
 }
 
-swt_status swt_step_turn(swt_model *m, int64_t turn) {
+static swt_status run_turn(swt_model *m, int64_t turn) {
     const swt_pass pass = swt_step_pass(m, turn);
     SWT_TRY(swt_model_forward(m, &pass));
     SWT_TRY(swt_model_loss(m, &pass, true));
     return swt_model_backward(m, &pass);
 }
 
-swt_status swt_step_gradients(swt_model *m) {
-    for (int64_t turn = 0; turn < m->turns; turn++)
-        SWT_TRY(swt_step_turn(m, turn));
+swt_status swt_step_gradients(swt_model *m, const swt_update_rule *u) {
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        SWT_TRY(run_turn(m, turn));
+        if (u->look != NULL)
+            SWT_TRY(u->look(u->look_context));
+    }
     return SWT_OK;
 }
 
@@ -117,11 +120,7 @@ swt_status swt_step_update(swt_model *m, const swt_update_rule *u) {
 
 swt_status swt_step(swt_model *m, const swt_update_rule *u) {
     SWT_TRY(swt_step_begin(m, u));
-    for (int64_t turn = 0; turn < m->turns; turn++) {
-        SWT_TRY(swt_step_turn(m, turn));
-        if (u->look != NULL)
-            SWT_TRY(u->look(u->look_context));
-    }
+    SWT_TRY(swt_step_gradients(m, u));
     SWT_TRY(swt_step_reduce(m, u));
     return swt_step_update(m, u);
 }

@@ -1,7 +1,7 @@
 /* One optimiser step: the batch's gradients, their exact sum over ranks, the clipped update.
  *
  *     swt_step_begin
- *     swt_step_turn, for each turn:  the pass of swt_step_pass, forward, loss, backward
+ *     swt_step_gradients:  for each turn the pass of swt_step_pass, forward, loss, backward
  *     swt_step_reduce
  *     swt_step_update
  *
@@ -20,7 +20,7 @@ typedef struct swt_update_rule {
     swt_schedule schedule;
     swt_adam_hyper adam;
     double clip_norm; /* 0 = no clipping */
-    /* Asked after each turn of swt_step; NULL: not. An error leaves the parameters as they were. */
+    /* Asked after each turn; NULL: not. An error leaves the parameters as they were. */
     swt_status (*look)(void *context);
     void *look_context;
 } swt_update_rule;
@@ -45,9 +45,8 @@ SWT_MUST_CHECK swt_status swt_step_begin(swt_model *m, const swt_update_rule *u)
 /* The training pass of a turn; an empty one where this rank has no micro-batch left. */
 swt_pass swt_step_pass(const swt_model *m, int64_t turn);
 
-/* Forward, loss and backward of a turn; of every turn. */
-SWT_MUST_CHECK swt_status swt_step_turn(swt_model *m, int64_t turn);
-SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m);
+/* Forward, loss and backward of every turn. */
+SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m, const swt_update_rule *u);
 
 /* After it model.grad is the gradient of the global batch on every rank that holds the tensor.
  * Integer sums for M > 1; for M = 1 the gradients of the only micro-batch, which rank 0's group

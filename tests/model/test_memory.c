@@ -152,7 +152,7 @@ static void run_two_steps(swt_model *m) {
     for (int step = 0; step < 2; step++) {
         swt_step_state after;
         assert_int_equal(swt_step_begin(m, &update), SWT_OK);
-        assert_int_equal(swt_step_gradients(m), SWT_OK);
+        assert_int_equal(swt_step_gradients(m, &update), SWT_OK);
         assert_int_equal(swt_step_reduce(m, &update), SWT_OK);
         assert_int_equal(swt_step_update(m, &update), SWT_OK);
         assert_int_equal(swt_step_state_read(m, &after), SWT_OK);

@@ -25,7 +25,7 @@ static int64_t sent_by_a_step(swt_comm *world, swt_model *m) {
     succeeds(world, swt_step_upload(m, m->turns));
     succeeds(world, swt_step_begin(m, &update));
     m->dist->expert_group.sent_bytes = 0;
-    succeeds(world, swt_step_gradients(m));
+    succeeds(world, swt_step_gradients(m, &update));
     return m->dist->expert_group.sent_bytes;
 }
 
