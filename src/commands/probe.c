@@ -13,21 +13,25 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What a sparse layer decides for each token, in four bytes each. */
+enum { EXPERT, GATE, KEPT, ROUTES };
+static const struct {
+    const char *name;
+    swt_dtype dtype;
+} routes[ROUTES] = {{"expert", SWT_I32}, {"gate", SWT_F32}, {"kept", SWT_I32}};
+
 /* What the forward pass decides, of all micro-batches, on every rank; written by rank 0. */
 typedef struct capture {
-    float *logits;   /* (M, N, V) */
-    int32_t *expert; /* (sparse layers, M, N), as are the two below */
-    float *gate;
-    int32_t *kept;
+    float *logits;             /* (M, N, V) */
+    int32_t *routes[ROUTES];   /* (sparse layers, M, N), the gates as the bits of a float */
     int32_t *tokens, *targets; /* (M, N), the batch file's */
     double *rows;
 } capture;
 
 static void capture_fini(capture *k) {
     free(k->logits);
-    free(k->expert);
-    free(k->gate);
-    free(k->kept);
+    for (int r = 0; r < ROUTES; r++)
+        free(k->routes[r]);
     free(k->tokens);
     free(k->targets);
     free(k->rows);
@@ -78,12 +82,14 @@ static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
 
 static swt_status capture_alloc(capture *k, const swt_model *m) {
     const size_t tokens = (size_t)(m->dims.M * m->dims.B * m->dims.T);
-    const size_t routes = tokens * (size_t)swt_sparse_layers(&m->dims) + 1;
+    const size_t routed = tokens * (size_t)swt_sparse_layers(&m->dims) + 1;
     k->logits = calloc(tokens * (size_t)m->dims.V, sizeof *k->logits);
-    k->expert = calloc(routes, sizeof *k->expert);
-    k->gate = calloc(routes, sizeof *k->gate);
-    k->kept = calloc(routes, sizeof *k->kept);
-    if (k->logits == NULL || k->expert == NULL || k->gate == NULL || k->kept == NULL)
+    bool whole = k->logits != NULL;
+    for (int r = 0; r < ROUTES && whole; r++) {
+        k->routes[r] = calloc(routed, sizeof *k->routes[r]);
+        whole = k->routes[r] != NULL;
+    }
+    if (!whole)
         return SWT_FAIL(MEMORY, "memory: no room for the logits of %zu tokens", tokens);
     return swt_report_alloc(m, &k->rows);
 }
@@ -116,11 +122,12 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
         if (s->kind != SWT_SWITCH)
             continue;
         const int64_t first = (s->sparse * d->M + number) * N;
-        SWT_TRY(swt_model_read(m, k->expert + first, s->moe.expert, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->gate + first, s->moe.gate, (size_t)N * 4));
-        SWT_TRY(swt_model_read(m, k->kept + first, s->moe.slot, (size_t)N * 4));
+        const void *const from[ROUTES] = {s->moe.expert, s->moe.gate, s->moe.slot};
+        for (int r = 0; r < ROUTES; r++)
+            SWT_TRY(swt_model_read(m, k->routes[r] + first, from[r], (size_t)N * 4));
+        int32_t *kept = k->routes[KEPT] + first;
         for (int64_t n = 0; n < N; n++)
-            k->kept[first + n] = k->kept[first + n] >= 0;
+            kept[n] = kept[n] >= 0;
     }
     return SWT_OK;
 }
@@ -134,12 +141,10 @@ static swt_status capture_share(swt_model *m, capture *k) {
         const int owner = (int)(number % m->dist->size);
         SWT_TRY(swt_comm_broadcast(host, k->logits + number * N * d->V, (size_t)(N * d->V) * 4,
                                    owner, NULL));
-        for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
-            const int64_t at = (i * d->M + number) * N;
-            SWT_TRY(swt_comm_broadcast(host, k->expert + at, (size_t)N * 4, owner, NULL));
-            SWT_TRY(swt_comm_broadcast(host, k->gate + at, (size_t)N * 4, owner, NULL));
-            SWT_TRY(swt_comm_broadcast(host, k->kept + at, (size_t)N * 4, owner, NULL));
-        }
+        for (int64_t i = 0; i < swt_sparse_layers(d); i++)
+            for (int r = 0; r < ROUTES; r++)
+                SWT_TRY(swt_comm_broadcast(host, k->routes[r] + (i * d->M + number) * N,
+                                           (size_t)N * 4, owner, NULL));
     }
     return SWT_OK;
 }
@@ -168,25 +173,17 @@ static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
     SWT_TRY(swt_tensor_writer_declare(w, "logits", SWT_F32, 4, logits));
     for (int i = 0; i < 4; i++)
         SWT_TRY(swt_tensor_writer_declare(w, losses[i], SWT_F32, 1, one));
-    static const struct {
-        const char *name;
-        swt_dtype dtype;
-    } routes[] = {{"expert", SWT_I32}, {"gate", SWT_F32}, {"kept", SWT_I32}};
     for (int64_t i = 0; i < s->model.n_sublayers; i++) {
         const swt_sublayer *sub = &s->model.sublayers[i];
-        for (int r = 0; r < 3 && sub->kind == SWT_SWITCH; r++) {
+        for (int r = 0; r < ROUTES && sub->kind == SWT_SWITCH; r++) {
             snprintf(name, sizeof name, "moe.%s.%lld.%s", swt_stack_name(sub->stack),
                      (long long)sub->block, routes[r].name);
             SWT_TRY(swt_tensor_writer_declare(w, name, routes[r].dtype, 3, mbt));
         }
     }
-    for (int pass = 0; pass < (s->options->optim_steps > 0 ? 2 : 1); pass++)
-        for (int64_t i = 0; i < s->model.params.count; i++) {
-            const swt_param *p = &s->model.params.table[i];
-            snprintf(name, sizeof name, "%s.%s", pass == 0 ? "grad" : "param", p->name);
-            SWT_TRY(swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape));
-        }
-    return SWT_OK;
+    SWT_TRY(swt_weights_declare(w, "grad.", &s->model.params));
+    return s->options->optim_steps > 0 ? swt_weights_declare(w, "param.", &s->model.params)
+                                       : SWT_OK;
 }
 
 static swt_status write_forward(const swt_session *s, swt_tensor_writer *w, const capture *k,
@@ -196,12 +193,9 @@ static swt_status write_forward(const swt_session *s, swt_tensor_writer *w, cons
     SWT_TRY(swt_tensor_writer_data(w, k->logits));
     for (int i = 0; i < 4; i++)
         SWT_TRY(swt_tensor_writer_data(w, &(float){(float)losses[i]}));
-    for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
-        const int64_t at = i * d->M * d->B * d->T;
-        SWT_TRY(swt_tensor_writer_data(w, k->expert + at));
-        SWT_TRY(swt_tensor_writer_data(w, k->gate + at));
-        SWT_TRY(swt_tensor_writer_data(w, k->kept + at));
-    }
+    for (int64_t i = 0; i < swt_sparse_layers(d); i++)
+        for (int r = 0; r < ROUTES; r++)
+            SWT_TRY(swt_tensor_writer_data(w, k->routes[r] + i * d->M * d->B * d->T));
     return SWT_OK;
 }
 

@@ -11,7 +11,7 @@
 
 /* A command line taken apart: for each row the last value given and the argument it stood in. */
 typedef struct arguments {
-    const swt_command_row *command;
+    const swt_topic *command;
     const char *values[SWT_OPTION_LIMIT];  /* NULL: not given */
     const char *earlier[SWT_OPTION_LIMIT]; /* where it was given twice, the one before */
     const char *flags[SWT_OPTION_LIMIT];   /* "--experts" or "--experts=4" */
@@ -37,7 +37,7 @@ static swt_status find_help_command(swt_options *out, int argc, char *const *arg
     }
     if (!swt_options_has_help(argv[2])) {
         char advice[SWT_OPTION_RANGE_BYTES];
-        const swt_command_row *near = swt_command_nearest(argv[2]);
+        const swt_topic *near = swt_topic_nearest(swt_commands, argv[2]);
         if (near != NULL)
             snprintf(advice, sizeof advice, "did you mean %s?", near->name);
         else
@@ -55,7 +55,7 @@ static swt_status find_help(swt_options *out, int argc, char *const *argv) {
     for (int i = 1; i < argc && out->command == SWT_COMMAND_TRAIN; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             out->command = SWT_COMMAND_HELP;
-            if (swt_command_named(argv[1]) != NULL)
+            if (swt_topic_named(swt_commands, argv[1]) != NULL)
                 snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
         } else if (strcmp(argv[i], "--version") == 0) {
             out->command = SWT_COMMAND_VERSION;
@@ -80,16 +80,16 @@ static swt_status unknown_flag(const arguments *a, const char *argument) {
 }
 
 static swt_status find_command(arguments *a, const char *word) {
-    a->command = swt_command_named(word);
+    a->command = swt_topic_named(swt_commands, word);
     if (a->command != NULL)
         return SWT_OK;
-    const swt_command_row *nearest = swt_command_nearest(word);
+    const swt_topic *nearest = swt_topic_nearest(swt_commands, word);
     if (nearest != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean %s? (--help lists them)", word,
                         nearest->name);
     if (swt_option_named(word, strcspn(word, "=")) != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean --%.60s?", word, word);
-    a->command = &swt_command_table[0];
+    a->command = &swt_commands[0];
     return strchr(word, '=') != NULL
                ? unknown_flag(a, word)
                : SWT_FAIL(USAGE, "%.60s: unknown command; --help lists them", word);

@@ -43,16 +43,24 @@ bool swt_option_in_section(const swt_option *row, const char *section) {
     return row->key != NULL && strncmp(row->key, section, n) == 0 && row->key[n] == '.';
 }
 
+const swt_option *swt_option_next(const swt_option *row, const char *section) {
+    row = row == NULL ? swt_option_table : row + 1;
+    for (; row < swt_option_table + swt_option_count; row++)
+        if (section == NULL ? row->key == NULL : swt_option_in_section(row, section))
+            return row;
+    return NULL;
+}
+
 const char *swt_option_flag(const swt_option *row) {
     return row->flag != NULL ? row->flag : row->full_flag;
 }
 
 void swt_option_append_commands(const swt_option *row, char *out, size_t out_bytes) {
     const char *before = "";
-    for (int i = 0; i < swt_command_count; i++) {
-        if ((row->commands & (1u << swt_command_table[i].command)) == 0)
+    for (const swt_topic *c = swt_commands; c->name != NULL; c++) {
+        if ((row->commands & (1u << c->command)) == 0)
             continue;
-        swt_append(out, out_bytes, "%s%s", before, swt_command_table[i].name);
+        swt_append(out, out_bytes, "%s%s", before, c->name);
         before = ", ";
     }
 }
@@ -111,12 +119,6 @@ static int slip_of_words(const char *name, const char *words) {
     while (words != NULL && swt_next_word(&words, word))
         best = least(best, slip(name, word));
     return best;
-}
-
-/* How near a mistyped name is to one of the table: 0 where it is the name or one of `also` (words,
- * or NULL), then the number of changes; SWT_OPTION_FAR where so many are no slip. */
-static int name_distance(const char *name, const char *known, const char *also) {
-    return least(slip(name, known), slip_of_words(name, also));
 }
 
 /* The part after the dot; all of a name without one. */
@@ -179,45 +181,21 @@ void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *o
 
 /* ---- commands and sections */
 
-const swt_command_row *swt_command_named(const char *word) {
-    for (int i = 0; i < swt_command_count; i++) {
-        if (strcmp(word, swt_command_table[i].name) == 0)
-            return &swt_command_table[i];
-    }
+const swt_topic *swt_topic_named(const swt_topic *topics, const char *word) {
+    for (; topics->name != NULL; topics++)
+        if (strcmp(word, topics->name) == 0)
+            return topics;
     return NULL;
 }
 
-const swt_command_row *swt_command_nearest(const char *word) {
-    const swt_command_row *nearest = NULL;
+const swt_topic *swt_topic_nearest(const swt_topic *topics, const char *word) {
+    const swt_topic *nearest = NULL;
     int nearest_distance = SWT_OPTION_FAR;
-    for (int i = 0; i < swt_command_count; i++) {
-        const swt_command_row *row = &swt_command_table[i];
-        const int d = name_distance(word, row->name, row->also);
+    for (; topics->name != NULL; topics++) {
+        const int d = least(slip(word, topics->name), slip_of_words(word, topics->also));
         if (d < nearest_distance) {
             nearest_distance = d;
-            nearest = row;
-        }
-    }
-    return nearest;
-}
-
-const swt_option_section *swt_section_named(const char *word) {
-    for (int i = 0; i < swt_option_section_count; i++) {
-        if (strcmp(word, swt_option_sections[i].name) == 0)
-            return &swt_option_sections[i];
-    }
-    return NULL;
-}
-
-const swt_option_section *swt_section_nearest(const char *word) {
-    const swt_option_section *nearest = NULL;
-    int nearest_distance = SWT_OPTION_FAR;
-    for (int i = 0; i < swt_option_section_count; i++) {
-        const swt_option_section *row = &swt_option_sections[i];
-        const int d = name_distance(word, row->name, row->also);
-        if (d < nearest_distance) {
-            nearest_distance = d;
-            nearest = row;
+            nearest = topics;
         }
     }
     return nearest;

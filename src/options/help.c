@@ -100,17 +100,14 @@ static void print_flag(FILE *f, const swt_option *row) {
 /* ---- --help */
 
 /* What every command with a model or a device takes besides. */
-static const char *more_flags(const swt_command_row *c) {
+static const char *more_flags(const swt_topic *c) {
     return c->command < SWT_COMMAND_HELP ? " [--KEY VALUE]..." : "";
 }
 
 /* The flags without a key, which stand together by their commands in the table. */
 static void print_arguments(FILE *f) {
     unsigned commands = 0;
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        if (row->key != NULL)
-            continue;
+    for (const swt_option *row = NULL; (row = swt_option_next(row, NULL)) != NULL;) {
         if (row->commands != commands) {
             const entry e = describe(row);
             fprintf(f, "\nFlags of %s\n", e.commands);
@@ -128,16 +125,14 @@ static void print_general(FILE *f) {
           "Usage\n"
           "  swt-dist [train] [--config FILE.yaml] [--KEY VALUE]...\n",
           f);
-    for (int i = 0; i < swt_command_count; i++) {
-        const swt_command_row *c = &swt_command_table[i];
+    for (const swt_topic *c = swt_commands; c->name != NULL; c++)
         if (c->command != SWT_COMMAND_TRAIN)
             fprintf(f, "  swt-dist %-*s%s%s\n", c->arguments[0] != '\0' ? 9 : 0, c->name,
                     c->arguments, more_flags(c));
-    }
     fputs("  swt-dist --help | --help-config | --version\n", f);
     fputs("\nCommands\n", f);
-    for (int i = 0; i < swt_command_count; i++)
-        print_term(f, 14, swt_command_table[i].name, swt_command_table[i].summary);
+    for (const swt_topic *c = swt_commands; c->name != NULL; c++)
+        print_term(f, 14, c->name, c->summary);
     fputs("\nFrequent flags, each short for a key (in brackets the default of labml)\n", f);
     for (int i = 0; i < swt_option_count; i++)
         if (swt_option_table[i].key != NULL && swt_option_table[i].flag != NULL)
@@ -170,22 +165,20 @@ static void print_general(FILE *f) {
 /* ---- the page of a command: the flags that it takes, with their defaults */
 
 /* Those of a section's keys, under its title if there are any; section NULL: of no key. */
-static void print_flags(FILE *f, unsigned command, const swt_option_section *section) {
+static void print_flags(FILE *f, unsigned command, const swt_topic *section) {
     bool titled = section == NULL;
-    for (int i = 0; i < swt_option_count; i++) {
-        const swt_option *row = &swt_option_table[i];
-        const bool here =
-            section != NULL ? swt_option_in_section(row, section->name) : row->key == NULL;
-        if (!here || (row->commands & command) == 0)
+    const char *name = section != NULL ? section->name : NULL;
+    for (const swt_option *row = NULL; (row = swt_option_next(row, name)) != NULL;) {
+        if ((row->commands & command) == 0)
             continue;
         if (!titled)
-            fprintf(f, "\n%s: %s\n", section->name, section->title);
+            fprintf(f, "\n%s: %s\n", section->name, section->summary);
         titled = true;
         print_flag(f, row);
     }
 }
 
-static void print_command(FILE *f, const swt_command_row *c) {
+static void print_command(FILE *f, const swt_topic *c) {
     const unsigned own = 1u << c->command;
     fprintf(f, "swt-dist %s: ", c->name);
     wrap(f, 11 + (int)strlen(c->name), 2, c->summary);
@@ -197,8 +190,8 @@ static void print_command(FILE *f, const swt_command_row *c) {
             (own & SWT_TAKES_RESTORE) != 0 ? "; a checkpoint's own values come first"
                                            : " of labml");
     print_flags(f, own, NULL);
-    for (int i = 0; i < swt_option_section_count; i++)
-        print_flags(f, own, &swt_option_sections[i]);
+    for (const swt_topic *section = swt_sections; section->name != NULL; section++)
+        print_flags(f, own, section);
     fprintf(f, "\nExample\n  %s\n\nswt-dist help KEY tells more of a key.\n", c->example);
 }
 
@@ -232,11 +225,10 @@ static void print_key(FILE *f, const swt_option *row) {
     wrap(f, INDENT, INDENT, e.meaning);
 }
 
-static void print_section(FILE *f, const swt_option_section *section) {
-    fprintf(f, "\n%s: %s\n", section->name, section->title);
-    for (int i = 0; i < swt_option_count; i++)
-        if (swt_option_in_section(&swt_option_table[i], section->name))
-            print_key(f, &swt_option_table[i]);
+static void print_section(FILE *f, const swt_topic *section) {
+    fprintf(f, "\n%s: %s\n", section->name, section->summary);
+    for (const swt_option *row = NULL; (row = swt_option_next(row, section->name)) != NULL;)
+        print_key(f, row);
 }
 
 static void print_config(FILE *f) {
@@ -248,8 +240,8 @@ static void print_config(FILE *f) {
           "  key, its flag                    default: labml t5\n"
           "      values, meaning\n",
           f);
-    for (int i = 0; i < swt_option_section_count; i++)
-        print_section(f, &swt_option_sections[i]);
+    for (const swt_topic *section = swt_sections; section->name != NULL; section++)
+        print_section(f, section);
 }
 
 /* ---- --help-config, as Markdown */
@@ -262,22 +254,19 @@ static void print_key_markdown(FILE *f, const swt_option *row) {
     fprintf(f, " | %s | %s | %s | %s |\n", e.labml, e.t5, e.values, e.meaning);
 }
 
-static void print_section_markdown(FILE *f, const swt_option_section *section) {
-    fprintf(f, "\n## %s: %s\n\n", section->name, section->title);
+static void print_section_markdown(FILE *f, const swt_topic *section) {
+    fprintf(f, "\n## %s: %s\n\n", section->name, section->summary);
     fputs("| key | labml | t5 | values | meaning |\n| --- | --- | --- | --- | --- |\n", f);
-    for (int i = 0; i < swt_option_count; i++)
-        if (swt_option_in_section(&swt_option_table[i], section->name))
-            print_key_markdown(f, &swt_option_table[i]);
+    for (const swt_option *row = NULL; (row = swt_option_next(row, section->name)) != NULL;)
+        print_key_markdown(f, row);
 }
 
 static void print_arguments_markdown(FILE *f) {
     fputs("\n## Flags of single commands\n\nThey have no key and stand in no file.\n\n"
           "| flag | commands | default | values | meaning |\n| --- | --- | --- | --- | --- |\n",
           f);
-    for (int i = 0; i < swt_option_count; i++) {
-        if (swt_option_table[i].key != NULL)
-            continue;
-        const entry e = describe(&swt_option_table[i]);
+    for (const swt_option *row = NULL; (row = swt_option_next(row, NULL)) != NULL;) {
+        const entry e = describe(row);
         fprintf(f, "| `%s` | %s | %s | %s | %s |\n", e.name, e.commands, e.labml, e.values,
                 e.meaning);
     }
@@ -298,8 +287,8 @@ static void print_config_markdown(FILE *f) {
         "A key that the chosen model does not use may have any value in its range. A value that\n"
         "is not built yet is refused by name.\n",
         f);
-    for (int i = 0; i < swt_option_section_count; i++)
-        print_section_markdown(f, &swt_option_sections[i]);
+    for (const swt_topic *section = swt_sections; section->name != NULL; section++)
+        print_section_markdown(f, section);
     print_arguments_markdown(f);
 }
 
@@ -319,13 +308,13 @@ static const swt_option *row_of(const char *name) {
 }
 
 bool swt_options_has_help(const char *name) {
-    return name[0] == '\0' || swt_command_named(name) != NULL || swt_section_named(name) != NULL ||
-           row_of(name) != NULL;
+    return name[0] == '\0' || swt_topic_named(swt_commands, name) != NULL ||
+           swt_topic_named(swt_sections, name) != NULL || row_of(name) != NULL;
 }
 
 void swt_options_print_help(FILE *f, const char *name) {
-    const swt_command_row *command = swt_command_named(name);
-    const swt_option_section *section = swt_section_named(name);
+    const swt_topic *command = swt_topic_named(swt_commands, name);
+    const swt_topic *section = swt_topic_named(swt_sections, name);
     const swt_option *row = row_of(name);
     if (command == NULL && section == NULL && row == NULL)
         print_general(f);

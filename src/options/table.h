@@ -66,18 +66,16 @@ struct swt_option {
     const char *difference; /* what it is here; both or none */
 };
 
-typedef struct swt_option_section {
-    const char *name, *title;
+/* A section of keys or a command, which help has a page on. */
+typedef struct swt_topic {
+    const char *name; /* NULL: behind the last */
+    const char *summary;
     const char *also; /* what other programs call it */
-} swt_option_section;
-
-typedef struct swt_command_row {
-    const char *name;
+    /* of a command */
     swt_command command;
-    const char *arguments, *summary;
-    const char *also;    /* what other programs call it */
-    const char *example; /* NULL: not in the list of commands */
-} swt_command_row;
+    const char *arguments;
+    const char *example; /* NULL: its page has no flags either */
+} swt_topic;
 
 /* More than the table has (checked where it stands), for arrays beside it. */
 enum {
@@ -89,18 +87,19 @@ enum {
 
 extern const swt_option swt_option_table[];
 extern const int swt_option_count;
-extern const swt_option_section swt_option_sections[];
-extern const int swt_option_section_count;
-extern const swt_command_row swt_command_table[];
-extern const int swt_command_count;
+extern const swt_topic swt_sections[], swt_commands[];
 
 /* The row whose key, or flag without its --, is the first n characters of a name; NULL where there
  * is none. By a whole key alone: swt_option_of_key. */
 const swt_option *swt_option_named(const char *name, size_t n);
 const swt_option *swt_option_of_key(const char *key);
 
-/* Whether the row's key is in this section; whether its text is a path. */
+/* Whether the row's key is in this section; the first row behind `row` (NULL: of the table) that
+ * is, NULL behind the last. Section NULL: the rows without a key. */
 bool swt_option_in_section(const swt_option *row, const char *section);
+const swt_option *swt_option_next(const swt_option *row, const char *section);
+
+/* Whether the row's text is a path. */
 bool swt_option_is_path(const swt_option *row);
 
 /* The row's flag to write in messages: the short one, or "--key". */
@@ -132,13 +131,10 @@ const swt_option *swt_option_nearest(const char *name, unsigned commands, bool k
 void swt_option_suggest(const char *name, unsigned commands, bool keyed, char *out,
                         size_t out_bytes);
 
-/* The row of a command's name, and of a mistyped one; NULL where there is none, or none near. */
-const swt_command_row *swt_command_named(const char *word);
-const swt_command_row *swt_command_nearest(const char *word);
-
-/* The same of a section. */
-const swt_option_section *swt_section_named(const char *word);
-const swt_option_section *swt_section_nearest(const char *word);
+/* The command or section of a name, and of a mistyped one; NULL where there is none, or none near.
+ */
+const swt_topic *swt_topic_named(const swt_topic *topics, const char *word);
+const swt_topic *swt_topic_nearest(const swt_topic *topics, const char *word);
 
 /* The functions of the row's type on its field. */
 bool swt_option_read(swt_options *o, const swt_option *row, const char *text);

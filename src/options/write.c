@@ -62,13 +62,10 @@ static void put_row(FILE *f, const swt_options *o, const swt_option *row) {
 }
 
 void swt_options_print_yaml(const swt_options *o, FILE *f) {
-    for (int s = 0; s < swt_option_section_count; s++) {
-        const char *section = swt_option_sections[s].name;
-        fprintf(f, "%s:\n", section);
-        for (int i = 0; i < swt_option_count; i++) {
-            if (swt_option_in_section(&swt_option_table[i], section))
-                put_row(f, o, &swt_option_table[i]);
-        }
+    for (const swt_topic *section = swt_sections; section->name != NULL; section++) {
+        fprintf(f, "%s:\n", section->name);
+        for (const swt_option *row = NULL; (row = swt_option_next(row, section->name)) != NULL;)
+            put_row(f, o, row);
     }
 }
 

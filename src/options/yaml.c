@@ -154,15 +154,15 @@ static swt_status read_keys(reader *r, const char *section) {
     }
 }
 
-static swt_status find_section(const reader *r, const swt_option_section **out) {
+static swt_status find_section(const reader *r, const swt_topic **out) {
     const char *name = scalar(r);
-    *out = swt_section_named(name);
+    *out = swt_topic_named(swt_sections, name);
     if (*out != NULL)
         return SWT_OK;
     if (swt_option_of_key(name) != NULL)
         return FAIL_HERE(r, "%s: is no section; write '%.*s:' and, indented below it, '%s: ...'",
                          name, (int)strcspn(name, "."), name, strchr(name, '.') + 1);
-    const swt_option_section *nearest = swt_section_nearest(name);
+    const swt_topic *nearest = swt_topic_nearest(swt_sections, name);
     if (nearest == NULL)
         return unknown(r, name, "section");
     return FAIL_HERE(r, "%.60s: unknown section; did you mean %s?", name, nearest->name);
@@ -174,9 +174,9 @@ static swt_status read_sections(reader *r) {
         if (r->event.type == YAML_MAPPING_END_EVENT)
             return SWT_OK;
         SWT_TRY(want_scalar(r, "a section's name"));
-        const swt_option_section *section;
+        const swt_topic *section;
         SWT_TRY(find_section(r, &section));
-        SWT_TRY(once(&r->section_lines[section - swt_option_sections], r, section->name));
+        SWT_TRY(once(&r->section_lines[section - swt_sections], r, section->name));
         SWT_TRY(next(r));
         if (r->event.type == YAML_MAPPING_START_EVENT)
             SWT_TRY(read_keys(r, section->name));

@@ -3,7 +3,6 @@
 #include "base/checked.h"
 #include "base/words.h"
 #include "io/files.h"
-#include "io/safetensors.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -91,18 +90,24 @@ swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
     return swt_comm_broadcast(m->dist->host, m->staging, bytes, owner, NULL);
 }
 
+swt_status swt_weights_declare(swt_tensor_writer *w, const char *prefix, const swt_params *params) {
+    char name[SWT_TENSOR_NAME_BYTES];
+    for (int64_t i = 0; i < params->count; i++) {
+        const swt_param *p = &params->table[i];
+        snprintf(name, sizeof name, "%s%s", prefix, p->name);
+        SWT_TRY(swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape));
+    }
+    return SWT_OK;
+}
+
 /* Rank 0: the small files, and the weights file's header. */
 static swt_status begin_files(swt_session *s, const char *dir, swt_tensor_writer *w) {
-    const swt_params *params = &s->model.params;
     char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, dir, SWT_CONFIG_FILE));
     SWT_TRY(swt_options_write_file(s->options, path));
     SWT_TRY(swt_path_join(path, dir, SWT_TOKENIZER_FILE));
     SWT_TRY(swt_tokenizer_write(&s->tokenizer, path));
-    for (int64_t i = 0; i < params->count; i++) {
-        const swt_param *p = &params->table[i];
-        SWT_TRY(swt_tensor_writer_declare(w, p->name, SWT_F32, p->dims, p->shape));
-    }
+    SWT_TRY(swt_weights_declare(w, "", &s->model.params));
     SWT_TRY(swt_path_join(path, dir, SWT_WEIGHTS_FILE));
     return swt_tensor_writer_begin(w, path);
 }

@@ -3,6 +3,7 @@
 #ifndef SWT_TRAIN_CHECKPOINT_H
 #define SWT_TRAIN_CHECKPOINT_H
 
+#include "io/safetensors.h"
 #include "model/model.h"
 #include "train/rundir.h"
 #include "train/session.h"
@@ -20,6 +21,10 @@ SWT_MUST_CHECK swt_status swt_weights_load(swt_model *m, const char *path, swt_s
 SWT_MUST_CHECK swt_status swt_weights_vocab(const char *path, swt_status status, int64_t *vocab);
 
 /* ---- writing */
+
+/* Declare a tensor for each parameter, its name behind `prefix`. */
+SWT_MUST_CHECK swt_status swt_weights_declare(swt_tensor_writer *w, const char *prefix,
+                                              const swt_params *params);
 
 /* Collective: tensor i of a flat array (model.param or model.grad), from the rank that holds it
  * into model.staging of every rank. */
