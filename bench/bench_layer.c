@@ -124,12 +124,12 @@ static swt_status run_layer(bench *b) {
 static swt_status measure(bench *b) {
     const int64_t batch = program_batch(&b->s.device, BATCH);
     for (int64_t i = -WARM_UP; i < b->repeats; i++) {
-        SWT_TRY(swt_comm_barrier(b->s.world));
+        SWT_TRY(swt_comm_agree(b->s.world, SWT_OK));
         const double start_ms = swt_now_ms();
         for (int64_t n = 0; n < batch; n++)
             SWT_TRY(run_layer(b));
         SWT_TRY(swt_model_wait(&b->s.model));
-        SWT_TRY(swt_comm_barrier(b->s.world));
+        SWT_TRY(swt_comm_agree(b->s.world, SWT_OK));
         if (i >= 0)
             b->ms[i] = (swt_now_ms() - start_ms) / (double)batch;
     }

@@ -150,12 +150,6 @@ swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root
                   comm->table->broadcast(comm, data, bytes, root, stream));
 }
 
-swt_status swt_comm_barrier(swt_comm *comm) {
-    SWT_TRY(check_comm(comm, __func__));
-    const double start_ms = swt_now_ms();
-    return finish(comm, start_ms, 0, comm->table->barrier(comm));
-}
-
 swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream) {
     SWT_TRY(check_comm(comm, __func__));
     return comm->table->wait(comm, stream);

@@ -19,13 +19,11 @@ typedef struct mpi_own {
 
 /* Call an MPI function; its error becomes a COMM error that names the function and the rank. */
 #define SWT_MPI(rank, function, ...)                                                               \
-    do {                                                                                           \
-        const int swt_mpi_code_ = function(__VA_ARGS__);                                           \
-        if (swt_mpi_code_ != MPI_SUCCESS)                                                          \
-            return mpi_failed(swt_mpi_code_, #function, (rank), __LINE__);                         \
-    } while (0)
+    SWT_TRY(mpi_check(function(__VA_ARGS__), #function, (rank), __LINE__))
 
-static swt_status mpi_failed(int code, const char *function, int rank, int line) {
+static swt_status mpi_check(int code, const char *function, int rank, int line) {
+    if (code == MPI_SUCCESS)
+        return SWT_OK;
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int length = 0;
     MPI_Error_string(code, text, &length);
@@ -61,8 +59,7 @@ static swt_status make_long_type(int rank, int pieces, int rest, MPI_Datatype *o
     const MPI_Datatype types[2] = {piece, MPI_BYTE};
     const int code = MPI_Type_create_struct(2, lengths, places, types, out);
     MPI_Type_free(&piece);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(code, "MPI_Type_create_struct", rank, __LINE__);
+    SWT_TRY(mpi_check(code, "MPI_Type_create_struct", rank, __LINE__));
     SWT_MPI(rank, MPI_Type_commit, out);
     return SWT_OK;
 }
@@ -184,9 +181,7 @@ static swt_status mpi_all_gather(swt_comm *comm, void *receive, const void *send
     const int code = MPI_Allgather(send, part.count, part.type, receive, part.count, part.type,
                                    own_of(comm)->comm);
     free_bytes_type(&part);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(code, "MPI_Allgather", comm->rank, __LINE__);
-    return SWT_OK;
+    return mpi_check(code, "MPI_Allgather", comm->rank, __LINE__);
 }
 
 static swt_status mpi_broadcast(swt_comm *comm, void *data, size_t bytes, int root,
@@ -196,14 +191,7 @@ static swt_status mpi_broadcast(swt_comm *comm, void *data, size_t bytes, int ro
     SWT_TRY(make_bytes_type(comm->rank, bytes, &whole));
     const int code = MPI_Bcast(data, whole.count, whole.type, root, own_of(comm)->comm);
     free_bytes_type(&whole);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(code, "MPI_Bcast", comm->rank, __LINE__);
-    return SWT_OK;
-}
-
-static swt_status mpi_barrier(swt_comm *comm) {
-    SWT_MPI(comm->rank, MPI_Barrier, own_of(comm)->comm);
-    return SWT_OK;
+    return mpi_check(code, "MPI_Bcast", comm->rank, __LINE__);
 }
 
 static swt_status mpi_wait(swt_comm *comm, swt_stream *stream) {
@@ -248,7 +236,6 @@ static const swt_comm_table mpi_table = {
     .all_reduce_i64 = mpi_all_reduce_i64,
     .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,
-    .barrier = mpi_barrier,
     .wait = mpi_wait,
     .split = mpi_split,
     .node = mpi_node,

@@ -168,11 +168,6 @@ static swt_status nccl_broadcast(swt_comm *comm, void *data, size_t bytes, int r
                "ncclBroadcast");
 }
 
-static swt_status nccl_barrier(swt_comm *comm) {
-    SWT_TRY(nccl_wait(comm, NULL));
-    return swt_comm_barrier(own_of(comm)->host);
-}
-
 static swt_status nccl_node(swt_comm *comm, int *local_rank, int *local_size) {
     return swt_comm_node(own_of(comm)->host, local_rank, local_size);
 }
@@ -236,7 +231,6 @@ static const swt_comm_table nccl_table = {
     .all_reduce_i64 = nccl_all_reduce_i64,
     .all_gather = nccl_all_gather,
     .broadcast = nccl_broadcast,
-    .barrier = nccl_barrier,
     .wait = nccl_wait,
     .split = nccl_split,
     .node = nccl_node,

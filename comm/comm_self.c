@@ -37,11 +37,6 @@ static swt_status self_broadcast(swt_comm *comm, void *data, size_t bytes, int r
     return SWT_OK;
 }
 
-static swt_status self_barrier(swt_comm *comm) {
-    (void)comm;
-    return SWT_OK;
-}
-
 static swt_status self_split(swt_comm *comm, int color, int key, swt_comm *out) {
     (void)comm, (void)color, (void)key;
     swt_comm_open_self(out);
@@ -74,7 +69,6 @@ static const swt_comm_table self_table = {
     .all_reduce_i64 = self_all_reduce_i64,
     .all_gather = self_all_gather,
     .broadcast = self_broadcast,
-    .barrier = self_barrier,
     .wait = self_wait,
     .split = self_split,
     .node = self_node,

@@ -38,7 +38,6 @@ typedef struct swt_comm_table {
     swt_status (*all_gather)(swt_comm *comm, void *receive, const void *send, size_t bytes,
                              swt_stream *stream);
     swt_status (*broadcast)(swt_comm *comm, void *data, size_t bytes, int root, swt_stream *stream);
-    swt_status (*barrier)(swt_comm *comm);
     swt_status (*wait)(swt_comm *comm, swt_stream *stream);
     swt_status (*split)(swt_comm *comm, int color, int key, swt_comm *out);
     swt_status (*node)(swt_comm *comm, int *local_rank, int *local_size);
@@ -117,9 +116,6 @@ SWT_MUST_CHECK swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t 
  * for ever; here that is an error, and what is queued is given up. Nothing to wait for on host
  * memory. Errors: COMM. */
 SWT_MUST_CHECK swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream);
-
-/* All have come here, with nothing left in their queues. */
-SWT_MUST_CHECK swt_status swt_comm_barrier(swt_comm *comm);
 
 /* Ranks with the same color form a new communicator, ordered by key. Close it before its parent. */
 SWT_MUST_CHECK swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out);

@@ -47,12 +47,12 @@ int swt_utf8_encode(uint32_t code_point, char out[5]) {
 }
 
 int64_t swt_utf8_wrong_byte(const char *text, size_t bytes) {
-    for (size_t at = 0; at < bytes;) {
+    for (size_t byte = 0; byte < bytes;) {
         uint32_t c = 0;
-        const int length = swt_utf8_decode(text + at, bytes - at, &c);
+        const int length = swt_utf8_decode(text + byte, bytes - byte, &c);
         if (length == 0)
-            return (int64_t)at;
-        at += (size_t)length;
+            return (int64_t)byte;
+        byte += (size_t)length;
     }
     return -1;
 }
@@ -72,12 +72,12 @@ static bool is_control(uint32_t c) {
 
 bool swt_utf8_printable(const char *string) {
     const size_t bytes = strlen(string);
-    for (size_t at = 0; at < bytes;) {
+    for (size_t byte = 0; byte < bytes;) {
         uint32_t c = 0;
-        const int length = swt_utf8_decode(string + at, bytes - at, &c);
+        const int length = swt_utf8_decode(string + byte, bytes - byte, &c);
         if (length == 0 || is_control(c))
             return false;
-        at += (size_t)length;
+        byte += (size_t)length;
     }
     return true;
 }
@@ -96,16 +96,16 @@ void swt_utf8_clean(char *text, bool cut) {
     size_t bytes = strlen(text), put = 0;
     if (cut)
         bytes -= broken_end(text, bytes);
-    for (size_t at = 0; at < bytes;) {
+    for (size_t byte = 0; byte < bytes;) {
         uint32_t c = 0;
-        const int length = swt_utf8_decode(text + at, bytes - at, &c);
+        const int length = swt_utf8_decode(text + byte, bytes - byte, &c);
         if (length == 0 || is_control(c)) {
             text[put++] = '?';
         } else {
-            memmove(text + put, text + at, (size_t)length);
+            memmove(text + put, text + byte, (size_t)length);
             put += (size_t)length;
         }
-        at += (size_t)(length > 0 ? length : 1);
+        byte += (size_t)(length > 0 ? length : 1);
     }
     text[put] = '\0';
 }

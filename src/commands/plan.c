@@ -93,12 +93,12 @@ static void print_holding(FILE *out, const holding *h) {
 }
 
 /* Parameters of this rank whose names begin so, among the first `end` of the flat array. */
-static int64_t own_parameters(const swt_params *p, const char *prefix, int64_t end) {
+static int64_t own_parameters(const swt_params *params, const char *prefix, int64_t end) {
     int64_t n = 0;
-    for (int64_t i = 0; i < p->count; i++) {
-        const swt_param *at = &p->table[i];
-        if (at->offset >= 0 && at->offset < end && strncmp(at->name, prefix, strlen(prefix)) == 0)
-            n += at->count;
+    for (int64_t i = 0; i < params->count; i++) {
+        const swt_param *p = &params->table[i];
+        if (p->offset >= 0 && p->offset < end && strncmp(p->name, prefix, strlen(prefix)) == 0)
+            n += p->count;
     }
     return n;
 }

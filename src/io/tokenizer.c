@@ -21,12 +21,12 @@ static const char *const kind_names[] = {
 /* seen[c] = 1 for every code point of a text that is UTF-8. */
 static swt_status mark_code_points(unsigned char *seen, const char *text, size_t bytes,
                                    const char *path) {
-    for (size_t at = 0; at < bytes;) {
+    for (size_t byte = 0; byte < bytes;) {
         uint32_t c = 0;
-        at += (size_t)swt_utf8_decode(text + at, bytes - at, &c);
+        byte += (size_t)swt_utf8_decode(text + byte, bytes - byte, &c);
         if (c == 0)
             return SWT_FAIL(FILE, "%s: byte %zu is 0, so this is no text; use data.tokenizer byte",
-                            path, at - 1);
+                            path, byte - 1);
         seen[c] = 1;
     }
     return SWT_OK;
@@ -87,8 +87,8 @@ swt_status swt_tokenizer_encode(const swt_tokenizer *t, const swt_text *text, in
     *count = 0;
     *unknown = (swt_unknown){0};
     if (t->kind == SWT_TOKENIZER_BYTE) {
-        for (size_t at = 0; at < text->bytes; at++)
-            ids[at] = (unsigned char)text->at[at];
+        for (size_t i = 0; i < text->bytes; i++)
+            ids[i] = (unsigned char)text->at[i];
         *count = unknown->characters = (int64_t)text->bytes;
         return SWT_OK;
     }
@@ -97,16 +97,16 @@ swt_status swt_tokenizer_encode(const swt_tokenizer *t, const swt_text *text, in
     for (uint32_t c = 0; c < 128; c++)
         low[c] = id_of(t, c);
     int64_t line = 1;
-    for (size_t at = 0; at < text->bytes; unknown->characters++) {
+    for (size_t byte = 0; byte < text->bytes; unknown->characters++) {
         uint32_t c = 0;
-        const int length = swt_utf8_decode(text->at + at, text->bytes - at, &c);
+        const int length = swt_utf8_decode(text->at + byte, text->bytes - byte, &c);
         const int32_t id = c < 128 ? low[c] : id_of(t, c);
         if (id >= 0)
             ids[(*count)++] = id;
         else
-            swt_unknown_add(unknown, c, at, line);
+            swt_unknown_add(unknown, c, byte, line);
         line += c == '\n';
-        at += (size_t)length;
+        byte += (size_t)length;
     }
     return SWT_OK;
 }

@@ -26,21 +26,22 @@ static swt_status gather_rows(swt_model *m, double *rows) {
     return swt_comm_share_f64(m->dist->host, rows, M * S, NULL);
 }
 
-/* Load of one layer over the global batch: (E) counts summed over micro-batches. */
-static void add_load(const swt_model *m, const double *rows, int64_t at, double *routed,
+/* Load of one layer over the global batch: (E) counts, from that column of the rows on, summed over
+ * micro-batches. */
+static void add_load(const swt_model *m, const double *rows, int64_t column, double *routed,
                      swt_report *out) {
     const int64_t E = m->dims.E, S = swt_stats_count(&m->dims);
     double total = 0.0, squares = 0.0;
     for (int64_t e = 0; e < E; e++)
         for (int64_t i = 0; i < m->dims.M; i++)
-            total += rows[i * S + at + e];
+            total += rows[i * S + column + e];
     *routed += total;
     if (total == 0.0)
         return;
     for (int64_t e = 0; e < E; e++) {
         double count = 0.0;
         for (int64_t i = 0; i < m->dims.M; i++)
-            count += rows[i * S + at + e];
+            count += rows[i * S + column + e];
         const double load = count * (double)E / total;
         out->load_max = fmax(out->load_max, load);
         out->load_min = fmin(out->load_min, load);

@@ -58,17 +58,17 @@ static swt_status check_unused(const char *path) {
 static swt_status make_folders(char *path, size_t *kept_bytes) {
     const size_t length = strlen(path);
     *kept_bytes = length;
-    for (size_t at = 1; at <= length; at++) {
-        if ((path[at] != '/' && path[at] != '\0') || path[at - 1] == '/')
+    for (size_t i = 1; i <= length; i++) {
+        if ((path[i] != '/' && path[i] != '\0') || path[i - 1] == '/')
             continue;
-        const char end = path[at];
-        path[at] = '\0';
+        const char end = path[i];
+        path[i] = '\0';
         const int failed = mkdir(path, 0777) != 0 ? errno : 0;
-        path[at] = end;
+        path[i] = end;
         if (failed != 0 && failed != EEXIST)
             return swt_path_uncreated(path, failed);
         if (failed == 0 && *kept_bytes == length)
-            *kept_bytes = at - 1;
+            *kept_bytes = i - 1;
     }
     return SWT_OK;
 }

@@ -75,9 +75,10 @@ swt_status swt_session_load_batch(swt_session *s, int64_t step) {
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
         for (int64_t b = 0; b < B && number >= 0; b++) {
-            const int64_t at = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
-            SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + at, m->host_targets + at));
-            swt_mark_routed(&m->dims, m->host_routed + at, m->host_tokens + at);
+            const int64_t first = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
+            SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + first,
+                                          m->host_targets + first));
+            swt_mark_routed(&m->dims, m->host_routed + first, m->host_tokens + first);
         }
     }
     return swt_step_upload(m, m->turns);

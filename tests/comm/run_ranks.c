@@ -37,7 +37,7 @@ static void end_one(swt_comm *comm, const char *mode, int code) {
         fprintf(stderr, "the one message\n");
         swt_comm_abort(comm, code);
     }
-    must(swt_comm_barrier(comm));
+    must(swt_comm_agree(comm, SWT_OK));
 }
 
 /* Steps until a signal came; then an end that takes longer than mpirun waits for a killed rank. */
@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     char name[32];
     snprintf(name, sizeof name, "pid.%d", comm.rank);
     leave_file(dir, name, (int)getpid());
-    must(swt_comm_barrier(&comm));
+    must(swt_comm_agree(&comm, SWT_OK));
     if (comm.rank == 0)
         leave_file(dir, "ready", 1);
 

@@ -170,7 +170,7 @@ static void groups(void **state) {
     for (int p = 0; p < half.size; p++)
         check(comm, numbers[p] == 2 * (half.size - 1 - p) + color);
     exchanges_follow_the_stream_on(&half);
-    succeeds(comm, swt_comm_barrier(comm));
+    succeeds(comm, swt_comm_agree(&rig.host, SWT_OK));
     succeeds(comm, swt_comm_split(&half, half.rank, 0, &one));
     check(comm, one.size == 1 && one.rank == 0);
     exchanges_follow_the_stream_on(&one);
@@ -178,7 +178,7 @@ static void groups(void **state) {
     exchanges_follow_the_stream_on(&half);
     swt_comm_close(&one);
     swt_comm_close(&half);
-    succeeds(comm, swt_comm_barrier(comm));
+    succeeds(comm, swt_comm_agree(&rig.host, SWT_OK));
     swt_device_release(&rig.device, members);
     swt_device_release(&rig.device, own);
 }
@@ -205,7 +205,7 @@ static void time_is_counted_when_it_is_over(void **state) {
     int64_t *sum = on_device(1), zero = 0;
     put(sum, &zero, 1);
     drain();
-    succeeds(comm, swt_comm_barrier(comm));
+    succeeds(comm, swt_comm_agree(&rig.host, SWT_OK));
     comm->busy_ms = 0;
     comm->sent_bytes = 0;
     if (comm->rank == 0)

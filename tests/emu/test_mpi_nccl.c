@@ -221,7 +221,7 @@ static void host_waits_hold_nobody_up(void **state) {
     NCCL(e, ncclAllReduce(e->out, e->in, N, ncclInt64, ncclSum, e->nccl, e->stream));
     if (e->world->rank == 0)
         fetch(e, e->in);
-    succeeds(e->world, swt_comm_barrier(e->world));
+    succeeds(e->world, swt_comm_agree(e->world, SWT_OK));
     fetch(e, e->in);
     close_end(e);
 }
@@ -262,7 +262,7 @@ static void mismatched_messages(void **state) {
         check(e->world, outcome(e) == ncclInternalError);
         check(e->world, strstr(ncclGetLastError(e->nccl), "expects 5 int64") != NULL);
         give_up(e);
-        succeeds(*state, swt_comm_barrier(*state));
+        succeeds(*state, swt_comm_agree(*state, SWT_OK));
     }
 }
 
@@ -273,7 +273,7 @@ static void mismatched_collectives(void **state) {
     NCCL(e, ncclAllReduce(e->out, e->in, count, ncclInt64, ncclSum, e->nccl, e->stream));
     check(e->world, outcome(e) == (e->world->size > 1 ? ncclInternalError : ncclSuccess));
     give_up(e);
-    succeeds(*state, swt_comm_barrier(*state));
+    succeeds(*state, swt_comm_agree(*state, SWT_OK));
 }
 
 /* Nobody receives; and what is queued behind it does not run either. */
@@ -288,7 +288,7 @@ static void send_without_receive(void **state) {
     check(e->world, ncclSend(e->out, 5, ncclInt64, next, e->nccl, e->stream) == ncclRemoteError);
     give_up(e);
     be_impatient("60");
-    succeeds(*state, swt_comm_barrier(*state));
+    succeeds(*state, swt_comm_agree(*state, SWT_OK));
 }
 
 /* A peer that is not there any more, or calls something else. */
@@ -300,7 +300,7 @@ static void receive_without_send(void **state) {
     check(e->world, outcome(e) == ncclRemoteError);
     give_up(e);
     be_impatient("60");
-    succeeds(*state, swt_comm_barrier(*state));
+    succeeds(*state, swt_comm_agree(*state, SWT_OK));
 }
 
 static void wrong_groups(void **state) {

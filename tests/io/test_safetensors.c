@@ -337,8 +337,8 @@ static void test_fuzz(void **state) {
         memcpy(bytes, good, count);
         for (int change = 0; change <= round % 4; change++) {
             random = random * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
-            const size_t at = (size_t)(random >> 33) % header_end;
-            bytes[at] = (unsigned char)alphabet[(random >> 20) % (sizeof alphabet - 1)];
+            const size_t changed = (size_t)(random >> 33) % header_end;
+            bytes[changed] = (unsigned char)alphabet[(random >> 20) % (sizeof alphabet - 1)];
         }
         open_mutation(path, bytes, count);
     }

@@ -32,15 +32,15 @@ static void test_char_vocabulary(void **state) {
     assert_int_equal(unknown.count, 0);
     assert_int_equal(unknown.characters, count);
     char back[sizeof sample] = "";
-    size_t at = 0;
+    size_t used = 0;
     for (int64_t i = 0; i < count; i++) {
         char one[5];
         const int length = swt_tokenizer_decode(&t, ids[i], one);
         assert_int_equal(strlen(one), length);
-        memcpy(back + at, one, (size_t)length);
-        at += (size_t)length;
+        memcpy(back + used, one, (size_t)length);
+        used += (size_t)length;
     }
-    assert_int_equal(at, bytes);
+    assert_int_equal(used, bytes);
     assert_string_equal(back, sample);
 
     /* Characters that the vocabulary has not are left out and counted. */

@@ -82,8 +82,8 @@ static void test_create_refuses(void **state) {
     assert_int_equal(temp_count(temp_folder), 1);
     /* A path that leaves no room for its checkpoints' files is refused before it is made. */
     swt_options *o = options("");
-    for (size_t at = 0; at < SWT_PATH_BYTES - 40; at++)
-        o->run_out[at] = at % 100 == 99 ? '/' : 'n';
+    for (size_t i = 0; i < SWT_PATH_BYTES - 40; i++)
+        o->run_out[i] = i % 100 == 99 ? '/' : 'n';
     memcpy(o->run_out, temp_folder, strlen(temp_folder));
     o->run_out[strlen(temp_folder)] = '/';
     expect_error(swt_run_create(&run, o), SWT_FILE, "the path is too long");
