@@ -18,6 +18,11 @@ static inline const char *swt_plural_es(int64_t n) {
     return n == 1 ? "" : "es";
 }
 
+/* Bytes in MiB, for people. */
+static inline double swt_mib(double bytes) {
+    return bytes / 1048576.0;
+}
+
 /* Print behind what a text holds already. What does not fit into its text_bytes is left out. */
 void swt_append(char *text, size_t text_bytes, const char *fmt, ...) SWT_PRINTF(3, 4);
 

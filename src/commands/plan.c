@@ -8,10 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static double mib(size_t bytes) {
-    return (double)bytes / 1048576.0;
-}
-
 /* What an expert has room for, and what is sent in any case. */
 static void print_slots(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
@@ -58,7 +54,7 @@ static void print_text(FILE *out, const swt_data *data) {
         (size_t)data->count * sizeof *data->ids + (size_t)data->train_windows * sizeof *data->order;
     if (data->count > 0)
         fprintf(out, "text        %lld tokens, %.3f MiB more on every rank\n",
-                (long long)data->count, mib(bytes));
+                (long long)data->count, swt_mib((double)bytes));
 }
 
 /* Both tables have the same columns up to the total. */
@@ -86,10 +82,10 @@ static void print_holding(FILE *out, const holding *h) {
     size_t total = 0;
     fprintf(out, " %12lld", (long long)h->parameters);
     for (int i = 0; i < SWT_ARENA_COUNT; i++) {
-        fprintf(out, " %11.3f", mib(h->bytes[i]));
+        fprintf(out, " %11.3f", swt_mib((double)h->bytes[i]));
         total += h->bytes[i];
     }
-    fprintf(out, " %11.3f", mib(total));
+    fprintf(out, " %11.3f", swt_mib((double)total));
 }
 
 /* Parameters of this rank whose names begin so, among the first `end` of the flat array. */
@@ -185,8 +181,8 @@ static rank_plan plan_of(const swt_model *m) {
                        .first = dist->rank == 0,
                        .first_replica = dist->replica == 0,
                        .whole = whole_rank(m),
-                       .sent_mib = swt_all_to_all_bytes(d, dist) / 1048576.0,
-                       .reduced_mib = mib((size_t)(shared + experts) * gradient)};
+                       .sent_mib = swt_mib(swt_all_to_all_bytes(d, dist)),
+                       .reduced_mib = swt_mib((double)((size_t)(shared + experts) * gradient))};
 }
 
 static void print_rank(FILE *out, int rank, const rank_plan *p) {
@@ -205,7 +201,7 @@ static void print_gpu(FILE *out) {
     }
     if (swt_device_room(&gpu, &free_bytes, &total_bytes) == SWT_OK)
         fprintf(out, "memory      that of a GPU; GPU 0 here has %.1f MiB of %.1f free\n",
-                mib(free_bytes), mib(total_bytes));
+                swt_mib((double)free_bytes), swt_mib((double)total_bytes));
     swt_device_close(&gpu);
 }
 
@@ -237,8 +233,7 @@ static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend
     const swt_options *o = s->options;
     swt_dist dist;
     swt_model m;
-    SWT_TRY(swt_dist_init(&dist, (int)o->plan_ranks, rank, d->E,
-                          swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
+    SWT_TRY(swt_dist_from_options(&dist, o, d, (int)o->plan_ranks, rank));
     swt_status status = swt_model_plan(&m, d, &dist, backend->ops, true, swt_needs_moments(o));
     if (status == SWT_OK) {
         if (rank == 0)
@@ -257,8 +252,7 @@ static swt_status print_ranks(swt_session *s, const swt_dims *d, const swt_backe
     rank_plan kinds[KINDS];
     int known = 0;
     swt_dist layout; /* of rank 0, which knows every rank's experts */
-    SWT_TRY(swt_dist_init(&layout, (int)o->plan_ranks, 0, d->E,
-                          swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0));
+    SWT_TRY(swt_dist_from_options(&layout, o, d, (int)o->plan_ranks, 0));
     swt_status status = SWT_OK;
     for (int rank = 0; rank < o->plan_ranks && status == SWT_OK; rank++) {
         const int position = rank % layout.P, replica = rank / layout.P;

@@ -3,6 +3,7 @@
 #include "model/sums.h"
 
 #include "base/checked.h"
+#include "base/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,15 +109,15 @@ static swt_status does_not_fit(const swt_model *m, const size_t *planned, size_t
             continue;
         sum += planned[i];
         n += (size_t)snprintf(parts + n, sizeof parts - n, "%s%s %.1f", n > 0 ? ", " : "",
-                              m->arenas[i].name, (double)planned[i] / 1048576.0);
+                              m->arenas[i].name, swt_mib((double)planned[i]));
     }
     const bool on_gpu = m->ctx.device->table->queues;
     return SWT_FAIL(MEMORY,
                     "memory: rank %d plans %.1f MiB on its %s (%s%s), which has %.1f MiB of %.1f "
                     "free; use smaller batches or more ranks, swt-dist plan shows what they need",
-                    m->dist->rank, (double)sum / 1048576.0, on_gpu ? "GPU" : "host", parts,
-                    on_gpu ? "" : "; more in whole huge pages", (double)free_bytes / 1048576.0,
-                    (double)total_bytes / 1048576.0);
+                    m->dist->rank, swt_mib((double)sum), on_gpu ? "GPU" : "host", parts,
+                    on_gpu ? "" : "; more in whole huge pages", swt_mib((double)free_bytes),
+                    swt_mib((double)total_bytes));
 }
 
 static swt_status commit_arenas(swt_model *m) {

@@ -215,7 +215,7 @@ static void say_missing(const swt_session *s, const swt_run *run) {
     if (known != SWT_OK)
         return;
     const int64_t bytes = checkpoint_bytes(s);
-    const double needed = (double)bytes / 1048576.0, room = (double)free_bytes / 1048576.0;
+    const double needed = swt_mib((double)bytes), room = swt_mib((double)free_bytes);
     char advice[128] =
         "raise the quota or choose another --out"; /* there is room, but not for us */
     if (bytes > free_bytes)
@@ -281,7 +281,7 @@ static double row_bytes(const swt_options *o) {
 
 void swt_checkpoint_check_room(const swt_session *s, swt_run *run) {
     const swt_options *o = s->options;
-    const double one = (double)checkpoint_bytes(s), rows = row_bytes(o), mib = 1048576.0;
+    const double one = (double)checkpoint_bytes(s), rows = row_bytes(o);
     const int64_t most = most_checkpoints(o);
     const double needed = one * (double)most + rows;
     int64_t free_bytes = 0;
@@ -292,7 +292,7 @@ void swt_checkpoint_check_room(const swt_session *s, swt_run *run) {
             run,
             "warning: a file may have %.1f MiB here (ulimit -f), and a checkpoint's weights "
             "have %.1f; raise the limit",
-            (double)limit.rlim_cur / mib, one / mib);
+            swt_mib((double)limit.rlim_cur), swt_mib(one));
     const swt_status known = swt_folder_room(run->path, &free_bytes);
     if (known != SWT_OK)
         swt_run_say(run, "warning: %s", swt_last_error()->message);
@@ -301,6 +301,6 @@ void swt_checkpoint_check_room(const swt_session *s, swt_run *run) {
             run,
             "warning: this run needs up to %.1f MiB (%lld checkpoint%s of %.1f, rows %.1f), "
             "and %s has %.1f MiB free; free space, or keep fewer checkpoints",
-            needed / mib, (long long)most, swt_plural(most), one / mib, rows / mib, run->path,
-            (double)free_bytes / mib);
+            swt_mib(needed), (long long)most, swt_plural(most), swt_mib(one), swt_mib(rows),
+            run->path, swt_mib((double)free_bytes));
 }

@@ -219,7 +219,7 @@ void swt_header_say(swt_run *run, const swt_session *s) {
     say_model(run, s);
     swt_run_say(run, "step: %lld micro-batch%s of %lld x %lld tokens; memory of rank 0: %.1f MiB",
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
-                (double)bytes / 1048576.0);
+                swt_mib((double)bytes));
     say_rates(run, s->options, &s->update.schedule);
     say_warnings(run, &s->options->notes);
     warn_of_training(&found, s);

@@ -28,14 +28,19 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
     return SWT_OK;
 }
 
+swt_status swt_dist_from_options(swt_dist *out, const swt_options *o, const swt_dims *d, int size,
+                                 int rank) {
+    return swt_dist_init(out, size, rank, d->E,
+                         swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0);
+}
+
 bool swt_needs_moments(const swt_options *o) {
     return o->optim_name == SWT_OPTIM_ADAM;
 }
 
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
-    swt_status status = swt_dist_init(&s->dist, s->world->size, s->world->rank, d->E,
-                                      swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0);
+    swt_status status = swt_dist_from_options(&s->dist, o, d, s->world->size, s->world->rank);
     if (status == SWT_OK)
         status =
             swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));

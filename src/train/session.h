@@ -42,6 +42,10 @@ void swt_session_say_warnings(swt_session *s);
  * that is given. Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab);
 
+/* The layout of `size` ranks, as one of them has it. Errors: USAGE. */
+SWT_MUST_CHECK swt_status swt_dist_from_options(swt_dist *out, const swt_options *o,
+                                                const swt_dims *d, int size, int rank);
+
 /* True if the optimiser keeps moments. */
 bool swt_needs_moments(const swt_options *o);
 
