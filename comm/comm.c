@@ -152,7 +152,7 @@ swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root
 
 swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream) {
     SWT_TRY(check_comm(comm, __func__));
-    return comm->table->queues ? comm->table->wait(comm, stream) : SWT_OK;
+    return comm->table->wait(comm, stream);
 }
 
 swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {

@@ -194,6 +194,11 @@ static swt_status mpi_broadcast(swt_comm *comm, void *data, size_t bytes, int ro
     return mpi_check(code, "MPI_Bcast", comm->rank, __LINE__);
 }
 
+static swt_status mpi_wait(swt_comm *comm, swt_stream *stream) {
+    (void)comm, (void)stream;
+    return SWT_OK;
+}
+
 static swt_status mpi_node(swt_comm *comm, int *local_rank, int *local_size) {
     MPI_Comm node = MPI_COMM_NULL;
     SWT_MPI(comm->rank, MPI_Comm_split_type, own_of(comm)->comm, MPI_COMM_TYPE_SHARED, comm->rank,
@@ -231,6 +236,7 @@ static const swt_comm_table mpi_table = {
     .all_reduce_i64 = mpi_all_reduce_i64,
     .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,
+    .wait = mpi_wait,
     .split = mpi_split,
     .node = mpi_node,
     .abort = mpi_abort,

@@ -27,7 +27,7 @@ typedef enum swt_direction {
     SWT_TO_SOURCES /* send (own, size, block) -> receive (total, block): the way back */
 } swt_direction;
 
-/* One implementation. Every slot is mandatory, but for `wait` where nothing queues. */
+/* One implementation. Every slot is mandatory. */
 typedef struct swt_comm_table {
     const char *name; /* "self", "mpi", "nccl" */
     bool queues;      /* the calls return before they are done; busy_ms is counted by the table */
