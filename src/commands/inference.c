@@ -121,21 +121,23 @@ swt_status swt_command_eval(swt_session *s) {
     return SWT_OK;
 }
 
+/* The checkpoint's vocabulary, and the prompt in it. */
+static swt_status read_prompt(swt_session *s, swt_dims *d, int32_t *ids, int64_t *count) {
+    const swt_options *o = s->options;
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, o->checkpoint_path, SWT_TOKENIZER_FILE));
+    SWT_TRY(swt_tokenizer_read(&s->tokenizer, path));
+    SWT_TRY(swt_dims_from_options(d, o, s->tokenizer.vocab));
+    return swt_session_encode_prompt(s, "prompt", o->prompt, ids, count);
+}
+
 swt_status swt_command_generate(swt_session *s) {
     const swt_options *o = s->options;
     const char *dir = o->checkpoint_path;
-    char path[SWT_PATH_BYTES];
     swt_dims d;
-    swt_status status = swt_path_join(path, dir, SWT_TOKENIZER_FILE);
-    if (status == SWT_OK)
-        status = swt_tokenizer_read(&s->tokenizer, path);
-    if (status == SWT_OK)
-        status = swt_dims_from_options(&d, o, s->tokenizer.vocab);
     int32_t prompt[SWT_TEXT_BYTES];
     int64_t prompt_count = 0;
-    if (status == SWT_OK)
-        status = swt_session_encode_prompt(s, "prompt", o->prompt, prompt, &prompt_count);
-    SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_comm_agree(s->world, read_prompt(s, &d, prompt, &prompt_count)));
     SWT_TRY(swt_agree_on_text(s, dir));
     swt_session_say_warnings(s);
     d.B = d.M = 1;

@@ -67,19 +67,6 @@ static swt_status read_batch(const swt_tensor_file *f, swt_dims *d, capture *k) 
     return SWT_OK;
 }
 
-static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
-    const swt_options *o = s->options;
-    int64_t vocab = 0;
-    swt_tensor_file f;
-    SWT_TRY(swt_weights_vocab(o->weights_path, SWT_FILE, &vocab));
-    SWT_TRY(swt_dims_from_options(d, o, vocab));
-    SWT_TRY(swt_weights_check(o->weights_path, d, SWT_FILE));
-    SWT_TRY(swt_tensor_file_open(&f, o->batch_path, SWT_FILE));
-    const swt_status status = read_batch(&f, d, k);
-    swt_tensor_file_close(&f);
-    return status;
-}
-
 static swt_status capture_alloc(capture *k, const swt_model *m) {
     const size_t tokens = (size_t)(m->dims.M * m->dims.B * m->dims.T);
     const size_t routed = tokens * (size_t)swt_sparse_layers(&m->dims) + 1;
@@ -255,6 +242,20 @@ static swt_status check_output(const swt_session *s) {
     return swt_file_remove(hidden);
 }
 
+static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
+    const swt_options *o = s->options;
+    int64_t vocab = 0;
+    swt_tensor_file f;
+    SWT_TRY(check_output(s));
+    SWT_TRY(swt_weights_vocab(o->weights_path, SWT_FILE, &vocab));
+    SWT_TRY(swt_dims_from_options(d, o, vocab));
+    SWT_TRY(swt_weights_check(o->weights_path, d, SWT_FILE));
+    SWT_TRY(swt_tensor_file_open(&f, o->batch_path, SWT_FILE));
+    const swt_status status = read_batch(&f, d, k);
+    swt_tensor_file_close(&f);
+    return status;
+}
+
 static swt_status write_output(swt_session *s, capture *k) {
     const bool first = s->world->rank == 0;
     char hidden[SWT_PATH_BYTES];
@@ -288,29 +289,28 @@ static swt_status agree_on_inputs(swt_session *s, const swt_dims *d, const captu
     return swt_agree_on_bytes(s->world, k->targets, bytes, o->batch_path);
 }
 
+/* The model holds the weights and this rank's part of the batch, and there is room for what it
+ * does with them. */
+static swt_status load(swt_session *s, capture *k) {
+    SWT_TRY(swt_weights_load(&s->model, s->options->weights_path, SWT_FILE));
+    SWT_TRY(capture_alloc(k, &s->model));
+    return upload(&s->model, k);
+}
+
+static swt_status run_probe(swt_session *s, capture *k) {
+    const char *weights = s->options->weights_path;
+    swt_dims d = {0};
+    SWT_TRY(swt_comm_agree(s->world, read_inputs(s, &d, k)));
+    SWT_TRY(agree_on_inputs(s, &d, k));
+    SWT_TRY(swt_session_open_model(s, &d, true));
+    SWT_TRY(swt_comm_agree(s->world, load(s, k)));
+    SWT_TRY(swt_agree_on_weights(s, weights, SWT_FILE));
+    return write_output(s, k);
+}
+
 swt_status swt_command_probe(swt_session *s) {
     capture k = {0};
-    swt_dims d = {0};
-    swt_status status = check_output(s);
-    if (status == SWT_OK)
-        status = read_inputs(s, &d, &k);
-    status = swt_comm_agree(s->world, status);
-    if (status == SWT_OK)
-        status = agree_on_inputs(s, &d, &k);
-    if (status == SWT_OK)
-        status = swt_session_open_model(s, &d, true);
-    if (status == SWT_OK) {
-        status = swt_weights_load(&s->model, s->options->weights_path, SWT_FILE);
-        if (status == SWT_OK)
-            status = capture_alloc(&k, &s->model);
-        if (status == SWT_OK)
-            status = upload(&s->model, &k);
-        status = swt_comm_agree(s->world, status);
-    }
-    if (status == SWT_OK)
-        status = swt_agree_on_weights(s, s->options->weights_path, SWT_FILE);
-    if (status == SWT_OK)
-        status = write_output(s, &k);
+    const swt_status status = run_probe(s, &k);
     capture_fini(&k);
     return status;
 }

@@ -8,16 +8,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Numbers that did not come from text, such as a batch file's shape, have not met their range. */
-static swt_status check_value(const swt_options *o, const swt_option *row) {
+static swt_status check_built(const swt_options *o, const swt_option *row) {
     char value[SWT_OPTION_NAME_BYTES], right[SWT_OPTION_RANGE_BYTES] = "";
-    swt_option_print(o, row, value, sizeof value);
-    if (!swt_option_holds(o, row)) {
-        row->type->expected(row, right, sizeof right);
-        return SWT_FAIL(USAGE, "%s: is %s; it must be %s", row->key, value, right);
-    }
     if (row->built == NULL || swt_option_is_among(o, row, row->built))
         return SWT_OK;
+    swt_option_print(o, row, value, sizeof value);
     swt_option_append_built(row, " or ", right, sizeof right);
     return SWT_FAIL(USAGE, "%s: %s is not built yet; use %s", row->key, value, right);
 }
@@ -80,8 +75,7 @@ static swt_status check_sizes(const swt_options *o) {
 
 swt_status swt_options_check(const swt_options *o) {
     for (int i = 0; i < swt_option_count; i++)
-        if (swt_option_table[i].key != NULL)
-            SWT_TRY(check_value(o, &swt_option_table[i]));
+        SWT_TRY(check_built(o, &swt_option_table[i]));
     if (o->run_device == SWT_DEVICE_CUDA && swt_cuda_backend.ops == NULL)
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "

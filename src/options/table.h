@@ -15,8 +15,6 @@ typedef struct swt_option_type {
     bool (*read)(void *field, const swt_option *row, const char *text);
     /* The value as text that `read` takes back to the same value; a text in full. */
     void (*print)(const void *field, const swt_option *row, char *out, size_t out_bytes);
-    /* Whether the value is one of the row's; NULL: all that the field can hold are. */
-    bool (*holds)(const void *field, const swt_option *row);
     /* Append the values a row takes, such as "1 to 65536" or "adam, sgd, adafactor". */
     void (*range)(const swt_option *row, char *out, size_t out_bytes);
     /* Append what a value must be, such as "an integer from 1 to 65536". */
@@ -139,7 +137,6 @@ const swt_topic *swt_topic_nearest(const swt_topic *topics, const char *word);
 /* The functions of the row's type on its field. */
 bool swt_option_read(swt_options *o, const swt_option *row, const char *text);
 void swt_option_print(const swt_options *o, const swt_option *row, char *out, size_t out_bytes);
-bool swt_option_holds(const swt_options *o, const swt_option *row);
 
 /* swt_option_read with the error "WHERE: KEY is TEXT; it must be ..." of code `status`. */
 SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,

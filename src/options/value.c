@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,18 +14,13 @@ _Static_assert(sizeof(swt_gate) == sizeof(int), "an enum of another size than in
 
 /* ---- integers */
 
-static bool int_holds(const void *field, const swt_option *row) {
-    const int64_t value = *(const int64_t *)field;
-    return value >= row->min && value <= row->max;
-}
-
 static bool int_read(void *field, const swt_option *row, const char *text) {
     const char *digits = text + (text[0] == '-');
     if (digits[0] == '\0' || digits[strspn(digits, "0123456789")] != '\0')
         return false;
     errno = 0;
     const int64_t value = strtoll(text, NULL, 10);
-    if (errno != 0 || !int_holds(&value, row))
+    if (errno != 0 || value < row->min || value > row->max)
         return false;
     *(int64_t *)field = value;
     return true;
@@ -46,12 +40,11 @@ static void int_expected(const swt_option *row, char *out, size_t out_bytes) {
     int_range(row, out, out_bytes);
 }
 
-const swt_option_type swt_option_int = {int_read, int_print, int_holds, int_range, int_expected};
+const swt_option_type swt_option_int = {int_read, int_print, int_range, int_expected};
 
 /* ---- reals */
 
-static bool real_holds(const void *field, const swt_option *row) {
-    const double value = *(const double *)field;
+static bool real_is_in_range(double value, const swt_option *row) {
     return (row->above_low ? value > row->low : value >= row->low) &&
            (row->below_high ? value < row->high : value <= row->high);
 }
@@ -63,7 +56,7 @@ static bool real_read(void *field, const swt_option *row, const char *text) {
     char *end;
     errno = 0;
     const double value = strtod(text, &end);
-    if (*end != '\0' || errno != 0 || !real_holds(&value, row))
+    if (*end != '\0' || errno != 0 || !real_is_in_range(value, row))
         return false;
     *(double *)field = value == 0 ? 0 : value; /* -0 is 0 */
     return true;
@@ -73,10 +66,6 @@ static bool real_read(void *field, const swt_option *row, const char *text) {
  * exponent there is always a point: YAML 1.1 readers take 1e-08 for a text, 1.0e-08 for a number.
  */
 static void format_real(double value, char *out, size_t out_bytes) {
-    if (!isfinite(value)) { /* no option takes it, but a message may have to name it */
-        snprintf(out, out_bytes, "%g", value);
-        return;
-    }
     char digits[40];
     int n = 0;
     do {
@@ -112,8 +101,7 @@ static void real_expected(const swt_option *row, char *out, size_t out_bytes) {
     real_range(row, out, out_bytes);
 }
 
-const swt_option_type swt_option_real = {real_read, real_print, real_holds, real_range,
-                                         real_expected};
+const swt_option_type swt_option_real = {real_read, real_print, real_range, real_expected};
 
 /* ---- truth values and choices */
 
@@ -181,9 +169,8 @@ static void choice_expected(const swt_option *row, char *out, size_t out_bytes) 
     swt_option_append_choices(row, ", ", " or ", out, out_bytes);
 }
 
-const swt_option_type swt_option_bool = {bool_read, bool_print, NULL, choice_range,
-                                         choice_expected};
-const swt_option_type swt_option_choice = {choice_read, choice_print, NULL, choice_range,
+const swt_option_type swt_option_bool = {bool_read, bool_print, choice_range, choice_expected};
+const swt_option_type swt_option_choice = {choice_read, choice_print, choice_range,
                                            choice_expected};
 
 bool swt_yaml_is_null(const char *text) {
@@ -222,24 +209,16 @@ static void text_expected(const swt_option *row, char *out, size_t out_bytes) {
     swt_append(out, out_bytes, "UTF-8 text of at most %zu bytes", row->bytes - 1);
 }
 
-const swt_option_type swt_option_text = {text_read, text_print, NULL, text_range, text_expected};
+const swt_option_type swt_option_text = {text_read, text_print, text_range, text_expected};
 
 /* ---- the value of a row in the options */
-
-static const void *field(const swt_options *o, const swt_option *row) {
-    return (const char *)o + row->offset;
-}
 
 bool swt_option_read(swt_options *o, const swt_option *row, const char *text) {
     return row->type->read((char *)o + row->offset, row, text);
 }
 
 void swt_option_print(const swt_options *o, const swt_option *row, char *out, size_t out_bytes) {
-    row->type->print(field(o, row), row, out, out_bytes);
-}
-
-bool swt_option_holds(const swt_options *o, const swt_option *row) {
-    return row->type->holds == NULL || row->type->holds(field(o, row), row);
+    row->type->print((const char *)o + row->offset, row, out, out_bytes);
 }
 
 bool swt_option_is_among(const swt_options *o, const swt_option *row, const char *words) {

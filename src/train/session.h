@@ -55,9 +55,10 @@ bool swt_needs_moments(const swt_options *o);
  * rank. Errors: FILE for a text, CHECKPOINT for a tokenizer that cannot be read. */
 SWT_MUST_CHECK swt_status swt_session_read_text(swt_session *s, const char *checkpoint);
 
-/* The ids of a prompt, which the caller gave room for one of each byte. Warns of characters that
- * are left out and of those that the model does not see because more than T come after them;
- * `where` is the option. Errors: USAGE where nothing of it is left. */
+/* The ids of a prompt of the options, which is UTF-8 as all their texts are. The caller gave room
+ * for one of each byte. Warns of characters that are left out and of those that the model does not
+ * see because more than T come after them; `where` is the option. Errors: USAGE where nothing of it
+ * is left. */
 SWT_MUST_CHECK swt_status swt_session_encode_prompt(swt_session *s, const char *where,
                                                     const char *prompt, int32_t *ids,
                                                     int64_t *count);

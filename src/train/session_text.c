@@ -1,6 +1,5 @@
 /* The texts and prompts that a command is given: read, encoded, and what is not as the user may
  * think is said. */
-#include "base/utf8.h"
 #include "io/checkpoint_dir.h"
 #include "io/files.h"
 #include "train/session.h"
@@ -130,15 +129,11 @@ swt_status swt_session_encode_prompt(swt_session *s, const char *where, const ch
                                      int32_t *ids, int64_t *count) {
     const swt_text text = {.at = prompt, .bytes = strlen(prompt), .path = where};
     const int64_t T = s->options->dims.T;
-    const int64_t wrong = swt_utf8_wrong_byte(text.at, text.bytes);
     char what[SWT_UNKNOWN_BYTES];
     swt_unknown unknown = {0};
     *count = 0;
     if (text.bytes == 0)
         return SWT_FAIL(USAGE, "%s: is empty; give a text to continue", where);
-    if (s->tokenizer.kind == SWT_TOKENIZER_CHAR && wrong >= 0)
-        return SWT_FAIL(USAGE, "%s: byte %lld is no UTF-8; give a text in UTF-8", where,
-                        (long long)wrong);
     SWT_TRY(swt_tokenizer_encode(&s->tokenizer, &text, ids, count, &unknown));
     if (unknown.count > 0)
         swt_unknown_print(&unknown, what);

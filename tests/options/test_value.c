@@ -240,11 +240,6 @@ static void keys_that_must_fit(void **state) {
     assert_string_equal(swt_last_error()->message,
                         "model.pad_id: 65 is no token of a vocabulary of 65; choose one below, or "
                         "-1 for none");
-    o = defaults();
-    o.dims.T = 0; /* as a batch file's shape could set it */
-    assert_int_equal(swt_options_check(&o), SWT_USAGE);
-    assert_string_equal(swt_last_error()->message,
-                        "batch.seq_len: is 0; it must be an integer from 1 to 1048576");
 }
 
 /* Two or three keys at the end of their ranges, which together are too large. */
