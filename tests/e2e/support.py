@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -265,6 +266,24 @@ def train(ranks, folder, name, options, data, extra=(), **how):
     return out
 
 
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def begin(ranks, out, args, mark, launched=False, env=None):
+    """A training into `out` that has written `mark` to its log."""
+    args = ["--out", out, *args]
+    process = start(ranks, args, launched, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log, deadline = os.path.join(out, "log.txt"), time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if os.path.exists(log) and mark in read(log):
+            return process
+        time.sleep(0.02)
+    end(process)
+    return want(False, f"never said {mark!r}")
+
+
 def checkpoint(out, step=None):
     folder = os.path.join(out, "checkpoints")
     names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
@@ -307,6 +326,31 @@ def copy_checkpoint(source, target, tensors):
     safet.save(os.path.join(target, "weights.safetensors"), tensors)
 
 
+# ---------------------------------------------------------------- plan
+
+
+class Plan:
+    """What plan says: .layers and .ranks are {name of the line: {column: number}}."""
+
+    def __init__(self, options, ranks=1, data=None, **how):
+        text = {"data": data} if data else {"model.vocab": 65}
+        self.said = succeed(1, ["plan", "--ranks", ranks, *flags({**text, **options})], **how).out
+        self.layers, self.ranks = self.table("layer"), self.table("rank")
+
+    def table(self, first):
+        lines = self.said.splitlines()
+        at = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
+        names, rows = lines[at].split(), {}
+        for line in lines[at + 2 :]:
+            if not line.strip():
+                break
+            rows[line.split()[0]] = dict(zip(names[1:], map(float, line.split()[1:])))
+        return rows
+
+    def number(self, pattern):
+        return float(re.search(pattern, self.said)[1])
+
+
 # ---------------------------------------------------------------- probe
 
 
@@ -320,6 +364,12 @@ def grads(out):
     return {k[5:]: a for k, a in out.items() if k.startswith("grad.")}
 
 
+def probe_args(case, **files):
+    """The probe command on the files of a folder (a fixture's, say), with --out and what else is given."""
+    own = {"config": "config.yaml", "weights": "weights.safetensors", "batch": "batch.safetensors"}
+    return ["probe", *flags({**{name: os.path.join(case, file) for name, file in own.items()}, **files})]
+
+
 class Probe:
     """A case for the probe command in a folder: settings of the oracle, drawn weights and a batch."""
 
@@ -327,7 +377,7 @@ class Probe:
         from oracle import draw_batch, draw_weights
         from settings import settings
 
-        self.folder = folder
+        self.folder, self.out = folder, os.path.join(folder, "out.safetensors")
         self.cfg = settings({key.replace("_", ".", 1): value for key, value in changes.items()})
         gen = np.random.default_rng(seed)
         self.weights, self.batch = draw_weights(self.cfg, gen), draw_batch(self.cfg, gen)
@@ -337,30 +387,11 @@ class Probe:
         from settings import write_yaml
 
         cfg = dict(self.cfg, **{key.replace("_", ".", 1): value for key, value in settings_changed.items()})
-        paths = [
-            os.path.join(self.folder, n) for n in ("config.yaml", "w.safetensors", "b.safetensors", "o.safetensors")
-        ]
-        write_yaml(paths[0], cfg)
-        safet.save(paths[1], dict(self.weights, **(weights_changed or {})))
-        safet.save(paths[2], batch or self.batch)
-        succeed(
-            ranks,
-            [
-                "probe",
-                "--config",
-                paths[0],
-                "--weights",
-                paths[1],
-                "--batch",
-                paths[2],
-                "--out",
-                paths[3],
-                "--threads",
-                1,
-                *extra,
-            ],
-        )
-        return safet.load(paths[3])
+        write_yaml(os.path.join(self.folder, "config.yaml"), cfg)
+        safet.save(os.path.join(self.folder, "weights.safetensors"), dict(self.weights, **(weights_changed or {})))
+        safet.save(os.path.join(self.folder, "batch.safetensors"), batch or self.batch)
+        succeed(ranks, [*probe_args(self.folder, out=self.out, threads=1), *extra])
+        return safet.load(self.out)
 
 
 # ---------------------------------------------------------------- combinations

@@ -13,6 +13,7 @@ from support import (
     Suite,
     checkpoint,
     flags,
+    probe_args,
     run,
     safet,
     scratch,
@@ -30,62 +31,55 @@ FORM = re.compile(r"swt-dist: error: [^:]+.*: .+; .+")
 # ---------------------------------------------------------------- the broken files
 
 
-def corrupt(path, change):
-    with open(path, "rb") as f:
-        content = f.read()
-    with open(path, "wb") as f:
-        f.write(change(content))
-
-
 def broken_weights(folder):
-    """{name: path} of weights that do not fit, each in one way."""
-    good = safet.load(os.path.join(CASE, "weights.safetensors"))
-    key = "decoder.1.moe.experts.3.wo.weight"  # held by the last rank
-    tensors = {
-        "lacking": {k: v for k, v in good.items() if k != key},
-        "misshapen": dict(good, **{key: good[key][:, :-1].copy()}),
-        "extra": dict(good, **{"decoder.7.surprise": good[key]}),
-        "double": dict(good, **{key: good[key].astype("float64")}),
-        "bodyless": {k: v for k, v in good.items() if k != "embed.weight"},
+    """(path, what is said of it) of weights that do not fit, each in one way."""
+    source = os.path.join(CASE, "weights.safetensors")
+    good, key = safet.load(source), "decoder.1.moe.experts.3.wo.weight"  # held by the last rank
+    with open(source, "rb") as f:
+        content = f.read()
+    table = {
+        "lacking": ({k: v for k, v in good.items() if k != key}, "is missing"),
+        "misshapen": (dict(good, **{key: good[key][:, :-1].copy()}), r"\[32, 63\].*\[32, 64\]"),
+        "extra": (dict(good, **{"decoder.7.surprise": good[key]}), "decoder.7.surprise"),
+        "double": (dict(good, **{key: good[key].astype("float64")}), "F64.*F32"),
+        "bodyless": ({k: v for k, v in good.items() if k != "embed.weight"}, "embed.weight"),
+        "cut": (content[:-64], "cut off"),
+        "garbage": (content[:40] + b"!?" + content[42:], "JSON|tensor"),
+        "long": (b"\xff" * 8 + content[8:], "header"),
+        "text": (b"not a tensor file at all\n" * 40, "header"),
+        "empty": (b"", "0 bytes|empty"),
     }
-    paths = {
-        name: os.path.join(folder, name + ".safetensors")
-        for name in (*tensors, "cut", "garbage", "long", "text", "empty")
-    }
-    for name, value in tensors.items():
-        safet.save(paths[name], value)
-    changes = {
-        "cut": lambda c: c[:-64],
-        "garbage": lambda c: c[:40] + b"!?" + c[42:],
-        "long": lambda c: b"\xff" * 8 + c[8:],
-        "text": lambda c: b"not a tensor file at all\n" * 40,
-        "empty": lambda c: b"",
-    }
-    for name, change in changes.items():
-        shutil.copy(os.path.join(CASE, "weights.safetensors"), paths[name])
-        corrupt(paths[name], change)
-    return paths
+    for name, (value, said) in table.items():
+        path = os.path.join(folder, name + ".safetensors")
+        if isinstance(value, bytes):
+            write(folder, name + ".safetensors", value)
+        else:
+            safet.save(path, value)
+        yield path, said
 
 
 def broken_batches(folder):
+    """The same of batches."""
     good = safet.load(os.path.join(CASE, "batch.safetensors"))
-    high, low, target = ({k: v.copy() for k, v in good.items()} for _ in range(3))
-    high["tokens"][1, 2, 3] = 65
-    low["tokens"][0, 0, 0] = -1
-    target["targets"][1, 3, 15] = 1000
-    tensors = {
-        "high": high,
-        "low": low,
-        "target": target,
-        "flat": {k: v.reshape(-1) for k, v in good.items()},
-        "alone": {"tokens": good["tokens"]},
-        "real": {k: v.astype("float32") for k, v in good.items()},
-        "uneven": dict(good, targets=good["targets"][:, :, :-1].copy()),
+
+    def changed(name, place, token):
+        tensor = good[name].copy()
+        tensor[place] = token
+        return dict(good, **{name: tensor})
+
+    table = {
+        "high": (changed("tokens", (1, 2, 3), 65), r"token 65.*65"),
+        "low": (changed("tokens", (0, 0, 0), -1), r"-1"),
+        "target": (changed("targets", (1, 3, 15), 1000), "1000"),
+        "flat": ({k: v.reshape(-1) for k, v in good.items()}, r"\[M, B, T\]"),
+        "alone": ({"tokens": good["tokens"]}, "targets"),
+        "real": ({k: v.astype("float32") for k, v in good.items()}, "F32.*I32"),
+        "uneven": (dict(good, targets=good["targets"][:, :, :-1].copy()), "targets"),
     }
-    paths = {name: os.path.join(folder, f"batch-{name}.safetensors") for name in tensors}
-    for name, value in tensors.items():
-        safet.save(paths[name], value)
-    return paths
+    for name, (value, said) in table.items():
+        path = os.path.join(folder, f"batch-{name}.safetensors")
+        safet.save(path, value)
+        yield path, said
 
 
 def write(folder, name, content):
@@ -182,81 +176,55 @@ def text_cases(files):
 
 
 def probe_cases(weights, batches):
-    good = {
-        "weights": os.path.join(CASE, "weights.safetensors"),
-        "batch": os.path.join(CASE, "batch.safetensors"),
-        "out": "o",
-    }
-
     def probe(**changed):
-        paths = dict(good, **changed)
-        return [
-            "probe",
-            "--config",
-            os.path.join(CASE, "config.yaml"),
-            *(x for k, v in paths.items() for x in ("--" + k, v)),
-        ]
+        return probe_args(CASE, **{"out": "o", **changed})
 
-    says = {
-        "lacking": "is missing",
-        "misshapen": r"\[32, 63\].*\[32, 64\]",
-        "extra": "decoder.7.surprise",
-        "double": "F64.*F32",
-        "bodyless": "embed.weight",
-        "cut": "cut off",
-        "garbage": "JSON|tensor",
-        "long": "header",
-        "text": "header",
-        "empty": "0 bytes|empty",
-    }
-    batch_says = {
-        "high": r"token 65.*65",
-        "low": r"-1",
-        "target": "1000",
-        "flat": r"\[M, B, T\]",
-        "alone": "targets",
-        "real": "F32.*I32",
-        "uneven": r"targets",
-    }
-    rows = [
-        (f"weights: {name}", probe(weights=path), 3, name + r"\.safetensors.*" + f"({says[name]})")
-        for name, path in weights.items()
-    ]
-    rows += [
-        (f"batch: {name}", probe(batch=path), 3, name + r"\.safetensors.*" + f"({batch_says[name]})")
-        for name, path in batches.items()
-    ]
+    def named(path, said):
+        return re.escape(os.path.basename(path)) + f".*({said})"
+
+    batch = os.path.join(CASE, "batch.safetensors")
+    rows = [(f"weights: {path}", probe(weights=path), 3, named(path, said)) for path, said in weights]
+    rows += [(f"batch: {path}", probe(batch=path), 3, named(path, said)) for path, said in batches]
     return rows + [
         ("weights missing", probe(weights="none.safetensors"), 3, r"none\.safetensors"),
         ("batch missing", probe(batch="none.safetensors"), 3, r"none\.safetensors"),
-        ("probe without weights", ["probe", "--batch", good["batch"], "--out", "o"], 2, r"--weights"),
+        ("probe without weights", ["probe", "--batch", batch, "--out", "o"], 2, r"--weights"),
         ("probe into a missing folder", probe(out="none/o"), 3, r"none/"),
-        ("weights of another model", probe() + ["--experts", 3], 3, r"weights\.safetensors.*router\.weight.*\[3, 32\]"),
-        ("groups that do not divide", probe() + ["--dist.expert_ranks", 3], 2, r"dist\.expert_ranks.*3.*(1|4)"),
-        ("groups larger than the experts", probe() + ["--dist.expert_ranks", 5], 2, r"dist\.expert_ranks.*5.*4"),
+        ("weights of another model", [*probe(), "--experts", 3], 3, r"weights\.safetensors.*router\.weight.*\[3, 32\]"),
+        ("groups that do not divide", [*probe(), "--dist.expert_ranks", 3], 2, r"dist\.expert_ranks.*3.*(1|4)"),
+        ("groups larger than the experts", [*probe(), "--dist.expert_ranks", 5], 2, r"dist\.expert_ranks.*5.*4"),
     ]
 
 
 def broken_checkpoints(files, done):
-    """(file, content) of a checkpoint with one broken file, as cases of eval."""
-    changes = {
-        "config.yaml": "model:\n  layers: two\n",
-        "tokenizer.json": '{"kind": "char", "tokens": [1]}',
-        "weights.safetensors": "?" * 90,
-    }
-    rows = []
-    for name, content in changes.items():
-        copy = shutil.copytree(checkpoint(done), os.path.join(files, "broken-" + name))
-        write(copy, name, content)
-        rows.append((f"checkpoint with a broken {name}", copy, name))
-        copy = shutil.copytree(checkpoint(done), os.path.join(files, "without-" + name))
-        os.remove(os.path.join(copy, name))
-        rows.append((f"checkpoint without {name}", copy, "" if name == "weights.safetensors" else name))
-    return rows
+    """(name, folder, what is said) of checkpoints with one broken file, for eval or as the start of a run."""
+    whole = checkpoint(done)
+    with open(os.path.join(whole, "weights.safetensors"), "rb") as f:
+        weights = f.read()
+    changes = (
+        ("eval, broken", "config.yaml", "model:\n  layers: two\n"),
+        ("eval, broken", "tokenizer.json", '{"kind": "char", "tokens": [1]}'),
+        ("eval, broken", "weights.safetensors", "?" * 90),
+        *(("eval, missing", file, None) for file in ("config.yaml", "tokenizer.json", "weights.safetensors")),
+        ("start, cut off", "weights.safetensors", weights[:-100]),
+        ("start, without data", "weights.safetensors", weights[:200]),
+        ("start, another length", "weights.safetensors", b"\xff" + weights[1:]),
+        ("start, broken header", "weights.safetensors", weights[:20] + b"\0" + weights[21:]),
+        ("start, empty", "weights.safetensors", b""),
+    )
+    for how, file, content in changes:
+        name = f"{how} {file}"
+        copy = shutil.copytree(whole, os.path.join(files, re.sub("[ ,]+", "-", name)))
+        if content is None:
+            os.remove(os.path.join(copy, file))
+        else:
+            write(copy, file, content)
+        yield name, copy, re.escape(copy) + ("" if name == "eval, missing weights.safetensors" else ".*" + re.escape(file))
 
 
 def run_cases(files, data, done):
     other = flags({k: v for k, v in small().items() if k != "data.valid_fraction"})
+    start = [*other, "--init-from"]
     return [
         ("folder holds a run", ["--data", data, "--out", done], 2, r"already holds a run"),
         ("out is a file", ["--data", data, "--out", data], 2, r"is a file"),
@@ -295,8 +263,8 @@ def run_cases(files, data, done):
             r"other\.txt: the vocabulary of .*step-00000001 has not 900 of .*U\+007E '~'",
         ),
         *(
-            (name, ["eval", "--checkpoint", path, "--data", data], 4, re.escape(path) + ".*" + re.escape(say))
-            for name, path, say in broken_checkpoints(files, done)
+            (name, [*(start if name.startswith("start") else ["eval", "--checkpoint"]), path, "--data", data], 4, said)
+            for name, path, said in broken_checkpoints(files, done)
         ),
         ("eval of a missing text", ["eval", "--checkpoint", done, "--data", "none.txt"], 3, r"none\.txt"),
         ("prompt without a known character", ["generate", "--checkpoint", done, "--prompt", "@#"], 2, r"prompt"),

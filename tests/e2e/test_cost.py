@@ -2,35 +2,12 @@
 """What things cost: the layers' table of plan, and the FLOPs and times of metrics.jsonl, against counts by hand."""
 
 import os
-import re
 
-from support import Suite, flags, metrics, np, scratch, small, succeed, train, want, write_text
+from support import Plan, Suite, metrics, np, scratch, small, train, want, write_text
 
 ARENAS = ("PARAM", "GRAD", "OPT", "ACT", "SCRATCH", "COMM", "HOST")
 WORKING = ("ACT", "SCRATCH", "COMM")  # what grows with the tokens of a micro-batch
 MIB = 1 << 20
-
-
-class Plan:
-    """What plan says: .layers and .ranks are {name of the line: {column: number}}."""
-
-    def __init__(self, options, ranks=1, data=None):
-        text = ["--data", data] if data else ["--model.vocab", 65]
-        self.said = succeed(1, ["plan", "--ranks", ranks, *text, *flags(options)]).out
-        self.layers, self.ranks = self.table("layer"), self.table("rank")
-
-    def table(self, first):
-        lines = self.said.splitlines()
-        at = next(i for i, line in enumerate(lines) if line.split()[:1] == [first])
-        names, rows = lines[at].split(), {}
-        for line in lines[at + 2 :]:
-            if not line.strip():
-                break
-            rows[line.split()[0]] = dict(zip(names[1:], map(float, line.split()[1:])))
-        return rows
-
-    def number(self, pattern):
-        return float(re.search(pattern, self.said)[1])
 
 
 def near(a, b, bound, what):

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A run ends well, whatever ends it: signals, a reader that leaves, closed streams, a full standard output, bad numbers."""
+"""A run ends well, whatever ends it: signals, a reader that leaves, closed streams, a full standard output, bad weights.
+Bad numbers in training: test_traps.py."""
 
 import os
 import re
@@ -8,19 +9,22 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 from support import (
     FIXTURES,
+    LONG,
     PROGRAM,
     SLOW,
     Suite,
+    begin,
     checkpoint,
     copy_checkpoint,
-    end,
     environment,
     finish,
     flags,
     metrics,
+    np,
+    probe_args,
+    read,
     run,
     same_tensors,
     scratch,
@@ -36,46 +40,42 @@ from support import (
 PATIENCE_S = 60 if SLOW else 10  # a job manager gives 30
 
 
-def begin(ranks, folder, options, mark, launched=False, env=None):
-    """A training that has written `mark` to its log."""
-    out = os.path.join(folder, "run")
-    args = ["--data", write_text(folder), "--out", out, *flags(options)]
-    process = start(ranks, args, launched, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    log, deadline = os.path.join(out, "log.txt"), time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if os.path.exists(log) and mark in read(log):
-            return process, out
-        time.sleep(0.02)
-    end(process)
-    return want(False, f"never said {mark!r}")
-
-
-def read(path):
-    with open(path, encoding="utf-8") as f:
-        return f.read()
-
-
 def reason(out):
     return read(os.path.join(out, "log.txt")).splitlines()[-1]
 
 
-def interrupted(process, out, number, what):
+def training(folder, options, mark, ranks=1, launched=False):
+    """A run in the background, its folder and its text."""
+    data, out = write_text(folder), os.path.join(folder, "run")
+    return begin(ranks, out, ["--data", data, *flags(options)], mark, launched), out, data
+
+
+def interrupted(process, out, number, what, patience_s=PATIENCE_S):
     """The signal's end: in time, exit code 130, one line that the log has too, weights of the step that it names."""
     process.send_signal(number)
-    result = finish(process, what, PATIENCE_S)
+    result = finish(process, what, patience_s)
     want(result.code == 130, result.told())
     lines = result.err.strip().splitlines()
     want(len(lines) == 1 and reason(out) == "error: " + lines[0].split("error: ", 1)[1], f"{lines}, log: {reason(out)}")
     step = int(re.search(r"step (\d+) of \d+: interrupted; the weights of step \1 are in ", lines[0])[1])
-    want(os.path.basename(checkpoint(out)) == f"step-{step:08d}", f"{lines[0]}, but {checkpoint(out)}")
+    names = os.listdir(os.path.join(out, "checkpoints"))
+    want(names == [f"step-{step:08d}"], f"{lines[0]}, but {names}")
     want(all(np.isfinite(v).all() for v in weights(out).values()), "weights are not finite")
     return step
 
 
-def signal_between_steps(number):
+def signal_between_steps(number, ranks=1, launched=False):
+    """The weights are those of that many whole steps, which eval reads; rows end with the last log interval."""
     with scratch() as folder:
-        process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
-        interrupted(process, out, number, number.name)
+        options = small(train_steps=10**7, train_log_every=5, run_threads=1)
+        process, out, data = training(folder, options, "tokens/s", ranks, launched)
+        step = interrupted(process, out, number, number.name, PATIENCE_S * (3 if launched else 1))
+        last = metrics(out)[0][-1]["step"]
+        want(last <= step < last + 5, f"rows end at {last}, the weights are of {step}")
+        want("valid_loss" in succeed(1, ["eval", "--checkpoint", out, "--data", data]).out, "eval says nothing")
+        if step <= 400:
+            again = train(1, folder, "again", dict(options, **{"train.steps": step}), data)
+            want(not same_tensors(weights(again), weights(out)), f"the weights are not those of {step} steps")
 
 
 def signal_in_evaluation(ranks, launched):
@@ -83,7 +83,7 @@ def signal_in_evaluation(ranks, launched):
     with scratch() as folder:
         options = small(train_steps=10**7, train_eval_every=3, run_threads=1, data_valid_fraction=0.9)
         options.update({"batch.sequences": 1, "train.log_every": 3})
-        process, out = begin(ranks, folder, options, "step      3/", launched)
+        process, out, _ = training(folder, options, "step      3/", ranks, launched)
         want(interrupted(process, out, signal.SIGTERM, "in an evaluation") % 3 == 0, "not in an evaluation")
         rows = [r["step"] for r in metrics(out)[1]]
         want(rows == sorted(set(rows)), f"rows of evaluations: {rows}")
@@ -92,9 +92,8 @@ def signal_in_evaluation(ranks, launched):
 def interrupted_without_room():
     """Where the weights cannot be written, the exit code does not say that they are."""
     with scratch() as folder:
-        process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
-        write_text(folder)
-        os.rename(os.path.join(folder, "text.txt"), os.path.join(out, "checkpoints"))
+        process, out, data = training(folder, small(train_steps=10**7, run_threads=1), "tokens/s")
+        os.rename(data, os.path.join(out, "checkpoints"))
         process.send_signal(signal.SIGTERM)
         result = finish(process, "no room", PATIENCE_S)
         want(result.code == 3 and "interrupted; no weights written: " in result.err, result.told())
@@ -106,7 +105,7 @@ def signal_in_a_long_step():
     with scratch() as folder:
         options = small(train_steps=2, batch_micro_batches=4096, run_threads=1, batch_seq_len=64)
         options.update({"batch.sequences": 16})
-        process, out = begin(1, folder, options, "memory of rank 0")
+        process, out, _ = training(folder, options, "memory of rank 0")
         time.sleep(0.5)
         want(process.poll() is None, "ended by itself")
         want(interrupted(process, out, signal.SIGTERM, "in a long step") == 0, "a step that was not done is counted")
@@ -117,7 +116,7 @@ def ignored_signal_stays_ignored():
     with scratch() as folder:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            process, out = begin(1, folder, small(train_steps=10**7, run_threads=1), "tokens/s")
+            process, out, _ = training(folder, small(train_steps=10**7, run_threads=1), "tokens/s")
         finally:
             signal.signal(signal.SIGHUP, before)
         process.send_signal(signal.SIGHUP)
@@ -128,14 +127,12 @@ def ignored_signal_stays_ignored():
 
 def nothing_to_save(folder, out):
     """Commands that write nothing at their end are ended by a signal's own action, in the middle of what lasts."""
-    fixture = os.path.join(FIXTURES, "labml-drop")
-    weights_of, batch, config = (os.path.join(fixture, n) for n in ("weights.safetensors", "batch.safetensors", "config.yaml"))
-    probe = ["probe", "--config", config, "--weights", weights_of, "--batch", batch, "--out", os.path.join(folder, "o")]
+    probe = probe_args(os.path.join(FIXTURES, "labml-drop"), out=os.path.join(folder, "o"), threads=1)
     for number, args in (
         (signal.SIGTERM, ["generate", "--checkpoint", out, "--tokens", 10**8]),
         (signal.SIGINT, ["generate", "--checkpoint", out, "--tokens", 10**8]),
         (signal.SIGUSR1, ["generate", "--checkpoint", out, "--tokens", 10**8]),
-        (signal.SIGHUP, [*probe, "--optim-steps", 10**6, "--optim.lr", 0, "--threads", 1]),
+        (signal.SIGHUP, [*probe, "--optim-steps", 10**6, "--optim.lr", 0]),
     ):
         process = start(1, args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         time.sleep(1.5 if SLOW else 0.5)
@@ -181,32 +178,18 @@ def full_output(out, data):
         want(result.code == 3 and "standard output: cannot be written" in result.err, result.told())
 
 
-def bad_numbers(ranks):
-    """The weights of the last good step are kept: those of a run that ends there by itself."""
-    with scratch() as folder:
-        data = write_text(folder)
-        options = small(optim_name="sgd", optim_lr=1e6, optim_clip_norm=0, optim_schedule="constant", run_threads=1)
-        options["train.steps"] = 1000
-        out = os.path.join(folder, "run")
-        result = run(ranks, ["--data", data, "--out", out, *flags(options)])
-        want(result.code == 5 and len(result.err.strip().splitlines()) == 1, result.told())
-        step = int(re.search(r"the weights of step (\d+) are in ", result.err)[1])
-        want("error: " + result.err.strip().split("error: ", 1)[1] == reason(out), f"the log ends with {reason(out)}")
-        want(os.path.basename(checkpoint(out)) == f"step-{step:08d}", checkpoint(out))
-        again = train(1, folder, "again", dict(options, **{"train.steps": step, "train.eval_every": 0}), data)
-        want(not same_tensors(weights(again), weights(out)), f"the weights are not those of {step} steps")
-
-
-def bad_logits(folder, out):
-    """One logit that is not a number, which greedy choice would never take."""
-    tensors = dict(weights(out))
-    tensors["head.bias"] = tensors["head.bias"].copy()
-    tensors["head.bias"][3] = np.nan
-    broken = os.path.join(folder, "nan")
-    copy_checkpoint(checkpoint(out), broken, tensors)
-    for temperature in (0, 1):
-        result = run(1, ["generate", "--checkpoint", broken, "--tokens", 5, "--temperature", temperature])
-        want(result.code == 5 and result.out == "", result.told())
+def bad_weights(folder, out):
+    """All of the head, which eval meets, and one logit, which greedy choice would never take."""
+    for name, place, ranks in (("head.weight", ..., 2), ("head.bias", 3, 1)):
+        tensors = dict(weights(out))
+        tensors[name] = tensors[name].copy()
+        tensors[name][place] = np.nan
+        broken = os.path.join(folder, name)
+        copy_checkpoint(checkpoint(out), broken, tensors)
+        commands = [["generate", "--checkpoint", broken, "--tokens", 5, "--temperature", t] for t in (0, 1)]
+        for args in [*commands, ["eval", "--checkpoint", broken]]:
+            result = run(ranks, args)
+            want(result.code == 5 and len(result.err.strip().splitlines()) == 1 and not result.out, result.told())
 
 
 def bounded_evaluation(out, data):
@@ -220,8 +203,11 @@ def bounded_evaluation(out, data):
 
 def main():
     suite = Suite()
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
         suite.case(f"{number.name} between steps", signal_between_steps, number)
+    for number, ranks in ((signal.SIGINT, 4), (signal.SIGTERM, 4), *(((signal.SIGINT, 1), (signal.SIGTERM, 2)) if LONG else ())):
+        heavy = number == signal.SIGTERM
+        suite.case(f"{number.name} to launch/run of {ranks}", signal_between_steps, number, ranks, True, heavy=heavy)
     suite.case("SIGTERM in an evaluation", signal_in_evaluation, 1, False)
     suite.case("SIGTERM in an evaluation of 2 ranks", signal_in_evaluation, 2, True)
     suite.case("SIGTERM in a long step", signal_in_a_long_step)
@@ -229,14 +215,12 @@ def main():
     suite.case("an ignored signal", ignored_signal_stays_ignored)
     suite.case("a reader that leaves", reader_leaves)
     suite.case("closed streams", closed_streams)
-    for ranks in (1, 2):
-        suite.case(f"bad numbers on {ranks} ranks", bad_numbers, ranks)
     with scratch() as folder:
         data = write_text(folder)
         out = train(1, folder, "run", small(train_steps=1, run_threads=1), data)
         suite.case("nothing to save", nothing_to_save, folder, out)
         suite.case("full standard output", full_output, out, data)
-        suite.case("bad logits", bad_logits, folder, out)
+        suite.case("bad weights", bad_weights, folder, out)
         suite.case("bounded evaluation", bounded_evaluation, out, data)
     return suite.finish()
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from support import FIXTURES, PROGRAM, Suite, run, scratch, small, train, want, write_text
+from support import FIXTURES, PROGRAM, Suite, probe_args, read, run, scratch, small, train, want, write_text
 
 SECONDS = 60
 FLAGS = ["--layers", 2, "--model.width", 32, "--model.heads", 2, "--model.hidden", 64, "--experts", 4]
@@ -118,18 +118,15 @@ def claims():
 
 def links():
     """A link with the hidden name of probe's output goes, and what it leads to stays; a folder is no output."""
-    inputs = os.path.join(FIXTURES, "labml-drop")
-    files = [os.path.join(inputs, name) for name in ("config.yaml", "weights.safetensors", "batch.safetensors")]
     with scratch() as folder:
         with open(os.path.join(folder, "victim"), "w", encoding="utf-8") as f:
             f.write("mine")
         os.symlink("victim", os.path.join(folder, ".o.st.part"))
-        args = ["probe", "--config", files[0], "--weights", files[1], "--batch", files[2], "--threads", 1, "--out"]
-        result = run(1, [*args, "o.st"], timeout=SECONDS, cwd=folder)
+        args = probe_args(os.path.join(FIXTURES, "labml-drop"), threads=1)
+        result = run(1, [*args, "--out", "o.st"], timeout=SECONDS, cwd=folder)
         want(result.code == 0 and entries(folder) == ["o.st", "victim"], result.told())
-        with open(os.path.join(folder, "victim"), encoding="utf-8") as f:
-            want(f.read() == "mine", "a link was followed")
-        result = run(1, [*args, "none/o.st"], timeout=SECONDS, cwd=folder)
+        want(read(os.path.join(folder, "victim")) == "mine", "a link was followed")
+        result = run(1, [*args, "--out", "none/o.st"], timeout=SECONDS, cwd=folder)
         want(result.code == 3 and "cannot be created" in result.err, result.told())
 
 
@@ -161,8 +158,7 @@ def rows_that_do_not_fit():
         want(said.returncode == 3 and "metrics.jsonl: cannot be written (File too large)" in said.stderr, said.stderr)
         step = re.search(r"the weights of step (\d+) are in r;", said.stderr)
         want(step and entries(os.path.join(folder, "r", "checkpoints")) == [f"step-{int(step[1]):08d}"], said.stderr)
-        with open(os.path.join(folder, "r", "metrics.jsonl"), encoding="utf-8") as f:
-            whole = f.read().count("\n")
+        whole = read(os.path.join(folder, "r", "metrics.jsonl")).count("\n")
         want(whole == int(step[1]) - 1, f"{whole} rows, but weights of step {step[1]}")
 
 

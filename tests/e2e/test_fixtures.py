@@ -6,32 +6,14 @@ import os
 import subprocess
 import sys
 
-from support import CUDA, FIXTURES, GPUS, LONG, ORACLE, SLOW, Suite, digest, scratch, succeed, want
+from support import CUDA, FIXTURES, GPUS, LONG, ORACLE, SLOW, Suite, digest, probe_args, scratch, succeed, want
 
 
 def probe(fixture, folder, ranks, threads):
     out = os.path.join(folder, f"{ranks}-{threads}.safetensors")
+    device = "cpu" if CUDA == "OFF" else "cuda"
     case = os.path.join(FIXTURES, fixture)
-    succeed(
-        ranks,
-        [
-            "probe",
-            "--config",
-            os.path.join(case, "config.yaml"),
-            "--weights",
-            os.path.join(case, "weights.safetensors"),
-            "--batch",
-            os.path.join(case, "batch.safetensors"),
-            "--out",
-            out,
-            "--optim-steps",
-            3,
-            "--threads",
-            threads,
-            "--device",
-            "cpu" if CUDA == "OFF" else "cuda",
-        ],
-    )
+    succeed(ranks, [*probe_args(case, out=out, threads=threads, device=device), "--optim-steps", 3])
     return out
 
 

@@ -16,6 +16,7 @@ import time
 from support import (
     BUILD,
     PROGRAM,
+    Plan,
     Suite,
     finish,
     flags,
@@ -24,7 +25,6 @@ from support import (
     session_members,
     small,
     start,
-    succeed,
     text,
     want,
     write_text,
@@ -138,15 +138,6 @@ def rare_things(ranks):
 # ---------------------------------------------------------------- against the plan
 
 
-def planned(ranks, args):
-    """Bytes that the plan gives each rank, and of the text that each holds beside."""
-    said = succeed(1, ["plan", "--ranks", ranks, *args]).out.splitlines()
-    at = next(i for i, line in enumerate(said) if line.split()[:2] == ["rank", "experts"])
-    column = said[at].split().index("total")
-    beside = next(float(re.search(r"([\d.]+) MiB", line)[1]) for line in said if line.startswith("text "))
-    return [float(line.split()[column]) * MIB for line in said[at + 2 :] if line.strip()], beside * MIB
-
-
 def anon_peaks(process):
     """RssAnon of every process of the program in the session, the largest seen until the end."""
     peaks, begin = {}, time.monotonic()
@@ -164,15 +155,15 @@ def anon_peaks(process):
 
 def within_plan(ranks, options, data):
     with scratch() as folder:
-        args = ["--data", data, *flags(options)]
-        plan, beside = planned(ranks, args)
-        out = os.path.join(folder, "run")
-        process = start(ranks, [*args, "--out", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        plan = Plan(options, ranks, data)
+        beside = plan.number(r"text .* ([\d.]+) MiB") * MIB
+        args = ["--data", data, *flags(options), "--out", os.path.join(folder, "run")]
+        process = start(ranks, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         peaks = anon_peaks(process)
         result = finish(process, "train", 60)
         want(result.code == 0, result.told())
         want(len(peaks) == ranks, f"{ranks} ranks, but {len(peaks)} processes were seen")
-        for held, due in zip(peaks, sorted(plan)):
+        for held, due in zip(peaks, sorted(rank["total"] * MIB for rank in plan.ranks.values())):
             # Parameters, gradients and moments are written whole. Less means that nobody looked in time.
             want(held > due / 2, f"{held / MIB:.1f} MiB seen of {due / MIB:.1f} planned")
             want(

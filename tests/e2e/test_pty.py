@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 
-from support import SLOW, Suite, end, flags, scratch, small, start, want, write_text
+from support import SLOW, Suite, end, flags, read, scratch, small, start, want, write_text
 
 
 def screen(ranks, folder, options, columns, launched):
@@ -79,8 +79,7 @@ def live_line(ranks, launched, columns):
         text = screen(ranks, folder, options, columns, launched)
         check_live_line(text, options["train.steps"], columns)
         want("valid_loss" in text and "done" in text, f"other lines are missing: {text[-300:]!r}")
-        with open(os.path.join(folder, f"run-{columns}", "log.txt"), encoding="utf-8") as f:
-            log = f.read()
+        log = read(os.path.join(folder, f"run-{columns}", "log.txt"))
         due = options["train.steps"] // 10
         want(
             len(re.findall(r"^step +\d+/", log, re.M)) == due and "\r" not in log and "\x1b" not in log,

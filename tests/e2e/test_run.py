@@ -1,35 +1,28 @@
 #!/usr/bin/python3
-"""Whole runs: training, the run directory, samples, generate, eval, checkpoints, interruption, plan."""
+"""Whole runs: training, the run directory, samples, generate, eval, checkpoints, plan. How they end: test_ends.py."""
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 from support import (
     LAUNCH,
-    LONG,
     ORACLE,
     PROGRAM,
-    SLOW,
+    Plan,
     Suite,
     checkpoint,
     environment,
-    finish,
     flags,
     metrics,
-    np,
+    read,
     run,
-    same_tensors,
     scratch,
     small,
-    start,
     succeed,
     train,
     want,
-    weights,
     weights_digest,
     write_text,
 )
@@ -108,9 +101,7 @@ class BigRun:
         want(steps == [10, 20, 30, 40, 50], f"lines at steps {steps}")
         samples = re.findall(r"^step +(\d+) +sample: (It is.{25})$", self.said.out, re.M)
         want([int(step) for step, _ in samples] == [25, 50], f"samples: {samples}")
-        with open(os.path.join(self.out, "log.txt"), encoding="utf-8") as f:
-            log = f.read()
-        want(log == self.said.out, "log.txt is not what was printed")
+        want(read(os.path.join(self.out, "log.txt")) == self.said.out, "log.txt is not what was printed")
         want(not self.said.err, f"on standard error: {self.said.err[:300]}")
 
     def checkpoints(self):
@@ -122,21 +113,8 @@ class BigRun:
     def config_reloads(self):
         """The resolved configuration gives the same run, here on another number of ranks."""
         again = os.path.join(self.folder, "again")
-        succeed(
-            3,
-            [
-                "--config",
-                os.path.join(self.out, "config.yaml"),
-                "--out",
-                again,
-                "--train.steps",
-                10,
-                "--train.log_every",
-                1,
-                "--train.eval_every",
-                0,
-            ],
-        )
+        changes = {"train.steps": 10, "train.log_every": 1, "train.eval_every": 0}
+        succeed(3, ["--config", os.path.join(self.out, "config.yaml"), "--out", again, *flags(changes)])
         rows, own = metrics(again)[0], metrics(self.out)[0]
         want(
             rows[9]["loss"] == own[0]["loss"] and rows[9]["grad_norm"] == own[0]["grad_norm"],
@@ -144,13 +122,12 @@ class BigRun:
         )
 
     def eval_agrees(self):
+        """At the layout that trained it, and at others."""
         last = metrics(self.out)[1][-1]
-        for where in (self.out, checkpoint(self.out)):
-            out = succeed(2, ["eval", "--checkpoint", where, "--data", self.data]).out
+        for ranks, where in ((1, self.out), (2, checkpoint(self.out)), (3, self.out), (4, self.out)):
+            out = succeed(ranks, ["eval", "--checkpoint", where, "--data", self.data]).out
             loss = float(re.search(r"^valid_loss +([\d.]+)", out, re.M)[1])
-            want(
-                abs(loss - last["valid_loss"]) < 0.51e-6, f"eval of {where}: {loss}, the run says {last['valid_loss']}"
-            )
+            want(abs(loss - last["valid_loss"]) < 0.51e-6, f"{ranks} ranks: {loss}, the run says {last['valid_loss']}")
 
     def generates(self):
         def generate(ranks, *extra):
@@ -250,141 +227,39 @@ def environment_text():
         judge(out, "--steps", 1, "--finished")
 
 
-# ---------------------------------------------------------------- interruption
-
-
-def interrupt(ranks, launched, number):
-    """A signal after some steps: code 130, one line, and a checkpoint of the step that was reached."""
-    with scratch() as folder:
-        data, out = write_text(folder), os.path.join(folder, "run")
-        options = small(train_steps=100000, train_log_every=5)
-        line = f"{ranks} ranks, {signal.Signals(number).name}"
-        process = start(
-            ranks,
-            ["--data", data, "--out", out, *flags(options)],
-            launched,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        rows_path = os.path.join(out, "metrics.jsonl")
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if os.path.exists(rows_path) and os.path.getsize(rows_path) > 0:
-                break
-            time.sleep(0.05)
-        if process.poll() is None:
-            os.kill(process.pid, number)
-        result = finish(process, line, 30 if not SLOW else 120)
-        want(result.code == 130, f"{line}: {result.told()}")
-        lines = result.err.strip().splitlines()
-        want(len(lines) == 1 and "interrupted" in lines[0], f"{line}: on standard error {lines}")
-        step = int(re.search(r"step (\d+) of 100000", lines[0])[1])
-        want(
-            os.listdir(os.path.join(out, "checkpoints")) == [f"step-{step:08d}"],
-            f"{line}: {os.listdir(out + '/checkpoints')}",
-        )
-        rows = metrics(out)[0]
-        want(
-            rows and rows[-1]["step"] <= step < rows[-1]["step"] + 5,
-            f"{line}: rows end at {rows[-1]['step']}, the weights are of {step}",
-        )
-        said = succeed(1, ["eval", "--checkpoint", out, "--data", data])
-        want("valid_loss" in said.out, "eval says nothing")
-        want(all(np.isfinite(v).all() for v in weights(out).values()), "weights are not finite")
-        # The weights are those of that many whole steps, on any layout.
-        if step <= 400:
-            again = train(1, folder, "again", dict(options, **{"train.steps": step}), data)
-            want(not same_tensors(weights(again), weights(out)), f"{line}: the weights are not those of {step} steps")
-
-
 # ---------------------------------------------------------------- plan
-
-
-def plan_rows(said):
-    """The table of plan: {rank: {column: number}}."""
-    lines = said.splitlines()
-    at = next(i for i, line in enumerate(lines) if line.split()[:2] == ["rank", "experts"])
-    names = lines[at].split()
-    rows = [line.split() for line in lines[at + 2 :] if line.strip()]
-    return [dict(zip(names, map(float, row))) for row in rows]
 
 
 def plan():
     with scratch() as folder:
         data, options = write_text(folder), small(moe_experts=5, train_steps=1)
         for ranks in (1, 2, 3, 4):
-            said = succeed(1, ["plan", "--ranks", ranks, "--data", data, *flags(options)]).out
-            rows = plan_rows(said)
-            want([int(r["rank"]) for r in rows] == list(range(ranks)), f"plan of {ranks} ranks lists {rows}")
-            group = max(int(sum(r["experts"] for r in rows) // 5), 1)
-            want(sum(r["experts"] for r in rows) == 5 * group, "experts do not add up to whole sets")
-            for r in rows:
-                parts = sum(
-                    r[k]
-                    for k in r
-                    if k
-                    in (
-                        "PARAM",
-                        "GRAD",
-                        "OPT",
-                        "ACT",
-                        "SCRATCH",
-                        "COMM",
-                        "HOST",
-                        "param",
-                        "grad",
-                        "opt",
-                        "act",
-                        "scratch",
-                        "comm",
-                        "host",
-                    )
-                )
-                want(
-                    abs(parts - r["total"]) < 0.005,
-                    f"rank {r['rank']}: categories add up to {parts}, total is {r['total']}",
-                )
+            rows = Plan(options, ranks, data).ranks
+            want(list(rows) == [str(rank) for rank in range(ranks)], f"plan of {ranks} ranks lists {rows}")
+            experts = sum(r["experts"] for r in rows.values())
+            want(experts > 0 and experts % 5 == 0, "experts do not add up to whole sets")
+            for rank, r in rows.items():
+                parts = sum(r[arena] for arena in ("PARAM", "GRAD", "OPT", "ACT", "SCRATCH", "COMM", "HOST"))
+                want(abs(parts - r["total"]) < 0.005, f"rank {rank}: categories add up to {parts}, total is {r['total']}")
                 want((r["all-to-all"] > 0) == (ranks > 1), f"{ranks} ranks: all-to-all of {r['all-to-all']} MiB")
             out = os.path.join(folder, f"run-{ranks}")
             log = succeed(ranks, ["--data", data, "--out", out, *flags(options)]).out
-            held = float(re.search(r"memory of rank 0: ([\d.]+) MiB", log)[1])
-            want(
-                abs(held - rows[0]["total"]) <= 0.0505,
-                f"{ranks} ranks: planned {rows[0]['total']} MiB, the run says {held}",
-            )
+            held, planned = float(re.search(r"memory of rank 0: ([\d.]+) MiB", log)[1]), rows["0"]["total"]
+            want(abs(held - planned) <= 0.0505, f"{ranks} ranks: planned {planned} MiB, the run says {held}")
+
+
+# A trillion parameters.
+LARGE = {"moe.experts": 2048, "model.vocab": 32128, "model.width": 2080, "model.heads": 32, "model.hidden": 6144}
+LARGE.update({"model.layers": 15, "batch.seq_len": 512})
 
 
 def plan_leaves_nothing():
     """Without a text too, if the vocabulary is given; and a model of a trillion parameters needs no memory."""
     with scratch() as folder:
-        said = succeed(
-            1,
-            [
-                "plan",
-                "--ranks",
-                64,
-                "--experts",
-                2048,
-                "--model.vocab",
-                32128,
-                "--model.width",
-                2080,
-                "--model.heads",
-                32,
-                "--model.hidden",
-                6144,
-                "--layers",
-                15,
-                "--batch.seq_len",
-                512,
-            ],
-            cwd=folder,
-            timeout=30,
-        )
-        rows = plan_rows(said.out)
-        want(len(rows) == 64 and all(r["experts"] == 32 for r in rows), "64 ranks of 32 experts are due")
+        plan = Plan(LARGE, 64, cwd=folder, timeout=30)
+        want(len(plan.ranks) == 64 and all(r["experts"] == 32 for r in plan.ranks.values()), "64 ranks of 32 experts are due")
         want(not os.listdir(folder), f"left behind: {os.listdir(folder)}")
-        total = int(re.search(r"parameters +(\d+) in all", said.out)[1])
+        total = plan.number(r"parameters +(\d+) in all")
         want(total > 15 * 2048 * 2 * 2080 * 6144, f"{total} parameters in all")
 
 
@@ -408,21 +283,6 @@ def main():
     suite.case("plain mpirun", plain_mpirun)
     suite.case("a name is made up", chosen_name)
     suite.case("$SWT_DATA", environment_text)
-    for ranks, launched, number in (
-        (1, False, signal.SIGINT),
-        (1, False, signal.SIGTERM),
-        (4, True, signal.SIGINT),
-        (4, True, signal.SIGTERM),
-        *(((1, True, signal.SIGINT), (2, True, signal.SIGTERM)) if LONG else ()),
-    ):
-        suite.case(
-            f"{signal.Signals(number).name} to {'launch/run of ' if launched else ''}{ranks}",
-            interrupt,
-            ranks,
-            launched,
-            number,
-            heavy=number == signal.SIGTERM,
-        )
     suite.case("plan equals what a run holds", plan, heavy=True)
     suite.case("plan of a trillion parameters", plan_leaves_nothing)
     suite.case("help and version", help_and_version)

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 
-from support import Suite, checkpoint, flags, metrics, run, scratch, small, succeed, text, train, want, write_text
+from support import Suite, checkpoint, flags, metrics, read, run, scratch, small, succeed, text, train, want, write_text
 
 
 class Case:
@@ -75,8 +75,8 @@ def prompts_warn(c):
     refused(generate(""), 2, r"prompt: is empty; ")
     refused(generate("@"), 2, r"prompt: .*1 of 1 characters")
     said = c.train("sample", c.data, "--data.prompt", "The~", "--train.sample_every", 1)
-    with open(os.path.join(c.folder, "sample", "log.txt"), encoding="utf-8") as f:
-        want(re.search(r"warning: data\.prompt: .*U\+007E", f.read()), "log.txt does not warn of the prompt")
+    log = read(os.path.join(c.folder, "sample", "log.txt"))
+    want(re.search(r"warning: data\.prompt: .*U\+007E", log), "log.txt does not warn of the prompt")
 
 
 def byte_order_mark(c):
@@ -139,6 +139,21 @@ def choice_of_text_is_said(c):
     refused(c.eval(c.write("empty.txt", "")), 3, r"empty\.txt: is empty; a file with content is needed")
 
 
+def text_is_found_again(c):
+    """config.yaml leads to the text from another folder, though it was given by a relative path."""
+    args = ["--data", os.path.basename(c.data), "--out", "relative", *flags(small(train_steps=1, run_threads=1))]
+    succeed(1, args, cwd=c.folder)
+    succeed(1, ["eval", "--checkpoint", os.path.join(c.folder, "relative")], cwd="/")
+
+
+def prompt_is_checked_first(c):
+    for prompt in ("", "\u65e5\u672c"):
+        options = small(train_steps=2, train_sample_every=1)
+        result = run(2, ["--data", c.data, "--out", "prompt", f"--data.prompt={prompt}", *flags(options)], cwd=c.folder)
+        want(result.code == 2 and "data.prompt" in result.err, result.told())
+        want(not os.path.exists(os.path.join(c.folder, "prompt")), "a run directory was left behind")
+
+
 def main():
     suite = Suite()
     with scratch() as folder:
@@ -153,6 +168,8 @@ def main():
             held_out_text,
             padding_changes_nothing,
             choice_of_text_is_said,
+            text_is_found_again,
+            prompt_is_checked_first,
         ):
             suite.case(function.__name__.replace("_", " "), function, c)
     return suite.finish()

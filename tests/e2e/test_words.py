@@ -5,7 +5,7 @@ the rows then have, what is likely not meant is warned of, and config.yaml survi
 import os
 import re
 
-from support import Suite, flags, metrics, run, scratch, small, succeed, train, want, write_text
+from support import Suite, flags, metrics, read, run, scratch, small, succeed, train, want, write_text
 
 try:
     import yaml
@@ -22,8 +22,7 @@ def fits(text, what):
 
 
 def log_of(out):
-    with open(os.path.join(out, "log.txt"), encoding="utf-8") as f:
-        return f.read()
+    return read(os.path.join(out, "log.txt"))
 
 
 def noam(width, warmup, step):

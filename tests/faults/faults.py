@@ -12,7 +12,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
-from support import BUILD, PROGRAM, Probe, environment, flags, text, want  # noqa: E402
+from support import BUILD, PROGRAM, Probe, environment, flags, probe_args, text, want  # noqa: E402
 import safet  # noqa: E402  (support has put the oracle's folder into the path)
 
 INJECT = os.path.join(BUILD, "tests", "libfaults_inject.so")
@@ -254,11 +254,6 @@ def commands(folder):
     run_folder = os.path.join(folder, "all", "run")
     probe = Probe(folder, model_width=8, model_hidden=8, model_heads=2, model_layers=2)
     probe.run()
-    files = [
-        part
-        for name, file in (("config", "config.yaml"), ("weights", "w.safetensors"), ("batch", "b.safetensors"))
-        for part in ("--" + name, os.path.join(folder, file))
-    ]
     options = list(map(str, flags(TINY)))
     rows = (
         # name, arguments, exit codes for a file at fault, whether standard output is the product
@@ -267,7 +262,7 @@ def commands(folder):
         ("eval", ["eval", "--checkpoint", run_folder], (3, 4), True),
         ("generate", ["generate", "--checkpoint", run_folder, "--prompt", "the", "--tokens", "5"], (3, 4), True),
         ("plan", ["plan", "--ranks", "2", "--data", data, "--config", os.path.join(run_folder, "config.yaml")], (2, 3), True),
-        ("probe", ["probe", *files, "--out", "out.safetensors", "--threads", "1"], (2, 3), False),
+        ("probe", probe_args(folder, out="out.safetensors", threads=1), (2, 3), False),
         ("help", ["--help-config"], (3,), True),
     )
     for name, args, broken, stdout in rows:
