@@ -1,16 +1,14 @@
 """What the tests of bench/compare and bench/scaling share: stand-ins for the programs that they run,
-with times known in advance, and the counting of cases."""
+with times known in advance."""
 
 import json
 import os
 import stat
 import subprocess
 import sys
-import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "cpu"))
-SLOW = "asan" in os.path.basename(BUILD)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
+from support import ROOT, Suite, scratch  # noqa: E402
 
 # A stand-in does on rank 0 what the test says. turn() notes the call and gives its time: 1.1, 1.0 and
 # `third` times ms in the first, second and third call; so the median is 1.1, the least 1.0.
@@ -32,39 +30,6 @@ def turn(ms, name, third=1.5):
 
 {body}
 """
-
-
-class Miss(Exception):
-    """What a case expected and did not find."""
-
-
-def want(ok, why):
-    if not ok:
-        raise Miss(why)
-
-
-class Suite:
-    def __init__(self):
-        self.passed = self.failed = self.left_out = 0
-
-    def case(self, function, heavy=False):
-        """Run a test function in a folder of its own; heavy ones are left out in a slow build."""
-        if heavy and SLOW:
-            self.left_out += 1
-            return
-        why = ""
-        with tempfile.TemporaryDirectory(prefix="swt-bench-test-") as folder:
-            try:
-                function(folder)
-            except (Miss, OSError, KeyError, ValueError) as error:
-                why = f": {error!r}"
-        self.passed, self.failed = self.passed + (not why), self.failed + bool(why)
-        print(f"{'FAIL' if why else 'ok  '} {function.__name__}{why}", flush=True)
-
-    def finish(self):
-        left_out = f", {self.left_out} left out in this build" if self.left_out else ""
-        print(f"{self.passed} passed, {self.failed} failed{left_out}")
-        sys.exit(1 if self.failed or not self.passed else 0)
 
 
 def write(path, content, program=False):
@@ -115,7 +80,14 @@ def close(a, b):
     return abs(a - b) <= 1e-4 * abs(b)
 
 
-def text(folder):
-    """A text of every letter often enough to train on."""
-    words = "The quick brown fox jumps over the lazy dog; how vexingly it jumps!\n"
-    return write(os.path.join(folder, "text.txt"), words * 300)
+def in_scratch(function):
+    with scratch() as folder:
+        function(folder)
+
+
+def run_cases(*functions, heavy):
+    """Each in a folder of its own; the heavy one is left out in a slow build."""
+    suite = Suite()
+    for function in (*functions, heavy):
+        suite.case(function.__name__, in_scratch, function, heavy=function is heavy)
+    suite.finish()

@@ -6,7 +6,8 @@ import os
 import sys
 
 sys.dont_write_bytecode = True
-from bed import BUILD, Suite, calls, close, rows, stand_in, text, tool, want, write  # noqa: E402
+from bed import calls, close, rows, run_cases, stand_in, tool, write  # noqa: E402
+from support import BUILD, want, write_text  # noqa: E402  (bed has put its folder into the path)
 
 TRAINING = """
 ms = turn({(1, 2): 50.0, (2, 1): 60.0}[ranks, int(flag("--threads"))], f"step {ranks}")
@@ -68,7 +69,7 @@ def stand_ins(folder):
         "--python",
         sys.executable,
         "--text",
-        text(folder),
+        write_text(folder),
     ]
 
 
@@ -201,7 +202,7 @@ def test_real_programs(folder):
         "--build",
         BUILD,
         "--text",
-        text(folder),
+        write_text(folder),
         "--python",
         no_torch,
     )
@@ -212,12 +213,7 @@ def test_real_programs(folder):
         want((row["ratio"] is None) == peer, str(row))
 
 
-suite = Suite()
-suite.case(test_table)
-suite.case(test_printed_table)
-suite.case(test_no_peers)
-suite.case(test_missing_program)
-suite.case(test_failing_program)
-suite.case(test_wrong_usage)
-suite.case(test_real_programs, heavy=True)
-suite.finish()
+run_cases(
+    test_table, test_printed_table, test_no_peers, test_missing_program, test_failing_program, test_wrong_usage,
+    heavy=test_real_programs,
+)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from bed import BUILD, ROOT, Suite, want  # noqa: E402
+from bed import ROOT, Suite  # noqa: E402
+from support import BUILD, want  # noqa: E402  (bed has put its folder into the path)
 
 SCRIPTS = ["compare", "scaling", "peers.py", "plot_loss.py", "program.sh", "same_bits"]
 PROGRAMS = ["bench_ops", "bench_step", "bench_layer", "bench_comm"]
@@ -20,13 +21,13 @@ def answers(path, argument):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_all_are_here(_):
+def test_all_are_here():
     folder = os.path.join(ROOT, "bench")
     runnable = {n for n in os.listdir(folder) if os.access(os.path.join(folder, n), os.X_OK) and os.path.isfile(os.path.join(folder, n))}
     want(runnable == {*SCRIPTS, *PROGRAMS}, f"without a case here: {runnable ^ {*SCRIPTS, *PROGRAMS}}")
 
 
-def test_help_and_refusals(_):
+def test_help_and_refusals():
     for path in [os.path.join(ROOT, "bench", n) for n in SCRIPTS] + [os.path.join(BUILD, "bench", n) for n in PROGRAMS]:
         code, out, err = answers(path, "--help")
         want(code == 0 and len(out) > 40 and not err, f"{path} --help: {code} {out!r} {err!r}")
@@ -35,6 +36,6 @@ def test_help_and_refusals(_):
 
 
 suite = Suite()
-suite.case(test_all_are_here)
-suite.case(test_help_and_refusals)
+suite.case("all are here", test_all_are_here)
+suite.case("help and refusals", test_help_and_refusals)
 suite.finish()

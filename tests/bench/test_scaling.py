@@ -10,7 +10,8 @@ import sys
 import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
-from bed import BUILD, ROOT, Suite, close, rows, stand_in, text, tool, want  # noqa: E402
+from bed import close, rows, run_cases, stand_in, tool  # noqa: E402
+from support import BUILD, ROOT, want, write_text  # noqa: E402  (bed has put its folder into the path)
 
 # Steps at 10 GFLOP/s on each core, but two ranks of one thread take 1.5 times as long.
 TRAINING = """
@@ -42,7 +43,7 @@ print(json.dumps(dict(what="layer", ranks=1, threads=threads, tokens=tokens, ms=
 def stand_ins(folder):
     stand_in(folder, "swt-dist", TRAINING)
     stand_in(folder, "bench/bench_layer", LAYER)
-    return ["--build", folder, "--text", text(folder), "--out", os.path.join(folder, "out")]
+    return ["--build", folder, "--text", write_text(folder), "--out", os.path.join(folder, "out")]
 
 
 def read_files(folder):
@@ -148,7 +149,7 @@ def test_real_programs(folder):
         "--build",
         BUILD,
         "--text",
-        text(folder),
+        write_text(folder),
         "--out",
         out_folder,
     )
@@ -185,10 +186,4 @@ def test_page(folder):
             want(f"{worst:.2f}" in shown, f"{sweep}: the page does not show the worst, {worst:.2f}")
 
 
-suite = Suite()
-suite.case(test_page)
-suite.case(test_costs)
-suite.case(test_missing_program)
-suite.case(test_errors)
-suite.case(test_real_programs, heavy=True)
-suite.finish()
+run_cases(test_page, test_costs, test_missing_program, test_errors, heavy=test_real_programs)
