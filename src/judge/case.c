@@ -32,9 +32,11 @@ static void put(void *tensor, int64_t i, swt_dtype dtype, float x) {
         ((float *)tensor)[i] = x;
 }
 
+/* A tensor of zeros; whole numbers stay so, which are tokens, experts and counts that there are. */
 static void fill(swt_case *k, void *tensor, int64_t count, swt_dtype dtype, double low,
                  double high) {
-    for (int64_t i = 0; i < count; i++)
+    const bool real = dtype == SWT_F32 || dtype == SWT_BF16 || dtype == SWT_F64;
+    for (int64_t i = 0; real && i < count; i++)
         put(tensor, i, dtype, (float)(low + (high - low) * swt_trial_draw(k->t)));
 }
 
@@ -116,6 +118,13 @@ static swt_status make_tensors(swt_case *k) {
     for (int i = 0; i < k->list.n; i++)
         if (swt_arg_tensor(&k->list.args[i]) == NULL)
             make_tensor(k, &k->list.args[i], &bits);
+    return SWT_OK;
+}
+
+swt_status swt_case_fill(swt_trial *t, int op, swt_any_args *args) {
+    swt_case k = {.t = t, .op = op, .host = *args};
+    SWT_TRY(make_tensors(&k));
+    *args = k.host;
     return SWT_OK;
 }
 

@@ -15,9 +15,9 @@
  *     }
  *
  * Tensors that draw leaves NULL are made by the row: inputs and what an operation updates hold
- * numbers uniform in [-1, 1), outputs NaN. The bits of `choices`, which is the case's number where
- * draw says nothing else, say which optional tensors are given, and whether a tensor that may be
- * the first output is. */
+ * numbers uniform in [-1, 1), whole ones 0, and outputs NaN. The bits of `choices`, which is the
+ * case's number where draw says nothing else, say which optional tensors are given, and whether a
+ * tensor that may be the first output is. */
 #ifndef SWT_JUDGE_CASE_H
 #define SWT_JUDGE_CASE_H
 
@@ -43,6 +43,9 @@ SWT_MUST_CHECK swt_status swt_case_run_all(swt_trial *t, int op);
 
 /* The arguments and tensors of one case, for swt_trial_call. */
 SWT_MUST_CHECK swt_status swt_case_make(swt_trial *t, int op, int number, swt_case *out);
+
+/* Into these arguments the tensors that are missing, as draw's; optional ones stay missing. */
+SWT_MUST_CHECK swt_status swt_case_fill(swt_trial *t, int op, swt_any_args *args);
 
 /* What makes and judges the cases of each operation. */
 #define SWT_CASE_FUNCTIONS(op)                                                                     \

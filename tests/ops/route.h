@@ -16,7 +16,7 @@ typedef struct swt_route_case {
 
 typedef struct swt_route {
     swt_moe_dims dims;
-    float *h, *w, *bias, *probs, *lse, *gate, *dh, *old_dh, *dw, *dbias, *dgate;
+    float *h, *w, *bias, *probs, *lse, *gate, *dh, *old_dh, *dw, *dbias;
     int32_t *routed, *expert, *slot, *kept, *counts;
     double *stats;
 } swt_route;
@@ -29,7 +29,7 @@ void swt_route_forward(swt_trial *t, swt_route *r);
 void swt_route_assign(swt_trial *t, swt_route *r);
 void swt_route_losses(swt_trial *t, swt_route *r);
 
-/* dgate and the old dh are drawn here. */
+/* The gates' gradients and the old dh are drawn here. */
 void swt_route_backward(swt_trial *t, swt_route *r);
 
 #endif

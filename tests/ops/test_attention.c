@@ -24,13 +24,10 @@ typedef struct outputs {
 
 static outputs forward(swt_trial *t, const float *q, const float *k, const float *v,
                        const int32_t *lengths, const swt_attention_dims *d) {
-    const int64_t rows = d->B * d->Tq;
-    const outputs o = {.y = swt_trial_out(t, rows * d->H * d->D, SWT_F32),
-                       .lse = swt_trial_out(t, rows * d->H, SWT_F32)};
-    SWT_RUN(t, attention_forward, .y = o.y, .lse = o.lse, .q = q, .k = k, .v = v,
-            .key_lengths = lengths, .dims = *d);
+    const swt_attention_forward_args a =
+        SWT_MADE(t, attention_forward, .q = q, .k = k, .v = v, .key_lengths = lengths, .dims = *d);
     swt_test_keep(t);
-    return o;
+    return (outputs){.y = a.y, .lse = a.lse};
 }
 
 static outputs forward_packed(swt_trial *t, const float *qkv, const swt_attention_dims *d) {
@@ -102,18 +99,16 @@ static void test_unseen_keys(void **state) {
                                   .q_stride = HD,
                                   .kv_stride = HD,
                                   .scale = 0.25F};
-    const float *q = swt_trial_uniform(t, B * TQ * HD, -1, 1),
-                *dy = swt_trial_uniform(t, B * TQ * HD, -1, 1);
+    const float *q = swt_trial_uniform(t, B * TQ * HD, -1, 1);
     float *k = swt_trial_uniform(t, B * TK * HD, -1, 1),
           *v = swt_trial_uniform(t, B * TK * HD, -1, 1);
     int32_t *key_lengths = swt_trial_in(t, B, SWT_I32);
     memcpy(key_lengths, lengths, sizeof lengths);
     const outputs first = forward(t, q, k, v, key_lengths, &d);
-    float *dk = swt_trial_out(t, B * TK * HD, SWT_F32),
-          *dv = swt_trial_out(t, B * TK * HD, SWT_F32),
-          *dq = swt_trial_out(t, B * TQ * HD, SWT_F32);
-    SWT_RUN(t, attention_backward, .dq = dq, .dk = dk, .dv = dv, .dy = dy, .q = q, .k = k, .v = v,
-            .key_lengths = key_lengths, .y = first.y, .lse = first.lse, .dims = d);
+    const swt_attention_backward_args back =
+        SWT_MADE(t, attention_backward, .q = q, .k = k, .v = v, .key_lengths = key_lengths,
+                 .y = first.y, .lse = first.lse, .dims = d);
+    const float *dk = back.dk, *dv = back.dv;
     for (int i = 0; i < B * TK * HD; i++) {
         if (i / HD % TK < lengths[i / HD / TK])
             continue;

@@ -3,17 +3,8 @@
 #include "judge/oracle.h"
 #include "support/trial.h"
 
-/* All dimensions are SIZE, and every tensor is large enough. Inputs are zeros, which are valid
- * tokens and experts. */
-enum { BYTES = 8192, SIZE = 4, HD = SIZE * SIZE, FLOATS = 2048 };
-
-static void *in(swt_trial *t) {
-    return swt_trial_in(t, BYTES, SWT_U8);
-}
-
-static void *out(swt_trial *t) {
-    return swt_trial_out(t, BYTES, SWT_U8);
-}
+/* All dimensions are SIZE. */
+enum { SIZE = 4, HD = SIZE * SIZE, FLOATS = 2048 };
 
 /* Runs, or is refused. */
 static void expect(swt_trial *t, bool good, int op, const swt_any_args *args) {
@@ -26,38 +17,30 @@ static void test_missing_dims(void **state) {
     swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "dims missing or not dividing");
     assert_int_equal(swt_attention_forward(&t->ctx, NULL), SWT_SHAPE);
-    swt_any_args args = {.router_assign = {.slot = out(t),
-                                           .kept = out(t),
-                                           .counts = out(t),
-                                           .expert = in(t),
-                                           .gate = in(t),
-                                           .scratch = swt_trial_scratch(t, BYTES)}};
-    expect(t, false, SWT_OP_router_assign, &args);
-    args.router_assign.dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.G = SIZE; /* room for the most groups */
+    swt_any_args args = {.router_assign = SWT_FILLED(t, router_assign, .dims = dims)};
     for (int64_t G = -1; G <= SIZE; G++) {
         args.router_assign.dims.G = G;
         expect(t, G == 1 || G == 2 || G == 4, SWT_OP_router_assign, &args);
     }
+    args.router_assign.dims = (swt_moe_dims){0};
+    expect(t, false, SWT_OP_router_assign, &args);
 }
 
 /* Exact, in one call, with all sums. */
 static swt_any_args with_sums(swt_trial *t, const char *what) {
+    enum { N = SIZE * SIZE * SIZE };
     swt_trial_begin(t, "experts_backward_weight %s", what);
-    swt_any_args args = {
-        .experts_backward_weight = {.dwi = out(t),
-                                    .dbi = out(t),
-                                    .dwo = out(t),
-                                    .dbo = out(t),
-                                    .x = in(t),
-                                    .hidden = in(t),
-                                    .dpre = in(t),
-                                    .dy = in(t),
-                                    .counts = in(t),
-                                    .dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE),
-                                    .exact = true,
-                                    .sums = {out(t), out(t), out(t), out(t), 0x1p62, true, true}}};
-    args.experts_backward_weight.dims.P = args.experts_backward_weight.dims.F = SIZE;
-    return args;
+    swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
+    dims.P = dims.F = SIZE;
+    int64_t *sums[4];
+    for (int i = 0; i < 4; i++)
+        sums[i] = swt_trial_out(t, N, SWT_I64);
+    return (swt_any_args){.experts_backward_weight = SWT_FILLED(
+                              t, experts_backward_weight, .dbi = swt_trial_out(t, N, SWT_F32),
+                              .dbo = swt_trial_out(t, N, SWT_F32), .dims = dims, .exact = true,
+                              .sums = {sums[0], sums[1], sums[2], sums[3], 0x1p62, true, true})};
 }
 
 /* Sums that share memory with a gradient, an input or with one another; some or all of them
@@ -102,33 +85,19 @@ static void test_rounds(void **state) {
     swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "first_slot");
     const swt_moe_dims dims = swt_oracle_moe_dims(SIZE, SIZE, SIZE);
-    swt_any_args args = {.dispatch_forward = {.send = out(t),
-                                              .send_counts = out(t),
-                                              .h = in(t),
-                                              .expert = in(t),
-                                              .slot = in(t),
-                                              .kept = in(t),
-                                              .dims = dims,
-                                              .first_slot = SIZE}};
+    swt_any_args args = {.dispatch_forward =
+                             SWT_FILLED(t, dispatch_forward, .dims = dims, .first_slot = SIZE)};
     expect(t, true, SWT_OP_dispatch_forward, &args);
     args.dispatch_forward.first_slot = -1;
     expect(t, false, SWT_OP_dispatch_forward, &args);
-    void *y = out(t);
-    const swt_any_args good = {.combine_forward = {.y = y,
-                                                   .residual = in(t),
-                                                   .recv = in(t),
-                                                   .h = in(t),
-                                                   .expert = in(t),
-                                                   .gate = in(t),
-                                                   .slot = in(t),
-                                                   .dims = dims,
-                                                   .first_slot = SIZE}};
+    const swt_any_args good = {
+        .combine_forward = SWT_FILLED(t, combine_forward, .dims = dims, .first_slot = SIZE)};
     expect(t, true, SWT_OP_combine_forward, &good);
     args = good;
     args.combine_forward.first_slot = -1;
     expect(t, false, SWT_OP_combine_forward, &args);
     args = good;
-    args.combine_forward.residual = y;
+    args.combine_forward.residual = good.combine_forward.y;
     expect(t, false, SWT_OP_combine_forward, &args);
 }
 
@@ -159,12 +128,12 @@ static void test_rows_apart(void **state) {
         const swt_any_args args = {.attention_backward = {.dq = dq,
                                                           .dk = dq + k,
                                                           .dv = dq + v,
-                                                          .dy = in(t),
+                                                          .dy = swt_trial_in(t, FLOATS, SWT_F32),
                                                           .q = q,
                                                           .k = q + k,
                                                           .v = q + v,
-                                                          .y = in(t),
-                                                          .lse = in(t),
+                                                          .y = swt_trial_in(t, FLOATS, SWT_F32),
+                                                          .lse = swt_trial_in(t, FLOATS, SWT_F32),
                                                           .dims = {.B = SIZE,
                                                                    .H = SIZE,
                                                                    .D = SIZE,

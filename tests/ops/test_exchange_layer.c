@@ -119,10 +119,9 @@ static swt_route route_fixture(swt_trial *t, const fixture *f) {
 static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
                       const double want[E][T]) {
     float *dh = swt_test_zeros(t, T * C, SWT_F32);
-    SWT_RUN(t, router_backward, .dh = dh, .dw = swt_trial_out(t, E * C, SWT_F32), .dgate = dgate,
-            .h = r->h, .w = r->w, .probs = r->probs, .lse = r->lse, .expert = r->expert,
-            .gate = r->gate, .counts = r->counts,
-            .scratch = swt_trial_scratch(t, swt_router_scratch_bytes(&r->dims)), .dims = r->dims);
+    SWT_RUN(t, router_backward, .dh = dh, .dgate = dgate, .h = r->h, .w = r->w, .probs = r->probs,
+            .lse = r->lse, .expert = r->expert, .gate = r->gate, .counts = r->counts,
+            .dims = r->dims);
     for (int n = 0; n < T; n++)
         for (int e = 0; e < E; e++)
             expect_quoted(t, "dz", (double)dh[n * C + e], want[e][n]);
@@ -130,10 +129,11 @@ static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
 
 /* ---- the exchange on the tensors of a route */
 
-static void dispatch(swt_trial *t, const swt_route *r, float *send, int32_t *counts, const float *h,
-                     int64_t first_slot) {
-    SWT_RUN(t, dispatch_forward, .send = send, .send_counts = counts, .h = h, .expert = r->expert,
-            .slot = r->slot, .kept = r->kept, .dims = r->dims, .first_slot = first_slot);
+/* send and send_counts are its outputs. */
+static swt_dispatch_forward_args dispatch(swt_trial *t, const swt_route *r, const float *h,
+                                          int64_t first_slot) {
+    return SWT_MADE(t, dispatch_forward, .h = h, .expert = r->expert, .slot = r->slot,
+                    .kept = r->kept, .dims = r->dims, .first_slot = first_slot);
 }
 
 static void combine(swt_trial *t, const swt_route *r, float *y, const float *residual,
@@ -147,9 +147,11 @@ static void combine(swt_trial *t, const swt_route *r, float *y, const float *res
 static void combine_back(swt_trial *t, const swt_route *r, float *dgate, float *dh, const float *dy,
                          const float *recv, const float *h) {
     const int64_t slots = r->dims.E * r->dims.K;
-    float *drecv = swt_trial_out(t, slots * C, SWT_F32), *dot = swt_trial_in(t, slots, SWT_F32);
-    SWT_RUN(t, combine_backward, .drecv = drecv, .dgate = dgate, .dh = dh, .dy = dy, .h = h,
-            .expert = r->expert, .gate = r->gate, .slot = r->slot, .dims = r->dims);
+    const float *drecv =
+        SWT_MADE(t, combine_backward, .dgate = dgate, .dh = dh, .dy = dy, .h = h,
+                 .expert = r->expert, .gate = r->gate, .slot = r->slot, .dims = r->dims)
+            .drecv;
+    float *dot = swt_trial_in(t, slots, SWT_F32);
     for (int64_t i = 0; i < slots; i++) {
         double sum = 0;
         for (int64_t j = i * C; j < (i + 1) * C; j++)
@@ -176,13 +178,12 @@ static void fixture_check(swt_trial *t, const fixture *f) {
         swt_trial_same(t, "slot", r.slot, f->slot, T, SWT_I32);
     else
         memcpy(r.slot, f->slot, sizeof drop_0);
-    float *h = swt_trial_in(t, T * C, SWT_F32), *y = swt_trial_out(t, T * C, SWT_F32),
-          *buffer = swt_trial_out(t, E * CAPACITY * C, SWT_F32);
+    float *h = swt_trial_in(t, T * C, SWT_F32), *y = swt_trial_out(t, T * C, SWT_F32);
     for (int n = 0; n < T; n++) {
         h[n * C] = (float)(n + 1);
         h[n * C + 1] = -(float)(n + 1) / 2;
     }
-    dispatch(t, &r, buffer, swt_trial_out(t, E, SWT_I32), h, 0);
+    float *buffer = dispatch(t, &r, h, 0).send;
     for (int i = 0; i < E * CAPACITY * C; i++)
         buffer[i] = i < CAPACITY * C ? 2 * buffer[i] + 1 : -buffer[i];
     combine(t, &r, y, swt_trial_in(t, T * C, SWT_F32), buffer, h, 0);
@@ -263,8 +264,7 @@ static void exchange_round(swt_trial *t, const swt_route *r, float *y, const flo
                            int64_t first) {
     const swt_moe_dims *d = &r->dims;
     const swt_test_mark mark = swt_test_set_mark(t);
-    float *send = swt_trial_out(t, d->E * d->K * d->C, SWT_F32);
-    dispatch(t, r, send, swt_trial_out(t, d->E, SWT_I32), r->h, first);
+    float *send = dispatch(t, r, r->h, first).send;
     for (int64_t i = 0; i < d->E * d->K * d->C; i++)
         send[i] = 2 * send[i];
     const float *before = swt_trial_copy(t, y, d->N * d->C, SWT_F32);
@@ -330,10 +330,10 @@ static sender make_sender(swt_trial *t, int rank, int64_t El, int64_t P, int rou
         s.r.h[n * WIDTH + 1] = -(float)rank;
     }
     swt_route_assign(t, &s.r);
-    s.send = swt_trial_out(t, d->E * d->K * WIDTH, SWT_F32);
+    const swt_dispatch_forward_args sent = dispatch(t, &s.r, s.r.h, 0);
+    s.send = sent.send;
+    s.send_counts = sent.send_counts;
     s.recv = swt_trial_out(t, d->E * d->K * WIDTH, SWT_F32);
-    s.send_counts = swt_trial_out(t, d->E, SWT_I32);
-    dispatch(t, &s.r, s.send, s.send_counts, s.r.h, 0);
     return s;
 }
 
@@ -345,9 +345,7 @@ static void serve(swt_trial *t, sender *senders, int64_t rank) {
     const int64_t El = d->El, P = d->P, block = d->K * WIDTH;
     float *wi = swt_trial_in(t, El * HIDDEN * WIDTH, SWT_F32),
           *wo = swt_trial_in(t, El * WIDTH * HIDDEN, SWT_F32),
-          *bo = swt_trial_in(t, El * WIDTH, SWT_F32), *x = swt_trial_in(t, El * P * block, SWT_F32),
-          *y = swt_trial_out(t, El * P * block, SWT_F32),
-          *hidden = swt_trial_out(t, El * P * d->K * HIDDEN, SWT_F32);
+          *bo = swt_trial_in(t, El * WIDTH, SWT_F32), *x = swt_trial_in(t, El * P * block, SWT_F32);
     int32_t *counts = swt_trial_in(t, El * P, SWT_I32);
     for (int64_t j = 0; j < El; j++) {
         const int64_t e = rank * El + j;
@@ -362,8 +360,9 @@ static void serve(swt_trial *t, sender *senders, int64_t rank) {
             counts[j * P + p] = senders[p].send_counts[e];
         }
     }
-    SWT_RUN(t, experts_forward, .y = y, .hidden = hidden, .x = x, .wi = wi, .wo = wo, .bo = bo,
-            .counts = counts, .dims = *d);
+    const float *y = SWT_MADE(t, experts_forward, .x = x, .wi = wi, .wo = wo, .bo = bo,
+                              .counts = counts, .dims = *d)
+                         .y;
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,
                (size_t)block * sizeof *y);

@@ -48,12 +48,7 @@ static experts_tensors draw(swt_trial *t, const experts_case *c) {
                          .wo = swt_trial_uniform(t, weights, -1, 1),
                          .bi = c->bias ? swt_trial_uniform(t, c->El * c->F, -1, 1) : NULL,
                          .bo = c->bias ? swt_trial_uniform(t, c->El * c->C, -1, 1) : NULL,
-                         .dy = swt_trial_uniform(t, rows * c->C, -1, 1),
-                         .y = swt_trial_out(t, rows * c->C, SWT_F32),
-                         .hidden = swt_trial_out(t, rows * c->F, SWT_F32),
-                         .dx = swt_trial_out(t, rows * c->C, SWT_F32),
-                         .dhidden = swt_trial_out(t, rows * c->F, SWT_F32),
-                         .dot = swt_trial_out(t, rows, SWT_F32)};
+                         .dy = swt_trial_uniform(t, rows * c->C, -1, 1)};
     x.dims.El = c->El;
     x.dims.P = c->P;
     x.dims.F = c->F;
@@ -65,17 +60,23 @@ static experts_tensors draw(swt_trial *t, const experts_case *c) {
 }
 
 /* Forward, and backward to the inputs. */
-static void run(swt_trial *t, const experts_tensors *x) {
-    SWT_RUN(t, experts_forward, .y = x->y, .hidden = x->hidden, .x = x->x, .wi = x->wi, .bi = x->bi,
-            .wo = x->wo, .bo = x->bo, .counts = x->counts, .dims = x->dims);
-    SWT_RUN(t, experts_backward_input, .dx = x->dx, .dhidden = x->dhidden, .dot = x->dot,
-            .dy = x->dy, .hidden = x->hidden, .wi = x->wi, .wo = x->wo, .bo = x->bo,
-            .counts = x->counts, .dims = x->dims);
+static void run(swt_trial *t, experts_tensors *x) {
+    const swt_experts_forward_args f =
+        SWT_MADE(t, experts_forward, .x = x->x, .wi = x->wi, .bi = x->bi, .wo = x->wo, .bo = x->bo,
+                 .counts = x->counts, .dims = x->dims);
+    const swt_experts_backward_input_args b =
+        SWT_MADE(t, experts_backward_input, .dy = x->dy, .hidden = f.hidden, .wi = x->wi,
+                 .wo = x->wo, .bo = x->bo, .counts = x->counts, .dims = x->dims);
+    x->y = f.y;
+    x->hidden = f.hidden;
+    x->dx = b.dx;
+    x->dhidden = b.dhidden;
+    x->dot = b.dot;
     swt_test_keep(t);
 }
 
 static experts_tensors backward_input(swt_trial *t, const experts_case *c) {
-    const experts_tensors x = draw(t, c);
+    experts_tensors x = draw(t, c);
     run(t, &x);
     return x;
 }
@@ -101,21 +102,30 @@ static const float *slots_of(swt_trial *t, const experts_case *c, const float *x
     return copy;
 }
 
-static void take_weights(swt_trial *t, const experts_case *c, experts_tensors *x) {
-    const int64_t weights = c->El * c->F * c->C;
-    x->dwi = swt_trial_out(t, weights, SWT_F32);
-    x->dwo = swt_trial_out(t, weights, SWT_F32);
-    x->dbi = c->bias ? swt_trial_out(t, c->El * c->F, SWT_F32) : NULL;
-    x->dbo = c->bias ? swt_trial_out(t, c->El * c->C, SWT_F32) : NULL;
+/* The call with these arguments, and the gradients that it makes. */
+static void run_weight(swt_trial *t, const experts_case *c, experts_tensors *x,
+                       swt_experts_backward_weight_args a) {
+    a.x = x->x;
+    a.hidden = x->hidden;
+    a.dims = x->dims;
+    a.dbi = c->bias ? swt_trial_out(t, c->El * c->F, SWT_F32) : NULL;
+    a.dbo = c->bias ? swt_trial_out(t, c->El * c->C, SWT_F32) : NULL;
+    a = swt_test_make(t, SWT_OP_experts_backward_weight,
+                      (swt_any_args){.experts_backward_weight = a})
+            .experts_backward_weight;
+    x->dwi = a.dwi;
+    x->dwo = a.dwo;
+    x->dbi = a.dbi;
+    x->dbo = a.dbo;
 }
 
 /* The gradients of source p alone. */
 static void backward_weight(swt_trial *t, const experts_case *c, experts_tensors *x, int64_t p) {
     const int32_t *counts = counts_of(t, c, x, p);
-    take_weights(t, c, x);
-    SWT_RUN(t, experts_backward_weight, .dwi = x->dwi, .dbi = x->dbi, .dwo = x->dwo, .dbo = x->dbo,
-            .x = x->x, .hidden = x->hidden, .dpre = slots_of(t, c, x->dhidden, counts, c->F),
-            .dy = slots_of(t, c, x->dy, counts, c->C), .counts = counts, .dims = x->dims);
+    run_weight(t, c, x,
+               (swt_experts_backward_weight_args){.dpre = slots_of(t, c, x->dhidden, counts, c->F),
+                                                  .dy = slots_of(t, c, x->dy, counts, c->C),
+                                                  .counts = counts});
 }
 
 /* wi, bi, wo, bo; the biases' are NULL where there are none. */
@@ -138,11 +148,13 @@ static void take_sums(swt_trial *t, const experts_case *c, int64_t *sum[TENSORS]
 /* Of all sources. */
 static void backward_sums(swt_trial *t, const experts_case *c, experts_tensors *x,
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
-    take_weights(t, c, x);
-    SWT_RUN(t, experts_backward_weight, .dwi = x->dwi, .dbi = x->dbi, .dwo = x->dwo, .dbo = x->dbo,
-            .x = x->x, .hidden = x->hidden, .dpre = x->dhidden, .dy = x->dy, .counts = x->counts,
-            .dims = x->dims, .exact = true,
-            .sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last});
+    run_weight(t, c, x,
+               (swt_experts_backward_weight_args){
+                   .dpre = x->dhidden,
+                   .dy = x->dy,
+                   .counts = x->counts,
+                   .exact = true,
+                   .sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last}});
 }
 
 /* The sums are, bit for bit, each source's gradients put through swt_grad_add; after the last call
@@ -177,8 +189,7 @@ static void expect_sums(swt_trial *t, const experts_case *c, experts_tensors *x,
             swt_trial_same(t, "sums", got[i], want[i], n, SWT_I64);
             continue;
         }
-        float *sum = swt_trial_out(t, n, SWT_F32);
-        SWT_RUN(t, grad_finish, .grad = sum, .sum = want[i], .n = n);
+        const float *sum = SWT_MADE(t, grad_finish, .sum = want[i], .n = n).grad;
         swt_trial_same(t, "gradient", finished[i], sum, n, SWT_F32);
     }
 }

@@ -1,5 +1,7 @@
 #include "support/trial.h"
 
+#include "judge/case.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +91,17 @@ void swt_test_call(swt_trial *t, int op, const swt_any_args *args, swt_status ex
                  swt_status_name(expected), status == SWT_OK ? "-" : swt_last_error()->message);
     if (expected != SWT_OK && memcmp(t->memory, t->before, t->used_bytes) != 0)
         fail_msg("%s: %s refused, and changed memory", t->label, name);
+}
+
+swt_any_args swt_test_fill(swt_trial *t, int op, swt_any_args args) {
+    swt_test_expect(swt_case_fill(t, op, &args), swt_op_table[op].name);
+    return args;
+}
+
+swt_any_args swt_test_make(swt_trial *t, int op, swt_any_args args) {
+    const swt_any_args filled = swt_test_fill(t, op, args);
+    swt_test_call(t, op, &filled, SWT_OK);
+    return filled;
 }
 
 void *swt_test_zeros(swt_trial *t, int64_t count, swt_dtype dtype) {

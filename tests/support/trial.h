@@ -40,10 +40,16 @@ int swt_test_teardown(void **state);
 /* That trial, whose random numbers start again. */
 swt_trial *swt_test_trial(void **state);
 
-/* Call an operation, whose arguments are the host's tensors, which must succeed; or which must
- * refuse with SWT_status and change nothing at all. */
-#define SWT_RUN(t, op, ...)                                                                        \
-    swt_test_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_OK)
+/* The arguments of an operation, which are the host's tensors: those that are missing are made by
+ * its row as the judge's cases make them (judge/case.h), but for optional ones. */
+#define SWT_FILLED(t, op, ...) swt_test_fill(t, SWT_OP_##op, (swt_any_args){.op = {__VA_ARGS__}}).op
+swt_any_args swt_test_fill(swt_trial *t, int op, swt_any_args args);
+
+/* Fill them and call the operation, which must succeed; MADE gives them back. Or it must refuse
+ * arguments as they are with SWT_status and change nothing at all. */
+#define SWT_RUN(t, op, ...)  (void)swt_test_make(t, SWT_OP_##op, (swt_any_args){.op = {__VA_ARGS__}})
+#define SWT_MADE(t, op, ...) swt_test_make(t, SWT_OP_##op, (swt_any_args){.op = {__VA_ARGS__}}).op
+swt_any_args swt_test_make(swt_trial *t, int op, swt_any_args args);
 #define SWT_REFUSE(t, status, op, ...)                                                             \
     swt_test_call(t, SWT_OP_##op, &(swt_any_args){.op = {__VA_ARGS__}}, SWT_##status)
 void swt_test_call(swt_trial *t, int op, const swt_any_args *args, swt_status expected);
