@@ -21,9 +21,9 @@ static void test_embedding_order(void **state) {
 }
 
 /* The sums' blocks are 64 rows: next to 2^24 a one is lost and a two is not, so it shows which rows
- * were added to each other first. Column 0: a one in row 63 meets 2^24 in its block, and the one in
- * row 64 meets it alone; both are lost. Column 1: the ones in rows 64 and 65 meet each other first.
- */
+ * were added to each other first. Column 0: the ones in rows 62 and 63 meet 2^24 in its block one
+ * by one, and the one in row 64 meets it alone; all are lost. Column 1: the ones in rows 64 and 65
+ * meet each other first. */
 static void test_norm_blocks(void **state) {
     enum { N = 200, C = 2 };
     swt_trial *t = swt_test_trial(state);
@@ -31,7 +31,7 @@ static void test_norm_blocks(void **state) {
     const float *mean = swt_trial_in(t, N, SWT_F32);
     float *dy = swt_trial_in(t, N * C, SWT_F32), *dbias = swt_trial_out(t, C, SWT_F32);
     dy[0] = dy[1] = 0x1p24F;
-    dy[63 * C] = dy[64 * C] = dy[64 * C + 1] = dy[65 * C + 1] = 1;
+    dy[62 * C] = dy[63 * C] = dy[64 * C] = dy[64 * C + 1] = dy[65 * C + 1] = 1;
     SWT_RUN(t, norm_backward, .dbias = dbias, .dy = dy, .mean = mean, .N = N, .C = C);
     assert_true(dbias[0] == 0x1p24F && dbias[1] == 0x1p24F + 2);
 }
