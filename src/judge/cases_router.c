@@ -7,11 +7,13 @@
 /* Sizes of a trial that is not large: the most. */
 enum { WIDTH = 130, EXPERTS = 17 };
 
-/* Shapes of a large trial: N (even), C, E. The fifth takes its input in two pieces on a GPU. */
+/* Shapes of a large trial: N, C, E and G. The fifth takes its input in two pieces on a GPU; the
+ * first, fifth and last have tokens to drop in each of the ways. */
 enum { SHAPES = 12 };
-static const int64_t shapes[SHAPES][3] = {
-    {2200, 140, 7}, {6, 7, 2},   {0, 8, 4},   {130, 64, 16}, {5000, 3, 4}, {34, 5, 16},
-    {300, 65, 8},   {2, 700, 3}, {128, 1, 5}, {70, 33, 64},  {512, 16, 4}, {200, 32, 1},
+static const int64_t shapes[SHAPES][4] = {
+    {2200, 140, 7, 1}, {6, 7, 2, 2},   {0, 8, 4, 1},     {130, 64, 16, 130},
+    {5000, 3, 4, 1},   {34, 5, 16, 2}, {300, 65, 8, 3},  {2, 700, 3, 2},
+    {128, 1, 5, 1},    {70, 33, 1, 2}, {512, 16, 64, 4}, {1200, 32, 5, 2},
 };
 
 static int64_t size(const swt_case *k, int which, int64_t most) {
@@ -33,7 +35,7 @@ static void draw_dims(swt_case *k, swt_moe_dims *d) {
     swt_case_dim(k, "N", &d->N, N);
     swt_case_dim(k, "C", &d->C, size(k, 1, WIDTH));
     swt_case_dim(k, "E", &d->E, size(k, 2, EXPERTS));
-    swt_case_dim(k, "G", &d->G, 1 + k->number % 2);
+    swt_case_dim(k, "G", &d->G, k->t->large ? size(k, 3, 0) : 1 + k->number % 2);
     d->group_capacity = is_special(k, NO_ROOM)        ? 0
                         : is_special(k, ROOM_FOR_ONE) ? 1
                                                       : 1 + N / d->G / d->E;

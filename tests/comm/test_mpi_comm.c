@@ -64,7 +64,9 @@ static void exchange(swt_comm *comm, const int64_t *first, int64_t n) {
     free(back);
 }
 
-/* E below, at and above the number of ranks; no block, one number, blocks that MPI sends at once,
+/* Every block of every expert at its place at the owner, (El, P), and at home again: a permuted
+ * layout (sources before experts, say) fails for more than one expert on a rank. E below, at and
+ * above the number of ranks; no block, one number, blocks that MPI sends at once,
  * and blocks beyond its eager limit (4 KiB in shared memory). */
 static void exchange_on_uneven_splits(void **state) {
     swt_comm *comm = *state;
@@ -82,48 +84,6 @@ static void exchange_on_uneven_splits(void **state) {
         exchange(comm, first, 13);
     }
     free(first);
-}
-
-/* How many tokens rank `rank` has for expert e. */
-static int64_t tokens_for(int pattern, int64_t rank, int64_t e, int64_t E) {
-    if (pattern == 0)
-        return 0;
-    if (pattern == 1) /* one expert gets all of this rank's tokens */
-        return e == (rank * 3 + 1) % E ? 11 : 0;
-    return (rank * 7919 + e * 104729 + pattern * 31) % 7;
-}
-
-/* Tokens go to their experts, expert e adds e, and every token must come home with its own number:
- * a permuted layout (sources before experts, say) fails for more than one expert on a rank. */
-static void tokens_come_home(swt_comm *comm, int64_t El, int pattern) {
-    enum { K = 11 };
-    const int64_t E = El * comm->size;
-    int64_t *first = numbers(comm->size + 1);
-    split_evenly(first, comm->size, E);
-    const swt_split split = {first};
-    int64_t *send = numbers(E * K), *owned = numbers(E * K), *home = numbers(E * K);
-    for (int64_t e = 0; e < E; e++)
-        for (int64_t k = 0; k < tokens_for(pattern, comm->rank, e, E); k++)
-            send[e * K + k] = number(comm->rank, 0, e * K + k) * 1000;
-    succeeds(comm,
-             swt_comm_all_to_all(comm, SWT_TO_OWNERS, owned, send, &split, K * sizeof *send, NULL));
-    for (int64_t i = 0; i < E * K; i++)
-        if (owned[i] >= 0) /* (El, P, K): the expert from the place alone */
-            owned[i] += first[comm->rank] + i / (comm->size * K);
-    succeeds(comm, swt_comm_all_to_all(comm, SWT_TO_SOURCES, home, owned, &split, K * sizeof *send,
-                                       NULL));
-    for (int64_t i = 0; i < E * K; i++)
-        check(comm, home[i] == (send[i] >= 0 ? send[i] + i / K : -1));
-    free(first);
-    free(send);
-    free(owned);
-    free(home);
-}
-
-static void tokens_come_home_from_any_routing(void **state) {
-    for (int64_t El = 1; El <= 8; El++)
-        for (int pattern = 0; pattern < 5; pattern++)
-            tokens_come_home(*state, El, pattern);
 }
 
 static void sums_are_exact(void **state) {
@@ -399,7 +359,6 @@ int main(void) {
         cmocka_unit_test(sums_are_exact),
         cmocka_unit_test(largest_value),
         cmocka_unit_test(exchange_on_uneven_splits),
-        cmocka_unit_test(tokens_come_home_from_any_routing),
         cmocka_unit_test(first_difference),
         cmocka_unit_test(gather_and_broadcast),
         cmocka_unit_test(groups),

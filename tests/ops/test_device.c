@@ -1,23 +1,39 @@
 /* A processor's memory, copies, streams and events, and what opening it refuses. */
 #include "support/trial.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { BYTES = 5000 };
 
-typedef struct open_device {
+/* A device that is open, and two streams of it. */
+typedef struct bed {
     swt_device device;
-    bool gpu;
-} open_device;
+    swt_stream *stream, *second;
+} bed;
 
-static open_device opened(void) {
+static int set_up(void **state) {
     const swt_backend *backend = swt_test_backend();
-    open_device o = {.gpu = swt_test_on_gpu()};
+    bed *p = calloc(1, sizeof *p);
     int count = 0;
+    assert_non_null(p);
     swt_test_expect(backend->count(&count), "no usable GPU");
-    swt_test_expect(backend->open(&o.device, 0, 2), "open");
-    assert_int_equal(o.device.threads, 2);
-    return o;
+    swt_test_expect(backend->open(&p->device, 0, 2), "open");
+    assert_int_equal(p->device.threads, 2);
+    assert_int_equal(swt_stream_create(&p->device, &p->stream), SWT_OK);
+    assert_int_equal(swt_stream_create(&p->device, &p->second), SWT_OK);
+    *state = p;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    bed *p = *state;
+    swt_stream_destroy(&p->device, p->stream);
+    swt_stream_destroy(&p->device, p->second);
+    swt_device_close(&p->device);
+    swt_device_close(&p->device); /* twice is once */
+    free(p);
+    return 0;
 }
 
 static void *allocated(swt_device *d, size_t bytes) {
@@ -44,26 +60,22 @@ static void expect_bytes(const unsigned char *bytes, int byte) {
 }
 
 static void test_room(void **state) {
-    (void)state;
     enum { TAKEN = 8 << 20 };
-    open_device o = opened();
+    swt_device *d = &((bed *)*state)->device;
     size_t before = 0, after = 0, total = 0;
-    assert_int_equal(swt_device_room(&o.device, &before, &total), SWT_OK);
+    assert_int_equal(swt_device_room(d, &before, &total), SWT_OK);
     assert_true(before > 0 && before <= total);
-    void *memory = allocated(&o.device, TAKEN);
-    assert_int_equal(swt_device_room(&o.device, &after, &total), SWT_OK);
-    if (o.gpu) /* a CPU's memory is everybody's */
+    void *memory = allocated(d, TAKEN);
+    assert_int_equal(swt_device_room(d, &after, &total), SWT_OK);
+    if (swt_test_on_gpu()) /* a CPU's memory is everybody's */
         assert_true(after + TAKEN <= before);
-    swt_device_release(&o.device, memory);
-    swt_device_close(&o.device);
+    swt_device_release(d, memory);
 }
 
 static void test_copies(void **state) {
-    (void)state;
-    open_device o = opened();
-    swt_device *d = &o.device;
-    swt_stream *s = NULL;
-    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
+    bed *p = *state;
+    swt_device *d = &p->device;
+    swt_stream *s = p->stream;
     unsigned char *from = host_bytes(d, 1), *to = host_bytes(d, 2);
     unsigned char *a = allocated(d, BYTES), *b = allocated(d, BYTES);
     assert_int_equal(swt_device_copy(d, s, SWT_TO_DEVICE, a, from, BYTES), SWT_OK);
@@ -83,17 +95,13 @@ static void test_copies(void **state) {
     swt_device_host_release(d, to);
     swt_device_release(d, a);
     swt_device_release(d, b);
-    swt_stream_destroy(d, s);
-    swt_device_close(d);
 }
 
 /* A call on NULL comes after what any stream has to do, and is done when it returns. */
 static void test_null_stream(void **state) {
-    (void)state;
-    open_device o = opened();
-    swt_device *d = &o.device;
-    swt_stream *s = NULL;
-    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
+    bed *p = *state;
+    swt_device *d = &p->device;
+    swt_stream *s = p->stream;
     unsigned char *a = allocated(d, BYTES), *b = allocated(d, BYTES), *host = host_bytes(d, 1);
     for (int round = 0; round < 3; round++) {
         const int byte = 0x10 + round;
@@ -112,20 +120,15 @@ static void test_null_stream(void **state) {
     swt_device_host_release(d, host);
     swt_device_release(d, a);
     swt_device_release(d, b);
-    swt_stream_destroy(d, s);
-    swt_device_close(d);
 }
 
 /* An event hands memory from one stream to the other, and from a stream to the host. */
 static void test_events(void **state) {
-    (void)state;
     enum { ROUNDS = 8 };
-    open_device o = opened();
-    swt_device *d = &o.device;
-    swt_stream *first = NULL, *second = NULL;
+    bed *p = *state;
+    swt_device *d = &p->device;
+    swt_stream *first = p->stream, *second = p->second;
     swt_event *filled = NULL, *used = NULL;
-    assert_int_equal(swt_stream_create(d, &first), SWT_OK);
-    assert_int_equal(swt_stream_create(d, &second), SWT_OK);
     assert_int_equal(swt_event_create(d, &filled), SWT_OK);
     assert_int_equal(swt_event_create(d, &used), SWT_OK);
     unsigned char *a = allocated(d, BYTES), *hosts[ROUNDS];
@@ -149,20 +152,15 @@ static void test_events(void **state) {
     swt_device_release(d, a);
     swt_event_destroy(d, filled);
     swt_event_destroy(d, used);
-    swt_stream_destroy(d, first);
-    swt_stream_destroy(d, second);
-    swt_device_close(d);
 }
 
 /* The time between two events: of work, and of nothing. */
 static void test_time_between_events(void **state) {
-    (void)state;
-    open_device o = opened();
-    swt_device *d = &o.device;
-    swt_stream *s = NULL;
+    bed *p = *state;
+    swt_device *d = &p->device;
+    swt_stream *s = p->stream;
     swt_event *events[3] = {NULL};
     unsigned char *a = allocated(d, BYTES);
-    assert_int_equal(swt_stream_create(d, &s), SWT_OK);
     for (int i = 0; i < 3; i++)
         assert_int_equal(swt_event_create(d, &events[i]), SWT_OK);
     for (int i = 0; i < 3; i++) {
@@ -180,8 +178,6 @@ static void test_time_between_events(void **state) {
     for (int i = 0; i < 3; i++)
         swt_event_destroy(d, events[i]);
     swt_device_release(d, a);
-    swt_stream_destroy(d, s);
-    swt_device_close(d);
 }
 
 static void expect_error(swt_status status, swt_status expected, const char *part) {
@@ -192,13 +188,12 @@ static void expect_error(swt_status status, swt_status expected, const char *par
 }
 
 static void test_errors(void **state) {
-    (void)state;
-    open_device o = opened();
-    swt_device *d = &o.device, closed = {0};
+    swt_device *d = &((bed *)*state)->device, closed = {0};
     void *memory = NULL;
-    if (!o.gpu) /* a driver may call a size that no address could hold an invalid value */
+    if (!swt_test_on_gpu()) /* a driver may call a size that no address could hold an invalid value
+                             */
         expect_error(swt_device_alloc(d, &memory, SIZE_MAX), SWT_MEMORY, "cannot allocate");
-    if (o.gpu) {
+    else {
         expect_error(swt_device_alloc(d, &memory, (size_t)1 << 60), SWT_MEMORY,
                      "1152921504606846976 bytes");
         expect_error(swt_device_alloc(d, &memory, (size_t)1 << 60), SWT_MEMORY, "GPU 0, which has");
@@ -213,22 +208,24 @@ static void test_errors(void **state) {
     expect_error(swt_device_copy(d, NULL, SWT_TO_HOST, NULL, after, 1), SWT_SHAPE, "NULL");
     expect_error(swt_device_set(d, NULL, NULL, 0, 1), SWT_SHAPE, "NULL");
     swt_device_release(d, after);
-    swt_device_close(d);
-    swt_device_close(d); /* twice is once */
-    expect_error(swt_device_alloc(d, &memory, 1), SWT_INTERNAL, "not open");
-    expect_error(swt_device_room(d, NULL, NULL), SWT_INTERNAL, "not open");
-    expect_error(swt_device_host_alloc(d, &memory, 1), SWT_INTERNAL, "not open");
+    swt_test_expect(swt_test_backend()->open(&closed, 0, 2), "open again");
+    swt_device_close(&closed);
+    expect_error(swt_device_alloc(&closed, &memory, 1), SWT_INTERNAL, "not open");
+    expect_error(swt_device_room(&closed, NULL, NULL), SWT_INTERNAL, "not open");
+    expect_error(swt_device_host_alloc(&closed, &memory, 1), SWT_INTERNAL, "not open");
     expect_error(swt_stream_sync(&closed, NULL), SWT_INTERNAL, "not open");
 }
 
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_null_stream),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_time_between_events),
-        cmocka_unit_test(test_errors),
+        TEST(test_room),
+        TEST(test_copies),
+        TEST(test_null_stream),
+        TEST(test_events),
+        TEST(test_time_between_events),
+        TEST(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* Who gets a slot: 10,000 random cases against a brute force, and the properties of dropping. */
+/* Who gets a slot: 10,000 random cases against a brute force, and the properties of dropping.
+ * Large ones: src/judge/cases_router.c. */
 #include "judge/oracle.h"
 #include "ops/route.h"
 
@@ -156,29 +157,6 @@ static swt_route chosen_layer(swt_trial *t, int64_t N, int64_t E, int64_t capaci
     return r;
 }
 
-static void test_larger_cases(void **state) {
-    (void)state;
-    swt_trial *t = swt_test_open(3, true);
-    const int64_t sizes[][3] = {{1200, 1, 1}, {1200, 5, 4},  {2048, 16, 1},
-                                {999, 4, 3},  {130, 2, 130}, {5000, 5, 1}};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        for (int drop = 0; drop < 3; drop++) {
-            const int64_t N = sizes[i][0], E = sizes[i][1], G = sizes[i][2];
-            swt_trial_begin(t, "assign N=%lld E=%lld G=%lld drop=%d", (long long)N, (long long)E,
-                            (long long)G, drop);
-            swt_route r = chosen_layer(t, N, E, N / G / E * 4 / 5);
-            r.dims.G = G;
-            r.dims.K = G * r.dims.group_capacity;
-            r.dims.drop = (swt_drop)drop;
-            for (int64_t n = 0; n < N; n++) /* gates of a few values: ties */
-                r.gate[n] = rintf(r.gate[n] * 8) / 8;
-            swt_route_assign(t, &r);
-            expect_properties(t, &r);
-            expect_brute_force(t, &r);
-        }
-    swt_test_close(t);
-}
-
 /* By hand: five tokens to expert 1, three slots. */
 static void test_policies_by_hand(void **state) {
     static const int32_t expert[] = {1, 0, 1, 1, -1, 1, 1};
@@ -296,7 +274,6 @@ static void test_random_depends_on(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trap_4_kept_is_min_of_count_and_capacity),
-        cmocka_unit_test(test_larger_cases),
         cmocka_unit_test(test_policies_by_hand),
         cmocka_unit_test(test_random_is_fair),
         cmocka_unit_test(test_random_depends_on),
