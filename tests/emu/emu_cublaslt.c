@@ -9,7 +9,6 @@
 #include "tests/emu/emu_gemm.h"
 #include "tests/emu/emu_lt.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,8 +122,6 @@ static cublasStatus_t check_types(const product *p) {
     case CUBLASLT_EPILOGUE_BIAS:
     case CUBLASLT_EPILOGUE_RELU:
     case CUBLASLT_EPILOGUE_RELU_BIAS:
-    case CUBLASLT_EPILOGUE_GELU:
-    case CUBLASLT_EPILOGUE_GELU_BIAS:
         return CUBLAS_STATUS_SUCCESS;
     default:
         return REFUSE(NOT_SUPPORTED, "epilogue %u is not emulated", d->epilogue);
@@ -299,10 +296,6 @@ typedef struct job {
     int64_t steps; /* the algorithm's */
 } job;
 
-static float gelu(float x) {
-    return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-}
-
 /* D = f(alpha sums + beta C + bias) of one column of one product of the batch. */
 static void finish_column(const job *j, const float *sums, int64_t gemm_index, int64_t column) {
     const lt_layout *c = &j->p.of[C], *d = &j->p.of[D];
@@ -319,8 +312,6 @@ static void finish_column(const job *j, const float *sums, int64_t gemm_index, i
             x += swt_emu_element(j->p.desc.bias, bf16, bias + i);
         if (epilogue & CUBLASLT_EPILOGUE_RELU)
             x = x > 0 ? x : 0;
-        if (epilogue & CUBLASLT_EPILOGUE_GELU)
-            x = gelu(x);
         if (bf16)
             ((uint16_t *)j->out)[to + i] = swt_bf16_from_float(x);
         else

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { LAYOUT_MAGIC = 0x4c41594f, DESC_MAGIC = 0x44455343, PREFERENCE_MAGIC = 0x50524546 };
@@ -111,30 +110,6 @@ static cublasStatus_t set(const kind *k, void *opaque, int attribute, const void
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static cublasStatus_t get(const kind *k, const void *opaque, int attribute, void *value,
-                          size_t bytes, size_t *written) {
-    const field *f = NULL;
-    const cublasStatus_t status = find(k, opaque, attribute, &f);
-    if (status != CUBLAS_STATUS_SUCCESS)
-        return status;
-    if (bytes == 0 ? written == NULL : value == NULL || bytes != f->bytes)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    if (bytes > 0)
-        memcpy(value, (const unsigned char *)opaque + f->at, bytes);
-    if (written != NULL)
-        *written = f->bytes;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-/* The magic goes first, so that what has been destroyed is known as that. */
-static cublasStatus_t destroy(const kind *k, void *opaque) {
-    if (!is(opaque, k->magic))
-        return swt_emu_lt_refuse(CUBLAS_STATUS_INVALID_VALUE, "destroy: no %s", k->name);
-    memset(opaque, 0, sizeof(uint32_t));
-    free(opaque);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
 static cublasStatus_t copy_out(const kind *k, void *out, size_t bytes, const void *from) {
     if (!is(from, k->magic))
         return swt_emu_lt_refuse(CUBLAS_STATUS_INVALID_VALUE, "no %s", k->name);
@@ -154,22 +129,14 @@ cublasStatus_t swt_emu_lt_preference(lt_preference *out, cublasLtMatmulPreferenc
     return copy_out(&preferences, out, sizeof *out, from);
 }
 
-/* The calls that are alike for every kind of structure. */
+/* The call that is alike for every kind of structure. */
 #define ATTRIBUTES(object, attribute_type, kind)                                                   \
-    cublasStatus_t cublasLt##object##Destroy(cublasLt##object##_t o) {                             \
-        return destroy(&(kind), o);                                                                \
-    }                                                                                              \
     cublasStatus_t cublasLt##object##SetAttribute(                                                 \
         cublasLt##object##_t o, attribute_type attribute, const void *value, size_t bytes) {       \
         return set(&(kind), o, (int)attribute, value, bytes);                                      \
-    }                                                                                              \
-    cublasStatus_t cublasLt##object##GetAttribute(cublasLt##object##_t o,                          \
-                                                  attribute_type attribute, void *value,           \
-                                                  size_t bytes, size_t *written) {                 \
-        return get(&(kind), o, (int)attribute, value, bytes, written);                             \
     }
 
-/* What Init and Create write: own, at the beginning of an opaque structure. */
+/* What Init writes: own, at the beginning of an opaque structure. */
 static cublasStatus_t init(void *opaque, size_t size, size_t least, const void *own, size_t bytes) {
     if (opaque == NULL || size < least)
         return CUBLAS_STATUS_ALLOC_FAILED;
@@ -192,12 +159,6 @@ cublasStatus_t cublasLtMatrixLayoutInit_internal(cublasLtMatrixLayout_t layout, 
     return init(layout, size, sizeof *layout, &own, sizeof own);
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType type,
-                                          uint64_t rows, uint64_t cols, int64_t ld) {
-    *layout = calloc(1, sizeof **layout);
-    return cublasLtMatrixLayoutInit_internal(*layout, sizeof **layout, type, rows, cols, ld);
-}
-
 ATTRIBUTES(MatrixLayout, cublasLtMatrixLayoutAttribute_t, layouts)
 
 /* ------------------------------------------------------------------ matmul descriptors */
@@ -217,12 +178,6 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t desc, size_t
     return init(desc, size, sizeof *desc, &own, sizeof own);
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
-                                        cudaDataType_t scale) {
-    *desc = calloc(1, sizeof **desc);
-    return cublasLtMatmulDescInit_internal(*desc, sizeof **desc, compute, scale);
-}
-
 ATTRIBUTES(MatmulDesc, cublasLtMatmulDescAttributes_t, descs)
 
 /* ------------------------------------------------------------------ preferences */
@@ -235,11 +190,6 @@ cublasStatus_t cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t 
                                .align = {256, 256, 256, 256},
                                .implementations = ~(uint64_t)0};
     return init(preference, size, sizeof *preference, &own, sizeof own);
-}
-
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference) {
-    *preference = calloc(1, sizeof **preference);
-    return cublasLtMatmulPreferenceInit_internal(*preference, sizeof **preference);
 }
 
 ATTRIBUTES(MatmulPreference, cublasLtMatmulPreferenceAttributes_t, preferences)

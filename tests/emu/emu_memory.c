@@ -197,22 +197,6 @@ bool swt_emu_on_gpu(const void *memory, size_t bytes, bool pinned) {
     return kind == EMU_GPU || kind == EMU_MANAGED || (pinned && kind == EMU_PINNED);
 }
 
-cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *out, const void *memory) {
-    static const enum cudaMemoryType types[] = {
-        [EMU_PAGEABLE] = cudaMemoryTypeUnregistered,
-        [EMU_PINNED] = cudaMemoryTypeHost,
-        [EMU_MANAGED] = cudaMemoryTypeManaged,
-        [EMU_GPU] = cudaMemoryTypeDevice,
-    };
-    const emu_kind kind = emu_memory_kind(memory, 1);
-    memset(out, 0, sizeof *out);
-    out->type = types[kind];
-    out->device = kind == EMU_PAGEABLE ? cudaInvalidDeviceId : emu_device();
-    out->devicePointer = kind == EMU_PAGEABLE ? NULL : (void *)(uintptr_t)memory;
-    out->hostPointer = kind == EMU_GPU ? NULL : (void *)(uintptr_t)memory;
-    return cudaSuccess;
-}
-
 /* -- copies ----------------------------------------------------------------------------------- */
 
 typedef struct copy {

@@ -253,17 +253,3 @@ ncclResult_t ncclBroadcast(const void *send, void *recv, size_t count, ncclDataT
                            int root, ncclComm_t comm, cudaStream_t stream) {
     return ADD(.kind = NCCL_BROADCAST, .peer = root, .send = send, .recv = recv);
 }
-
-ncclResult_t ncclAlltoAll(const void *send, void *recv, size_t count, ncclDataType_t type,
-                          ncclComm_t comm, cudaStream_t stream) {
-    const size_t bytes = count * swt_emu_nccl_bytes(type);
-    ncclResult_t result = ncclGroupStart();
-    for (int peer = 0; result == ncclSuccess && comm != NULL && peer < comm->size; peer++) {
-        const size_t at = bytes * (size_t)peer;
-        result = ncclSend((const unsigned char *)send + at, count, type, peer, comm, stream);
-        if (result == ncclSuccess)
-            result = ncclRecv((unsigned char *)recv + at, count, type, peer, comm, stream);
-    }
-    const ncclResult_t ended = ncclGroupEnd();
-    return result != ncclSuccess ? result : ended;
-}

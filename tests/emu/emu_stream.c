@@ -327,19 +327,3 @@ cudaError_t cudaDeviceSynchronize(void) {
     emu_drain();
     return cudaSuccess;
 }
-
-typedef struct host_call {
-    cudaHostFn_t call;
-    void *data;
-} host_call;
-
-static bool call_host(void *data) {
-    const host_call *const h = data;
-    h->call(h->data);
-    return true;
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t call, void *data) {
-    const host_call h = {call, data};
-    return emu_error(swt_emu_enqueue(stream, "cudaLaunchHostFunc", call_host, &h, sizeof h));
-}

@@ -124,16 +124,6 @@ static void messages(void **state) {
     }
 }
 
-static void all_to_all(void **state) {
-    end *e = open_end(*state, 0);
-    fill(e, e->world->size);
-    NCCL(e, ncclAlltoAll(e->out, e->in, N, ncclInt64, e->nccl, e->stream));
-    fetch(e, e->in);
-    for (int from = 0; from < e->world->size; from++)
-        check(e->world, e->host[from * N + 7] == number(from, e->world->rank, 7));
-    close_end(e);
-}
-
 /* Several collective calls in a row, and some as one group, without a wait in between. */
 static void collectives(void **state) {
     end *e = open_end(*state, 0);
@@ -359,7 +349,6 @@ static void shared_gpu(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages),
-        cmocka_unit_test(all_to_all),
         cmocka_unit_test(collectives),
         cmocka_unit_test(parts),
         cmocka_unit_test(host_waits_hold_nobody_up),
