@@ -33,12 +33,6 @@ typedef struct bench {
     double *ms; /* (repeats) */
 } bench;
 
-/* A run of parameters, with who shares them: gradients are added over these ranks. */
-typedef struct range {
-    int64_t offset, count;
-    swt_comm *sharers;
-} range;
-
 /* The layer is the only block's feed-forward; the block's attention is not run. */
 static swt_status set_options(bench *b) {
     swt_options *o = b->s.options;
@@ -64,51 +58,13 @@ static swt_sublayer *layer_of(const swt_model *m) {
     return &m->sublayers[1];
 }
 
-/* What the layer consists of: weight and bias of the dense layer's gemms or the router, and this
- * rank's experts. Returns the number of ranges. */
-static int list_ranges(const swt_model *m, range out[4]) {
-    const swt_places *p = layer_of(m)->places;
-    const int64_t C = m->dims.C, F = m->dims.F, E = m->dims.E, shared = m->params.shared_end;
-    swt_comm *world = m->dist->devices;
-    if (layer_of(m)->kind == SWT_SWITCH) {
-        out[0] = (range){p->router.weight, E * C, world};
-        out[1] = (range){p->router.bias, E, world};
-        out[2] = (range){shared, m->params.end - shared, &m->dist->replica_group};
-        return 3;
-    }
-    out[0] = (range){p->wi.weight, F * C, world};
-    out[1] = (range){p->wi.bias, F, world};
-    out[2] = (range){p->wo.weight, C * F, world};
-    out[3] = (range){p->wo.bias, C, world};
-    return 4;
-}
-
-/* Sums over micro-batches, where there are several, and the update. The experts' gradients have
- * been added by the backward pass. */
-static swt_status update(swt_model *m) {
-    range ranges[4];
-    const int n = list_ranges(m, ranges);
-    for (int i = 0; i < n; i++) {
-        const range *r = &ranges[i];
-        float *grad = m->grad + r->offset;
-        /* Experts without replicas are finished by the backward pass. */
-        if (m->sum != NULL && (r->sharers == m->dist->devices || r->sharers->size > 1)) {
-            if (r->sharers == m->dist->devices)
-                SWT_TRY(swt_grad_add(&m->ctx, &(swt_grad_add_args){.sum = m->sum + r->offset,
-                                                                   .grad = grad,
-                                                                   .n = r->count,
-                                                                   .limit = swt_sums_limit(m),
-                                                                   .first = true}));
-            SWT_TRY(
-                swt_comm_all_reduce_i64(r->sharers, m->sum + r->offset, r->count, m->ctx.stream));
-            SWT_TRY(swt_grad_finish(
-                &m->ctx,
-                &(swt_grad_finish_args){.grad = grad, .sum = m->sum + r->offset, .n = r->count}));
-        }
-        SWT_TRY(swt_sgd(
-            &m->ctx, &(swt_sgd_args){.param = m->param + r->offset, .grad = grad, .n = r->count}));
-    }
-    return SWT_OK;
+/* Sums over micro-batches and the update, of the whole model: what there is beside the layer, norms
+ * and an attention of one feature, is a hundredth of it at most. */
+static swt_status update(swt_model *m, const swt_pass *pass) {
+    SWT_TRY(swt_sums_add(m, pass));
+    SWT_TRY(swt_sums_reduce(m));
+    return swt_sgd(&m->ctx,
+                   &(swt_sgd_args){.param = m->param, .grad = m->grad, .n = m->params.end});
 }
 
 static swt_status run_layer(bench *b) {
@@ -117,7 +73,7 @@ static swt_status run_layer(bench *b) {
     swt_sublayer *layer = layer_of(m);
     SWT_TRY(swt_kind_of(layer)->forward(m, &pass, layer, m->acts.x));
     SWT_TRY(swt_kind_of(layer)->backward(m, &pass, layer));
-    return update(m);
+    return update(m, &pass);
 }
 
 /* From the start that all ranks have in common to the end of the slowest. */
