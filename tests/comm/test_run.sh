@@ -145,12 +145,13 @@ EOF
     nobody_left
 }
 
-# interrupt SIGNAL WHOM MODE [SIGNAL]: WHOM is `script`, or `group` as a terminal does it.
+# interrupt MODE SIGNAL...: to the whole group, as a terminal does it. To the script alone: tests/launch/test_run_signals.sh.
 interrupt() {
-    local job to code=0 try
+    local mode=$1 job code=0 signal try
+    shift
     rm -f "$dir"/pid.* "$dir/ready" "$dir/weights"
     set -m
-    "$run" -n 3 --program "$ranks" -- "$dir" "$3" >"$dir/out" 2>"$dir/err" &
+    "$run" -n 3 --program "$ranks" -- "$dir" "$mode" >"$dir/out" 2>"$dir/err" &
     job=$!
     set +m
     for try in $(seq 300); do
@@ -158,27 +159,20 @@ interrupt() {
         sleep 0.1
     done
     [ "$try" -lt 300 ] || wrong "the ranks do not start"
-    to=$job
-    [ "$2" = script ] || to=-$job
-    kill -"$1" -- "$to"
-    if [ $# -gt 3 ]; then
+    for signal; do
+        kill -"$signal" -- "-$job"
         sleep 1
-        kill -"$4" -- "$to"
-    fi
+    done
     wait "$job" || code=$?
-    [ "$code" = 130 ] || wrong "SIG$1 to the $2: exit code $code, not 130"
+    [ "$code" = 130 ] || wrong "$mode, SIG$*: exit code $code, not 130"
     nobody_left
 }
 
 interruptions() {
-    local how
-    for how in "INT group" "INT script" "TERM script"; do
-        # shellcheck disable=SC2086
-        interrupt $how work
-        [ -e "$dir/weights" ] || wrong "SIG$how: the ranks were not let finish"
-    done
+    interrupt work INT
+    [ -e "$dir/weights" ] || wrong "SIGINT: the ranks were not let finish"
     # Ranks that do not listen end at the second signal.
-    interrupt INT group hang INT
+    interrupt hang INT INT
 }
 
 usage_errors
