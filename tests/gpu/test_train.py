@@ -6,7 +6,6 @@ In builds with an emulated GPU always; in builds with CUDA as far as the machine
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -202,17 +201,18 @@ def bad_numbers():
         e2e.want(not e2e.same_tensors(e2e.weights(again), e2e.weights(kept)), "the weights kept are not those of step 1")
 
 
+def begin(ranks, folder, opts, mark, **how):
+    """A training on GPUs that has written `mark` to its log, and its folder."""
+    out = os.path.join(folder, "out")
+    args = ["--data", e2e.write_text(folder, 4000), *e2e.flags(opts), "--device", "cuda"]
+    return e2e.begin(ranks, out, args, mark, **how), out
+
+
 def bad_numbers_not_yet_seen():
     """A signal between two rows: steps are queued, one of them has failed, and that is what ends the run."""
     with e2e.scratch() as folder:
-        data = e2e.write_text(folder, 4000)
         opts = options(optim_lr=1e6, optim_name="sgd", train_steps=10**7, train_log_every=10**6, train_eval_every=0)
-        out = os.path.join(folder, "out")
-        args = ["--data", data, "--out", out, *e2e.flags(opts), "--device", "cuda"]
-        process = e2e.start(1, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until = time.monotonic() + 120
-        while time.monotonic() < until and not os.path.exists(f"{out}/log.txt"):
-            time.sleep(0.2)
+        process, out = begin(1, folder, opts, "")
         time.sleep(2)
         process.send_signal(signal.SIGTERM)
         result = e2e.finish(process, "interrupted after bad numbers", 300)
@@ -223,13 +223,7 @@ def bad_numbers_not_yet_seen():
 def interrupted():
     """A signal ends the run at the next row, weights written."""
     with e2e.scratch() as folder:
-        data = e2e.write_text(folder, 4000)
-        out = os.path.join(folder, "out")
-        args = ["--data", data, "--out", out, *e2e.flags(options(train_steps=100000)), "--device", "cuda"]
-        process = e2e.start(1, args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until = time.monotonic() + 120
-        while time.monotonic() < until and not (os.path.exists(f"{out}/metrics.jsonl") and e2e.metrics(out)[0]):
-            time.sleep(0.2)
+        process, out = begin(1, folder, options(train_steps=100000), "tokens/s")
         process.send_signal(signal.SIGTERM)
         result = e2e.finish(process, "interrupted", 300)
         e2e.want(result.code == 130 and len(os.listdir(f"{out}/checkpoints")) == 1, result.told())
@@ -238,15 +232,8 @@ def interrupted():
 def lost_peer():
     """A rank that stands still is lost to the others: one line with the call and the rank, exit code 6."""
     with e2e.scratch() as folder:
-        data = e2e.write_text(folder, 4000)
-        out = os.path.join(folder, "out")
-        args = ["--data", data, "--out", out, *e2e.flags(options(train_steps=100000)), "--device", "cuda"]
-        process = e2e.start(
-            2, args, env={"SWT_EMU_NCCL_TIMEOUT": "5"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        until, ranks = time.monotonic() + 120, []
-        while time.monotonic() < until and not (os.path.exists(f"{out}/metrics.jsonl") and e2e.metrics(out)[0]):
-            time.sleep(0.2)
+        process, _ = begin(2, folder, options(train_steps=100000), "tokens/s", env={"SWT_EMU_NCCL_TIMEOUT": "5"})
+        ranks = []
         for pid in e2e.session_members(process.pid):
             with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
                 ranks += [pid] if f.read().strip() == "swt-dist" else []
