@@ -3,11 +3,7 @@
 from typing import NamedTuple
 
 COLOURS = ["#1b6ca8", "#c8553d", "#3a7d44"]
-ABOVE, BELOW, BESIDE = (
-    (0, -10, "middle"),
-    (0, 19, "middle"),
-    (9, 4, "start"),
-)  # of a label from its mark
+ABOVE, BELOW, BESIDE = ((0, -10, "middle"), (0, 19, "middle"), (9, 4, "start"))  # of a label from its mark
 INK, PALE, GRID = "#222222", "#555555", "#e4e4e4"
 COLUMNS, PANEL_W, PANEL_H = 3, 330, 250
 LEFT, RIGHT, TOP, BOTTOM, HEAD = 46, 16, 40, 46, 64
@@ -41,9 +37,7 @@ def text(x, y, words, anchor="middle", colour=PALE, size=12, more=""):
 
 
 def line(x1, y1, x2, y2, colour, more=""):
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{more}/>'
-    )
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{more}/>'
 
 
 def short_count(x):
@@ -77,17 +71,13 @@ def draw_panel(panel, left, top, y_top, limit):
             line(x0, y(i * step), x0 + width, y(i * step), GRID),
             text(x0 - 6, y(i * step) + 4, f"{i * step:.1f}", "end"),
         ]
-    out.append(
-        line(x0, y(limit), x0 + width, y(limit), INK, ' stroke-dasharray="5 4" stroke-width="1"')
-    )
+    out.append(line(x0, y(limit), x0 + width, y(limit), INK, ' stroke-dasharray="5 4" stroke-width="1"'))
     out += [text(x(value), y0 + height + 17, short_count(value)) for value in places]
     out.append(text(x0 + width / 2, y0 + height + 36, panel.x_name))
     for series in sorted({mark.series for mark in panel.marks}):
         own = [mark for mark in panel.marks if mark.series == series]
         path = " ".join(f"{x(mark.x):.1f},{y(mark.y):.1f}" for mark in own)
-        out.append(
-            f'<polyline points="{path}" fill="none" stroke="{COLOURS[series]}" stroke-width="2"/>'
-        )
+        out.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[series]}" stroke-width="2"/>')
         for mark in own:
             fill = "#ffffff" if mark.hollow else COLOURS[series]
             out.append(
@@ -97,17 +87,7 @@ def draw_panel(panel, left, top, y_top, limit):
             if mark.label:
                 dx, dy, anchor = label_place(mark, panel.marks)
                 halo = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"'
-                out.append(
-                    text(
-                        x(mark.x) + dx,
-                        y(mark.y) + dy,
-                        mark.label,
-                        anchor,
-                        COLOURS[series],
-                        10.5,
-                        halo,
-                    )
-                )
+                out.append(text(x(mark.x) + dx, y(mark.y) + dy, mark.label, anchor, COLOURS[series], 10.5, halo))
     return out
 
 
@@ -133,8 +113,7 @@ def draw(path, title, under, panels, names, notes, limit):
     width, height = COLUMNS * PANEL_W, HEAD + rows * PANEL_H
     y_top = nice_top(1.12 * max(mark.y for panel in panels for mark in panel.marks))
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         text(16, 28, title, "start", INK, 17),
         text(16, 48, under, "start"),

@@ -63,14 +63,8 @@ def run(command, cwd=None, env=None):
         raise Failed(f"{command[0]}: {error.strerror}") from None
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if done.returncode:
-        told = [
-            line
-            for line in (err + "\n" + out).splitlines()
-            if line.strip() and not line.startswith("launch/run:")
-        ]
-        said = next(
-            (line for line in told if "error: " in line), told[-1] if told else "no message"
-        )
+        told = [line for line in (err + "\n" + out).splitlines() if line.strip() and not line.startswith("launch/run:")]
+        said = next((line for line in told if "error: " in line), told[-1] if told else "no message")
         raise Failed(f"{os.path.basename(command[0])}: exit code {done.returncode}: {said}")
     return out
 
@@ -106,34 +100,19 @@ class Programs:
         """Bring the project's build up to date; a measurement of old code is worse than none."""
         if not os.path.exists(os.path.join(self.folder, "CMakeCache.txt")):
             run(["cmake", "--preset", os.path.basename(self.folder)], cwd=ROOT)
-        names = [
-            name[:-2]
-            for name in sorted(os.listdir(HERE))
-            if name.startswith("bench_") and name.endswith(".c")
-        ]
+        names = [name[:-2] for name in sorted(os.listdir(HERE)) if name.startswith("bench_") and name.endswith(".c")]
         run(["cmake", "--build", self.folder, "--target", "swt-dist", *names], cwd=ROOT)
 
     def path(self, name):
         path = os.path.join(self.folder, "" if name == "swt-dist" else "bench", name)
         if not os.access(path, os.X_OK):
-            raise Missing(
-                f"{shown(path)} is not there; cmake --build {shown(self.folder)} makes it"
-            )
+            raise Missing(f"{shown(path)} is not there; cmake --build {shown(self.folder)} makes it")
         return path
 
     def launch(self, ranks, name, args):
         """Run a program on so many ranks; give what it wrote."""
         launcher = os.path.join(ROOT, "launch", "run")
-        command = [
-            launcher,
-            "-n",
-            str(ranks),
-            "--timeout",
-            str(LIMIT_S - 30),
-            "--program",
-            self.path(name),
-            "--",
-        ]
+        command = [launcher, "-n", str(ranks), "--timeout", str(LIMIT_S - 30), "--program", self.path(name), "--"]
         with scratch() as folder:
             return run(command + [str(a) for a in args], cwd=folder)
 
@@ -149,9 +128,7 @@ class Programs:
     def training(self, ranks, threads, text, steps, options):
         """Training steps of swt-dist itself by its metrics.jsonl, the first few left out."""
         if not os.path.exists(text):
-            raise Missing(
-                f"{shown(text)} is not there; launch/dataset gets a text, --text names one"
-            )
+            raise Missing(f"{shown(text)} is not there; launch/dataset gets a text, --text names one")
         warm = 2 + steps // 8
         with scratch() as folder:
             out = os.path.join(folder, "run")
@@ -183,9 +160,7 @@ class Programs:
                 rows = [row for row in json_rows(f.read()) if "step_ms" in row][warm:]
         times = [row["step_ms"] for row in rows]
         tokens = rows[-1]["tokens"] / rows[-1]["step"]
-        return Reading(
-            median(times), min(times), tokens, median(row["flops_useful"] for row in rows)
-        )
+        return Reading(median(times), min(times), tokens, median(row["flops_useful"] for row in rows))
 
 
 def last_row(text):
@@ -199,11 +174,7 @@ def layer_flops(row, flags):
     """Arithmetic of a switch layer on one rank, forward and backward: two products of the tokens that
     were kept with an expert's matrices, one of every token with the router's, each with two more on
     the way back."""
-    width, hidden, experts = (
-        flags.get("width", 256),
-        flags.get("hidden", 1024),
-        flags.get("experts", 8),
-    )
+    width, hidden, experts = (flags.get("width", 256), flags.get("hidden", 1024), flags.get("experts", 8))
     kept = row["tokens"] * (1 - row["dropped"])
     return 3 * 2 * (2 * kept * width * hidden + row["tokens"] * width * experts)
 
@@ -233,12 +204,8 @@ def cores():
 def machine():
     """The machine and the day, for the head of a report."""
     model = platform.machine()
-    with contextlib.suppress(OSError), open(
-        "/proc/cpuinfo", encoding="utf-8", errors="replace"
-    ) as f:
-        model = next(
-            (line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), model
-        )
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), model)
     return f"{model}, {cores()} cores, {datetime.date.today()}, load {LOAD_AT_START:.1f} at the start"
 
 
@@ -258,12 +225,9 @@ def table(head, rows):
     """Lines of a table: columns of words to the left, columns of numbers to the right."""
     cells = [[str(c) for c in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    right = [
-        all(re.fullmatch(r"[\d.,]+|-|", row[i]) for row in cells[1:]) for i in range(len(head))
-    ]
+    right = [all(re.fullmatch(r"[\d.,]+|-|", row[i]) for row in cells[1:]) for i in range(len(head))]
     lines = [
-        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip()
-        for row in cells
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip() for row in cells
     ]
     return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
@@ -278,19 +242,12 @@ def tell(line):
 
 def add_flags(parser, rounds):
     parser.add_argument(
-        "--rounds",
-        type=positive,
-        default=None,
-        help=f"times that everything is measured, in turn [{rounds}]",
+        "--rounds", type=positive, default=None, help=f"times that everything is measured, in turn [{rounds}]"
     )
     parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="one round of few steps: shows that it works, not how fast",
+        "--quick", action="store_true", help="one round of few steps: shows that it works, not how fast"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line in place of the table"
-    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line in place of the table")
     parser.add_argument(
         "--text",
         metavar="FILE",

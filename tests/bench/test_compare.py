@@ -87,14 +87,8 @@ EXPECTED = [
     ("switch layer, 2 ranks", "1 rank", 1.2, "<= 1.15", False),
     ("64 experts", "dense", 1.1, "<= 1.15", True),
     ("labml's step, M = 4", "without", 1.08, "<= 1.10", True),
-    *[
-        ("all-to-all, " + size, "raw MPI", 1.0, ">= 0.95", True)
-        for size in ("64 KiB", "1 MiB", "16 MiB")
-    ],
-    *[
-        ("all-reduce of int64, " + size, "raw MPI", 0.5, ">= 0.95", False)
-        for size in ("64 KiB", "1 MiB", "16 MiB")
-    ],
+    *[("all-to-all, " + size, "raw MPI", 1.0, ">= 0.95", True) for size in ("64 KiB", "1 MiB", "16 MiB")],
+    *[("all-reduce of int64, " + size, "raw MPI", 0.5, ">= 0.95", False) for size in ("64 KiB", "1 MiB", "16 MiB")],
 ]
 
 
@@ -105,19 +99,10 @@ def test_table(folder):
     got = rows(out)
     want(len(got) == len(EXPECTED), f"{len(got)} rows")
     for row, (measure, against, ratio, target, reached) in zip(got, EXPECTED):
-        want(
-            row["measure"].startswith(measure) and row["against"].startswith(against),
-            f"order: {row}",
-        )
-        want(
-            close(row["ratio"], ratio) and row["target"] == target and row["reached"] is reached,
-            f"{ratio}: {row}",
-        )
+        want(row["measure"].startswith(measure) and row["against"].startswith(against), f"order: {row}")
+        want(close(row["ratio"], ratio) and row["target"] == target and row["reached"] is reached, f"{ratio}: {row}")
     want(close(got[0]["base"], 2048 / 275 * 1e3), f"not the median over three rounds: {got[0]}")
-    want(
-        close(got[0]["ours"], 2048 / 55 * 1e3),
-        f"the first steps count, or not the median: {got[0]}",
-    )
+    want(close(got[0]["ours"], 2048 / 55 * 1e3), f"the first steps count, or not the median: {got[0]}")
     want(close(got[0]["ratio_of_minima"], 125 / 50), f"not the least times: {got[0]}")
     order = calls(folder)
     want(order == 3 * order[: len(order) // 3], f"not in turn: {order}")
@@ -135,17 +120,13 @@ def test_printed_table(folder):
 def test_no_peers(folder):
     """Without torch, the rows of the peers say so and the others are measured."""
     flags = stand_ins(folder)
-    flags[flags.index("--python") + 1] = write(
-        os.path.join(folder, "no-torch"), "#!/bin/sh\nexit 1\n", program=True
-    )
+    flags[flags.index("--python") + 1] = write(os.path.join(folder, "no-torch"), "#!/bin/sh\nexit 1\n", program=True)
     code, out, err = compare(folder, "--json", "--quick", *flags)
     want(code == 0, f"exit {code}: {err[-400:]}")
     for row, (_, against, *_) in zip(rows(out), EXPECTED):
         if against.startswith(("labml", "PyTorch")):
             want(
-                row["ratio"] is None
-                and row["reached"] is None
-                and "cannot import torch" in row["not_measured"],
+                row["ratio"] is None and row["reached"] is None and "cannot import torch" in row["not_measured"],
                 str(row),
             )
         else:
@@ -158,10 +139,7 @@ def test_missing_program(folder):
     flags = stand_ins(folder)
     os.remove(os.path.join(folder, "bench", "bench_step"))
     code, out, _ = compare(folder, "--json", "--quick", "--only", "M = 4", *flags)
-    want(
-        code == 0 and "bench_step is not there" in rows(out)[0]["not_measured"],
-        f"exit {code}: {out}",
-    )
+    want(code == 0 and "bench_step is not there" in rows(out)[0]["not_measured"], f"exit {code}: {out}")
 
 
 def test_failing_program(folder):
@@ -177,17 +155,9 @@ def test_failing_program(folder):
 
 def test_wrong_usage(folder):
     flags = stand_ins(folder)
-    for wrong in (
-        ["--only", "nothing like it"],
-        ["--rounds", "0"],
-        ["--rounds", "x"],
-        ["--unknown"],
-    ):
+    for wrong in (["--only", "nothing like it"], ["--rounds", "0"], ["--rounds", "x"], ["--unknown"]):
         code, out, err = compare(folder, *flags, *wrong)
-        want(
-            code == 2 and not out and "bench/compare: error: " in err,
-            f"{wrong}: exit {code}: {err}",
-        )
+        want(code == 2 and not out and "bench/compare: error: " in err, f"{wrong}: exit {code}: {err}")
     code, _, err = compare(folder, "--build", folder, "--python", os.path.join(folder, "none"))
     want(code == 2 and "is not a program" in err, f"exit {code}: {err}")
 
@@ -196,15 +166,7 @@ def test_real_programs(folder):
     """A short run: everything of ours gives a figure. The peers are left out."""
     no_torch = write(os.path.join(folder, "no-torch"), "#!/bin/sh\nexit 1\n", program=True)
     code, out, err = tool(
-        "compare",
-        "--json",
-        "--quick",
-        "--build",
-        BUILD,
-        "--text",
-        write_text(folder),
-        "--python",
-        no_torch,
+        "compare", "--json", "--quick", "--build", BUILD, "--text", write_text(folder), "--python", no_torch
     )
     want(code == 0, f"exit {code}: {err[-400:]}")
     for row, (_, against, *_) in zip(rows(out), EXPECTED):
@@ -214,6 +176,11 @@ def test_real_programs(folder):
 
 
 run_cases(
-    test_table, test_printed_table, test_no_peers, test_missing_program, test_failing_program, test_wrong_usage,
+    test_table,
+    test_printed_table,
+    test_no_peers,
+    test_missing_program,
+    test_failing_program,
+    test_wrong_usage,
     heavy=test_real_programs,
 )

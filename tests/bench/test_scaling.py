@@ -49,11 +49,7 @@ def stand_ins(folder):
 def read_files(folder):
     with open(os.path.join(folder, "out", "scaling.csv"), encoding="utf-8", newline="") as f:
         table = list(csv.DictReader(f))
-    words = [
-        e.text
-        for e in xml.etree.ElementTree.parse(os.path.join(folder, "out", "scaling.svg")).iter()
-        if e.text
-    ]
+    words = [e.text for e in xml.etree.ElementTree.parse(os.path.join(folder, "out", "scaling.svg")).iter() if e.text]
     return table, words
 
 
@@ -67,13 +63,8 @@ def test_costs(folder):
     if cores == 2:
         layouts = [("1", "1"), ("1", "2"), ("2", "1"), ("4", "1"), ("2", "2")]
         for sweep in ("strong", "weak"):
-            want(
-                [(r["ranks"], r["threads"]) for r in table if r["sweep"] == sweep] == layouts,
-                f"{sweep}: {table}",
-            )
-    points = {
-        s: [int(r["x"]) for r in table if r["sweep"] == s] for s in ("experts", "tokens", "width")
-    }
+            want([(r["ranks"], r["threads"]) for r in table if r["sweep"] == sweep] == layouts, f"{sweep}: {table}")
+    points = {s: [int(r["x"]) for r in table if r["sweep"] == s] for s in ("experts", "tokens", "width")}
     want(
         points
         == {
@@ -87,28 +78,18 @@ def test_costs(folder):
         slow = {("experts", "256"): 1.3}.get((r["sweep"], r["x"]), 1.0)
         if r["sweep"] in ("strong", "weak") and (r["ranks"], r["threads"]) == ("2", "1"):
             slow = 1.5
+        want(close(float(r["cost_over_best"]), slow) and close(float(r["cost_over_first"]), slow), str(r))
         want(
-            close(float(r["cost_over_best"]), slow) and close(float(r["cost_over_first"]), slow),
-            str(r),
-        )
-        want(
-            close(
-                float(r["cost_over_best_of_minima"]),
-                1.3 if (r["sweep"], r["x"]) == ("width", "512") else slow,
-            ),
+            close(float(r["cost_over_best_of_minima"]), 1.3 if (r["sweep"], r["x"]) == ("width", "512") else slow),
             str(r),
         )
         tokens = {"weak": 2048 * int(r["ranks"]) * int(r["threads"]), "strong": 2048}.get(r["sweep"], int(r["tokens"]))
         want(int(r["tokens"]) == tokens, str(r))
         want(int(r["oversubscribed"]) == (int(r["ranks"]) * int(r["threads"]) > cores), str(r))
         want(abs(float(r["tokens_per_s"]) - float(r["tokens"]) / float(r["ms"]) * 1e3) <= 1, str(r))
-    named = [
-        line.split(":")[0].strip() for line in out.split("best of the sweep:")[1].splitlines()[1:]
-    ]
+    named = [line.split(":")[0].strip() for line in out.split("best of the sweep:")[1].splitlines()[1:]]
     many = "" if cores == 2 else ", more than the cores"
-    due = [f"{sweep} 2 (2 x 1{many})" for sweep in ("strong", "weak")] + [
-        f"experts 256 (1 x {cores})"
-    ]
+    due = [f"{sweep} 2 (2 x 1{many})" for sweep in ("strong", "weak")] + [f"experts 256 (1 x {cores})"]
     want(named == due, f"{named}")
     titles = [w for w in words if w.startswith(("Strong", "Weak", "More", "Wider"))]
     want(len(titles) == 5, f"panels: {titles}")
@@ -119,13 +100,9 @@ def test_missing_program(folder):
     os.remove(os.path.join(folder, "bench", "bench_layer"))
     code, out, err = tool("scaling", "--quick", *flags)
     want(
-        code == 0 and out.count("not measured: ") == 3 and "bench_layer is not there" in out,
-        f"exit {code}: {out}{err}",
+        code == 0 and out.count("not measured: ") == 3 and "bench_layer is not there" in out, f"exit {code}: {out}{err}"
     )
-    want(
-        {r["sweep"] for r in read_files(folder)[0]} == {"strong", "weak"},
-        "sweeps that can be measured are missing",
-    )
+    want({r["sweep"] for r in read_files(folder)[0]} == {"strong", "weak"}, "sweeps that can be measured are missing")
 
 
 def test_errors(folder):
@@ -143,15 +120,7 @@ def test_real_programs(folder):
     """A short run: figures for all sweeps, with work and time that fit together."""
     out_folder = os.path.join(folder, "out")
     code, out, err = tool(
-        "scaling",
-        "--json",
-        "--quick",
-        "--build",
-        BUILD,
-        "--text",
-        write_text(folder),
-        "--out",
-        out_folder,
+        "scaling", "--json", "--quick", "--build", BUILD, "--text", write_text(folder), "--out", out_folder
     )
     want(code == 0, f"exit {code}: {err[-400:]}")
     table = rows(out)
