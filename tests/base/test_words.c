@@ -1,12 +1,9 @@
 /* Texts made of pieces, and the list of warnings. */
 #include "base/words.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 /* What does not fit is left out, and nothing is written behind the text's own bytes. */
 static void append(void **state) {

@@ -1,14 +1,10 @@
 /* Processes that were started together and do not know of each other: a table of environments. */
 #include "comm/swt_comm.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { VARIABLES = 8 };
 

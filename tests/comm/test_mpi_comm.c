@@ -3,17 +3,13 @@
  * A rank that finds a mistake ends all ranks at once (check), because the others wait for it in the
  * next collective call.                                                                         */
 #include "base/utf8.h"
+#include "support/test.h"
 #include "support/world.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 static int64_t *numbers(int64_t count) {
     int64_t *data = malloc((size_t)(count + 1) * sizeof *data); /* + 1: never NULL */

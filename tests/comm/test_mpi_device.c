@@ -4,16 +4,12 @@
 #include "support/world.h"
 
 #include "kernels/swt_backend.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 enum { EXPERTS = 5, BLOCK = 300, RANKS_MOST = 4 };
 

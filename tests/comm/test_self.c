@@ -1,13 +1,9 @@
 /* The communicator of one rank, and the checks that all communicators share. */
 #include "comm/swt_comm.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static int open_self(void **state) {
     static swt_comm comm;

@@ -1,18 +1,13 @@
 /* The emulated cuBLASLt against the formula in double precision, and what it must refuse. */
 #include "tests/emu/emu.h"
 #include "tests/emu/emu_gemm.h"
+#include "tests/support/test.h"
 
 #include <cublasLt.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define OK(call)      assert_int_equal((call), CUBLAS_STATUS_SUCCESS)
 #define REFUSED(call) assert_int_equal((call), CUBLAS_STATUS_INVALID_VALUE)

@@ -1,17 +1,13 @@
 /* The emulated NCCL on any number of ranks: integers in, exact integers out; and wrong use, which
  * must end with an error that says what is wrong. Memory is a GPU's: closed to the host. */
 #include "support/world.h"
+#include "tests/support/test.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 enum { N = 1000, MOST = 8 };
 

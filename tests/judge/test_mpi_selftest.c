@@ -1,17 +1,12 @@
 /* The self-test on several ranks: what only one rank computes wrongly, and a communicator that
  * garbles messages, ends all ranks with the same status and one message. */
+#include "support/test.h"
 #include "judge/broken.h"
 #include "judge/selftest.h"
 #include "support/world.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 /* ---- communicators with a fault on their last rank, or on all ranks */
 

@@ -1,13 +1,7 @@
 /* Capacity, expert layout and micro-batch layout against tables computed by hand. */
 #include "model/dist.h"
 #include "model/model.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "support/test.h"
 
 #include <string.h>
 

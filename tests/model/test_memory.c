@@ -1,14 +1,8 @@
 /* Arenas, and the model's memory: the plan is the allocation, and a step stays inside it. */
 #include "kernels/swt_backend.h"
 #include "model/model.h"
+#include "support/test.h"
 #include "train/step.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include <string.h>
 

@@ -2,15 +2,9 @@
  * ranks. A rank that finds a mistake ends all ranks, because the others wait for it. */
 #include "kernels/swt_backend.h"
 #include "model/cost.h"
+#include "support/test.h"
 #include "support/world.h"
 #include "train/step.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static const swt_update_rule update = {.name = SWT_OPTIM_SGD,
                                        .schedule = {.kind = SWT_SCHEDULE_CONSTANT, .lr = 0.01}};

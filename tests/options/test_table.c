@@ -1,13 +1,10 @@
 /* The option table: every key with its defaults, values from text and back, checks, help and page.
  */
 #include "options/table.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 /* What the defaults are is docs/options.md's to say, which page_is_generated compares; here, that
  * the presets' structs hold them. */

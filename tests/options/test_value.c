@@ -1,14 +1,11 @@
 /* Values from text and back, refusals, and what must fit together. */
 #include "kernels/swt_backend.h"
 #include "options/table.h"
+#include "support/test.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static swt_options defaults(void) {
     swt_options o;

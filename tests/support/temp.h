@@ -3,13 +3,8 @@
 #define SWT_TESTS_SUPPORT_TEMP_H
 
 #include "base/status.h"
+#include "support/test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>

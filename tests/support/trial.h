@@ -14,13 +14,7 @@
 #define SWT_TESTS_SUPPORT_TRIAL_H
 
 #include "judge/trial.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "support/test.h"
 
 /* The backend under test, and is it CUDA? */
 const swt_backend *swt_test_backend(void);
