@@ -13,14 +13,20 @@ static swt_status init(swt_data *d, const swt_tokenizer *t, const char *text, si
     return swt_data_init(d, t, &texts, cut);
 }
 
-/* Data whose token i is i: a text of ascending distinct characters. So a window's first token is
- * its start. */
-static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, int64_t seed) {
+/* A text of `count` ascending characters after the first `from`. */
+static char *ramp_text(int from, int count, size_t *bytes) {
     char *text = malloc((size_t)count * 4 + 1);
     assert_non_null(text);
-    size_t bytes = 0;
+    *bytes = 0;
     for (int i = 0; i < count; i++)
-        bytes += (size_t)swt_utf8_encode(0x4E00u + (uint32_t)i, text + bytes);
+        *bytes += (size_t)swt_utf8_encode(0x4E00u + (uint32_t)(from + i), text + *bytes);
+    return text;
+}
+
+/* Data whose token i is i, so that a window's first token is its start. */
+static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, int64_t seed) {
+    size_t bytes = 0;
+    char *text = ramp_text(0, count, &bytes);
     swt_cut cut = cut_of(T, valid_fraction, seed);
     swt_tokenizer t;
     assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "ramp"), SWT_OK);
@@ -237,16 +243,6 @@ static void expect_window(const swt_data *d, int64_t j, int64_t first, int64_t l
         assert_int_equal(tokens[i], i < length ? first + i : 0);
         assert_int_equal(targets[i], i < length ? first + i + 1 : -1);
     }
-}
-
-/* A text of `count` ascending characters after the first `from`. */
-static char *ramp_text(int from, int count, size_t *bytes) {
-    char *text = malloc((size_t)count * 4 + 1);
-    assert_non_null(text);
-    *bytes = 0;
-    for (int i = 0; i < count; i++)
-        *bytes += (size_t)swt_utf8_encode(0x4E00u + (uint32_t)(from + i), text + *bytes);
-    return text;
 }
 
 /* A text of its own validates to its end, and all of the other trains. */
