@@ -12,7 +12,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
-from support import BUILD, PROGRAM, Probe, environment, flags, probe_args, text, want  # noqa: E402
+from support import BUILD, LONG, PROGRAM, Miss, Probe, Suite, environment, flags, probe_args, text, want  # noqa: E402
 import safet  # noqa: E402  (support has put the oracle's folder into the path)
 
 INJECT = os.path.join(BUILD, "tests", "libfaults_inject.so")
@@ -270,12 +270,47 @@ def commands(folder):
 
 
 def all_of(jobs, function):
-    """function(job) for all jobs, two at a time; the misses as a list."""
+    """function(job) for all jobs, two at a time: what it raises, or gives, is a miss."""
+
+    def miss_of(job):
+        try:
+            return function(*job)
+        except (Miss, OSError, ValueError, KeyError) as miss:
+            return f"{job}: {miss}"
+
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return [miss for miss in pool.map(function, jobs) if miss]
+        misses = [miss for miss in pool.map(miss_of, jobs) if miss]
+    want(not misses, f"{len(misses)} of {len(jobs)}:\n       " + "\n       ".join(misses[: 200 if LONG else 12]))
 
 
 def ready():
     if not os.path.exists(INJECT):
         print("skipped: the library that lets calls fail is not built here (Linux on x86-64, no sanitizers)")
         sys.exit(77)
+
+
+def every_request(command, kind, chosen, trial):
+    """`trial` raises what is wrong with the command whose so manieth request fails."""
+
+    def judged(number, request, *how):
+        outcome = command.run(kind, number, *how[1:])
+        want(outcome.reported, "the request was not made this time")
+        trial(command, outcome, request, *how[:1])
+        shutil.rmtree(outcome.folder)
+
+    requests = command.requests(kind)
+    jobs = chosen(list(enumerate(requests, 1)))
+    all_of(jobs, judged)
+    print(f"     {len(jobs)} for {len(requests)} requests")
+
+
+def every_command(kind, chosen, trial):
+    """A case for each: its requests of a kind, of which `chosen` makes jobs (number, request, ...), failing in turn."""
+    ready()
+    suite = Suite()
+    with scratch() as folder:
+        for command in commands(folder):
+            suite.case(f"every {kind} of {command.name}", every_request, command, kind, chosen, trial)
+            if os.environ.get("SWT_KEEP") is None:
+                shutil.rmtree(os.path.join(folder, command.name))
+    suite.finish()

@@ -6,11 +6,8 @@ everything is there as without the fault. The daily run takes of every place tha
 between; SWT_LONG=1 takes all.
 """
 
-import os
-import shutil
-
-from faults import Command, all_of, commands, ready, scratch
-from support import LONG, Miss, Suite, want
+from faults import every_command
+from support import LONG, want
 
 OF_A_PLACE = 8
 
@@ -18,7 +15,7 @@ OF_A_PLACE = 8
 def chosen(requests):
     """[(number, request)] of every place in the code, which the address of the caller tells apart."""
     places = {}
-    for number, request in enumerate(requests, 1):
+    for number, request in requests:
         places.setdefault(request[1], []).append((number, request))
     jobs = []
     for calls in places.values():
@@ -27,40 +24,14 @@ def chosen(requests):
     return sorted(jobs)
 
 
-def trial(command, number, request):
-    outcome = command.run("alloc", number)
-    try:
-        want(outcome.reported, "the allocation was not made this time")
-        if outcome.code == 1 and outcome.err.lstrip().startswith("libgomp: "):
-            return None  # the OpenMP library ends the program itself, in its own words
-        command.judge.words(outcome, (0, 1))
-        want(outcome.code == 0 or "memory" in outcome.err, f"it does not say memory: {outcome.told()}")
-        if outcome.code == 0:
-            command.judge.unchanged(outcome, stdout=command.stdout)
-        command.judge.whole(outcome)
-    except (Miss, OSError, ValueError, KeyError) as miss:
-        return f"allocation {number}, {request[0]} of {request[2]} bytes: {miss}"
-    finally:
-        shutil.rmtree(outcome.folder)
-    return None
+def trial(command, outcome, _request):
+    if outcome.code == 1 and outcome.err.lstrip().startswith("libgomp: "):
+        return  # the OpenMP library ends the program itself, in its own words
+    command.judge.words(outcome, (0, 1))
+    want(outcome.code == 0 or "memory" in outcome.err, f"it does not say memory: {outcome.told()}")
+    if outcome.code == 0:
+        command.judge.unchanged(outcome, stdout=command.stdout)
+    command.judge.whole(outcome)
 
 
-def every_allocation(command: Command):
-    requests = command.requests("alloc")
-    jobs = chosen(requests)
-    misses = all_of(jobs, lambda job: trial(command, *job))
-    print(f"     {len(jobs)} of {len(requests)} allocations")
-    want(not misses, f"{len(misses)} of {len(jobs)}:\n       " + "\n       ".join(misses[: 200 if LONG else 12]))
-
-
-def main():
-    ready()
-    suite = Suite()
-    with scratch() as folder:
-        for command in commands(folder):
-            suite.case(f"every allocation of {command.name}", every_allocation, command)
-            shutil.rmtree(os.path.join(folder, command.name))
-    suite.finish()
-
-
-main()
+every_command("alloc", chosen, trial)

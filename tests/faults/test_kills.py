@@ -26,7 +26,7 @@ from faults import (
     start,
     write_text,
 )
-from support import LONG, Miss, Suite, flags, want
+from support import LONG, Suite, flags, want
 
 KILLS = 100 if LONG else 12  # at random moments
 STEPS = 400  # more than there is time for
@@ -52,23 +52,6 @@ def judged(folder, judge, data_args, outcome):
     return len(steps)
 
 
-def killed_at_random(folder, number, args, short, judge, moment):
-    place = os.path.join(folder, f"random-{number}")
-    process = start(os.path.join(place, "killed"), args)
-    # From the first checkpoint on, or from the start.
-    deadline = time.monotonic() + 20
-    while number % 4 and not published(os.path.join(place, "killed")) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(moment)
-    process.kill()
-    try:
-        steps = judged(place, judge, short, finish(process, os.path.join(place, "killed")))
-    except (Miss, OSError, ValueError, KeyError) as miss:
-        return f"kill {number} after {1e3 * moment:.0f} ms: {miss}"
-    shutil.rmtree(place)
-    return None if steps or number % 4 == 0 else f"kill {number}: no checkpoint was there"
-
-
 def at_random(folder, data):
     """The weights of each step do not depend on how many are to come."""
     args = ["--data", data, "--out", "run", *map(str, flags(dict(TINY, **{"train.steps": STEPS})))]
@@ -76,35 +59,41 @@ def at_random(folder, data):
     judge = Judge(run(os.path.join(folder, "short"), short), False, {})
     judge.checkpoints = checkpoints_of(os.path.join(folder, "all"), data, STEPS)
     moments = random.Random(20)
-    jobs = [(number, args, short, judge, moments.uniform(0, 0.3)) for number in range(KILLS)]
-    misses = all_of(jobs, lambda job: killed_at_random(folder, *job))
-    want(not misses, f"{len(misses)} of {len(jobs)}:\n       " + "\n       ".join(misses))
 
+    def killed(number, moment):
+        """From the first checkpoint on, or from the start."""
+        place = os.path.join(folder, f"random-{number}")
+        process = start(os.path.join(place, "killed"), args)
+        deadline = time.monotonic() + 20
+        while number % 4 and not published(os.path.join(place, "killed")) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(moment)
+        process.kill()
+        steps = judged(place, judge, short, finish(process, os.path.join(place, "killed")))
+        shutil.rmtree(place)
+        want(steps or number % 4 == 0, "no checkpoint was there")
 
-def killed_at_call(command, folder, number, request):
-    place = os.path.join(folder, f"call-{number}")
-    outcome = run(os.path.join(place, "killed"), command.args, kind="kill", at=number)
-    try:
-        judged(place, command.judge, command.args, outcome)
-    except (Miss, OSError, ValueError, KeyError) as miss:
-        return f"kill at call {number}, {request[0]} {request[1]}: {miss}"
-    shutil.rmtree(place)
-    return None
+    all_of([(number, moments.uniform(0, 0.3)) for number in range(KILLS)], killed)
 
 
 def at_calls(folder, data):
     """From the first call of the second checkpoint, which has one before it, to that which removes the oldest."""
     args = ["--data", data, "--out", "run", *map(str, flags(TINY))]
     command = Command(folder, "train", args, (3,), False, checkpoints_of(os.path.join(folder, "all"), data))
+
+    def killed(number, _request):
+        place = os.path.join(folder, f"call-{number}")
+        judged(place, command.judge, command.args, run(os.path.join(place, "killed"), command.args, kind="kill", at=number))
+        shutil.rmtree(place)
+
     requests = list(enumerate(command.requests("kill"), 1))
     steps = ("00000002", "00000003", "00000001.old")
     marked = [number for number, request in requests if any(step in request[1] for step in steps)]
     chosen = requests[marked[0] - 2 : marked[-1] + 4]
     if not LONG:
         chosen = [job for job in chosen if job[1][0] in CHANGING]
-    misses = all_of(chosen, lambda job: killed_at_call(command, folder, *job))
+    all_of(chosen, killed)
     print(f"     {len(chosen)} of {len(requests)} calls")
-    want(not misses, f"{len(misses)} of {len(chosen)}:\n       " + "\n       ".join(misses[:12]))
 
 
 def brought_to_disk(folder, data):
