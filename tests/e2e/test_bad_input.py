@@ -7,19 +7,7 @@ import re
 import shutil
 
 from support import (
-    FIXTURES,
-    PROGRAM,
-    SLOW,
-    Suite,
-    checkpoint,
-    flags,
-    probe_args,
-    run,
-    safet,
-    scratch,
-    small,
-    train,
-    want,
+    FIXTURES, PROGRAM, SLOW, Suite, checkpoint, flags, probe_args, run, safet, scratch, small, train, want,
     write_text,
 )
 

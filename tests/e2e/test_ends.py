@@ -10,31 +10,8 @@ import sys
 import time
 
 from support import (
-    FIXTURES,
-    LONG,
-    PROGRAM,
-    SLOW,
-    Suite,
-    begin,
-    checkpoint,
-    copy_checkpoint,
-    environment,
-    finish,
-    flags,
-    metrics,
-    np,
-    probe_args,
-    read,
-    run,
-    same_tensors,
-    scratch,
-    small,
-    start,
-    succeed,
-    train,
-    want,
-    weights,
-    write_text,
+    FIXTURES, LONG, PROGRAM, SLOW, Suite, begin, checkpoint, copy_checkpoint, environment, finish, flags, metrics,
+    np, probe_args, read, run, same_tensors, scratch, small, start, succeed, train, want, weights, write_text,
 )
 
 PATIENCE_S = 60 if SLOW else 10  # a job manager gives 30

@@ -14,20 +14,7 @@ import subprocess
 import time
 
 from support import (
-    BUILD,
-    PROGRAM,
-    Plan,
-    Suite,
-    finish,
-    flags,
-    run,
-    scratch,
-    session_members,
-    small,
-    start,
-    text,
-    want,
-    write_text,
+    BUILD, PROGRAM, Plan, Suite, finish, flags, run, scratch, session_members, small, start, text, want, write_text,
 )
 
 WATCHED = os.path.join(BUILD, "tests", "e2e_watch")

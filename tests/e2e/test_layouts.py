@@ -3,21 +3,8 @@
 ranks, threads and expert groups."""
 
 from support import (
-    LONG,
-    SLOW,
-    Suite,
-    choose,
-    divisors,
-    metrics,
-    np,
-    pairwise,
-    scratch,
-    small,
-    train,
-    want,
-    weights,
-    weights_digest,
-    write_text,
+    LONG, SLOW, Suite, choose, divisors, metrics, np, pairwise, scratch, small, train, want, weights,
+    weights_digest, write_text,
 )
 
 RANDOM = {"moe_drop": "random", "moe_jitter": 0.1, "moe_capacity_factor": 1.0, "moe_z_coef": 0.001}

@@ -7,24 +7,8 @@ import subprocess
 import sys
 
 from support import (
-    LAUNCH,
-    ORACLE,
-    PROGRAM,
-    Plan,
-    Suite,
-    checkpoint,
-    environment,
-    flags,
-    metrics,
-    read,
-    run,
-    scratch,
-    small,
-    succeed,
-    train,
-    want,
-    weights_digest,
-    write_text,
+    LAUNCH, ORACLE, PROGRAM, Plan, Suite, checkpoint, environment, flags, metrics, read, run, scratch, small,
+    succeed, train, want, weights_digest, write_text,
 )
 
 STEPS = 50

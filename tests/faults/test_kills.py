@@ -12,18 +12,7 @@ import signal
 import time
 
 from faults import (
-    TINY,
-    Command,
-    Judge,
-    all_of,
-    checkpoints_of,
-    finish,
-    products,
-    published,
-    ready,
-    run,
-    scratch,
-    start,
+    TINY, Command, Judge, all_of, checkpoints_of, finish, products, published, ready, run, scratch, start,
     write_text,
 )
 from support import LONG, Suite, flags, want
