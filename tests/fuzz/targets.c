@@ -107,21 +107,26 @@ static void command_line(const uint8_t *bytes, size_t count) {
 
 /* ---- files of tensors */
 
-/* Every tensor lies in the file and can be read. */
+/* Every tensor can be read and is what stands in the file, which holds them and nothing else. */
 static void tensors(const uint8_t *bytes, size_t count) {
     char path[NAME_BYTES];
     swt_tensor_file f;
     const int fd = file_of(bytes, count, path);
     if (judged(swt_tensor_file_open(&f, path, SWT_FILE), SWT_FILE)) {
+        size_t end = (size_t)f.data_start_bytes;
         for (int64_t i = 0; i < f.count; i++) {
             const swt_tensor_entry *e = &f.entries[i];
+            const uint8_t *stored = bytes + f.data_start_bytes + e->offset_bytes;
             MUST(e->bytes >= 0 && (size_t)e->bytes <= count && swt_utf8_printable(e->name));
             MUST(swt_tensor_file_find(&f, e->name) == e);
             void *data = malloc((size_t)e->bytes + 1);
             MUST(data != NULL &&
                  swt_tensor_file_read(&f, e->name, e->dtype, e->dims, e->shape, data) == SWT_OK);
+            MUST(memcmp(data, stored, (size_t)e->bytes) == 0);
             free(data);
+            end += (size_t)e->bytes;
         }
+        MUST(end == count);
         swt_tensor_file_close(&f);
     }
     close(fd);
@@ -190,9 +195,9 @@ static void text(const uint8_t *bytes, size_t count) {
 }
 
 const fuzz_target fuzz_targets[] = {
-    {"config", config},   {"command_line", command_line},
-    {"tensors", tensors}, {"tokenizer", tokenizer},
-    {"text", text},       {NULL, NULL},
+    {"config", config, false},  {"command_line", command_line, false},
+    {"tensors", tensors, true}, {"tokenizer", tokenizer, true},
+    {"text", text, false},      {NULL, NULL, false},
 };
 
 const fuzz_target *fuzz_target_find(const char *name) {

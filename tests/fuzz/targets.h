@@ -4,12 +4,14 @@
 #ifndef SWT_TESTS_FUZZ_TARGETS_H
 #define SWT_TESTS_FUZZ_TARGETS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct fuzz_target {
     const char *name; /* also that of its folder in tests/fuzz/corpus */
     void (*run)(const uint8_t *bytes, size_t count);
+    bool damaged; /* the corpus is tried damaged, too */
 } fuzz_target;
 
 /* The end has no name. */

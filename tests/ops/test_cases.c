@@ -6,19 +6,9 @@
 
 #include <string.h>
 
-/* On the emulated GPU sanitizers take minutes for large sizes, and what they find is there at small
- * ones, too. */
-static bool sizes_are_large(void) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    return swt_test_backend() != &swt_cuda_backend;
-#else
-    return true;
-#endif
-}
-
 static void test_large(void **state) {
     (void)state;
-    swt_trial *t = swt_test_open(2, sizes_are_large());
+    swt_trial *t = swt_test_open(2, !swt_test_is_slow());
     for (int op = 0; op < SWT_OP_COUNT; op++) {
         swt_trial_start(t, 0);
         swt_test_expect(swt_case_run_all(t, op), swt_op_table[op].name);
@@ -36,10 +26,10 @@ static void make(swt_trial *t, int op, int number, swt_case *k) {
 
 static void test_same_bits(void **state) {
     (void)state;
-    const int places = sizes_are_large() ? 3 : 2; /* a GPU knows no threads, orders alone */
+    const int places = swt_test_is_slow() ? 2 : 3; /* a GPU knows no threads, orders alone */
     swt_trial *t[3];
     for (int i = 0; i < places; i++)
-        t[i] = swt_test_open(i + 1, sizes_are_large());
+        t[i] = swt_test_open(i + 1, !swt_test_is_slow());
     for (int op = 0; op < SWT_OP_COUNT; op++)
         for (int number = 0; number < SWT_CASES; number++)
             for (int i = 0; i < places; i++) {

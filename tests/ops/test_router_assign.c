@@ -142,8 +142,7 @@ static void random_case(swt_trial *t, int number) {
 
 static void trap_4_kept_is_min_of_count_and_capacity(void **state) {
     swt_trial *t = swt_test_trial(state);
-    /* A GPU waits for every call here, the emulated one takes minutes. */
-    const int cases = swt_test_on_gpu() ? CASES / 10 : CASES;
+    const int cases = swt_test_share(CASES); /* a GPU waits for every call here */
     for (int i = 0; i < cases; i++)
         random_case(t, i);
 }
@@ -179,11 +178,11 @@ static void test_policies_by_hand(void **state) {
 /* Each of 16 tokens of one expert with 4 slots is kept in a quarter of 4000 draws: 1000 times, with
  * a standard deviation of sqrt(4000 / 4 * 3 / 4) = 27.4. Six of those: one of 16 fair tokens would
  * be outside once in 3e7 seeds, while a favoured place is off by hundreds. Neighbours: any pair is
- * kept together with probability 4/16 * 3/15, 200 times, sd 13.8. On a GPU a tenth of the draws. */
+ * kept together with probability 4/16 * 3/15, 200 times, sd 13.8. */
 static void test_random_is_fair(void **state) {
     enum { N = 16, MANY = 4000 };
     swt_trial *t = swt_test_trial(state);
-    const int draws = swt_test_on_gpu() ? MANY / 10 : MANY;
+    const int draws = swt_test_share(MANY);
     const double kept = draws / 4.0, together = draws / 20.0;
     for (int evaluation = 0; evaluation < 2; evaluation++) {
         int times[N] = {0}, pairs[N] = {0};

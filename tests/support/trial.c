@@ -26,6 +26,18 @@ bool swt_test_on_gpu(void) {
     return swt_test_backend() == &swt_cuda_backend;
 }
 
+bool swt_test_is_slow(void) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    return swt_test_on_gpu();
+#else
+    return false;
+#endif
+}
+
+int swt_test_share(int repetitions) {
+    return repetitions / (swt_test_is_slow() ? 100 : swt_test_on_gpu() ? 10 : 1);
+}
+
 void swt_test_expect(swt_status status, const char *what) {
     if (status != SWT_OK)
         fail_msg("%s: %s", what, swt_last_error()->message);

@@ -20,6 +20,13 @@
 const swt_backend *swt_test_backend(void);
 bool swt_test_on_gpu(void);
 
+/* On the emulated GPU sanitizers take minutes for large sizes and many repetitions, and what they
+ * find is there in small ones, too. */
+bool swt_test_is_slow(void);
+
+/* How many of so many repetitions: all, of a GPU a tenth, and where that is slow a hundredth. */
+int swt_test_share(int repetitions);
+
 /* Fails the test unless a status is OK. */
 void swt_test_expect(swt_status status, const char *what);
 
