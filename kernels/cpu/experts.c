@@ -9,17 +9,28 @@ static swt_cpu_groups expert_groups(const swt_moe_dims *d, const int32_t *counts
 
 swt_status swt_cpu_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
     const swt_moe_dims *d = &a->dims;
-    const swt_cpu_groups g = expert_groups(d, a->counts);
-    const int64_t C = d->C, F = d->F;
     const bool relu = d->ffn == SWT_FFN_RELU;
-    swt_cpu_gemms_nt(c, &g, relu ? a->hidden : a->pre, a->x, a->wi, a->bi, NULL, relu, C,
-                     swt_moe_wi_width(d));
+    const swt_cpu_gemms_nt_args wi = {.y = relu ? a->hidden : a->pre,
+                                      .x = a->x,
+                                      .w = a->wi,
+                                      .bias = a->bi,
+                                      .groups = expert_groups(d, a->counts),
+                                      .in = d->C,
+                                      .out = swt_moe_wi_width(d),
+                                      .relu = relu};
+    const swt_gelu_forward_args gelu = {
+        .y = a->hidden, .x = a->pre, .counts = a->counts, .dims = swt_moe_gelu_dims(d)};
+    const swt_cpu_gemms_nt_args wo = {.y = a->y,
+                                      .x = a->hidden,
+                                      .w = a->wo,
+                                      .bias = a->bo,
+                                      .groups = wi.groups,
+                                      .in = d->F,
+                                      .out = d->C};
+    swt_cpu_gemms_nt(c, &wi);
     if (!relu)
-        SWT_TRY(swt_cpu_gelu_forward(c, &(swt_gelu_forward_args){.y = a->hidden,
-                                                                 .x = a->pre,
-                                                                 .counts = a->counts,
-                                                                 .dims = swt_moe_gelu_dims(d)}));
-    swt_cpu_gemms_nt(c, &g, a->y, a->hidden, a->wo, a->bo, NULL, false, F, C);
+        SWT_TRY(swt_cpu_gelu_forward(c, &gelu));
+    swt_cpu_gemms_nt(c, &wo);
     return SWT_OK;
 }
 
@@ -44,35 +55,60 @@ static void dot_part(const swt_ctx *c, const void *args, int64_t part) {
 swt_status swt_cpu_experts_backward_input(const swt_ctx *c,
                                           const swt_experts_backward_input_args *a) {
     const swt_moe_dims *d = &a->dims;
-    const swt_cpu_groups g = expert_groups(d, a->counts);
-    const int64_t C = d->C, F = d->F, pairs = g.weights * g.sources;
     const bool relu = d->ffn == SWT_FFN_RELU;
-    swt_cpu_gemms_nn(c, &g, a->dhidden, a->dy, a->wo, relu ? a->hidden : NULL, F, C);
+    const swt_cpu_gemms_nn_args wo = {.dx = a->dhidden,
+                                      .dy = a->dy,
+                                      .w = a->wo,
+                                      .mask = relu ? a->hidden : NULL,
+                                      .groups = expert_groups(d, a->counts),
+                                      .in = d->F,
+                                      .out = d->C};
+    const swt_gelu_backward_args gelu = {.dx = a->dpre,
+                                         .dy = a->dhidden,
+                                         .x = a->pre,
+                                         .counts = a->counts,
+                                         .dims = swt_moe_gelu_dims(d)};
+    const swt_cpu_gemms_nn_args wi = {.dx = a->dx,
+                                      .dy = relu ? a->dhidden : a->dpre,
+                                      .w = a->wi,
+                                      .groups = wo.groups,
+                                      .in = d->C,
+                                      .out = swt_moe_wi_width(d)};
+    swt_cpu_gemms_nn(c, &wo);
     if (!relu)
-        SWT_TRY(swt_cpu_gelu_backward(c, &(swt_gelu_backward_args){.dx = a->dpre,
-                                                                   .dy = a->dhidden,
-                                                                   .x = a->pre,
-                                                                   .counts = a->counts,
-                                                                   .dims = swt_moe_gelu_dims(d)}));
-    swt_cpu_gemms_nn(c, &g, a->dx, relu ? a->dhidden : a->dpre, a->wi, NULL, C,
-                     swt_moe_wi_width(d));
-    swt_cpu_run(c, pairs * swt_ceil_div(g.capacity, SWT_ROWS), dot_part, a);
+        SWT_TRY(swt_cpu_gelu_backward(c, &gelu));
+    swt_cpu_gemms_nn(c, &wi);
+    swt_cpu_run(c, d->El * d->P * swt_ceil_div(d->K, SWT_ROWS), dot_part, a);
     return SWT_OK;
 }
 
 swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                            const swt_experts_backward_weight_args *a) {
-    const swt_cpu_groups g = expert_groups(&a->dims, a->counts);
-    const int64_t C = a->dims.C, F = a->dims.F, W = swt_moe_wi_width(&a->dims);
+    const swt_moe_dims *d = &a->dims;
     const swt_expert_sums *s = &a->sums;
-    if (!a->exact) {
-        swt_cpu_gemms_tn(c, &g, a->dwi, a->dbi, a->dpre, a->x, C, W, false);
-        swt_cpu_gemms_tn(c, &g, a->dwo, a->dbo, a->dy, a->hidden, F, C, false);
-        return SWT_OK;
-    }
-    const swt_cpu_sums wi = {s->wi, s->bi, s->limit, s->first, s->last};
-    const swt_cpu_sums wo = {s->wo, s->bo, s->limit, s->first, s->last};
-    swt_cpu_gemms_tn_sums(c, &g, &wi, a->dwi, a->dbi, a->dpre, a->x, C, W);
-    swt_cpu_gemms_tn_sums(c, &g, &wo, a->dwo, a->dbo, a->dy, a->hidden, F, C);
+    const swt_cpu_sums wi_sums = {
+        .weight = s->wi, .bias = s->bi, .limit = s->limit, .first = s->first, .last = s->last};
+    const swt_cpu_gemms_tn_args wi = {.dw = a->dwi,
+                                      .dbias = a->dbi,
+                                      .dy = a->dpre,
+                                      .x = a->x,
+                                      .groups = expert_groups(d, a->counts),
+                                      .in = d->C,
+                                      .out = swt_moe_wi_width(d),
+                                      .exact = a->exact,
+                                      .sums = wi_sums};
+    const swt_cpu_sums wo_sums = {
+        .weight = s->wo, .bias = s->bo, .limit = s->limit, .first = s->first, .last = s->last};
+    const swt_cpu_gemms_tn_args wo = {.dw = a->dwo,
+                                      .dbias = a->dbo,
+                                      .dy = a->dy,
+                                      .x = a->hidden,
+                                      .groups = wi.groups,
+                                      .in = d->F,
+                                      .out = d->C,
+                                      .exact = a->exact,
+                                      .sums = wo_sums};
+    swt_cpu_gemms_tn(c, &wi);
+    swt_cpu_gemms_tn(c, &wo);
     return SWT_OK;
 }

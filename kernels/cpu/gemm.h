@@ -16,9 +16,9 @@ enum {
     SWT_SUM_ROWS = 256 /* rows that a weight's gradient sums at a time */
 };
 
-/* One block, inside a part, in its scratch: p->c = ... as in swt_vec_gemm, with p->rows <=
- * SWT_ROWS, p->columns <= SWT_COLUMNS and any k; start is the block's own and must be NULL. nn: b
- * is (k, columns). nt: b is (columns, k), b_step floats from row to row. */
+/* One block, inside a part, in its scratch: what swt_vec_gemm says, with rows <= SWT_ROWS, columns
+ * <= SWT_COLUMNS and any k. start must be NULL: a long k uses it for itself. nn: b is (k, columns).
+ * nt: b is (columns, k), b_row floats from row to row. */
 void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_gemm *p);
 void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_gemm *p);
 
@@ -35,34 +35,53 @@ static inline swt_cpu_groups swt_cpu_one_group(int64_t N) {
     return (swt_cpu_groups){.weights = 1, .sources = 1, .capacity = N};
 }
 
-/* y = f(x w^T + bias) + residual, f = ReLU or identity.
- * Shapes: y, residual (weights, sources, capacity, out), x (..., in), w (weights, out, in), bias
- * (weights, out). bias and residual may be NULL, residual y itself. */
-void swt_cpu_gemms_nt(const swt_ctx *c, const swt_cpu_groups *g, float *y, const float *x,
-                      const float *w, const float *bias, const float *residual, bool relu,
-                      int64_t in, int64_t out);
+/* y = f(x w^T + bias) + residual, f = ReLU or identity. Shapes with `rows` for (weights, sources,
+ * capacity), here and below; in and out are the layer's widths in all three. */
+typedef struct swt_cpu_gemms_nt_args {
+    float *y;              /* (rows, out) */
+    const float *x;        /* (rows, in) */
+    const float *w;        /* (weights, out, in) */
+    const float *bias;     /* (weights, out) or NULL */
+    const float *residual; /* (rows, out), possibly y itself, or NULL */
+    swt_cpu_groups groups;
+    int64_t in, out;
+    bool relu;
+} swt_cpu_gemms_nt_args;
+void swt_cpu_gemms_nt(const swt_ctx *c, const swt_cpu_gemms_nt_args *a);
 
-/* dx = dy w, and 0 wherever mask <= 0. Shapes: dx, mask (weights, sources, capacity, in), dy (...,
- * out), w (weights, out, in). mask may be NULL. */
-void swt_cpu_gemms_nn(const swt_ctx *c, const swt_cpu_groups *g, float *dx, const float *dy,
-                      const float *w, const float *mask, int64_t in, int64_t out);
+/* dx = dy w, and 0 wherever mask <= 0. */
+typedef struct swt_cpu_gemms_nn_args {
+    float *dx;         /* (rows, in) */
+    const float *dy;   /* (rows, out) */
+    const float *w;    /* (weights, out, in) */
+    const float *mask; /* (rows, in) or NULL */
+    swt_cpu_groups groups;
+    int64_t in, out;
+} swt_cpu_gemms_nn_args;
+void swt_cpu_gemms_nn(const swt_ctx *c, const swt_cpu_gemms_nn_args *a);
 
-/* dw = dy^T x and dbias = sum of dy's rows, source by source in order; add: added to what they
- * hold. Shapes: dw (weights, out, in), dbias (weights, out) or NULL, dy, x as above. */
-void swt_cpu_gemms_tn(const swt_ctx *c, const swt_cpu_groups *g, float *dw, float *dbias,
-                      const float *dy, const float *x, int64_t in, int64_t out, bool add);
-
-/* Integer sums as in swt_expert_sums. Shapes: sum (weights, out, in), bias_sum (weights, out). */
+/* Integer sums of one layer's gradients, as in swt_expert_sums. */
 typedef struct swt_cpu_sums {
-    int64_t *sum, *bias_sum; /* NULL where first and last */
+    int64_t *weight; /* (weights, out, in), NULL where first and last */
+    int64_t *bias;   /* (weights, out), NULL there and where dbias is */
     double limit;
     bool first, last;
 } swt_cpu_sums;
 
-/* The same of each source by itself, added to the sums; last: dw and dbias (or NULL) are finished,
- * else they are not written. */
-void swt_cpu_gemms_tn_sums(const swt_ctx *c, const swt_cpu_groups *g, const swt_cpu_sums *sums,
-                           float *dw, float *dbias, const float *dy, const float *x, int64_t in,
-                           int64_t out);
+/* dw = dy^T x and dbias = sum of dy's rows, source by source in order; add: added to what they
+ * hold. exact: those of each source by itself, added to the sums; dw and dbias are written by the
+ * last call alone, which finishes them. */
+typedef struct swt_cpu_gemms_tn_args {
+    float *dw;       /* (weights, out, in) */
+    float *dbias;    /* (weights, out) or NULL */
+    const float *dy; /* (rows, out) */
+    const float *x;  /* (rows, in) */
+    swt_cpu_groups groups;
+    int64_t in, out;
+    bool add; /* not with exact */
+    bool exact;
+    swt_cpu_sums sums; /* where exact */
+} swt_cpu_gemms_tn_args;
+void swt_cpu_gemms_tn(const swt_ctx *c, const swt_cpu_gemms_tn_args *a);
 
 #endif

@@ -64,17 +64,17 @@ static void logits(const swt_ctx *c, const swt_router_forward_args *a, int64_t f
     const int64_t C = a->dims.C, E = a->dims.E;
     const float *x = input_rows(c, a, first, tokens);
     for (int64_t e = 0; e < E; e += SWT_COLUMNS) {
-        const swt_vec_gemm p = {.c = a->probs + first * E + e,
+        const swt_vec_gemm p = {.out = a->probs + first * E + e,
                                 .a = x,
                                 .b = a->w + e * C,
                                 .bias = a->bias != NULL ? a->bias + e : NULL,
                                 .rows = tokens,
                                 .columns = swt_min(SWT_COLUMNS, E - e),
                                 .k = C,
-                                .c_stride = E,
+                                .out_row = E,
                                 .a_row = C,
-                                .a_step = 1,
-                                .b_step = C};
+                                .a_col = 1,
+                                .b_row = C};
         swt_cpu_block_nt(c, &p);
     }
 }
@@ -212,17 +212,17 @@ static void input_gradient(const swt_ctx *c, const swt_router_backward_args *a, 
     const float *dz = dz_of(a) + first * E;
     float *to = (jitters ? jittered_of(a->scratch, &a->dims) : (float *)a->dh) + first * C;
     for (int64_t i = 0; i < C; i += SWT_COLUMNS) {
-        const swt_vec_gemm p = {.c = to + i,
+        const swt_vec_gemm p = {.out = to + i,
                                 .a = dz,
                                 .b = a->w + i,
                                 .residual = jitters ? NULL : to + i,
                                 .rows = tokens,
                                 .columns = swt_min(SWT_COLUMNS, C - i),
                                 .k = E,
-                                .c_stride = C,
+                                .out_row = C,
                                 .a_row = E,
-                                .a_step = 1,
-                                .b_step = C};
+                                .a_col = 1,
+                                .b_row = C};
         swt_cpu_block_nn(c, &p);
     }
 }
@@ -252,10 +252,15 @@ static void input_part(const swt_ctx *c, const void *args, int64_t part) {
 
 swt_status swt_cpu_router_backward(const swt_ctx *c, const swt_router_backward_args *a) {
     const swt_moe_dims *d = &a->dims;
-    const float *input = swt_moe_jitters(d) ? jittered_of(a->scratch, d) : a->h;
-    const swt_cpu_groups g = swt_cpu_one_group(d->N);
     fill_pull(a);
     swt_cpu_run(c, swt_ceil_div(d->N, TOKENS), input_part, a);
-    swt_cpu_gemms_tn(c, &g, a->dw, a->dbias, dz_of(a), input, d->C, d->E, false);
+    swt_cpu_gemms_tn(
+        c, &(swt_cpu_gemms_tn_args){.dw = a->dw,
+                                    .dbias = a->dbias,
+                                    .dy = dz_of(a),
+                                    .x = swt_moe_jitters(d) ? jittered_of(a->scratch, d) : a->h,
+                                    .groups = swt_cpu_one_group(d->N),
+                                    .in = d->C,
+                                    .out = d->E});
     return SWT_OK;
 }

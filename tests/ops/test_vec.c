@@ -29,16 +29,16 @@ static void test_fused(void **state) {
 static void gemm_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k, unsigned parts) {
     swt_trial_begin(t, "product rows=%lld columns=%lld k=%lld parts=%u", (long long)rows,
                     (long long)columns, (long long)k, parts);
-    const int64_t c_stride = columns + 3, b_step = columns + 1, long_side = rows > k ? rows : k;
+    const int64_t out_row = columns + 3, b_row = columns + 1, long_side = rows > k ? rows : k;
     const bool by_columns = parts & 1;
     const float *a = swt_trial_uniform(t, (long_side + 2) * (long_side + 2), -1, 1);
-    const float *b = swt_trial_uniform(t, (k + 1) * b_step, -1, 1);
+    const float *b = swt_trial_uniform(t, (k + 1) * b_row, -1, 1);
     const float *start = swt_trial_uniform(t, rows * columns, -1, 1);
     const float *bias = swt_trial_uniform(t, columns, -1, 1);
-    const float *mask = swt_trial_whole(t, rows * c_stride, -1, 1);
-    const float *residual = swt_trial_uniform(t, rows * c_stride, -1, 1);
-    float *c = swt_trial_copy(t, residual, rows * c_stride, SWT_F32);
-    const swt_vec_gemm p = {.c = c,
+    const float *mask = swt_trial_whole(t, rows * out_row, -1, 1);
+    const float *residual = swt_trial_uniform(t, rows * out_row, -1, 1);
+    float *out = swt_trial_copy(t, residual, rows * out_row, SWT_F32);
+    const swt_vec_gemm p = {.out = out,
                             .a = a,
                             .b = b,
                             .start = parts & 2 ? start : NULL,
@@ -49,25 +49,25 @@ static void gemm_case(swt_trial *t, int64_t rows, int64_t columns, int64_t k, un
                             .rows = rows,
                             .columns = columns,
                             .k = k,
-                            .c_stride = c_stride,
+                            .out_row = out_row,
                             .a_row = by_columns ? 1 : long_side + 2,
-                            .a_step = by_columns ? long_side + 2 : 1,
-                            .b_step = b_step,
-                            .start_stride = columns};
+                            .a_col = by_columns ? long_side + 2 : 1,
+                            .b_row = b_row,
+                            .start_row = columns};
     swt_cpu_vec(&t->ctx)->gemm(&p);
-    double *want = swt_trial_widen(t, residual, rows * c_stride); /* what lies between rows stays */
+    double *want = swt_trial_widen(t, residual, rows * out_row); /* what lies between rows stays */
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < columns; j++) {
             double sum = p.start ? p.start[r * columns + j] : 0.0;
             for (int64_t l = 0; l < k; l++)
-                sum += (double)a[r * p.a_row + l * p.a_step] * b[l * b_step + j];
+                sum += (double)a[r * p.a_row + l * p.a_col] * b[l * b_row + j];
             sum += p.bias ? bias[j] : 0.0;
-            if ((p.relu && sum < 0.0) || (p.mask && mask[r * c_stride + j] <= 0.0f))
+            if ((p.relu && sum < 0.0) || (p.mask && mask[r * out_row + j] <= 0.0f))
                 sum = 0.0;
-            want[r * c_stride + j] = sum + (p.residual ? residual[r * c_stride + j] : 0.0);
+            want[r * out_row + j] = sum + (p.residual ? residual[r * out_row + j] : 0.0);
         }
     /* As for a linear layer (test_linear.c): plain order, 4 for what is added and small k. */
-    swt_trial_close(t, "c", c, want, rows * c_stride, 4 * sqrt(1.0 + (double)k) * SWT_ROUNDING,
+    swt_trial_close(t, "out", out, want, rows * out_row, 4 * sqrt(1.0 + (double)k) * SWT_ROUNDING,
                     1 + sqrt((double)k) / 3);
 }
 
@@ -93,18 +93,18 @@ static void test_cuts(void **state) {
                       .rows = ROWS,
                       .columns = COLUMNS,
                       .k = K,
-                      .c_stride = COLUMNS,
+                      .out_row = COLUMNS,
                       .a_row = K,
-                      .a_step = 1,
-                      .b_step = COLUMNS};
+                      .a_col = 1,
+                      .b_row = COLUMNS};
     float *whole = swt_trial_in(t, ROWS * COLUMNS, SWT_F32);
     float *cut = swt_trial_in(t, ROWS * COLUMNS, SWT_F32);
-    p.c = whole;
+    p.out = whole;
     vec->gemm(&p);
     for (int64_t r = 0; r < ROWS; r++) {
         swt_vec_gemm row = p;
         row.a += r * K;
-        row.c = cut + r * COLUMNS;
+        row.out = cut + r * COLUMNS;
         row.rows = 1;
         vec->gemm(&row);
     }
@@ -113,7 +113,7 @@ static void test_cuts(void **state) {
         swt_vec_gemm column = p;
         column.b += j;
         column.bias += j;
-        column.c = cut + j;
+        column.out = cut + j;
         column.columns = 1;
         vec->gemm(&column);
     }

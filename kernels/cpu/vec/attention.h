@@ -120,7 +120,7 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
     forward_softmax(b, old_max, keys, ahead);
     for (int64_t i = 0; i < queries; i += ROWS) {
         fetch_rows(&b->next);
-        gemm_rows(&(gemm){.c = {y + (top + i) * h->y_stride, h->y_stride},
+        gemm_rows(&(gemm){.out = {y + (top + i) * h->y_stride, h->y_stride},
                           .a = {b->p + i, 1, QUERIES},
                           .b = {h->v + j * h->kv_stride, h->kv_stride, 1},
                           .before = j > 0 ? b->factor + i : NULL,
@@ -209,7 +209,7 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
         const operand q = {h->q + (i + r) * h->q_stride, h->q_stride, 1};
         const operand dy = {a->dy + (i + r) * h->y_stride, h->y_stride, 1};
         const int64_t n = whole_vectors(swt_min(keys, r + ROWS - ahead));
-        gemm p = {.c = {b->p + r * KEYS, KEYS},
+        gemm p = {.out = {b->p + r * KEYS, KEYS},
                   .a = whole_rows(q, rows - r, ROWS, h->D, copy),
                   .b = {b->keys, KEYS, 1},
                   .rows = ROWS,
@@ -217,7 +217,7 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
                   .k = h->D};
         fetch_rows(&b->next);
         gemm_rows(&p);
-        p.c.data = b->ds + r * KEYS;
+        p.out.data = b->ds + r * KEYS;
         p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
         p.b.data = b->values;
         gemm_rows(&p);
@@ -235,7 +235,7 @@ static void backward_gemms(backward_tile *b, const backward_args *a, int64_t i, 
     const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
     for (int64_t c = 0; c < keys; c += ROWS) {
         const int64_t top = swt_max(ahead + c, 0); /* earlier queries see none of the keys */
-        gemm p = {.c = {a->dv + (j + c) * stride, stride},
+        gemm p = {.out = {a->dv + (j + c) * stride, stride},
                   .a = {b->p + top * KEYS + c, 1, KEYS},
                   .b = {a->dy + (i + top) * h->y_stride, h->y_stride, 1},
                   .before = first ? NULL : ones,
@@ -244,13 +244,13 @@ static void backward_gemms(backward_tile *b, const backward_args *a, int64_t i, 
                   .k = rows - top};
         fetch_rows(&b->next);
         gemm_rows(&p);
-        p.c.data = a->dk + (j + c) * stride;
+        p.out.data = a->dk + (j + c) * stride;
         p.a.data = b->ds + top * KEYS + c;
         p.b = (operand){h->q + (i + top) * h->q_stride, h->q_stride, 1};
         gemm_rows(&p);
     }
     for (int64_t r = 0; r < rows; r += ROWS)
-        gemm_rows(&(gemm){.c = {a->dq + (i + r) * h->q_stride, h->q_stride},
+        gemm_rows(&(gemm){.out = {a->dq + (i + r) * h->q_stride, h->q_stride},
                           .a = {b->ds + r * KEYS, KEYS, 1},
                           .b = {h->k + j * stride, stride, 1},
                           .before = j > 0 ? ones : NULL,

@@ -25,17 +25,17 @@ enum { TILE_VECTORS = 2 }; /* 12 sums in 16 registers */
 
 /* Where the first element of a tile and of what goes into it stand. */
 typedef struct tile_places {
-    float *c;
+    float *out;
     const float *a, *b, *start, *bias, *mask, *residual;
 } tile_places;
 
 static inline tile_places places_of(const swt_vec_gemm *p, int64_t row, int64_t column) {
-    const int64_t at = row * p->c_stride + column;
+    const int64_t at = row * p->out_row + column;
     return (tile_places){
-        .c = p->c + at,
+        .out = p->out + at,
         .a = p->a + row * p->a_row,
         .b = p->b + column,
-        .start = p->start ? p->start + row * p->start_stride + column : NULL,
+        .start = p->start ? p->start + row * p->start_row + column : NULL,
         .bias = p->bias ? p->bias + column : NULL,
         .mask = p->mask ? p->mask + at : NULL,
         .residual = p->residual ? p->residual + at : NULL,
@@ -48,25 +48,25 @@ static inline __attribute__((always_inline)) void gemm_tile(const int rows, cons
                                                             const swt_vec_gemm *p, int64_t row,
                                                             int64_t column) {
     const tile_places t = places_of(p, row, column);
-    const int64_t c_stride = p->c_stride, a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    const int64_t out_row = p->out_row, a_row = p->a_row, a_col = p->a_col, b_row = p->b_row;
     const float *a = t.a, *b = t.b;
     vf sum[TILE_ROWS][TILE_VECTORS];
     FOR_TILE (i, j) {
         sum[i][j] = (vf){0};
-        __builtin_prefetch(t.c + i * c_stride + j * LANES, 1); /* it comes while the sums run */
+        __builtin_prefetch(t.out + i * out_row + j * LANES, 1); /* it comes while the sums run */
     }
     for (int64_t l = p->k; l > 0; l--) {
-        vf b_row[TILE_VECTORS];
+        vf of_b[TILE_VECTORS];
         FOR_VECTORS (j)
-            b_row[j] = load(b + j * LANES, WIDTH(j));
+            of_b[j] = load(b + j * LANES, WIDTH(j));
         FOR_TILE (i, j)
-            sum[i][j] += a[i * a_row] * b_row[j];
-        a += a_step;
-        b += b_step;
+            sum[i][j] += a[i * a_row] * of_b[j];
+        a += a_col;
+        b += b_row;
     }
     if (t.start != NULL)
         FOR_TILE (i, j)
-            sum[i][j] += load(t.start + i * p->start_stride + j * LANES, WIDTH(j));
+            sum[i][j] += load(t.start + i * p->start_row + j * LANES, WIDTH(j));
     if (t.bias != NULL)
         FOR_TILE (i, j)
             sum[i][j] += load(t.bias + j * LANES, WIDTH(j));
@@ -75,13 +75,13 @@ static inline __attribute__((always_inline)) void gemm_tile(const int rows, cons
             sum[i][j] = max_of((vf){0}, sum[i][j]);
     if (t.mask != NULL)
         FOR_TILE (i, j)
-            sum[i][j] = blend(load(t.mask + i * c_stride + j * LANES, WIDTH(j)) <= 0.0f, (vf){0},
-                              sum[i][j]);
+            sum[i][j] =
+                blend(load(t.mask + i * out_row + j * LANES, WIDTH(j)) <= 0.0f, (vf){0}, sum[i][j]);
     if (t.residual != NULL)
         FOR_TILE (i, j)
-            sum[i][j] += load(t.residual + i * c_stride + j * LANES, WIDTH(j));
+            sum[i][j] += load(t.residual + i * out_row + j * LANES, WIDTH(j));
     FOR_TILE (i, j)
-        store(t.c + i * c_stride + j * LANES, sum[i][j], WIDTH(j));
+        store(t.out + i * out_row + j * LANES, sum[i][j], WIDTH(j));
 }
 
 /* One strip of columns. */

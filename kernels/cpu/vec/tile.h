@@ -72,31 +72,32 @@ static inline operand whole_rows(operand x, int64_t rows, const int all, int64_t
     return (operand){copy, n, 1};
 }
 
-/* c = after (before c + a b), with a factor for each row of c. */
+/* out = after (before out + a b), with a factor for each row of out. */
 typedef struct gemm {
-    matrix c;
+    matrix out;
     operand a, b;        /* (ROWS, k), (k, n) */
-    const float *before; /* (ROWS); NULL: c holds nothing yet */
+    const float *before; /* (ROWS); NULL: out holds nothing yet */
     const float *after;  /* (ROWS); NULL: ones */
-    int64_t rows, n, k;  /* c has min(rows, ROWS) rows; all of a can be read */
+    int64_t rows, n, k;  /* out has min(rows, ROWS) rows; all of a can be read */
 } gemm;
 
 /* The columns from j on, `vectors` vectors of them. */
 ALWAYS_INLINE void gemm_columns(const gemm p, int64_t j, const int vectors, int64_t last) {
     float copy[ROWS * COLUMNS];
-    const matrix c = {p.c.data + j, p.c.row}, out = p.rows < ROWS ? (matrix){copy, COLUMNS} : c;
+    const matrix out = {p.out.data + j, p.out.row};
+    const matrix whole = p.rows < ROWS ? (matrix){copy, COLUMNS} : out; /* with ROWS rows */
     const int64_t n = (vectors - 1) * LANES + last;
     vf sums[ROWS][2] = {{{0}}};
     if (p.before != NULL) {
         if (p.rows < ROWS) {
             memset(copy, 0, sizeof copy);
-            copy_rows(out, (operand){c.data, c.row, 1}, p.rows, n);
+            copy_rows(whole, (operand){out.data, out.row, 1}, p.rows, n);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
-                sums[i][v] = p.before[i] * load(out.data + i * out.row + v * LANES,
+                sums[i][v] = p.before[i] * load(whole.data + i * whole.row + v * LANES,
                                                 v + 1 < vectors ? LANES : last);
     }
     multiply_add(sums, ROWS, vectors, p.a, (operand){p.b.data + j, p.b.row, 1}, last, p.k);
@@ -106,14 +107,14 @@ ALWAYS_INLINE void gemm_columns(const gemm p, int64_t j, const int vectors, int6
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
                 sums[i][v] *= p.after[i];
-    float *row = out.data;
+    float *row = whole.data;
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++, row += out.row)
+    for (int i = 0; i < ROWS; i++, row += whole.row)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             store(row + v * LANES, sums[i][v], v + 1 < vectors ? LANES : last);
     if (p.rows < ROWS)
-        copy_rows(c, (operand){copy, COLUMNS, 1}, p.rows, n);
+        copy_rows(out, (operand){copy, COLUMNS, 1}, p.rows, n);
 }
 
 static void gemm_rows(const gemm *p) {

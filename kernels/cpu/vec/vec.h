@@ -37,16 +37,20 @@ typedef struct swt_vec_adam {
     float clip, beta1, one_minus_beta1, beta2, one_minus_beta2, keep, rate, v_scale, eps;
 } swt_vec_adam;
 
-/* One gemm, c = [f(start + a b + bias)]_mask + residual: f = ReLU or identity, and
- * []_mask is 0 wherever mask <= 0. Shapes: c (rows, columns) with c_stride floats from row to row,
- * and so mask and residual, each NULL or given, residual possibly c itself; start (rows, columns)
- * or NULL, possibly c itself; bias (columns) or NULL; element (r, l) of a stands at r a_row + l
- * a_step, row l of b (k, columns) at l b_step. Each sum over l is one chain in order. */
+/* One gemm, out = [f(start + a b + bias)]_mask + residual: f = ReLU or identity, and []_mask is 0
+ * wherever mask <= 0. Each sum over k is one chain in order. */
 typedef struct swt_vec_gemm {
-    float *c;
-    const float *a, *b, *start, *bias, *mask, *residual;
+    float *out;            /* (rows, columns) */
+    const float *a;        /* (rows, k) */
+    const float *b;        /* (k, columns) */
+    const float *start;    /* (rows, columns), possibly out itself, or NULL */
+    const float *bias;     /* (columns) or NULL */
+    const float *mask;     /* (rows, columns) or NULL */
+    const float *residual; /* (rows, columns), possibly out itself, or NULL */
     int64_t rows, columns, k;
-    int64_t c_stride, a_row, a_step, b_step, start_stride;
+    int64_t out_row;      /* floats from a row to the next: of out, mask and residual */
+    int64_t a_row, a_col; /* of a, and from a column to the next */
+    int64_t b_row, start_row;
     bool relu;
 } swt_vec_gemm;
 
