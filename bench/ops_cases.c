@@ -230,10 +230,11 @@ static swt_status occupied_share(swt_model *m, const op_case *cases, int n, doub
     if (assign == NULL)
         return SWT_FAIL(INTERNAL, "bench_ops: the step has assigned no tokens");
     const swt_router_assign_args *a = &assign->args.router_assign;
-    SWT_TRY(swt_model_read(m, m->host_kept, a->kept, (size_t)a->dims.E * sizeof *m->host_kept));
+    SWT_TRY(swt_model_read(m, m->host_kept_counts, a->kept_counts,
+                           (size_t)a->dims.E * sizeof *m->host_kept_counts));
     double slots = 0;
     for (int64_t e = 0; e < a->dims.E; e++)
-        slots += m->host_kept[e];
+        slots += m->host_kept_counts[e];
     *share = slots / fmax(1, (double)(a->dims.E * a->dims.K));
     return SWT_OK;
 }

@@ -50,15 +50,16 @@ SWT_ARGS_OF(gelu_forward) {
     const swt_gelu_dims *d = &a->dims;
     const int64_t parts = d->gated ? 2 : 1;
     return SWT_LIST(OUT(y, ACT, d->blocks, d->rows, d->F),
-                    IN(x, ACT, d->blocks, d->rows, parts, d->F), OPTIONAL(counts, I32, d->blocks));
+                    IN(x, ACT, d->blocks, d->rows, parts, d->F),
+                    OPTIONAL(row_counts, I32, d->blocks));
 }
 
 SWT_ARGS_OF(gelu_backward) {
     const swt_gelu_dims *d = &a->dims;
     const int64_t parts = d->gated ? 2 : 1;
-    return SWT_LIST(OUT(dx, ACT, d->blocks, d->rows, parts, d->F),
-                    IN(dy, ACT, d->blocks, d->rows, d->F),
-                    IN(x, ACT, d->blocks, d->rows, parts, d->F), OPTIONAL(counts, I32, d->blocks));
+    return SWT_LIST(
+        OUT(dx, ACT, d->blocks, d->rows, parts, d->F), IN(dy, ACT, d->blocks, d->rows, d->F),
+        IN(x, ACT, d->blocks, d->rows, parts, d->F), OPTIONAL(row_counts, I32, d->blocks));
 }
 
 /* What fits no list of dimensions. Lengths and strides are 32 bits wide in places. */

@@ -113,23 +113,23 @@ static inline SWT_ON_ANY int64_t swt_gelu_width(const swt_gelu_dims *d) {
 
 /* y = gelu(u), gated: gelu(u) v (GEGLU);
  * gelu(u) = u (1 + tanh(sqrt(2 / pi) (u + 0.044715 u^3))) / 2.
- * Where counts is given, the first counts[b] rows of block b are occupied, as an expert's slots
- * are; the others are neither read nor written, but by a backend with ops->all_slots, where they
- * mean nothing.
+ * Where row_counts is given, the first row_counts[b] rows of block b are occupied, as an expert's
+ * slots are; the others are neither read nor written, but by a backend with ops->all_slots, where
+ * they mean nothing.
  * Source: Hendrycks, Gimpel 2016, section 2; gated: Shazeer 2020, section 2. */
 typedef struct swt_gelu_forward_args {
-    void *y;               /* (blocks, rows, F) */
-    const void *x;         /* (blocks, rows, swt_gelu_width) */
-    const int32_t *counts; /* (blocks) or NULL */
+    void *y;                   /* (blocks, rows, F) */
+    const void *x;             /* (blocks, rows, swt_gelu_width) */
+    const int32_t *row_counts; /* (blocks) or NULL */
     swt_gelu_dims dims;
 } swt_gelu_forward_args;
 
 /* du = dy gelu'(u), gated: dy v gelu'(u);  dv = dy gelu(u): in dx as u and v are in x. */
 typedef struct swt_gelu_backward_args {
-    void *dx;              /* (blocks, rows, swt_gelu_width) */
-    const void *dy;        /* (blocks, rows, F) */
-    const void *x;         /* (blocks, rows, swt_gelu_width) */
-    const int32_t *counts; /* (blocks) or NULL */
+    void *dx;                  /* (blocks, rows, swt_gelu_width) */
+    const void *dy;            /* (blocks, rows, F) */
+    const void *x;             /* (blocks, rows, swt_gelu_width) */
+    const int32_t *row_counts; /* (blocks) or NULL */
     swt_gelu_dims dims;
 } swt_gelu_backward_args;
 

@@ -59,16 +59,17 @@ SWT_ARGS_OF(router_assign) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t N = a->dims.N, E = a->dims.E, k = a->dims.k;
     out->state = true;
-    return SWT_LIST(OUT(slot, I32, N, k), OUT(kept, I32, E), OUT(counts, I32, a->dims.G, E),
-                    IN(expert, I32, N, k), IN(gate, F32, N, k),
-                    SCRATCH(scratch, U8, swt_router_scratch_bytes(&a->dims)));
+    return SWT_LIST(OUT(slot, I32, N, k), OUT(kept_counts, I32, E),
+                    OUT(group_counts, I32, a->dims.G, E), IN(expert, I32, N, k),
+                    IN(gate, F32, N, k), SCRATCH(scratch, U8, swt_router_scratch_bytes(&a->dims)));
 }
 
 SWT_ARGS_OF(router_losses) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t N = a->dims.N, E = a->dims.E;
     return SWT_LIST(OUT(stats, F64, SWT_ROUTER_LOAD + E), IN(probs, F32, N, E), IN(lse, F32, N),
-                    IN(expert, I32, N, a->dims.k), IN(kept, I32, E), IN(counts, I32, a->dims.G, E));
+                    IN(expert, I32, N, a->dims.k), IN(kept_counts, I32, E),
+                    IN(group_counts, I32, a->dims.G, E));
 }
 
 SWT_ARGS_OF(router_backward) {
@@ -78,7 +79,7 @@ SWT_ARGS_OF(router_backward) {
     return SWT_LIST(UPDATED(dh, ACT, N, C), OUT(dw, F32, E, C), OPTIONAL_OUT(dbias, F32, E),
                     IN(dgate, F32, N, k), IN(h, ACT, N, C), IN(w, F32, E, C), IN(probs, F32, N, E),
                     IN(lse, F32, N), IN(expert, I32, N, k), IN(gate, F32, N, k),
-                    IN(counts, I32, a->dims.G, E),
+                    IN(group_counts, I32, a->dims.G, E),
                     SCRATCH(scratch, U8, swt_router_scratch_bytes(&a->dims)));
 }
 
@@ -89,7 +90,7 @@ SWT_ARGS_OF(dispatch_forward) {
     SWT_TRY(check_first_slot(a->first_slot, out->op));
     const int64_t N = a->dims.N, C = a->dims.C, E = a->dims.E, k = a->dims.k;
     return SWT_LIST(OUT(send, ACT, E, a->dims.K, C), OUT(send_counts, I32, E), IN(h, ACT, N, C),
-                    IN(expert, I32, N, k), IN(slot, I32, N, k), IN(kept, I32, E));
+                    IN(expert, I32, N, k), IN(slot, I32, N, k), IN(kept_counts, I32, E));
 }
 
 SWT_ARGS_OF(dispatch_backward) {
@@ -108,7 +109,7 @@ SWT_ARGS_OF(experts_forward) {
     const int64_t W = swt_moe_wi_width(&a->dims);
     SWT_TRY(SWT_LIST(OUT(y, ACT, El, P, K, C), OUT(hidden, ACT, El, P, K, F),
                      IN(x, ACT, El, P, K, C), IN(wi, ACT, El, W, C), OPTIONAL(bi, ACT, El, W),
-                     IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C), IN(counts, I32, El, P)));
+                     IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C), IN(slot_counts, I32, El, P)));
     return a->dims.ffn == SWT_FFN_RELU ? SWT_OK : SWT_LIST(OUT(pre, ACT, El, P, K, W));
 }
 
@@ -119,7 +120,7 @@ SWT_ARGS_OF(experts_backward_input) {
     SWT_TRY(SWT_LIST(OUT(dx, ACT, El, P, K, C), OUT(dhidden, ACT, El, P, K, F),
                      OUT(dot, F32, El, P, K), IN(dy, ACT, El, P, K, C),
                      IN(hidden, ACT, El, P, K, F), IN(wi, ACT, El, W, C), IN(wo, ACT, El, C, F),
-                     OPTIONAL(bo, ACT, El, C), IN(counts, I32, El, P)));
+                     OPTIONAL(bo, ACT, El, C), IN(slot_counts, I32, El, P)));
     return a->dims.ffn == SWT_FFN_RELU
                ? SWT_OK
                : SWT_LIST(OUT(dpre, ACT, El, P, K, W), IN(pre, ACT, El, P, K, W));
@@ -156,7 +157,7 @@ SWT_ARGS_OF(experts_backward_weight) {
                      SWT_ARG(gradient, dwo, F32, El, C, F),
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbo, F32, El, C), IN(x, ACT, El, P, K, C),
                      IN(hidden, ACT, El, P, K, F), IN(dpre, ACT, El, P, K, W),
-                     IN(dy, ACT, El, P, K, C), IN(counts, I32, El, P)));
+                     IN(dy, ACT, El, P, K, C), IN(slot_counts, I32, El, P)));
     return a->exact ? list_sums(a, out) : SWT_OK;
 }
 

@@ -78,8 +78,8 @@ typedef struct swt_router_forward_args {
  * Source: Fedus, Zoph, Shazeer 2021, section 2.2 (expert capacity). */
 typedef struct swt_router_assign_args {
     int32_t *slot;         /* (N, k) */
-    int32_t *kept;         /* (E): kept tokens */
-    int32_t *counts;       /* (G, E): routed tokens of the group to the expert, before dropping */
+    int32_t *kept_counts;  /* (E): kept tokens */
+    int32_t *group_counts; /* (G, E): routed tokens of the group to the expert, before dropping */
     const int32_t *expert; /* (N, k) */
     const float *gate;     /* (N, k) */
     void *scratch;         /* swt_router_scratch_bytes(dims) */
@@ -91,54 +91,56 @@ typedef struct swt_router_assign_args {
 enum { SWT_ROUTER_AUX, SWT_ROUTER_Z, SWT_ROUTER_DROPPED, SWT_ROUTER_LOAD };
 
 /* Auxiliary losses and counts of the layer in this micro-batch, in F64. For each group, R = its
- * routed tokens: aux = E sum_e (counts[e] / R) (sum_n probs[n, e] / R), z = sum_n lse[n]^2 / R,
- * both 0 if R = 0. stats[AUX] = mean over groups of aux, stats[Z] = of z, stats[DROPPED] = routed
- * tokens that were dropped, stats[LOAD + e] = routed tokens of expert e before dropping.
+ * routed tokens: aux = E sum_e (group_counts[g, e] / R) (sum_n probs[n, e] / R),
+ * z = sum_n lse[n]^2 / R, both 0 if R = 0. stats[AUX] = mean over groups of aux, stats[Z] = of z,
+ * stats[DROPPED] = routed tokens that were dropped, stats[LOAD + e] = routed tokens of expert e
+ * before dropping.
  * Source: Fedus, Zoph, Shazeer 2021, equations 4 to 6; z: Zoph et al. 2022, equation 5. */
 typedef struct swt_router_losses_args {
-    double *stats;         /* (SWT_ROUTER_LOAD + E) */
-    const float *probs;    /* (N, E) */
-    const float *lse;      /* (N) */
-    const int32_t *expert; /* (N, k) */
-    const int32_t *kept;   /* (E) */
-    const int32_t *counts; /* (G, E) */
+    double *stats;               /* (SWT_ROUTER_LOAD + E) */
+    const float *probs;          /* (N, E) */
+    const float *lse;            /* (N) */
+    const int32_t *expert;       /* (N, k) */
+    const int32_t *kept_counts;  /* (E) */
+    const int32_t *group_counts; /* (G, E) */
     swt_moe_dims dims;
 } swt_router_losses_args;
 
-/* dz[n, j] = dgate[n] gate[n] ([j == expert[n]] - probs[n, j])
- *          + aux_scale E probs[n, j] (f[j] - sum_e f[e] probs[n, e]) / R,  f[e] = counts[g, e] / R
- *          + z_scale 2 lse[n] probs[n, j] / R,     g the group of n, R its routed tokens;
+/* With g the group of n, R its routed tokens and f[e] = group_counts[g, e] / R:
+ * dz[n, j] = dgate[n] gate[n] ([j == expert[n]] - probs[n, j])
+ *          + aux_scale E probs[n, j] (f[j] - sum_e f[e] probs[n, e]) / R
+ *          + z_scale 2 lse[n] probs[n, j] / R;
  * zero for a token that is not routed. (aux_scale and z_scale hold the mean over groups already.)
  * dw = dz^T hj;  dbias = sum_n dz;  dh += (dz w) (jitter factors as in forward). */
 typedef struct swt_router_backward_args {
-    void *dh;              /* (N, C), added to */
-    float *dw;             /* (E, C) */
-    float *dbias;          /* (E) or NULL */
-    const float *dgate;    /* (N, k) */
-    const void *h;         /* (N, C) */
-    const float *w;        /* (E, C) */
-    const float *probs;    /* (N, E) */
-    const float *lse;      /* (N) */
-    const int32_t *expert; /* (N, k) */
-    const float *gate;     /* (N, k) */
-    const int32_t *counts; /* (G, E) */
-    void *scratch;         /* swt_router_scratch_bytes(dims) */
+    void *dh;                    /* (N, C), added to */
+    float *dw;                   /* (E, C) */
+    float *dbias;                /* (E) or NULL */
+    const float *dgate;          /* (N, k) */
+    const void *h;               /* (N, C) */
+    const float *w;              /* (E, C) */
+    const float *probs;          /* (N, E) */
+    const float *lse;            /* (N) */
+    const int32_t *expert;       /* (N, k) */
+    const float *gate;           /* (N, k) */
+    const int32_t *group_counts; /* (G, E) */
+    void *scratch;               /* swt_router_scratch_bytes(dims) */
     swt_moe_dims dims;
 } swt_router_backward_args;
 
 /* Write each kept token to its expert's slot: send[expert[n], slot[n] - first_slot] = h[n] for
  * first_slot <= slot[n] < first_slot + K; and in the same units
- * send_counts[e] = min(max(kept[e] - first_slot, 0), K), the occupied slots.
+ * send_counts[e] = min(max(kept_counts[e] - first_slot, 0), K), the occupied slots.
  * Other slots keep what they hold (nobody reads them); a backend whose experts take all K slots
  * (ops->all_slots) writes zeros into them. first_slot is 0 but in a dropless evaluation, which
  * exchanges in rounds of K slots. */
 typedef struct swt_dispatch_forward_args {
-    void *send;            /* (E, K, C) */
-    int32_t *send_counts;  /* (E) */
-    const void *h;         /* (N, C) */
-    const int32_t *expert; /* (N, k) */
-    const int32_t *slot;   /* (N, k) */
-    const int32_t *kept;   /* (E) */
+    void *send;                 /* (E, K, C) */
+    int32_t *send_counts;       /* (E) */
+    const void *h;              /* (N, C) */
+    const int32_t *expert;      /* (N, k) */
+    const int32_t *slot;        /* (N, k) */
+    const int32_t *kept_counts; /* (E) */
     swt_moe_dims dims;
     int64_t first_slot;
 } swt_dispatch_forward_args;
@@ -157,22 +159,22 @@ typedef struct swt_dispatch_backward_args {
     swt_moe_dims dims;
 } swt_dispatch_backward_args;
 
-/* The experts' feed-forward, for each (local expert j, source rank p) over its counts[j, p]
+/* The experts' feed-forward, for each (local expert j, source rank p) over its slot_counts[j, p]
  * occupied slots: pre = x wi[j]^T + bi[j];  hidden = ReLU(pre), or swt_gelu_forward of pre;
  * y = hidden wo[j]^T + bo[j].
  * Unoccupied slots are neither read nor written. A backend with ops->all_slots reads and writes
  * them all the same, here and in the two operations that follow: x and dy must hold zeros there;
  * what an output holds there means nothing. */
 typedef struct swt_experts_forward_args {
-    void *y;               /* (El, P, K, C) */
-    void *hidden;          /* (El, P, K, F), saved for backward */
-    void *pre;             /* (El, P, K, W), saved for backward; ReLU has none */
-    const void *x;         /* (El, P, K, C) */
-    const void *wi;        /* (El, W, C) */
-    const void *bi;        /* (El, W) or NULL */
-    const void *wo;        /* (El, C, F) */
-    const void *bo;        /* (El, C) or NULL */
-    const int32_t *counts; /* (El, P) */
+    void *y;                    /* (El, P, K, C) */
+    void *hidden;               /* (El, P, K, F), saved for backward */
+    void *pre;                  /* (El, P, K, W), saved for backward; ReLU has none */
+    const void *x;              /* (El, P, K, C) */
+    const void *wi;             /* (El, W, C) */
+    const void *bi;             /* (El, W) or NULL */
+    const void *wo;             /* (El, C, F) */
+    const void *bo;             /* (El, C) or NULL */
+    const int32_t *slot_counts; /* (El, P) */
     swt_moe_dims dims;
 } swt_experts_forward_args;
 
@@ -181,17 +183,17 @@ typedef struct swt_experts_forward_args {
  * gate's gradient without the outputs y. (ReLU's mask takes nothing away from it: hidden is 0
  * there. GELU's derivative would.) Source of dot: Guo et al. 2025 (SonicMoE). */
 typedef struct swt_experts_backward_input_args {
-    void *dx;              /* (El, P, K, C) */
-    void *dhidden;         /* (El, P, K, F) */
-    void *dpre;            /* (El, P, K, W); ReLU has none */
-    float *dot;            /* (El, P, K) */
-    const void *dy;        /* (El, P, K, C) */
-    const void *hidden;    /* (El, P, K, F) */
-    const void *pre;       /* (El, P, K, W); ReLU has none */
-    const void *wi;        /* (El, W, C) */
-    const void *wo;        /* (El, C, F) */
-    const void *bo;        /* (El, C) or NULL */
-    const int32_t *counts; /* (El, P) */
+    void *dx;                   /* (El, P, K, C) */
+    void *dhidden;              /* (El, P, K, F) */
+    void *dpre;                 /* (El, P, K, W); ReLU has none */
+    float *dot;                 /* (El, P, K) */
+    const void *dy;             /* (El, P, K, C) */
+    const void *hidden;         /* (El, P, K, F) */
+    const void *pre;            /* (El, P, K, W); ReLU has none */
+    const void *wi;             /* (El, W, C) */
+    const void *wo;             /* (El, C, F) */
+    const void *bo;             /* (El, C) or NULL */
+    const int32_t *slot_counts; /* (El, P) */
     swt_moe_dims dims;
 } swt_experts_backward_input_args;
 
@@ -208,7 +210,7 @@ typedef struct swt_expert_sums {
     bool last;    /* the gradients are finished (swt_grad_finish) */
 } swt_expert_sums;
 
-/* The gradients of a source rank's micro-batch are, over its counts[j, p] slots:
+/* The gradients of a source rank's micro-batch are, over its slot_counts[j, p] slots:
  * dwi[j] = dpre^T x;  dbi[j] = sum dpre;  dwo[j] = dy^T hidden;  dbo[j] = sum dy.
  * Not exact: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
  * where one source alone has slots; zeros where none has.
@@ -217,15 +219,15 @@ typedef struct swt_expert_sums {
  * one call is the first and the last). If it is the last call, dwi, dbi, dwo, dbo are what
  * swt_grad_finish makes of the sums, which hold nothing of use then; else they are scratch. */
 typedef struct swt_experts_backward_weight_args {
-    float *dwi;            /* (El, W, C) */
-    float *dbi;            /* (El, W) or NULL */
-    float *dwo;            /* (El, C, F) */
-    float *dbo;            /* (El, C) or NULL */
-    const void *x;         /* (El, P, K, C) */
-    const void *hidden;    /* (El, P, K, F) */
-    const void *dpre;      /* (El, P, K, W) the gradient of what wi makes; of ReLU dhidden */
-    const void *dy;        /* (El, P, K, C) */
-    const int32_t *counts; /* (El, P) */
+    float *dwi;                 /* (El, W, C) */
+    float *dbi;                 /* (El, W) or NULL */
+    float *dwo;                 /* (El, C, F) */
+    float *dbo;                 /* (El, C) or NULL */
+    const void *x;              /* (El, P, K, C) */
+    const void *hidden;         /* (El, P, K, F) */
+    const void *dpre;           /* (El, P, K, W) the gradient of what wi makes; of ReLU dhidden */
+    const void *dy;             /* (El, P, K, C) */
+    const int32_t *slot_counts; /* (El, P) */
     swt_moe_dims dims;
     bool exact;
     swt_expert_sums sums; /* where exact */

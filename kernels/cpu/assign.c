@@ -67,7 +67,7 @@ static uint64_t key_bound(const uint64_t *keys, int64_t n, int64_t want) {
 static void drop_excess(const swt_step_state *state, const swt_router_assign_args *a, int64_t g,
                         int64_t first, int64_t items) {
     const swt_moe_dims *d = &a->dims;
-    const int32_t *counts = a->counts + g * d->E;
+    const int32_t *counts = a->group_counts + g * d->E;
     int32_t *ends = ends_of(a) + g * d->E;
     uint64_t *keys = keys_of(a) + first;
     int32_t start = 0;
@@ -96,7 +96,7 @@ static void assign_group(const swt_ctx *c, const void *args, int64_t g) {
     const swt_router_assign_args *a = args;
     const swt_moe_dims *d = &a->dims;
     const int64_t items = d->N / d->G * d->k, first = g * items;
-    int32_t *counts = a->counts + g * d->E;
+    int32_t *counts = a->group_counts + g * d->E;
     memset(counts, 0, (size_t)d->E * sizeof *counts);
     for (int64_t item = first; item < first + items; item++) {
         const int32_t e = a->expert[item];
@@ -109,9 +109,9 @@ static void assign_group(const swt_ctx *c, const void *args, int64_t g) {
 
 swt_status swt_cpu_router_assign(const swt_ctx *c, const swt_router_assign_args *a) {
     swt_cpu_run(c, a->dims.G, assign_group, a);
-    memset(a->kept, 0, (size_t)a->dims.E * sizeof *a->kept);
+    memset(a->kept_counts, 0, (size_t)a->dims.E * sizeof *a->kept_counts);
     for (int64_t item = 0; item < a->dims.N * a->dims.k; item++)
         if (a->slot[item] == 0)
-            a->slot[item] = a->kept[a->expert[item]]++;
+            a->slot[item] = a->kept_counts[a->expert[item]]++;
     return SWT_OK;
 }

@@ -22,7 +22,8 @@ static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
 
 swt_status swt_cpu_dispatch_forward(const swt_ctx *c, const swt_dispatch_forward_args *a) {
     for (int64_t e = 0; e < a->dims.E; e++)
-        a->send_counts[e] = (int32_t)swt_min(swt_max(a->kept[e] - a->first_slot, 0), a->dims.K);
+        a->send_counts[e] =
+            (int32_t)swt_min(swt_max(a->kept_counts[e] - a->first_slot, 0), a->dims.K);
     swt_cpu_run(c, swt_ceil_div(a->dims.N, TOKENS), forward_part, a);
     return SWT_OK;
 }

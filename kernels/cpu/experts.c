@@ -3,8 +3,9 @@
 #include "base/checked.h"
 #include "kernels/cpu/gemm.h"
 
-static swt_cpu_groups expert_groups(const swt_moe_dims *d, const int32_t *counts) {
-    return (swt_cpu_groups){.weights = d->El, .sources = d->P, .capacity = d->K, .rows = counts};
+static swt_cpu_groups expert_groups(const swt_moe_dims *d, const int32_t *slot_counts) {
+    return (swt_cpu_groups){
+        .weights = d->El, .sources = d->P, .capacity = d->K, .row_counts = slot_counts};
 }
 
 swt_status swt_cpu_experts_forward(const swt_ctx *c, const swt_experts_forward_args *a) {
@@ -14,12 +15,12 @@ swt_status swt_cpu_experts_forward(const swt_ctx *c, const swt_experts_forward_a
                                       .x = a->x,
                                       .w = a->wi,
                                       .bias = a->bi,
-                                      .groups = expert_groups(d, a->counts),
+                                      .groups = expert_groups(d, a->slot_counts),
                                       .in = d->C,
                                       .out = swt_moe_wi_width(d),
                                       .relu = relu};
     const swt_gelu_forward_args gelu = {
-        .y = a->hidden, .x = a->pre, .counts = a->counts, .dims = swt_moe_gelu_dims(d)};
+        .y = a->hidden, .x = a->pre, .row_counts = a->slot_counts, .dims = swt_moe_gelu_dims(d)};
     const swt_cpu_gemms_nt_args wo = {.y = a->y,
                                       .x = a->hidden,
                                       .w = a->wo,
@@ -41,7 +42,7 @@ static void dot_part(const swt_ctx *c, const void *args, int64_t part) {
     const int64_t C = a->dims.C, F = a->dims.F, K = a->dims.K;
     const int64_t blocks = swt_ceil_div(K, SWT_ROWS), pair = part / blocks;
     const int64_t begin = part % blocks * SWT_ROWS;
-    const int64_t end = swt_min(a->counts[pair], begin + SWT_ROWS);
+    const int64_t end = swt_min(a->slot_counts[pair], begin + SWT_ROWS);
     const float *dy = a->dy, *dhidden = a->dhidden, *hidden = a->hidden;
     const float *bo = a->bo != NULL ? (const float *)a->bo + pair / a->dims.P * C : NULL;
     for (int64_t i = begin; i < end; i++) {
@@ -60,13 +61,13 @@ swt_status swt_cpu_experts_backward_input(const swt_ctx *c,
                                       .dy = a->dy,
                                       .w = a->wo,
                                       .mask = relu ? a->hidden : NULL,
-                                      .groups = expert_groups(d, a->counts),
+                                      .groups = expert_groups(d, a->slot_counts),
                                       .in = d->F,
                                       .out = d->C};
     const swt_gelu_backward_args gelu = {.dx = a->dpre,
                                          .dy = a->dhidden,
                                          .x = a->pre,
-                                         .counts = a->counts,
+                                         .row_counts = a->slot_counts,
                                          .dims = swt_moe_gelu_dims(d)};
     const swt_cpu_gemms_nn_args wi = {.dx = a->dx,
                                       .dy = relu ? a->dhidden : a->dpre,
@@ -92,7 +93,7 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                       .dbias = a->dbi,
                                       .dy = a->dpre,
                                       .x = a->x,
-                                      .groups = expert_groups(d, a->counts),
+                                      .groups = expert_groups(d, a->slot_counts),
                                       .in = d->C,
                                       .out = swt_moe_wi_width(d),
                                       .exact = a->exact,

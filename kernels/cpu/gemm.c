@@ -69,7 +69,7 @@ static int64_t row_parts(const swt_cpu_groups *g, int64_t width) {
 }
 
 static int64_t occupied(const swt_cpu_groups *g, int64_t pair) {
-    return g->rows != NULL ? g->rows[pair] : g->capacity;
+    return g->row_counts != NULL ? g->row_counts[pair] : g->capacity;
 }
 
 /* Which block of an output of `width` columns a part is: the rows that are occupied are cut evenly.

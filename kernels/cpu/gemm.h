@@ -23,11 +23,11 @@ void swt_cpu_block_nn(const swt_ctx *c, const swt_vec_gemm *p);
 void swt_cpu_block_nt(const swt_ctx *c, const swt_vec_gemm *p);
 
 /* Gemms of the same shape, one for each weight and source. Those of weight w and source s have
- * the rows (w * sources + s) * capacity ... of which rows[w * sources + s] are occupied; all of
- * capacity where rows is NULL. Others are neither read nor written. */
+ * the rows (w * sources + s) * capacity ... of which row_counts[w * sources + s] are occupied; all
+ * of capacity where row_counts is NULL. Others are neither read nor written. */
 typedef struct swt_cpu_groups {
     int64_t weights, sources, capacity;
-    const int32_t *rows;
+    const int32_t *row_counts;
 } swt_cpu_groups;
 
 /* One gemm whose N rows are all occupied: a linear layer. */

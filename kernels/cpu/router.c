@@ -120,7 +120,7 @@ static void balance_part(const swt_ctx *c, const void *args, int64_t part) {
                 sum[e] += (double)a->probs[n * d->E + first + e];
         }
         for (int64_t e = 0; e < experts && routed > 0.0; e++)
-            balance[e] += a->counts[g * d->E + first + e] / routed * (sum[e] / routed);
+            balance[e] += a->group_counts[g * d->E + first + e] / routed * (sum[e] / routed);
     }
 }
 
@@ -151,9 +151,9 @@ swt_status swt_cpu_router_losses(const swt_ctx *c, const swt_router_losses_args 
         balance += each[e];
         int64_t load = 0;
         for (int64_t g = 0; g < G; g++)
-            load += a->counts[g * E + e];
+            load += a->group_counts[g * E + e];
         each[e] = (double)load;
-        dropped += (double)(load - a->kept[e]);
+        dropped += (double)(load - a->kept_counts[e]);
     }
     a->stats[SWT_ROUTER_AUX] = (double)E * balance / (double)G;
     a->stats[SWT_ROUTER_Z] = z_loss(a);
@@ -175,7 +175,7 @@ static float *pull_of(const swt_router_backward_args *a) {
 
 static void fill_pull(const swt_router_backward_args *a) {
     const swt_moe_dims *d = &a->dims;
-    const int32_t *counts = a->counts;
+    const int32_t *counts = a->group_counts;
     float *pull = pull_of(a);
     for (int64_t g = 0; g < d->G; g++, counts += d->E, pull += d->E + 1) {
         double routed = 0.0;

@@ -83,7 +83,7 @@ static __global__ __launch_bounds__(MOST_THREADS) void find_bounds(swt_router_as
     if (r.word != NULL && want > 0 && want < count)
         bound = find_bound(expert, r.word + first, tokens, e, &want);
     if (threadIdx.x == 0) {
-        a.counts[pair] = count;
+        a.group_counts[pair] = count;
         r.bound[pair] = bound;
         r.ties[pair] = want;
     }
@@ -95,14 +95,15 @@ static __device__ int32_t first_slot_of(const swt_router_assign_args &a, int64_t
                                         int32_t *sums) {
     int32_t before = 0, all = 0;
     for (int64_t i = threadIdx.x; i < a.dims.G; i += blockDim.x) {
-        const int32_t kept = (int32_t)swt_min(a.counts[i * a.dims.E + e], a.dims.group_capacity);
+        const int32_t kept =
+            (int32_t)swt_min(a.group_counts[i * a.dims.E + e], a.dims.group_capacity);
         all += kept;
         before += i < g ? kept : 0;
     }
     before = block_sum(before, sums);
     all = block_sum(all, sums);
     if (g == 0 && threadIdx.x == 0)
-        a.kept[e] = all;
+        a.kept_counts[e] = all;
     return before;
 }
 
@@ -116,7 +117,7 @@ static __global__ __launch_bounds__(MOST_THREADS) void number_slots(swt_router_a
     const int64_t pair = blockIdx.x, g = pair / E, e = pair % E, first = g * tokens;
     const int32_t ties = r.ties[pair], start = first_slot_of(a, g, e, sums);
     const uint32_t bound = r.bound[pair];
-    const bool ranked = r.word != NULL && a.counts[pair] > a.dims.group_capacity;
+    const bool ranked = r.word != NULL && a.group_counts[pair] > a.dims.group_capacity;
     int32_t below_so_far = 0, ties_so_far = 0;
     for (int64_t at = 0, turn = 0; at < tokens; at += blockDim.x, turn ^= 1) {
         const int64_t n = first + at + threadIdx.x;

@@ -19,7 +19,8 @@ template <typename T, int W> static __global__ void fill_slots(swt_dispatch_forw
     const int64_t N = a.dims.N, C = a.dims.C, E = a.dims.E, K = a.dims.K;
     const int64_t row = row_of_warp(), thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread < E)
-        a.send_counts[thread] = (int32_t)swt_min(swt_max(a.kept[thread] - a.first_slot, 0), K);
+        a.send_counts[thread] =
+            (int32_t)swt_min(swt_max(a.kept_counts[thread] - a.first_slot, 0), K);
     T *const send = (T *)a.send;
     if (row < N) {
         const int64_t slot = a.slot[row] - a.first_slot;
@@ -27,7 +28,7 @@ template <typename T, int W> static __global__ void fill_slots(swt_dispatch_forw
             copy_row<T, W>(send + (a.expert[row] * K + slot) * C, (const T *)a.h + row * C, C);
     } else if (row < N + E * K) {
         const int64_t slot = row - N; /* of all experts */
-        if (slot % K >= a.kept[slot / K] - a.first_slot)
+        if (slot % K >= a.kept_counts[slot / K] - a.first_slot)
             zero_row<T, W>(send + slot * C, C);
     }
 }

@@ -73,7 +73,7 @@ swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_
                           .inner = d->C,
                           .cols = swt_moe_wi_width(d)};
     const swt_gelu_forward_args gelu = {
-        .y = a->hidden, .x = a->pre, .counts = a->counts, .dims = swt_moe_gelu_dims(d)};
+        .y = a->hidden, .x = a->pre, .row_counts = a->slot_counts, .dims = swt_moe_gelu_dims(d)};
     const slot_gemm out = {.out = a->y,
                            .in = a->hidden,
                            .w = a->wo,
@@ -95,7 +95,7 @@ swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
     const swt_gelu_backward_args gelu = {.dx = a->dpre,
                                          .dy = a->dhidden,
                                          .x = a->pre,
-                                         .counts = a->counts,
+                                         .row_counts = a->slot_counts,
                                          .dims = swt_moe_gelu_dims(d)};
     const slot_gemm in = {.out = a->dx,
                           .in = relu ? a->dhidden : a->dpre,
@@ -142,8 +142,8 @@ static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_w
                                    .stride = P * K,
                                    .columns = g->out,
                                    .type = c->dtype,
-                                   .counts = a->counts + p,
-                                   .counts_stride = P,
+                                   .row_counts = a->slot_counts + p,
+                                   .row_counts_stride = P,
                                    .add = add};
     return swt_cuda_column_sums(c, g->dbias, gemm.a.data, &sums);
 }

@@ -47,7 +47,8 @@ static __global__ void sum_blocks(float *sums, const T *x, swt_cuda_columns s, i
     __shared__ float parts[PARTS][WARP * W];
     const int lane = threadIdx.x % WARP, part = threadIdx.x / WARP;
     const int64_t b = blockIdx.z, first = (int64_t)blockIdx.y * WARP * W, column = first + lane * W;
-    const int64_t count = s.counts != NULL ? (int64_t)s.counts[b * s.counts_stride] : s.rows;
+    const int64_t count =
+        s.row_counts != NULL ? (int64_t)s.row_counts[b * s.row_counts_stride] : s.rows;
     const int64_t row = blockIdx.x * rows, end = row + rows < count ? row + rows : count;
     const T *const from = x + b * s.stride * s.columns + column;
     float sum[W] = {}, v[W];
@@ -120,7 +121,7 @@ swt_status swt_cuda_column_sums(const swt_ctx *c, float *out, const void *x,
     for (int64_t b = 0; b < s->batch; b += at_once) {
         swt_cuda_columns some = *s;
         some.batch = swt_min(at_once, s->batch - b);
-        some.counts = s->counts != NULL ? s->counts + b * s->counts_stride : NULL;
+        some.row_counts = s->row_counts != NULL ? s->row_counts + b * s->row_counts_stride : NULL;
         SWT_TRY(sum_some(c, out + b * s->columns, (const unsigned char *)x + (size_t)b * sum_bytes,
                          &some, rows));
     }

@@ -14,12 +14,12 @@ SWT_MUST_CHECK swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const vo
                                              int64_t n);
 
 /* Sums over rows of matrices of the same width: sum b is over the rows b stride ... of x, `rows` of
- * them, or counts[b counts_stride] where counts is given (rows at most). */
+ * them, or row_counts[b row_counts_stride] where row_counts is given (rows at most). */
 typedef struct swt_cuda_columns {
     int64_t batch, rows, stride, columns;
-    swt_dtype type;        /* of x: F32 or BF16 */
-    const int32_t *counts; /* backend memory, or NULL */
-    int64_t counts_stride;
+    swt_dtype type;            /* of x: F32 or BF16 */
+    const int32_t *row_counts; /* backend memory, or NULL */
+    int64_t row_counts_stride;
     bool add; /* to what out holds */
 } swt_cuda_columns;
 

@@ -173,7 +173,7 @@ static __global__ void balance_experts(swt_router_losses_args a, int width) {
             __syncthreads();
         }
         if (row == 0 && e < E && R > 0)
-            balance += a.counts[g * E + e] / R * (part[column] / R); /* its own part */
+            balance += a.group_counts[g * E + e] / R * (part[column] / R); /* its own part */
     }
     if (row == 0 && e < E)
         a.stats[SWT_ROUTER_LOAD + e] = balance;
@@ -187,9 +187,9 @@ static __global__ void finish_losses(swt_router_losses_args a) {
     for (int64_t e = threadIdx.x; e < E; e += blockDim.x) {
         int64_t load = 0;
         for (int64_t g = 0; g < G; g++)
-            load += a.counts[g * E + e];
+            load += a.group_counts[g * E + e];
         balance += a.stats[SWT_ROUTER_LOAD + e];
-        dropped += (double)(load - a.kept[e]);
+        dropped += (double)(load - a.kept_counts[e]);
         a.stats[SWT_ROUTER_LOAD + e] = (double)load;
     }
     for (int64_t g = 0; g < G; g++) {
@@ -236,7 +236,7 @@ static __global__ void logit_gradients(float *rows, swt_router_backward_args a) 
         return;
     float *const dz = rows + n * E;
     const float *const p = a.probs + n * E;
-    const int32_t *const counts = a.counts + n / (d.N / d.G) * E;
+    const int32_t *const counts = a.group_counts + n / (d.N / d.G) * E;
     const int32_t expert = a.expert[n];
     int32_t routed = 0;
     for (int64_t e = lane; e < E; e += WARP)

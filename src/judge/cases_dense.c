@@ -215,31 +215,31 @@ static const int32_t *draw_gelu(swt_case *k, swt_gelu_dims *d) {
 }
 
 /* Rows that are not occupied hold NaN, or zeros where a backend computes them, too. */
-static void *draw_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *counts,
+static void *draw_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *row_counts,
                             int64_t width, double size) {
     const swt_dtype dtype = k->t->ctx.dtype;
-    if (counts == NULL)
+    if (row_counts == NULL)
         return swt_case_uniform(k, d->blocks * d->rows * width, dtype, -size, size);
-    return swt_case_slots(k, counts, d->blocks, d->rows, width, dtype, -1,
+    return swt_case_slots(k, row_counts, d->blocks, d->rows, width, dtype, -1,
                           k->t->ctx.ops->all_slots ? 0 : NAN);
 }
 
 /* gelu(u) is wrong by up to 3 roundings, its slope by 4, of numbers of their size or of 1 / 3; up
  * to two products follow. Rows that are not occupied are untouched. */
-static void expect_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *counts,
+static void expect_gelu_rows(swt_case *k, const swt_gelu_dims *d, const int32_t *row_counts,
                              const void *tensor, const double *want, int64_t width) {
     for (int64_t b = 0; b < d->blocks; b++) {
-        const int64_t first = b * d->rows * width, n = counts != NULL ? counts[b] : d->rows;
+        const int64_t first = b * d->rows * width, n = row_counts != NULL ? row_counts[b] : d->rows;
         swt_case_close_part(k, tensor, first, n * width, want + first, 6 * SWT_ROUNDING, 0.5);
     }
-    if (counts != NULL && !k->t->ctx.ops->all_slots)
-        swt_case_empty_slots(k, tensor, counts, d->blocks, d->rows, width, false);
+    if (row_counts != NULL && !k->t->ctx.ops->all_slots)
+        swt_case_empty_slots(k, tensor, row_counts, d->blocks, d->rows, width, false);
 }
 
 void swt_draw_gelu_forward(swt_case *k, void *args) {
     swt_gelu_forward_args *a = args;
-    a->counts = draw_gelu(k, &a->dims);
-    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), 12);
+    a->row_counts = draw_gelu(k, &a->dims);
+    a->x = draw_gelu_rows(k, &a->dims, a->row_counts, swt_gelu_width(&a->dims), 12);
 }
 
 void swt_judge_gelu_forward(swt_case *k, const void *args) {
@@ -247,14 +247,14 @@ void swt_judge_gelu_forward(swt_case *k, const void *args) {
     double *y = swt_case_want(k, a->y);
     swt_oracle_gelu_forward(y, swt_case_wide(k, a->x), a->dims.blocks * a->dims.rows, a->dims.F,
                             a->dims.gated);
-    expect_gelu_rows(k, &a->dims, a->counts, a->y, y, a->dims.F);
+    expect_gelu_rows(k, &a->dims, a->row_counts, a->y, y, a->dims.F);
 }
 
 void swt_draw_gelu_backward(swt_case *k, void *args) {
     swt_gelu_backward_args *a = args;
-    a->counts = draw_gelu(k, &a->dims);
-    a->x = draw_gelu_rows(k, &a->dims, a->counts, swt_gelu_width(&a->dims), 12);
-    a->dy = draw_gelu_rows(k, &a->dims, a->counts, a->dims.F, 1);
+    a->row_counts = draw_gelu(k, &a->dims);
+    a->x = draw_gelu_rows(k, &a->dims, a->row_counts, swt_gelu_width(&a->dims), 12);
+    a->dy = draw_gelu_rows(k, &a->dims, a->row_counts, a->dims.F, 1);
 }
 
 void swt_judge_gelu_backward(swt_case *k, const void *args) {
@@ -262,7 +262,7 @@ void swt_judge_gelu_backward(swt_case *k, const void *args) {
     double *dx = swt_case_want(k, a->dx);
     swt_oracle_gelu_backward(dx, swt_case_wide(k, a->dy), swt_case_wide(k, a->x),
                              a->dims.blocks * a->dims.rows, a->dims.F, a->dims.gated);
-    expect_gelu_rows(k, &a->dims, a->counts, a->dx, dx, swt_gelu_width(&a->dims));
+    expect_gelu_rows(k, &a->dims, a->row_counts, a->dx, dx, swt_gelu_width(&a->dims));
 }
 
 /* ---- the loss */

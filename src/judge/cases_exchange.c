@@ -18,7 +18,7 @@ static const int64_t shapes[SHAPES][4] = {
 
 /* A layer whose experts, gates and slots are given; some tokens are not routed, some dropped. */
 typedef struct layer {
-    const int32_t *expert, *slot, *kept;
+    const int32_t *expert, *slot, *kept_counts;
     const float *gate;
 } layer;
 
@@ -35,14 +35,15 @@ static layer draw_layer(swt_case *k, swt_moe_dims *d, bool rounds) {
     d->dropped_output = (swt_dropped_output)swt_case_note(k, "gated_input", k->number & 1);
     d->gate = (swt_gate)swt_case_note(k, "unit", k->number >> 1 & 1);
     int32_t *expert = swt_trial_integers(k->t, d->N, -1, (int)d->E - 1),
-            *slot = swt_trial_in(k->t, d->N, SWT_I32), *kept = swt_trial_in(k->t, d->E, SWT_I32),
-            *counts = swt_trial_in(k->t, d->E, SWT_I32);
+            *slot = swt_trial_in(k->t, d->N, SWT_I32),
+            *kept_counts = swt_trial_in(k->t, d->E, SWT_I32),
+            *group_counts = swt_trial_in(k->t, d->E, SWT_I32);
     float *gate = swt_trial_uniform(k->t, d->N, 0.1, 1);
     for (int64_t n = 0; n < d->N; n++)
         gate[n] *= expert[n] < 0 ? 0 : 1;
-    swt_oracle_router_assign(slot, kept, counts, expert, gate, d, k->t->state->seed,
+    swt_oracle_router_assign(slot, kept_counts, group_counts, expert, gate, d, k->t->state->seed,
                              k->t->state->step);
-    return (layer){.expert = expert, .slot = slot, .kept = kept, .gate = gate};
+    return (layer){.expert = expert, .slot = slot, .kept_counts = kept_counts, .gate = gate};
 }
 
 /* By turns the whole exchange, the first and the second of two rounds. */
@@ -61,11 +62,11 @@ static int64_t draw_first_slot(swt_case *k, const swt_moe_dims *d) {
 }
 
 /* The occupied slots of the round that begins with first_slot, of each expert. */
-static int32_t *counts_of_round(swt_case *k, const swt_moe_dims *d, const int32_t *kept,
+static int32_t *counts_of_round(swt_case *k, const swt_moe_dims *d, const int32_t *kept_counts,
                                 int64_t first_slot) {
-    int32_t *counts = swt_trial_in(k->t, d->E, SWT_I32);
+    int32_t *group_counts = swt_trial_in(k->t, d->E, SWT_I32);
     for (int64_t e = 0; e < d->E; e++) {
-        const int64_t left = kept[e] - first_slot;
+        const int64_t left = kept_counts[e] - first_slot;
         counts[e] = (int32_t)(left < 0 ? 0 : left < d->K ? left : d->K);
     }
     return counts;
@@ -77,7 +78,7 @@ void swt_draw_dispatch_forward(swt_case *k, void *args) {
     a->first_slot = draw_first_slot(k, &a->dims);
     a->expert = l.expert;
     a->slot = l.slot;
-    a->kept = l.kept;
+    a->kept_counts = l.kept_counts;
 }
 
 void swt_judge_dispatch_forward(swt_case *k, const void *args) {
@@ -85,7 +86,7 @@ void swt_judge_dispatch_forward(swt_case *k, const void *args) {
     const swt_moe_dims *d = &a->dims;
     const swt_dtype dtype = k->t->ctx.dtype;
     const int64_t row_bytes = d->C * (int64_t)swt_dtype_bytes(dtype);
-    const int32_t *counts = counts_of_round(k, d, a->kept, a->first_slot);
+    const int32_t *counts = counts_of_round(k, d, a->kept_counts, a->first_slot);
     swt_trial_same(k->t, "send_counts", a->send_counts, counts, d->E, SWT_I32);
     for (int64_t n = 0; n < d->N; n++) {
         const int64_t slot = a->slot[n] - a->first_slot;
@@ -104,8 +105,8 @@ void swt_draw_dispatch_backward(swt_case *k, void *args) {
     a->expert = l.expert;
     a->gate = l.gate;
     a->slot = l.slot;
-    a->dsend = swt_case_slots(k, l.kept, d->E, d->K, d->C, k->t->ctx.dtype, -1, NAN);
-    a->dot = swt_case_slots(k, l.kept, d->E, d->K, 1, SWT_F32, -1, NAN);
+    a->dsend = swt_case_slots(k, l.kept_counts, d->E, d->K, d->C, k->t->ctx.dtype, -1, NAN);
+    a->dot = swt_case_slots(k, l.kept_counts, d->E, d->K, 1, SWT_F32, -1, NAN);
 }
 
 /* A sum of two, as an activation. */
@@ -141,8 +142,8 @@ void swt_draw_combine_forward(swt_case *k, void *args) {
     a->expert = l.expert;
     a->gate = l.gate;
     a->slot = l.slot;
-    a->recv = swt_case_slots(k, counts_of_round(k, d, l.kept, a->first_slot), d->E, d->K, d->C,
-                             k->t->ctx.dtype, -1, NAN);
+    a->recv = swt_case_slots(k, counts_of_round(k, d, l.kept_counts, a->first_slot), d->E, d->K,
+                             d->C, k->t->ctx.dtype, -1, NAN);
 }
 
 /* A product and a sum of numbers below 1: two roundings at most. What the first round writes for

@@ -63,8 +63,8 @@ static const double *part_of(const double *tensor, int64_t j, int64_t size) {
 
 void swt_draw_experts_forward(swt_case *k, void *args) {
     swt_experts_forward_args *a = args;
-    a->counts = draw_layout(k, &a->dims);
-    a->x = draw_slots(k, &a->dims, a->counts, a->dims.C, -1);
+    a->slot_counts = draw_layout(k, &a->dims);
+    a->x = draw_slots(k, &a->dims, a->slot_counts, a->dims.C, -1);
 }
 
 void swt_judge_experts_forward(swt_case *k, const void *args) {
@@ -80,7 +80,7 @@ void swt_judge_experts_forward(swt_case *k, const void *args) {
     const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
     double *want = swt_trial_doubles(k->t, K * W), *want_y = swt_trial_doubles(k->t, K * C);
     for (int64_t b = 0; b < a->dims.El * P; b++) {
-        const int64_t n = a->counts[b], j = b / P;
+        const int64_t n = a->slot_counts[b], j = b / P;
         swt_oracle_linear_forward(want, x + b * K * C, wi + j * W * C, part_of(bi, j, W), NULL, n,
                                   C, W, relu);
         swt_case_close_part(k, made, b * K * W, n * W, want, swt_sum_tolerance(C), size_C);
@@ -93,18 +93,18 @@ void swt_judge_experts_forward(swt_case *k, const void *args) {
         swt_case_close_part(k, a->y, b * K * C, n * C, want_y, swt_sum_tolerance(F),
                             size_C * size_F);
     }
-    expect_untouched(k, made, &a->dims, a->counts, W);
-    expect_untouched(k, a->hidden, &a->dims, a->counts, F);
-    expect_untouched(k, a->y, &a->dims, a->counts, C);
+    expect_untouched(k, made, &a->dims, a->slot_counts, W);
+    expect_untouched(k, a->hidden, &a->dims, a->slot_counts, F);
+    expect_untouched(k, a->y, &a->dims, a->slot_counts, C);
 }
 
 void swt_draw_experts_backward_input(swt_case *k, void *args) {
     swt_experts_backward_input_args *a = args;
-    a->counts = draw_layout(k, &a->dims);
-    a->dy = draw_slots(k, &a->dims, a->counts, a->dims.C, -1);
-    a->hidden = draw_slots(k, &a->dims, a->counts, a->dims.F, least_hidden(&a->dims));
+    a->slot_counts = draw_layout(k, &a->dims);
+    a->dy = draw_slots(k, &a->dims, a->slot_counts, a->dims.C, -1);
+    a->hidden = draw_slots(k, &a->dims, a->slot_counts, a->dims.F, least_hidden(&a->dims));
     if (a->dims.ffn != SWT_FFN_RELU)
-        a->pre = draw_slots(k, &a->dims, a->counts, swt_moe_wi_width(&a->dims), -1);
+        a->pre = draw_slots(k, &a->dims, a->slot_counts, swt_moe_wi_width(&a->dims), -1);
 }
 
 static double inner(const double *x, const double *y, int64_t n) {
@@ -125,7 +125,7 @@ static void judge_dot(swt_case *k, const swt_experts_backward_input_args *a) {
     const bool bf16 = k->t->ctx.dtype == SWT_BF16;
     const double rounding = bf16 ? 0x1p-8 : 0; /* of dhidden */
     for (int64_t b = 0; b < a->dims.El * P; b++) {
-        const int64_t n = a->counts[b], j = b / P;
+        const int64_t n = a->slot_counts[b], j = b / P;
         const double *dy = all_dy + b * K * C, *hidden = all_hidden + b * K * F,
                      *dhidden = all_dhidden + b * K * F;
         for (int64_t i = 0; i < n; i++) {
@@ -143,7 +143,7 @@ static void judge_dot(swt_case *k, const swt_experts_backward_input_args *a) {
                             2 * swt_sum_tolerance(C) + swt_sum_tolerance(F) + rounding,
                             size_C * size_F * (bf16 ? size_C : 1));
     }
-    expect_untouched(k, a->dot, &a->dims, a->counts, 1);
+    expect_untouched(k, a->dot, &a->dims, a->slot_counts, 1);
 }
 
 void swt_judge_experts_backward_input(swt_case *k, const void *args) {
@@ -159,7 +159,7 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
                  *dhidden = swt_case_got(k, a->dhidden), *dpre = swt_case_got(k, back);
     double *want = swt_trial_doubles(k->t, K * W), *dx = swt_trial_doubles(k->t, K * C);
     for (int64_t b = 0; b < a->dims.El * P; b++) {
-        const int64_t n = a->counts[b], j = b / P;
+        const int64_t n = a->slot_counts[b], j = b / P;
         swt_oracle_linear_backward_input(want, dy + b * K * C, wo + j * C * F,
                                          part_of(mask, b, K * F), n, F, C);
         swt_case_close_part(k, a->dhidden, b * K * F, n * F, want, swt_sum_tolerance(C), size_C);
@@ -170,9 +170,9 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
         swt_oracle_linear_backward_input(dx, dpre + b * K * W, wi + j * W * C, NULL, n, C, W);
         swt_case_close_part(k, a->dx, b * K * C, n * C, dx, swt_sum_tolerance(W), size_C * size_F);
     }
-    expect_untouched(k, a->dhidden, &a->dims, a->counts, F);
-    expect_untouched(k, back, &a->dims, a->counts, W);
-    expect_untouched(k, a->dx, &a->dims, a->counts, C);
+    expect_untouched(k, a->dhidden, &a->dims, a->slot_counts, F);
+    expect_untouched(k, back, &a->dims, a->slot_counts, W);
+    expect_untouched(k, a->dx, &a->dims, a->slot_counts, C);
     judge_dot(k, a);
 }
 
@@ -199,11 +199,11 @@ void swt_draw_experts_backward_weight(swt_case *k, void *args) {
     swt_experts_backward_weight_args *a = args;
     const swt_moe_dims *d = &a->dims;
     swt_expert_sums *s = &a->sums;
-    a->counts = draw_layout(k, &a->dims);
-    a->x = draw_slots(k, d, a->counts, d->C, -1);
-    a->hidden = draw_slots(k, d, a->counts, d->F, least_hidden(d));
-    a->dpre = draw_slots(k, d, a->counts, swt_moe_wi_width(d), -1);
-    a->dy = draw_slots(k, d, a->counts, d->C, -1);
+    a->slot_counts = draw_layout(k, &a->dims);
+    a->x = draw_slots(k, d, a->slot_counts, d->C, -1);
+    a->hidden = draw_slots(k, d, a->slot_counts, d->F, least_hidden(d));
+    a->dpre = draw_slots(k, d, a->slot_counts, swt_moe_wi_width(d), -1);
+    a->dy = draw_slots(k, d, a->slot_counts, d->C, -1);
     a->exact = swt_case_note(k, "exact", k->number % 4 > 0);
     s->limit = 0x1p60;
     s->first = swt_case_note(k, "first", k->number % 4 != 2);
@@ -256,7 +256,7 @@ void swt_judge_experts_backward_weight(swt_case *k, const void *args) {
                *dwo = swt_trial_doubles(k->t, C * F), *dbo = swt_trial_doubles(k->t, C);
         int64_t rows = 0;
         for (int64_t b = j * P; b < (j + 1) * P; b++) {
-            const int64_t n = a->counts[b];
+            const int64_t n = a->slot_counts[b];
             swt_oracle_linear_backward_weight(dwi, dbi, dpre + b * K * W, x + b * K * C, n, C, W);
             swt_oracle_linear_backward_weight(dwo, dbo, dy + b * K * C, hidden + b * K * F, n, F,
                                               C);

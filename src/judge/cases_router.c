@@ -148,13 +148,14 @@ void swt_draw_router_assign(swt_case *k, void *args) {
 void swt_judge_router_assign(swt_case *k, const void *args) {
     const swt_router_assign_args *a = args;
     const swt_moe_dims *d = &a->dims;
-    int32_t *slot = swt_trial_in(k->t, d->N, SWT_I32), *kept = swt_trial_in(k->t, d->E, SWT_I32),
-            *counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
-    swt_oracle_router_assign(slot, kept, counts, a->expert, a->gate, d, k->t->state->seed,
-                             k->t->state->step);
+    int32_t *slot = swt_trial_in(k->t, d->N, SWT_I32),
+            *kept_counts = swt_trial_in(k->t, d->E, SWT_I32),
+            *group_counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
+    swt_oracle_router_assign(slot, kept_counts, group_counts, a->expert, a->gate, d,
+                             k->t->state->seed, k->t->state->step);
     swt_trial_same(k->t, "slot", a->slot, slot, d->N, SWT_I32);
-    swt_trial_same(k->t, "kept", a->kept, kept, d->E, SWT_I32);
-    swt_trial_same(k->t, "counts", a->counts, counts, d->G * d->E, SWT_I32);
+    swt_trial_same(k->t, "kept_counts", a->kept_counts, kept_counts, d->E, SWT_I32);
+    swt_trial_same(k->t, "group_counts", a->group_counts, group_counts, d->G * d->E, SWT_I32);
 }
 
 /* What stands in the row of a token that is not routed is ignored. */
@@ -163,18 +164,19 @@ void swt_draw_router_losses(swt_case *k, void *args) {
     const swt_moe_dims *d = &a->dims;
     const float *gate = NULL;
     draw_dims(k, &a->dims);
-    int32_t *slot = swt_trial_in(k->t, d->N, SWT_I32), *kept = swt_trial_in(k->t, d->E, SWT_I32),
-            *counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
+    int32_t *slot = swt_trial_in(k->t, d->N, SWT_I32),
+            *kept_counts = swt_trial_in(k->t, d->E, SWT_I32),
+            *group_counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
     a->expert = draw_choices(k, d, &gate);
-    swt_oracle_router_assign(slot, kept, counts, a->expert, gate, d, k->t->state->seed,
+    swt_oracle_router_assign(slot, kept_counts, group_counts, a->expert, gate, d, k->t->state->seed,
                              k->t->state->step);
     float *probs = swt_trial_uniform(k->t, d->N * d->E, 0, 2.0 / (double)d->E);
     float *lse = swt_trial_uniform(k->t, d->N, -2, 4);
     for (int64_t n = 0; n < d->N; n++)
         for (int64_t e = 0; e < d->E && a->expert[n] < 0; e++)
             probs[n * d->E + e] = lse[n] = 1e9F;
-    a->kept = kept;
-    a->counts = counts;
+    a->kept_counts = kept_counts;
+    a->group_counts = group_counts;
     a->probs = probs;
     a->lse = lse;
 }
@@ -185,7 +187,7 @@ void swt_judge_router_losses(swt_case *k, const void *args) {
     const swt_moe_dims *d = &a->dims;
     double *stats = swt_case_want(k, a->stats);
     swt_oracle_router_losses(stats, swt_case_wide(k, a->probs), swt_case_wide(k, a->lse), a->expert,
-                             a->kept, a->counts, d);
+                             a->kept_counts, a->group_counts, d);
     const double limit = (8 + (double)(d->N * d->E)) * 0x1p-53;
     swt_case_number(k, a->stats, SWT_ROUTER_AUX, stats[SWT_ROUTER_AUX], limit * (double)d->E);
     swt_case_number(k, a->stats, SWT_ROUTER_Z, stats[SWT_ROUTER_Z],
@@ -220,17 +222,17 @@ void swt_draw_router_backward(swt_case *k, void *args) {
     float *probs = swt_trial_in(k->t, d->N * d->E, SWT_F32);
     float *lse = swt_trial_in(k->t, d->N, SWT_F32), *gate = swt_trial_in(k->t, d->N, SWT_F32);
     int32_t *expert = swt_trial_in(k->t, d->N, SWT_I32),
-            *counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
+            *group_counts = swt_trial_in(k->t, d->G * d->E, SWT_I32);
     for (int64_t n = 0; n < d->N; n++) {
         draw_token(k, d, probs + n * d->E, lse + n, expert + n, gate + n);
         if (expert[n] >= 0)
-            counts[n / (d->N / d->G) * d->E + expert[n]]++;
+            group_counts[n / (d->N / d->G) * d->E + expert[n]]++;
     }
     a->probs = probs;
     a->lse = lse;
     a->expert = expert;
     a->gate = gate;
-    a->counts = counts;
+    a->group_counts = group_counts;
 }
 
 /* dz: a dozen roundings of numbers around its own size, and the sum over E of f p, whose error is
@@ -246,7 +248,7 @@ void swt_judge_router_backward(swt_case *k, const void *args) {
     swt_oracle_router_backward(dz, dh, dw, dbias, swt_case_wide(k, a->dgate),
                                swt_case_wide(k, a->h), factor, swt_case_wide(k, a->w),
                                swt_case_wide(k, a->probs), swt_case_wide(k, a->lse), a->expert,
-                               swt_case_wide(k, a->gate), a->counts, d);
+                               swt_case_wide(k, a->gate), a->group_counts, d);
     for (int64_t i = 0; i < d->N * d->E; i++)
         largest = fmax(largest, fabs(dz[i]));
     const double rows = sqrt(1 + (double)d->N), experts = sqrt((double)d->E);

@@ -68,20 +68,20 @@ void swt_oracle_router_forward(double *z, double *probs, double *lse, const doub
                                const swt_moe_dims *dims);
 
 /* As swt_router_assign, with the keys of random dropping from seed and step. */
-void swt_oracle_router_assign(int32_t *slot, int32_t *kept, int32_t *counts, const int32_t *expert,
-                              const float *gate, const swt_moe_dims *dims, uint64_t seed,
-                              int64_t step);
+void swt_oracle_router_assign(int32_t *slot, int32_t *kept_counts, int32_t *group_counts,
+                              const int32_t *expert, const float *gate, const swt_moe_dims *dims,
+                              uint64_t seed, int64_t step);
 
 void swt_oracle_router_losses(double *stats, const double *probs, const double *lse,
-                              const int32_t *expert, const int32_t *kept, const int32_t *counts,
-                              const swt_moe_dims *dims);
+                              const int32_t *expert, const int32_t *kept_counts,
+                              const int32_t *group_counts, const swt_moe_dims *dims);
 
 /* Also gives dz (N, E). Adds to dh; overwrites dw and dbias (NULL without). */
 void swt_oracle_router_backward(double *dz, double *dh, double *dw, double *dbias,
                                 const double *dgate, const double *h, const double *factor,
                                 const double *w, const double *probs, const double *lse,
-                                const int32_t *expert, const double *gate, const int32_t *counts,
-                                const swt_moe_dims *dims);
+                                const int32_t *expert, const double *gate,
+                                const int32_t *group_counts, const swt_moe_dims *dims);
 
 /* y = residual + s o; tokens of other rounds are left alone. */
 void swt_oracle_combine_forward(double *y, const double *residual, const double *recv,

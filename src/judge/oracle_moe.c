@@ -61,14 +61,14 @@ static bool goes_first(int64_t a, int64_t b, const float *gate, const swt_moe_di
     return a < b;
 }
 
-void swt_oracle_router_assign(int32_t *slot, int32_t *kept, int32_t *counts, const int32_t *expert,
-                              const float *gate, const swt_moe_dims *dims, uint64_t seed,
-                              int64_t step) {
+void swt_oracle_router_assign(int32_t *slot, int32_t *kept_counts, int32_t *group_counts,
+                              const int32_t *expert, const float *gate, const swt_moe_dims *dims,
+                              uint64_t seed, int64_t step) {
     const int64_t group_tokens = dims->N / dims->G;
     for (int64_t e = 0; e < dims->E; e++)
-        kept[e] = 0;
+        kept_counts[e] = 0;
     for (int64_t i = 0; i < dims->G * dims->E; i++)
-        counts[i] = 0;
+        group_counts[i] = 0;
     for (int64_t n = 0; n < dims->N; n++) {
         slot[n] = -1;
         if (expert[n] < 0)
@@ -79,24 +79,24 @@ void swt_oracle_router_assign(int32_t *slot, int32_t *kept, int32_t *counts, con
         for (int64_t m = g * group_tokens; m < (g + 1) * group_tokens; m++)
             if (m != n && expert[m] == expert[n] && goes_first(m, n, gate, dims, seed, step))
                 ahead++;
-        counts[g * dims->E + expert[n]]++;
+        group_counts[g * dims->E + expert[n]]++;
         if (ahead < dims->group_capacity)
-            slot[n] = kept[expert[n]]++;
+            slot[n] = kept_counts[expert[n]]++;
     }
 }
 
 void swt_oracle_router_losses(double *stats, const double *probs, const double *lse,
-                              const int32_t *expert, const int32_t *kept, const int32_t *counts,
-                              const swt_moe_dims *dims) {
+                              const int32_t *expert, const int32_t *kept_counts,
+                              const int32_t *group_counts, const swt_moe_dims *dims) {
     const int64_t E = dims->E, group_tokens = dims->N / dims->G;
     for (int64_t i = 0; i < SWT_ROUTER_LOAD + E; i++)
         stats[i] = 0;
     for (int64_t g = 0; g < dims->G; g++) {
         double R = 0, aux = 0, z = 0;
         for (int64_t e = 0; e < E; e++) {
-            R += counts[g * E + e];
-            stats[SWT_ROUTER_DROPPED] += counts[g * E + e];
-            stats[SWT_ROUTER_LOAD + e] += counts[g * E + e];
+            R += group_counts[g * E + e];
+            stats[SWT_ROUTER_DROPPED] += group_counts[g * E + e];
+            stats[SWT_ROUTER_LOAD + e] += group_counts[g * E + e];
         }
         if (R == 0)
             continue;
@@ -104,14 +104,14 @@ void swt_oracle_router_losses(double *stats, const double *probs, const double *
             if (expert[n] < 0)
                 continue;
             for (int64_t e = 0; e < E; e++)
-                aux += (double)E * (counts[g * E + e] / R) * (probs[n * E + e] / R);
+                aux += (double)E * (group_counts[g * E + e] / R) * (probs[n * E + e] / R);
             z += lse[n] * lse[n] / R;
         }
         stats[SWT_ROUTER_AUX] += aux / (double)dims->G;
         stats[SWT_ROUTER_Z] += z / (double)dims->G;
     }
     for (int64_t e = 0; e < E; e++)
-        stats[SWT_ROUTER_DROPPED] -= kept[e];
+        stats[SWT_ROUTER_DROPPED] -= kept_counts[e];
 }
 
 /* dz of one routed token n of a group with counts count[e]. */
@@ -132,8 +132,8 @@ static void router_dz(double *dz, double dgate, double gate, const double *p, do
 void swt_oracle_router_backward(double *dz, double *dh, double *dw, double *dbias,
                                 const double *dgate, const double *h, const double *factor,
                                 const double *w, const double *probs, const double *lse,
-                                const int32_t *expert, const double *gate, const int32_t *counts,
-                                const swt_moe_dims *dims) {
+                                const int32_t *expert, const double *gate,
+                                const int32_t *group_counts, const swt_moe_dims *dims) {
     const int64_t C = dims->C, E = dims->E;
     for (int64_t i = 0; i < E * C; i++)
         dw[i] = 0;
@@ -145,7 +145,7 @@ void swt_oracle_router_backward(double *dz, double *dh, double *dw, double *dbia
             dz[n * E + e] = 0;
         if (expert[n] >= 0)
             router_dz(dz + n * E, dgate[n], gate[n], probs + n * E, lse[n], expert[n],
-                      counts + g * E, dims);
+                      group_counts + g * E, dims);
         for (int64_t e = 0; e < E; e++) {
             if (dbias != NULL)
                 dbias[e] += dz[n * E + e];

@@ -61,8 +61,8 @@ struct swt_model {
     swt_sublayer *sublayers; /* (n_sublayers), owned */
     int64_t n_sublayers;
     swt_shared_acts acts;
-    float *staging;     /* host, room for the largest tensor */
-    int32_t *host_kept; /* host, (E) */
+    float *staging;            /* host, room for the largest tensor */
+    int32_t *host_kept_counts; /* host, (E) */
     int32_t *host_tokens, *host_targets,
         *host_routed;    /* (turns, N), what acts.tokens ... are filled from */
     swt_stream *upload;  /* the copies from them */

@@ -57,7 +57,7 @@ typedef struct swt_switch_acts {
     int32_t *expert;       /* (N, k) */
     float *gate;           /* (N, k) */
     int32_t *slot;         /* (N, k) */
-    int32_t *kept;         /* (E) */
+    int32_t *kept_counts;  /* (E) */
     int32_t *group_counts; /* (G, E) */
     int32_t *slot_counts;  /* (El, P) occupied slots of this rank's experts */
     void *x, *hidden;      /* (El, P, K, C), (El, P, K, F) */

@@ -55,7 +55,7 @@ static void keep(swt_memory_walk *w, swt_sublayer *s) {
     a->expert = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
     a->gate = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
     a->slot = swt_take(w, SWT_ARENA_ACT, SWT_I32, N);
-    a->kept = swt_take(w, SWT_ARENA_ACT, SWT_I32, d->E);
+    a->kept_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, d->E);
     a->group_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(G, d->E));
     a->slot_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(dist->El, dist->P));
     a->x = swt_take_act(w, SWT_COUNT(rows, d->C));
@@ -129,7 +129,7 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
                                                                  .h = a->norm,
                                                                  .expert = moe->expert,
                                                                  .slot = moe->slot,
-                                                                 .kept = moe->kept,
+                                                                 .kept_counts = moe->kept_counts,
                                                                  .dims = *dims,
                                                                  .first_slot = first_slot}));
     SWT_TRY(exchange(m, SWT_TO_OWNERS, moe->slot_counts, counts, 1, SWT_I32));
@@ -141,7 +141,7 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
                                                                .bi = swt_weight(m, p->wi.bias),
                                                                .wo = swt_weight(m, p->wo.weight),
                                                                .bo = swt_weight(m, p->wo.bias),
-                                                               .counts = moe->slot_counts,
+                                                               .slot_counts = moe->slot_counts,
                                                                .dims = *dims}));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, a->source_slots, answers));
     return swt_combine_forward(c, &(swt_combine_forward_args){.y = y,
@@ -160,9 +160,10 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
 static swt_status count_rounds(swt_model *m, const swt_moe_dims *dims, const swt_switch_acts *moe,
                                int64_t *rounds) {
     int64_t most = 0;
-    SWT_TRY(swt_model_read(m, m->host_kept, moe->kept, (size_t)dims->E * sizeof *m->host_kept));
+    SWT_TRY(swt_model_read(m, m->host_kept_counts, moe->kept_counts,
+                           (size_t)dims->E * sizeof *m->host_kept_counts));
     for (int64_t e = 0; e < dims->E; e++)
-        most = swt_max(most, m->host_kept[e]);
+        most = swt_max(most, m->host_kept_counts[e]);
     return swt_comm_max(m->dist->host, swt_ceil_div(most, dims->K), rounds);
 }
 
@@ -185,8 +186,8 @@ static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *
                                       .scratch = m->acts.scratch,
                                       .dims = *dims}));
     SWT_TRY(swt_router_assign(c, &(swt_router_assign_args){.slot = moe->slot,
-                                                           .kept = moe->kept,
-                                                           .counts = moe->group_counts,
+                                                           .kept_counts = moe->kept_counts,
+                                                           .group_counts = moe->group_counts,
                                                            .expert = moe->expert,
                                                            .gate = moe->gate,
                                                            .scratch = m->acts.scratch,
@@ -195,8 +196,8 @@ static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *
                                                           .probs = moe->probs,
                                                           .lse = moe->lse,
                                                           .expert = moe->expert,
-                                                          .kept = moe->kept,
-                                                          .counts = moe->group_counts,
+                                                          .kept_counts = moe->kept_counts,
+                                                          .group_counts = moe->group_counts,
                                                           .dims = *dims});
 }
 
@@ -227,7 +228,7 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
                                                 .hidden = moe->hidden,
                                                 .dpre = m->acts.dhidden_experts,
                                                 .dy = m->acts.owner_slots,
-                                                .counts = moe->slot_counts,
+                                                .slot_counts = moe->slot_counts,
                                                 .dims = *dims,
                                                 .exact = swt_sums_exact(m),
                                                 .sums = swt_sums_of_experts(m, pass, p)};
@@ -261,7 +262,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                                      .wi = swt_weight(m, p->wi.weight),
                                                      .wo = swt_weight(m, p->wo.weight),
                                                      .bo = swt_weight(m, p->wo.bias),
-                                                     .counts = moe->slot_counts,
+                                                     .slot_counts = moe->slot_counts,
                                                      .dims = dims};
     SWT_TRY(swt_experts_backward_input(c, &experts));
     SWT_TRY(expert_gradients(m, pass, &dims, s));
@@ -285,7 +286,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                              .lse = moe->lse,
                                              .expert = moe->expert,
                                              .gate = moe->gate,
-                                             .counts = moe->group_counts,
+                                             .group_counts = moe->group_counts,
                                              .scratch = a->scratch,
                                              .dims = dims};
     return swt_router_backward(c, &router);

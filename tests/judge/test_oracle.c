@@ -258,7 +258,7 @@ static void test_cross_entropy(void **state) {
 /* Experts, slots and counts are constants of every loss here. */
 typedef struct routing {
     swt_moe_dims d;
-    int32_t *expert, *slot, *kept, *counts;
+    int32_t *expert, *slot, *kept_counts, *group_counts;
 } routing;
 
 /* Experts at random, some tokens not routed; too little room for some of the others. */
@@ -266,12 +266,12 @@ static routing route(swt_trial *t, int64_t N, int64_t C, int64_t E, int64_t G) {
     routing r = {.d = swt_oracle_moe_dims(N, C, E),
                  .expert = swt_trial_integers(t, N, -1, (int)E - 1),
                  .slot = swt_trial_in(t, N, SWT_I32),
-                 .kept = swt_trial_in(t, E, SWT_I32),
-                 .counts = swt_trial_in(t, G * E, SWT_I32)};
+                 .kept_counts = swt_trial_in(t, E, SWT_I32),
+                 .group_counts = swt_trial_in(t, G * E, SWT_I32)};
     r.d.G = G;
     r.d.group_capacity = 2;
     r.d.K = 2 * G;
-    swt_oracle_router_assign(r.slot, r.kept, r.counts, r.expert, NULL, &r.d, 0, 0);
+    swt_oracle_router_assign(r.slot, r.kept_counts, r.group_counts, r.expert, NULL, &r.d, 0, 0);
     return r;
 }
 
@@ -286,7 +286,8 @@ static double router_loss(const void *context) {
     const swt_moe_dims *d = &o->r.d;
     double stats[3 + 16], loss = 0;
     swt_oracle_router_forward(o->z, o->probs, o->lse, o->h, o->factor, o->w, o->bias, d);
-    swt_oracle_router_losses(stats, o->probs, o->lse, o->r.expert, o->r.kept, o->r.counts, d);
+    swt_oracle_router_losses(stats, o->probs, o->lse, o->r.expert, o->r.kept_counts,
+                             o->r.group_counts, d);
     for (int64_t n = 0; n < d->N; n++)
         if (o->r.expert[n] >= 0)
             loss += o->dgate[n] * o->probs[n * d->E + o->r.expert[n]];
@@ -319,7 +320,7 @@ static void test_router(void **state) {
     for (int64_t n = 0; n < N; n++)
         gate[n] = o.r.expert[n] >= 0 ? o.probs[n * E + o.r.expert[n]] : 0;
     swt_oracle_router_backward(dz, dh, dw, dbias, o.dgate, o.h, o.factor, o.w, o.probs, o.lse,
-                               o.r.expert, gate, o.r.counts, d);
+                               o.r.expert, gate, o.r.group_counts, d);
     expect_gradient(t, "dh", router_loss, &o, o.h, N * C, dh);
     expect_gradient(t, "dw", router_loss, &o, o.w, E * C, dw);
     expect_gradient(t, "dbias", router_loss, &o, o.bias, E, dbias);

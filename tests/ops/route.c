@@ -36,15 +36,16 @@ void swt_route_assign(swt_trial *t, swt_route *r) {
     const swt_router_assign_args a =
         SWT_MADE(t, router_assign, .expert = r->expert, .gate = r->gate, .dims = r->dims);
     r->slot = a.slot;
-    r->kept = a.kept;
-    r->counts = a.counts;
+    r->kept_counts = a.kept_counts;
+    r->group_counts = a.group_counts;
     swt_test_keep(t);
 }
 
 void swt_route_losses(swt_trial *t, swt_route *r) {
-    r->stats = SWT_MADE(t, router_losses, .probs = r->probs, .lse = r->lse, .expert = r->expert,
-                        .kept = r->kept, .counts = r->counts, .dims = r->dims)
-                   .stats;
+    r->stats =
+        SWT_MADE(t, router_losses, .probs = r->probs, .lse = r->lse, .expert = r->expert,
+                 .kept_counts = r->kept_counts, .group_counts = r->group_counts, .dims = r->dims)
+            .stats;
     swt_test_keep(t);
 }
 
@@ -53,8 +54,9 @@ void swt_route_backward(swt_trial *t, swt_route *r) {
     r->old_dh = swt_trial_uniform(t, hidden, -1, 1);
     r->dh = swt_trial_copy(t, r->old_dh, hidden, SWT_F32);
     r->dbias = r->bias != NULL ? swt_trial_out(t, r->dims.E, SWT_F32) : NULL;
-    const swt_router_backward_args a = SWT_MADE(
-        t, router_backward, .dh = r->dh, .dbias = r->dbias, .h = r->h, .w = r->w, .probs = r->probs,
-        .lse = r->lse, .expert = r->expert, .gate = r->gate, .counts = r->counts, .dims = r->dims);
+    const swt_router_backward_args a =
+        SWT_MADE(t, router_backward, .dh = r->dh, .dbias = r->dbias, .h = r->h, .w = r->w,
+                 .probs = r->probs, .lse = r->lse, .expert = r->expert, .gate = r->gate,
+                 .group_counts = r->group_counts, .dims = r->dims);
     r->dw = a.dw;
 }

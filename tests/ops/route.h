@@ -17,7 +17,7 @@ typedef struct swt_route_case {
 typedef struct swt_route {
     swt_moe_dims dims;
     float *h, *w, *bias, *probs, *lse, *gate, *dh, *old_dh, *dw, *dbias;
-    int32_t *routed, *expert, *slot, *kept, *counts;
+    int32_t *routed, *expert, *slot, *kept_counts, *group_counts;
     double *stats;
 } swt_route;
 

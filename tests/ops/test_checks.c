@@ -56,9 +56,9 @@ static void test_expert_sums(void **state) {
     for (int sum = 0; sum < SUMS; sum++) {
         for (int other = 0; other < POINTERS; other++) {
             args = with_sums(t, "with sums that overlap");
-            const void *const pointers[POINTERS] = {s->wi,   s->bi,  s->wo,    s->bo, a->dwi,
-                                                    a->dbi,  a->dwo, a->dbo,   a->x,  a->hidden,
-                                                    a->dpre, a->dy,  a->counts};
+            const void *const pointers[POINTERS] = {
+                s->wi,  s->bi, s->wo,     s->bo,   a->dwi, a->dbi,        a->dwo,
+                a->dbo, a->x,  a->hidden, a->dpre, a->dy,  a->slot_counts};
             *sums[sum] = (int64_t *)(uintptr_t)pointers[other];
             expect(t, other == sum, SWT_OP_experts_backward_weight, &args);
         }

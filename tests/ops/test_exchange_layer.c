@@ -120,7 +120,7 @@ static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
                       const double want[E][T]) {
     float *dh = swt_test_zeros(t, T * C, SWT_F32);
     SWT_RUN(t, router_backward, .dh = dh, .dgate = dgate, .h = r->h, .w = r->w, .probs = r->probs,
-            .lse = r->lse, .expert = r->expert, .gate = r->gate, .counts = r->counts,
+            .lse = r->lse, .expert = r->expert, .gate = r->gate, .group_counts = r->group_counts,
             .dims = r->dims);
     for (int n = 0; n < T; n++)
         for (int e = 0; e < E; e++)
@@ -133,7 +133,7 @@ static void expect_dz(swt_trial *t, const swt_route *r, const float *dgate,
 static swt_dispatch_forward_args dispatch(swt_trial *t, const swt_route *r, const float *h,
                                           int64_t first_slot) {
     return SWT_MADE(t, dispatch_forward, .h = h, .expert = r->expert, .slot = r->slot,
-                    .kept = r->kept, .dims = r->dims, .first_slot = first_slot);
+                    .kept_counts = r->kept_counts, .dims = r->dims, .first_slot = first_slot);
 }
 
 static void combine(swt_trial *t, const swt_route *r, float *y, const float *residual,
@@ -237,7 +237,7 @@ static void trap_4_dropped_tokens(void **state) {
         swt_route r = route_of_two(t, N, inputs);
         route(t, &r);
         swt_trial_same(t, "slot", r.slot, slots, N, SWT_I32);
-        assert_true(r.kept[target] == 3 && r.kept[1 - target] == 0);
+        assert_true(r.kept_counts[target] == 3 && r.kept_counts[1 - target] == 0);
         const double *load = r.stats + SWT_ROUTER_LOAD;
         assert_true(r.stats[SWT_ROUTER_DROPPED] == 5 && load[target] == N && load[1 - target] == 0);
         const float *residual = swt_trial_uniform(t, N * C, -1, 1),
@@ -361,7 +361,7 @@ static void serve(swt_trial *t, sender *senders, int64_t rank) {
         }
     }
     const float *y = SWT_MADE(t, experts_forward, .x = x, .wi = wi, .wo = wo, .bo = bo,
-                              .counts = counts, .dims = *d)
+                              .slot_counts = counts, .dims = *d)
                          .y;
     for (int64_t i = 0; i < El * P; i++)
         memcpy(senders[i % P].recv + (rank * El + i / P) * block, y + i * block,

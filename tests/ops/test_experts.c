@@ -63,10 +63,10 @@ static experts_tensors draw(swt_trial *t, const experts_case *c) {
 static void run(swt_trial *t, experts_tensors *x) {
     const swt_experts_forward_args f =
         SWT_MADE(t, experts_forward, .x = x->x, .wi = x->wi, .bi = x->bi, .wo = x->wo, .bo = x->bo,
-                 .counts = x->counts, .dims = x->dims);
+                 .slot_counts = x->counts, .dims = x->dims);
     const swt_experts_backward_input_args b =
         SWT_MADE(t, experts_backward_input, .dy = x->dy, .hidden = f.hidden, .wi = x->wi,
-                 .wo = x->wo, .bo = x->bo, .counts = x->counts, .dims = x->dims);
+                 .wo = x->wo, .bo = x->bo, .slot_counts = x->counts, .dims = x->dims);
     x->y = f.y;
     x->hidden = f.hidden;
     x->dx = b.dx;
@@ -125,7 +125,7 @@ static void backward_weight(swt_trial *t, const experts_case *c, experts_tensors
     run_weight(t, c, x,
                (swt_experts_backward_weight_args){.dpre = slots_of(t, c, x->dhidden, counts, c->F),
                                                   .dy = slots_of(t, c, x->dy, counts, c->C),
-                                                  .counts = counts});
+                                                  .slot_counts = counts});
 }
 
 /* wi, bi, wo, bo; the biases' are NULL where there are none. */
@@ -152,7 +152,7 @@ static void backward_sums(swt_trial *t, const experts_case *c, experts_tensors *
                (swt_experts_backward_weight_args){
                    .dpre = x->dhidden,
                    .dy = x->dy,
-                   .counts = x->counts,
+                   .slot_counts = x->counts,
                    .exact = true,
                    .sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last}});
 }

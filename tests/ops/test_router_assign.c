@@ -31,12 +31,12 @@ static void expect_properties(swt_trial *t, const swt_route *r) {
                     kept++;
                 }
             }
-            swt_trial_number(t, "counts", r->counts[g * d->E + e], (double)count, 0);
+            swt_trial_number(t, "group_counts", r->group_counts[g * d->E + e], (double)count, 0);
             swt_trial_number(t, "kept in group", (double)kept,
                              (double)smaller(count, d->group_capacity), 0);
             fit += kept;
         }
-        swt_trial_number(t, "kept", r->kept[e], (double)fit, 0);
+        swt_trial_number(t, "kept_counts", r->kept_counts[e], (double)fit, 0);
     }
     for (int64_t n = 0; n < d->N; n++)
         if (r->expert[n] < 0)
@@ -50,8 +50,8 @@ static void expect_brute_force(swt_trial *t, const swt_route *r) {
     swt_oracle_router_assign(slot, kept, counts, r->expert, r->gate, d, t->state->seed,
                              t->state->step);
     swt_trial_same(t, "slot", r->slot, slot, d->N, SWT_I32);
-    swt_trial_same(t, "kept", r->kept, kept, d->E, SWT_I32);
-    swt_trial_same(t, "counts", r->counts, counts, d->G * d->E, SWT_I32);
+    swt_trial_same(t, "kept_counts", r->kept_counts, kept, d->E, SWT_I32);
+    swt_trial_same(t, "group_counts", r->group_counts, counts, d->G * d->E, SWT_I32);
 }
 
 /* The expert that whole-numbered logits (each exact) choose; a NaN logit counts as -infinity. */
@@ -171,7 +171,8 @@ static void test_policies_by_hand(void **state) {
         memcpy(r.gate, gate, sizeof gate);
         swt_route_assign(t, &r);
         swt_trial_same(t, "slot", r.slot, priority ? by_priority : by_position, 7, SWT_I32);
-        assert_true(r.kept[0] == 1 && r.kept[1] == 3 && r.counts[0] == 1 && r.counts[1] == 5);
+        assert_true(r.kept_counts[0] == 1 && r.kept_counts[1] == 3 && r.group_counts[0] == 1 &&
+                    r.group_counts[1] == 5);
     }
 }
 
