@@ -23,7 +23,7 @@ typedef struct swt_moe_dims {
     swt_dropped_output dropped_output;
     swt_gate gate;
     float jitter;         /* router input * U(1 - jitter, 1 + jitter); 0 = none */
-    uint32_t layer;       /* number of the block, for random numbers */
+    uint32_t block;       /* number in its stack, for random numbers */
     uint32_t micro_batch; /* number in the global batch, for random numbers */
     bool training;        /* false: no jitter; random dropping as SWT_RNG_DROP_EVAL at step 0 */
     swt_ffn ffn;          /* what the experts do between their two layers */
@@ -51,7 +51,7 @@ static inline swt_gelu_dims swt_moe_gelu_dims(const swt_moe_dims *d) {
 int64_t swt_router_scratch_bytes(const swt_moe_dims *dims);
 
 /* The router: hj[n, i] = h[n, i] (1 + jitter (2 u - 1)), u = swt_rng_uniform of word 0 of
- * swt_rng(seed, n C + i, micro_batch, step, JITTER, layer);
+ * swt_rng(seed, n C + i, micro_batch, step, JITTER, block);
  * z = hj w^T + bias;  lse[n] = logsumexp(z[n]);  probs[n] = softmax(z[n]);
  * expert[n] = argmax z[n], lowest index on ties, NaN counts as -infinity;
  * gate[n] = probs[n, expert[n]]. A token with routed[n] == 0 has expert -1 and gate 0.
@@ -72,7 +72,7 @@ typedef struct swt_router_forward_args {
 /* Give each routed token its slot at its expert, until the expert is full in the token's group.
  * Within a group and expert the first group_capacity tokens in the order of the drop policy are
  * kept: position: by n; priority: by gate, highest first, then by n; random: by word 0 of
- * swt_rng(seed, n, micro_batch, step, DROP, layer) (evaluation: purpose DROP_EVAL, step 0), then by
+ * swt_rng(seed, n, micro_batch, step, DROP, block) (evaluation: purpose DROP_EVAL, step 0), then by
  * n. slot[n] = #{ m < n : expert[m] == expert[n], m kept } for a kept token, else -1: slots are
  * dense and in position order whatever the policy.
  * Source: Fedus, Zoph, Shazeer 2021, section 2.2 (expert capacity). */

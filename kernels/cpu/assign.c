@@ -32,10 +32,10 @@ static uint32_t rank_word(const swt_step_state *state, const swt_router_assign_a
     }
     case SWT_DROP_RANDOM:
         return d->training ? swt_rng(state->seed, (uint32_t)item, d->micro_batch,
-                                     (uint32_t)state->step, SWT_RNG_DROP, d->layer)
+                                     (uint32_t)state->step, SWT_RNG_DROP, d->block)
                                  .v[0]
                            : swt_rng(state->seed, (uint32_t)item, d->micro_batch, 0,
-                                     SWT_RNG_DROP_EVAL, d->layer)
+                                     SWT_RNG_DROP_EVAL, d->block)
                                  .v[0];
     }
     return 0;

@@ -21,7 +21,7 @@ static void jitter_factors(float *factor, int64_t first, int64_t n, const swt_st
                            const swt_moe_dims *d) {
     for (int64_t i = 0; i < n; i++) {
         const uint32_t bits = swt_rng(state->seed, (uint32_t)(first + i), d->micro_batch,
-                                      (uint32_t)state->step, SWT_RNG_JITTER, d->layer)
+                                      (uint32_t)state->step, SWT_RNG_JITTER, d->block)
                                   .v[0];
         factor[i] = 1.0f + d->jitter * (2.0f * swt_rng_uniform(bits) - 1.0f);
     }

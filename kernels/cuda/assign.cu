@@ -40,7 +40,7 @@ static __global__ void rank_tokens(uint32_t *word, const swt_step_state *state,
                   ? priority_word(a.gate[n])
                   : swt_rng(state->seed, (uint32_t)n, d.micro_batch,
                             d.training ? (uint32_t)state->step : 0u,
-                            d.training ? SWT_RNG_DROP : SWT_RNG_DROP_EVAL, d.layer)
+                            d.training ? SWT_RNG_DROP : SWT_RNG_DROP_EVAL, d.block)
                         .v[0];
 }
 

@@ -29,7 +29,7 @@ static __device__ inline float factor_of(int64_t i, const swt_step_state *state,
     if (!swt_moe_jitters(&d))
         return 1.0f;
     const uint32_t bits = swt_rng(state->seed, (uint32_t)i, d.micro_batch, (uint32_t)state->step,
-                                  SWT_RNG_JITTER, d.layer)
+                                  SWT_RNG_JITTER, d.block)
                               .v[0];
     return 1.0f + d.jitter * (2.0f * swt_rng_uniform(bits) - 1.0f);
 }

@@ -26,13 +26,13 @@ typedef struct swt_rng_u32x4 {
     uint32_t v[4];
 } swt_rng_u32x4;
 
-/* Four independent 32-bit numbers for (seed; element, a, b, purpose, layer). In a step a is the
- * micro-batch's number in the step and b is the step; layer < 65536. */
+/* Four independent 32-bit numbers for (seed; element, a, b, purpose, block). In a step a is the
+ * micro-batch's number in the step and b is the step; block < 65536. */
 static inline SWT_ON_ANY swt_rng_u32x4 swt_rng(uint64_t seed, uint32_t element, uint32_t a,
                                                uint32_t b, swt_rng_purpose purpose,
-                                               uint32_t layer) {
+                                               uint32_t block) {
     philox4x32_key_t key = {{(uint32_t)seed, (uint32_t)(seed >> 32)}};
-    philox4x32_ctr_t counter = {{element, a, b, (uint32_t)purpose * 65536u + layer}};
+    philox4x32_ctr_t counter = {{element, a, b, (uint32_t)purpose * 65536u + block}};
     philox4x32_ctr_t r = philox4x32(counter, key);
     swt_rng_u32x4 out = {{r.v[0], r.v[1], r.v[2], r.v[3]}};
     return out;

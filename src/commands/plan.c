@@ -18,8 +18,8 @@ static void print_slots(FILE *out, const swt_model *m) {
     fprintf(
         out,
         "slots       %lld per expert and %s in training, %lld in evaluation, %lld in messages\n",
-        (long long)swt_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
-        (long long)swt_capacity(d, tokens, false), (long long)m->message_slots);
+        (long long)swt_group_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
+        (long long)swt_group_capacity(d, tokens, false), (long long)m->message_slots);
     for (int training = 1; training >= 0; training--)
         swt_header_warn_of_no_room(&none, d, training);
     for (int i = 0; i < none.count; i++)

@@ -56,7 +56,7 @@ int32_t swt_oracle_argmax(const double *z, int64_t n);
 /* ------------------------------------------------------------------ the switch layer */
 
 /* A switch layer on one rank: one group, room for every token, F = 2 C, dropping by position,
- * dropped tokens 0, gate scaled, no jitter, training, layer 3, micro-batch 5, loss scales 0. */
+ * dropped tokens 0, gate scaled, no jitter, training, block 3, micro-batch 5, loss scales 0. */
 swt_moe_dims swt_oracle_moe_dims(int64_t N, int64_t C, int64_t E);
 
 /* The factors of the router's input, (N, C): 1 where there is no jitter. */

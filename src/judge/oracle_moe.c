@@ -14,14 +14,14 @@ swt_moe_dims swt_oracle_moe_dims(int64_t N, int64_t C, int64_t E) {
                           .El = E,
                           .P = 1,
                           .training = true,
-                          .layer = 3,
+                          .block = 3,
                           .micro_batch = 5};
 }
 
 void swt_oracle_jitter(double *factor, const swt_moe_dims *dims, uint64_t seed, int64_t step) {
     for (int64_t i = 0; i < dims->N * dims->C; i++) {
         const swt_rng_u32x4 r = swt_rng(seed, (uint32_t)i, dims->micro_batch, (uint32_t)step,
-                                        SWT_RNG_JITTER, dims->layer);
+                                        SWT_RNG_JITTER, dims->block);
         const double u = (double)swt_rng_uniform(r.v[0]);
         factor[i] = dims->training ? 1 + (double)dims->jitter * (2 * u - 1) : 1;
     }
@@ -52,9 +52,9 @@ static bool goes_first(int64_t a, int64_t b, const float *gate, const swt_moe_di
         const swt_rng_purpose purpose = dims->training ? SWT_RNG_DROP : SWT_RNG_DROP_EVAL;
         const uint32_t t = dims->training ? (uint32_t)step : 0;
         const uint32_t key_a =
-            swt_rng(seed, (uint32_t)a, dims->micro_batch, t, purpose, dims->layer).v[0];
+            swt_rng(seed, (uint32_t)a, dims->micro_batch, t, purpose, dims->block).v[0];
         const uint32_t key_b =
-            swt_rng(seed, (uint32_t)b, dims->micro_batch, t, purpose, dims->layer).v[0];
+            swt_rng(seed, (uint32_t)b, dims->micro_batch, t, purpose, dims->block).v[0];
         if (key_a != key_b)
             return key_a < key_b;
     }

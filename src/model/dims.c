@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training) {
+int64_t swt_group_capacity(const swt_dims *d, int64_t tokens, bool training) {
     if (d->capacity > 0)
         return d->capacity;
     const bool own = !training && d->eval_capacity_factor > 0.0;
@@ -13,19 +13,19 @@ int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training) {
     /* Compared as doubles first: a huge factor would not fit an integer. */
     if (slots >= (double)tokens)
         return swt_max(tokens, d->min_capacity);
-    int64_t K = 0;
+    int64_t rounded = 0;
     switch (d->capacity_round) {
     case SWT_ROUND_FLOOR:
-        K = (int64_t)floor(slots);
+        rounded = (int64_t)floor(slots);
         break;
     case SWT_ROUND_CEIL:
-        K = (int64_t)ceil(slots);
+        rounded = (int64_t)ceil(slots);
         break;
     case SWT_ROUND_ROUND:
-        K = (int64_t)nearbyint(slots);
+        rounded = (int64_t)nearbyint(slots);
         break;
     }
-    return swt_max(swt_min(K, tokens), d->min_capacity);
+    return swt_max(swt_min(rounded, tokens), d->min_capacity);
 }
 
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B) {
@@ -39,7 +39,7 @@ int64_t swt_group_tokens(const swt_dims *d) {
 int64_t swt_sent_slots(const swt_dims *d, bool training) {
     const int64_t G = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d);
     /* An expert never holds more than the micro-batch's tokens, whatever min_capacity says. */
-    return swt_min(G * swt_capacity(d, tokens, training), d->B * d->T);
+    return swt_min(G * swt_group_capacity(d, tokens, training), d->B * d->T);
 }
 
 int64_t swt_message_slots(const swt_dims *d) {
@@ -50,8 +50,8 @@ int64_t swt_sparse_layers(const swt_dims *d) {
     return d->every > 0 ? d->L / d->every : 0;
 }
 
-int64_t swt_stats_layer(const swt_dims *d, int64_t i) {
-    return SWT_LOSS_STATS + i * (SWT_ROUTER_LOAD + d->E);
+int64_t swt_stats_layer(const swt_dims *d, int64_t sparse) {
+    return SWT_LOSS_STATS + sparse * (SWT_ROUTER_LOAD + d->E);
 }
 
 int64_t swt_stats_count(const swt_dims *d) {

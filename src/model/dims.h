@@ -38,7 +38,7 @@ typedef struct swt_dims {
 /* Slots per expert and routing group of `tokens` tokens:
  * capacity = max(min(round_mode(factor tokens / E), tokens), min_capacity), computed in double, or
  * the fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
-int64_t swt_capacity(const swt_dims *d, int64_t tokens, bool training);
+int64_t swt_group_capacity(const swt_dims *d, int64_t tokens, bool training);
 
 /* Routing groups of a micro-batch of B sequences. */
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);
@@ -52,12 +52,12 @@ int64_t swt_sent_slots(const swt_dims *d, bool training);
 /* Slots per expert in the message buffers: enough for training and evaluation, at least 1. */
 int64_t swt_message_slots(const swt_dims *d);
 
-/* Of the L layers, one in `every`. */
+/* Of the L blocks, one in `every`. */
 int64_t swt_sparse_layers(const swt_dims *d);
 
 /* Statistics of a micro-batch: those of swt_cross_entropy, then for each sparse layer those of
- * swt_router_losses. Where those of sparse layer i begin, and how many there are in all. */
-int64_t swt_stats_layer(const swt_dims *d, int64_t i);
+ * swt_router_losses. Where those of that sparse layer begin, and how many there are in all. */
+int64_t swt_stats_layer(const swt_dims *d, int64_t sparse);
 int64_t swt_stats_count(const swt_dims *d);
 
 #endif

@@ -20,7 +20,7 @@ struct swt_param_walk {
     void *context;
     swt_status status;       /* of the visitor */
     int64_t shared, experts; /* next free element of the two parts */
-    int64_t layer, role;
+    int64_t block, role;
     char prefix[48]; /* of the names of the sub-layer under way: "decoder.0.attn." */
 };
 
@@ -30,7 +30,7 @@ static int64_t align(int64_t elements) {
 
 static void add_entry(swt_param_walk *w, swt_param entry) {
     swt_params *p = w->p;
-    entry.layer = w->layer;
+    entry.block = w->block;
     entry.role = w->role;
     p->total += entry.count;
     if (entry.expert <= 0)
@@ -128,7 +128,7 @@ swt_place swt_params_experts(swt_param_walk *w, const char *part, int64_t out, i
 static void walk_sublayer(swt_param_walk *w, const swt_sublayer *s, swt_places *out) {
     const swt_kind *kind = swt_kind_of(s);
     const char *stack = swt_stack_name(s->stack);
-    w->layer = s->block;
+    w->block = s->block;
     snprintf(w->prefix, sizeof w->prefix, "%s.%lld.", stack, (long long)s->block);
     out->norm = add_norm(w, kind->norm);
     snprintf(w->prefix, sizeof w->prefix, "%s.%lld.%s.", stack, (long long)s->block, kind->name);
@@ -147,12 +147,12 @@ static void walk_model(swt_param_walk *w, int64_t experts) {
     swt_places unused = {0};
     for (int64_t i = 0; i < n && w->status == SWT_OK; i++) {
         const swt_sublayer s = swt_sublayer_at(d, i);
-        if (s.block != w->layer || i == 0)
+        if (s.block != w->block || i == 0)
             w->role = block_role;
         walk_sublayer(w, &s, p->places != NULL ? &p->places[i] : &unused);
     }
     /* Behind the last role of any block, sparse or dense. */
-    w->layer = 0;
+    w->block = 0;
     w->role = block_role + 64;
     snprintf(w->prefix, sizeof w->prefix, "%s.", swt_stack_name(SWT_DECODER));
     p->final_norm = add_norm(w, "final_norm");
@@ -202,10 +202,10 @@ void swt_params_fini(swt_params *p) {
 /* A normal number cut at two deviations: redrawn until it lies within. Each try has its own
  * counter. */
 static double truncated_normal(uint64_t seed, uint32_t element, uint32_t expert, uint32_t role,
-                               uint32_t layer) {
+                               uint32_t block) {
     for (uint32_t attempt = 0;; attempt++) {
         const swt_rng_u32x4 r =
-            swt_rng(seed, element, expert, role + 65536u * attempt, SWT_RNG_INIT, layer);
+            swt_rng(seed, element, expert, role + 65536u * attempt, SWT_RNG_INIT, block);
         const double x = swt_rng_normal(r.v[0], r.v[1]);
         if (fabs(x) <= 2.0)
             return x;
@@ -216,11 +216,11 @@ void swt_param_values(float *out, const swt_param *p, swt_init init, double init
                       uint64_t seed) {
     const bool copies = init == SWT_INIT_LABML;
     const uint32_t expert = copies || p->expert < 0 ? 0 : (uint32_t)p->expert;
-    const uint32_t layer = copies ? 0 : (uint32_t)p->layer, role = (uint32_t)p->role;
+    const uint32_t block = copies ? 0 : (uint32_t)p->block, role = (uint32_t)p->role;
     const double bound = 1.0 / sqrt((double)p->fan_in), std = sqrt(init_scale / (double)p->fan_in);
     const bool cut = init == SWT_INIT_SWITCH;
     for (int64_t i = 0; i < p->count; i++) {
-        const swt_rng_u32x4 r = swt_rng(seed, (uint32_t)i, expert, role, SWT_RNG_INIT, layer);
+        const swt_rng_u32x4 r = swt_rng(seed, (uint32_t)i, expert, role, SWT_RNG_INIT, block);
         const double uniform = bound * (2.0 * swt_rng_uniform(r.v[0]) - 1.0);
         double x = 0.0;
         switch (p->kind) {
@@ -228,7 +228,7 @@ void swt_param_values(float *out, const swt_param *p, swt_init init, double init
             x = swt_rng_normal(r.v[0], r.v[1]);
             break;
         case SWT_PARAM_WEIGHT:
-            x = cut ? std * truncated_normal(seed, (uint32_t)i, expert, role, layer) : uniform;
+            x = cut ? std * truncated_normal(seed, (uint32_t)i, expert, role, block) : uniform;
             break;
         case SWT_PARAM_BIAS:
             x = cut ? 0.0 : uniform;

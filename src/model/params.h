@@ -30,7 +30,7 @@ typedef struct swt_param {
     int64_t shape[2];
     int64_t count;  /* elements */
     int64_t fan_in; /* inputs of its linear layer */
-    int64_t layer;  /* block, 0 outside of blocks */
+    int64_t block;  /* its number in the stack, 0 outside of blocks */
     int64_t expert; /* -1: shared by all ranks */
     int64_t role;   /* which tensor of its block: the same in every block and expert */
     int64_t offset; /* in this rank's flat array; -1 where another rank holds it */

@@ -10,7 +10,7 @@
 static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt_sublayer *s) {
     const swt_dims *d = &m->dims;
     const int64_t pass_groups = pass->dropless ? 1 : swt_groups_per_micro_batch(d, pass->B);
-    const int64_t capacity = swt_capacity(d, swt_group_tokens(d), pass->training);
+    const int64_t capacity = swt_group_capacity(d, swt_group_tokens(d), pass->training);
     const int64_t N = swt_pass_tokens(pass, s->stack);
     const double layers = d->aux_layers == SWT_AUX_LAYERS_MEAN ? (double)swt_sparse_layers(d) : 1.0;
     const double share = 1.0 / (layers * (double)d->M * (double)pass_groups);
@@ -30,7 +30,7 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .dropped_output = d->dropped_output,
         .gate = d->gate,
         .jitter = (float)d->jitter,
-        .layer = (uint32_t)s->block,
+        .block = (uint32_t)s->block,
         .micro_batch = (uint32_t)pass->micro_batch,
         .training = pass->training,
         .aux_scale = d->aux_coef * share,

@@ -19,7 +19,7 @@ static void capacity_is_labmls(void **state) {
                                        {16, 4},     {17, 5},   {19, 5},    {20, 6}, {23, 6},
                                        {24, 7},     {26, 7},   {27, 8},    {29, 8}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(swt_capacity(&d, cases[i][0], true), cases[i][1]);
+        assert_int_equal(swt_group_capacity(&d, cases[i][0], true), cases[i][1]);
 }
 
 static void capacity_rounds_and_clamps(void **state) {
@@ -27,22 +27,23 @@ static void capacity_rounds_and_clamps(void **state) {
     swt_dims d = labml();
     d.capacity_factor = 1.0; /* 10 / 4 = 2.5, 14 / 4 = 3.5 */
     d.capacity_round = SWT_ROUND_CEIL;
-    assert_int_equal(swt_capacity(&d, 10, true), 3);
+    assert_int_equal(swt_group_capacity(&d, 10, true), 3);
     d.capacity_round = SWT_ROUND_ROUND; /* half to even */
-    assert_int_equal(swt_capacity(&d, 10, true), 2);
-    assert_int_equal(swt_capacity(&d, 14, true), 4);
+    assert_int_equal(swt_group_capacity(&d, 10, true), 2);
+    assert_int_equal(swt_group_capacity(&d, 14, true), 4);
     d.min_capacity = 4;
-    assert_int_equal(swt_capacity(&d, 4, true), 4);
-    assert_int_equal(swt_capacity(&d, 2, true), 4); /* the minimum wins over the number of tokens */
+    assert_int_equal(swt_group_capacity(&d, 4, true), 4);
+    assert_int_equal(swt_group_capacity(&d, 2, true),
+                     4); /* the minimum wins over the number of tokens */
     d.min_capacity = 0;
     d.capacity_factor = 1e300;
-    assert_int_equal(swt_capacity(&d, 10, true), 10);
+    assert_int_equal(swt_group_capacity(&d, 10, true), 10);
     d.capacity_factor = 1.0;
     d.eval_capacity_factor = 2.0;
-    assert_int_equal(swt_capacity(&d, 8, true), 2);
-    assert_int_equal(swt_capacity(&d, 8, false), 4);
+    assert_int_equal(swt_group_capacity(&d, 8, true), 2);
+    assert_int_equal(swt_group_capacity(&d, 8, false), 4);
     d.capacity = 7;
-    assert_int_equal(swt_capacity(&d, 8, false), 7);
+    assert_int_equal(swt_group_capacity(&d, 8, false), 7);
 }
 
 static void message_slots_cover_training_and_evaluation(void **state) {

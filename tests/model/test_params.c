@@ -107,7 +107,7 @@ static double mean_square(const float *x, int64_t n, double *largest) {
 static void initial_values_have_their_law(void **state) {
     (void)state;
     const swt_param w = {
-        .kind = SWT_PARAM_WEIGHT, .count = 20000, .fan_in = 128, .expert = 1, .layer = 2};
+        .kind = SWT_PARAM_WEIGHT, .count = 20000, .fan_in = 128, .expert = 1, .block = 2};
     const swt_param e = {.kind = SWT_PARAM_EMBED, .count = 20000, .fan_in = 128, .expert = -1};
     float *x = malloc(20000 * sizeof *x);
     double largest = 0.0;
@@ -136,14 +136,14 @@ static void labml_copies_experts_and_layers(void **state) {
     swt_param b = a;
     float x[64], y[64];
     b.expert = 2;
-    b.layer = 5;
+    b.block = 5;
     swt_param_values(x, &a, SWT_INIT_LABML, 0.0, 1);
     swt_param_values(y, &b, SWT_INIT_LABML, 0.0, 1);
     assert_memory_equal(x, y, sizeof x);
     for (int change = 0; change < 4; change++) {
         swt_param c = a;
         c.expert += change == 0;
-        c.layer += change == 1;
+        c.block += change == 1;
         c.role += change == 2;
         swt_param_values(x, &a, SWT_INIT_PYTORCH, 0.0, 1);
         swt_param_values(y, &c, SWT_INIT_PYTORCH, 0.0, change == 3 ? 2 : 1);

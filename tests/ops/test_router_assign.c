@@ -122,7 +122,7 @@ static void random_case(swt_trial *t, int number) {
     r.dims.drop = (swt_drop)swt_trial_choose(t, 0, 2);
     r.dims.group_capacity = random_capacity(t, group_tokens);
     r.dims.K = G * r.dims.group_capacity;
-    r.dims.layer = (uint32_t)swt_trial_choose(t, 0, 65535);
+    r.dims.block = (uint32_t)swt_trial_choose(t, 0, 65535);
     r.dims.micro_batch = (uint32_t)swt_trial_choose(t, 0, 100);
     t->state->step = swt_trial_choose(t, 1, 1000000);
     const int which = swt_trial_choose(t, 0, 2 * FLAVOURS);
@@ -225,7 +225,7 @@ static void random_slots(swt_trial *t, int change, bool training, int32_t slots[
         r.dims.micro_batch++;
         break;
     case 3:
-        r.dims.layer++;
+        r.dims.block++;
         break;
     case 4:
         t->state->step++;
