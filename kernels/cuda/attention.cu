@@ -24,7 +24,7 @@ static __device__ inline int key_count(const swt_attention_dims &d, const int32_
 /* For both structures of arguments. Long tiles come first: late ones of queries, early ones of
  * keys. */
 template <typename T, typename A>
-static __device__ inline head<T> head_of_block(const A &a, bool runs, bool keys) {
+static __device__ inline head<T> head_of_block(const A &a, bool wide, bool keys) {
     const swt_attention_dims &d = a.dims;
     const int H = (int)d.H, D = (int)d.D, heads = (int)d.B * H, queries = (int)d.Tq;
     const int tiles_of_head = (queries + TILE - 1) / TILE, tile = (int)(blockIdx.x / heads);
@@ -39,9 +39,9 @@ static __device__ inline head<T> head_of_block(const A &a, bool runs, bool keys)
     of.lse_at = h * queries;
     of.first = (keys ? tile : tiles_of_head - 1 - tile) * TILE;
     of.causal = d.mask == SWT_MASK_CAUSAL;
-    of.q = head_rows<T>{(const T *)a.q + of.q_at, q_stride, queries, D, runs};
-    of.k = head_rows<T>{(const T *)a.k + of.kv_at, kv_stride, count, D, runs};
-    of.v = head_rows<T>{(const T *)a.v + of.kv_at, kv_stride, count, D, runs};
+    of.q = head_rows<T>{(const T *)a.q + of.q_at, q_stride, queries, D, wide};
+    of.k = head_rows<T>{(const T *)a.k + of.kv_at, kv_stride, count, D, wide};
+    of.v = head_rows<T>{(const T *)a.v + of.kv_at, kv_stride, count, D, wide};
     return of;
 }
 
@@ -83,9 +83,9 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 4 ? 2 : 1)
-    forward_tile(swt_attention_forward_args a, bool runs) {
+    forward_tile(swt_attention_forward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, runs, false);
+    const head<T> h = head_of_block<T>(a, wide, false);
     const int keys = keys_of_tile(h);
     float s[PER][PER], out[PER][4 * GROUPS] = {}, max[PER], sum[PER] = {};
     for (int i = 0; i < PER; i++)
@@ -115,8 +115,8 @@ template <typename T>
 static __device__ inline head_outputs<T> outputs_of(const swt_attention_backward_args &a,
                                                     const head<T> &h) {
     head_outputs<T> of;
-    of.y = head_rows<T>{(const T *)a.y + h.y_at, h.width, h.q.count, h.q.D, h.q.runs};
-    of.dy = head_rows<T>{(const T *)a.dy + h.y_at, h.width, h.q.count, h.q.D, h.q.runs};
+    of.y = head_rows<T>{(const T *)a.y + h.y_at, h.width, h.q.count, h.q.D, h.q.wide};
+    of.dy = head_rows<T>{(const T *)a.dy + h.y_at, h.width, h.q.count, h.q.D, h.q.wide};
     of.lse = a.lse + h.lse_at;
     return of;
 }
@@ -145,9 +145,9 @@ static __device__ inline void load_queries(tiles *t, const head_outputs<T> &h, i
 
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_queries(swt_attention_backward_args a, bool runs) {
+    backward_queries(swt_attention_backward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, runs, false);
+    const head<T> h = head_of_block<T>(a, wide, false);
     const int keys = keys_of_tile(h);
     const head_outputs<T> o = outputs_of(a, h);
     float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER];
@@ -175,9 +175,9 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
  * dv (a wide head's do not all fit in a block's registers). */
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_keys(swt_attention_backward_args a, bool runs) {
+    backward_keys(swt_attention_backward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
-    const head<T> h = head_of_block<T>(a, runs, true);
+    const head<T> h = head_of_block<T>(a, wide, true);
     const head_outputs<T> o = outputs_of(a, h);
     const int column = (int)blockIdx.y * GROUPS * TILE;
     float s[PER][PER], dp[PER][PER], dk[PER][4 * GROUPS] = {}, dv[PER][4 * GROUPS] = {};
@@ -227,9 +227,9 @@ SWT_MUST_CHECK static inline swt_status by_head(const swt_ctx *c, int64_t D, F l
 }
 
 /* Whether the rows of tensors that start at multiples of `places`, q's and k's strides apart, can
- * be read and written in the longest runs. */
-template <typename T> static bool have_runs(const swt_attention_dims *d, uintptr_t places) {
-    return has_runs<T>(d->D) && has_runs<T>(d->q_stride) && has_runs<T>(d->kv_stride) &&
+ * be read and written in the widest vectors. */
+template <typename T> static bool rows_take_widest(const swt_attention_dims *d, uintptr_t places) {
+    return takes_widest<T>(d->D) && takes_widest<T>(d->q_stride) && takes_widest<T>(d->kv_stride) &&
            places % (WIDEST<T> * sizeof(T)) == 0;
 }
 
@@ -245,7 +245,7 @@ swt_status swt_cuda_attention_forward(const swt_ctx *c, const swt_attention_forw
         typedef typename decltype(as)::type T;
         const auto kernel = forward_tile<T, decltype(of)::count>;
         return SWT_LAUNCH(kernel, blocks_of_heads(&a->dims, a->dims.Tq), THREADS, sizeof(tiles),
-                          swt_cuda_stream(c), *a, have_runs<T>(&a->dims, places));
+                          swt_cuda_stream(c), *a, rows_take_widest<T>(&a->dims, places));
     });
 }
 
@@ -260,13 +260,13 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_bac
         enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
         const auto queries = backward_queries<T, GROUPS>;
         const auto keys = backward_keys<T, KEY_GROUPS>;
-        const bool runs = have_runs<T>(d, places);
+        const bool wide = rows_take_widest<T>(d, places);
         if (d->Tq > 0)
             SWT_TRY(SWT_LAUNCH(queries, blocks_of_heads(d, d->Tq), THREADS, sizeof(tiles),
-                               swt_cuda_stream(c), *a, runs));
+                               swt_cuda_stream(c), *a, wide));
         if (d->Tk == 0)
             return SWT_OK;
         const dim3 grid(blocks_of_heads(d, d->Tk), blocks_of(d->D, KEY_GROUPS * TILE));
-        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a, runs);
+        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a, wide);
     });
 }

@@ -8,7 +8,7 @@
 #ifndef SWT_CUDA_ATTENTION_TILE_CUH
 #define SWT_CUDA_ATTENTION_TILE_CUH
 
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 enum {
     TILE = 64,
@@ -16,7 +16,7 @@ enum {
     PER = TILE / SIDE,
     THREADS = SIDE * SIDE,
     SHORT = 32,               /* columns of rows that a gemm of scores takes at a time */
-    SHORT_STRIDE = SHORT + 4, /* padding: whole runs, and rows in different banks */
+    SHORT_STRIDE = SHORT + 4, /* padding: whole vectors, and rows in different banks */
     TILE_STRIDE = TILE + 4
 };
 
@@ -34,7 +34,7 @@ typedef struct tiles {
 template <typename T> struct head_rows {
     const T *data;
     int stride, count, D;
-    bool runs; /* rows can be read in the longest runs */
+    bool wide; /* rows can be read in the widest vectors */
 };
 
 static __device__ inline int tile_row() {
@@ -50,15 +50,15 @@ template <int COLUMNS, typename T>
 static __device__ inline void load_tile(float *to, const head_rows<T> &from, int first,
                                         int column) {
     enum { W = WIDEST<T>, ACROSS = COLUMNS / W, STRIDE = COLUMNS + 4 };
-    if (from.runs) {
+    if (from.wide) {
 #pragma unroll
         for (int n = 0; n < TILE * ACROSS / THREADS; n++) {
             const int i = n * THREADS + (int)threadIdx.x;
             const int r = i / ACROSS, c = i % ACROSS * W;
             float v[W] = {};
             if (first + r < from.count && column + c < from.D)
-                load_run(v, from.data + (int64_t)(first + r) * from.stride + column + c);
-            store_run(to + r * STRIDE + c, v);
+                load_wide(v, from.data + (int64_t)(first + r) * from.stride + column + c);
+            store_wide(to + r * STRIDE + c, v);
         }
         return;
     }
@@ -89,9 +89,9 @@ static __device__ inline void score_tile(float (&s)[PER][PER], tiles *t, const h
         for (int k = 0; k < SHORT; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
-                load_run(u[i], x + i * SHORT_STRIDE + k);
+                load_wide(u[i], x + i * SHORT_STRIDE + k);
             for (int j = 0; j < PER; j++) {
-                load_run(v, y + j * SIDE * SHORT_STRIDE + k);
+                load_wide(v, y + j * SIDE * SHORT_STRIDE + k);
                 for (int i = 0; i < PER; i++)
                     for (int l = 0; l < 4; l++)
                         s[i][j] += u[i][l] * v[l];
@@ -125,9 +125,9 @@ static __device__ inline void add_rows(float (&out)[PER][4 * GROUPS], tiles *t,
         for (int k = 0; k < TILE; k += 4) {
             float u[PER][4], v[4];
             for (int i = 0; i < PER; i++)
-                load_run(u[i], x + i * TILE_STRIDE + k);
+                load_wide(u[i], x + i * TILE_STRIDE + k);
             for (int l = 0; l < 4; l++) {
-                load_run(v, y + (k + l) * TILE_STRIDE);
+                load_wide(v, y + (k + l) * TILE_STRIDE);
                 for (int i = 0; i < PER; i++)
                     for (int j = 0; j < 4; j++)
                         out[i][g * 4 + j] += u[i][l] * v[j];
@@ -152,9 +152,9 @@ static __device__ inline void write_rows(T *to, const head_rows<T> &like, int st
             float v[4];
             for (int j = 0; j < 4; j++)
                 v[j] = factor[i] * out[i][g * 4 + j];
-            if (like.runs && at < like.D)
-                store_run(to + row * stride + at, v);
-            for (int j = 0; j < 4 && !like.runs; j++)
+            if (like.wide && at < like.D)
+                store_wide(to + row * stride + at, v);
+            for (int j = 0; j < 4 && !like.wide; j++)
                 if (at + j < like.D)
                     to[row * stride + at + j] = from_float<T>(v[j]);
         }

@@ -1,5 +1,5 @@
 /* The experts' outputs back to their tokens, and the way back: one warp for a token. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 /* Whether the output of a token with this slot and expert is its gated input. */
 static __device__ inline bool takes_input(const swt_moe_dims &d, int32_t slot, int32_t expert) {
@@ -25,13 +25,13 @@ template <typename T, int W> static __global__ void collect_outputs(swt_combine_
     const T *const residual = (const T *)a.residual + n * C;
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W) {
         float sum[W], out[W];
-        load_run(sum, residual + i);
+        load_wide(sum, residual + i);
         if (o != NULL) {
-            load_run(out, o + i);
+            load_wide(out, o + i);
             for (int j = 0; j < W; j++)
                 sum[j] += s * out[j];
         }
-        store_run(y + i, sum);
+        store_wide(y + i, sum);
     }
 }
 
@@ -48,19 +48,19 @@ template <typename T, int W> static __global__ void send_gradients(swt_combine_b
     float dot = 0;
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W) {
         float d[W], o[W];
-        load_run(d, dy + i);
+        load_wide(d, dy + i);
         if (input) {
-            load_run(o, h + i);
+            load_wide(o, h + i);
             for (int j = 0; j < W; j++)
                 dot += d[j] * o[j];
         }
         for (int j = 0; j < W; j++)
             d[j] *= s;
         if (kept)
-            store_run(drecv + i, d);
+            store_wide(drecv + i, d);
         for (int j = 0; j < W; j++)
             d[j] = input ? d[j] : 0.0f;
-        store_run(dh + i, d);
+        store_wide(dh + i, d);
     }
     dot = warp_sum(dot);
     if (threadIdx.x % WARP == 0 && !kept)
@@ -70,7 +70,7 @@ template <typename T, int W> static __global__ void send_gradients(swt_combine_b
 swt_status swt_cuda_combine_forward(const swt_ctx *c, const swt_combine_forward_args *a) {
     if (a->dims.N == 0)
         return SWT_OK;
-    return by_run(c, a->dims.C, [&](auto as) {
+    return by_width(c, a->dims.C, [&](auto as) {
         const auto kernel = collect_outputs<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(a->dims.N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
@@ -84,7 +84,7 @@ swt_status swt_cuda_combine_backward(const swt_ctx *c, const swt_combine_backwar
         SWT_TRY(SWT_CUDA(cudaMemsetAsync(a->drecv, 0, bytes, swt_cuda_stream(c))));
     if (d->N == 0)
         return SWT_OK;
-    return by_run(c, d->C, [&](auto as) {
+    return by_width(c, d->C, [&](auto as) {
         const auto kernel = send_gradients<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(d->N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });

@@ -1,5 +1,5 @@
 /* Cross-entropy with its gradient: a block of threads for each row, then the sums over rows. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 enum { SUM_THREADS = 1024, MOST_WARPS = 32 };
 
@@ -24,7 +24,7 @@ static __device__ inline float block_max(float x, float *shared) {
 template <typename T, int W> static __device__ void zero_row(T *dz, int64_t V) {
     const float zeros[W] = {};
     for (int64_t i = threadIdx.x * W; i < V; i += blockDim.x * W)
-        store_run(dz + i, zeros);
+        store_wide(dz + i, zeros);
 }
 
 template <typename T, int W>
@@ -48,7 +48,7 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
     float v[W], max = -INFINITY, sum = 0;
     int ties = 0; /* with the target, before it */
     for (int64_t i = first; i < V; i += step) {
-        load_run(v, z + i);
+        load_wide(v, z + i);
         for (int j = 0; j < W; j++) {
             max = fmaxf(max, v[j]);
             ties += v[j] == logit && i + j < target;
@@ -56,7 +56,7 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
     }
     max = block_max(max, shared);
     for (int64_t i = first; i < V; i += step) {
-        load_run(v, z + i);
+        load_wide(v, z + i);
         for (int j = 0; j < W; j++)
             sum += expf(v[j] - max);
     }
@@ -68,10 +68,10 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
         return;
     const float share = (float)(1.0 / (double)state->targets), scale = 1.0f / sum;
     for (int64_t i = first; i < V; i += step) {
-        load_run(v, z + i);
+        load_wide(v, z + i);
         for (int j = 0; j < W; j++)
             v[j] = (expf(v[j] - max) * scale - (i + j == target ? 1.0f : 0.0f)) * share;
-        store_run(dz + i, v);
+        store_wide(dz + i, v);
     }
 }
 
@@ -94,7 +94,7 @@ static __global__ void sum_rows(double *stats, const row_result *results, int64_
 swt_status swt_cuda_cross_entropy(const swt_ctx *c, const swt_cross_entropy_args *a) {
     const int threads = a->V <= 512 ? WARP : a->V <= 4096 ? 4 * WARP : 16 * WARP;
     if (a->N > 0)
-        SWT_TRY(by_run(c, a->V, [&](auto as) {
+        SWT_TRY(by_width(c, a->V, [&](auto as) {
             const auto kernel = rows<typename decltype(as)::type, decltype(as)::width>;
             return SWT_LAUNCH(kernel, (unsigned)a->N, threads, 0, swt_cuda_stream(c), c->state, *a);
         }));

@@ -1,16 +1,16 @@
 /* Tokens to their experts' slots and back: one warp for a row. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 template <typename T, int W>
 static __device__ inline void copy_row(T *to, const T *from, int64_t C) {
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W)
-        *reinterpret_cast<run<T, W> *>(to + i) = *reinterpret_cast<const run<T, W> *>(from + i);
+        *reinterpret_cast<wide<T, W> *>(to + i) = *reinterpret_cast<const wide<T, W> *>(from + i);
 }
 
 template <typename T, int W> static __device__ inline void zero_row(T *to, int64_t C) {
     const float zeros[W] = {0};
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W)
-        store_run(to + i, zeros);
+        store_wide(to + i, zeros);
 }
 
 /* A warp's row is a token, which goes to its slot, or behind the tokens a slot, which becomes zeros
@@ -37,7 +37,7 @@ swt_status swt_cuda_dispatch_forward(const swt_ctx *c, const swt_dispatch_forwar
     const swt_moe_dims *d = &a->dims;
     /* A thread for each count at least. */
     const int64_t rows = swt_max(d->N + d->E * d->K, swt_ceil_div(d->E, WARP));
-    return by_run(c, d->C, [&](auto as) {
+    return by_width(c, d->C, [&](auto as) {
         const auto kernel = fill_slots<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
@@ -53,11 +53,11 @@ static __global__ void collect_gradients(swt_dispatch_backward_args a) {
     const T *const from = (const T *)a.dsend + row * C;
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W) {
         float sum[W], more[W];
-        load_run(sum, dh + i);
-        load_run(more, from + i);
+        load_wide(sum, dh + i);
+        load_wide(more, from + i);
         for (int j = 0; j < W; j++)
             sum[j] += more[j];
-        store_run(dh + i, sum);
+        store_wide(dh + i, sum);
     }
     if (threadIdx.x % WARP == 0)
         a.dgate[n] = a.dot[row] / a.gate[n];
@@ -66,7 +66,7 @@ static __global__ void collect_gradients(swt_dispatch_backward_args a) {
 swt_status swt_cuda_dispatch_backward(const swt_ctx *c, const swt_dispatch_backward_args *a) {
     if (a->dims.N == 0)
         return SWT_OK;
-    return by_run(c, a->dims.C, [&](auto as) {
+    return by_width(c, a->dims.C, [&](auto as) {
         const auto kernel = collect_gradients<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(a->dims.N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });

@@ -1,6 +1,6 @@
 /* Embedding rows, and their gradient without atomics: one block of threads for each row of the
  * table looks for its tokens and adds their gradients in order of n. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 enum {
     ROWS = 4,                     /* of a block, forward: one warp each */
@@ -16,13 +16,13 @@ template <typename T, int W> static __global__ void forward_rows(swt_embedding_f
     const T *from = (const T *)a.table + a.tokens[n] * a.C;
     T *to = (T *)a.x + n * a.C;
     for (int64_t i = threadIdx.x % WARP * W; i < a.C; i += WARP * W)
-        *reinterpret_cast<run<T, W> *>(to + i) = *reinterpret_cast<const run<T, W> *>(from + i);
+        *reinterpret_cast<wide<T, W> *>(to + i) = *reinterpret_cast<const wide<T, W> *>(from + i);
 }
 
 swt_status swt_cuda_embedding_forward(const swt_ctx *c, const swt_embedding_forward_args *a) {
     if (a->N == 0 || a->C == 0)
         return SWT_OK;
-    return by_run(c, a->C, [&](auto as) {
+    return by_width(c, a->C, [&](auto as) {
         const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, blocks_of(a->N, ROWS), ROWS * WARP, 0, swt_cuda_stream(c), *a);
     });

@@ -10,8 +10,8 @@ extern "C" {
 
 /* dot = dhidden . hidden + dy . bo[j], and of ReLU dhidden = dhidden [hidden > 0], over all slots.
  */
-SWT_MUST_CHECK swt_status swt_cuda_expert_dot(const swt_ctx *c,
-                                              const swt_experts_backward_input_args *a);
+SWT_MUST_CHECK swt_status swt_cuda_hidden_gradient(const swt_ctx *c,
+                                                   const swt_experts_backward_input_args *a);
 
 #ifdef __cplusplus
 }

@@ -103,7 +103,7 @@ swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
                           .inner = swt_moe_wi_width(d),
                           .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &out));
-    SWT_TRY(swt_cuda_expert_dot(c, a));
+    SWT_TRY(swt_cuda_hidden_gradient(c, a));
     if (!relu)
         SWT_TRY(swt_cuda_gelu_backward(c, &gelu));
     return multiply_slots(c, d, &in);

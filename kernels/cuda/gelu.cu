@@ -1,5 +1,5 @@
 /* GELU, alone or times the second half of its row: one warp for a row. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 /* gelu(u) and its slope, by e^-|w| as in kernels/cpu/vec/rows.h. */
 static __device__ inline float gelu_of(float u, float &slope) {
@@ -19,12 +19,12 @@ template <typename T, int W> static __global__ void forward_rows(swt_gelu_forwar
     const bool gated = a.dims.gated;
     float u[W], v[W], slope;
     for (int64_t i = threadIdx.x % WARP * W; i < F; i += WARP * W) {
-        load_run(u, x + i);
+        load_wide(u, x + i);
         if (gated)
-            load_run(v, x + F + i);
+            load_wide(v, x + F + i);
         for (int j = 0; j < W; j++)
             u[j] = gelu_of(u[j], slope) * (gated ? v[j] : 1);
-        store_run(y + i, u);
+        store_wide(y + i, u);
     }
 }
 
@@ -37,18 +37,18 @@ template <typename T, int W> static __global__ void backward_rows(swt_gelu_backw
     const bool gated = a.dims.gated;
     float u[W], v[W], d[W], slope;
     for (int64_t i = threadIdx.x % WARP * W; i < F; i += WARP * W) {
-        load_run(d, dy + i);
-        load_run(u, x + i);
+        load_wide(d, dy + i);
+        load_wide(u, x + i);
         if (gated)
-            load_run(v, x + F + i);
+            load_wide(v, x + F + i);
         for (int j = 0; j < W; j++) {
             const float g = gelu_of(u[j], slope);
             u[j] = d[j] * (gated ? slope * v[j] : slope);
             v[j] = d[j] * g;
         }
-        store_run(dx + i, u);
+        store_wide(dx + i, u);
         if (gated)
-            store_run(dx + F + i, v);
+            store_wide(dx + F + i, v);
     }
 }
 
@@ -56,7 +56,7 @@ swt_status swt_cuda_gelu_forward(const swt_ctx *c, const swt_gelu_forward_args *
     const int64_t rows = a->dims.blocks * a->dims.rows;
     if (rows == 0)
         return SWT_OK;
-    return by_run(c, a->dims.F, [&](auto as) {
+    return by_width(c, a->dims.F, [&](auto as) {
         const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
@@ -66,7 +66,7 @@ swt_status swt_cuda_gelu_backward(const swt_ctx *c, const swt_gelu_backward_args
     const int64_t rows = a->dims.blocks * a->dims.rows;
     if (rows == 0)
         return SWT_OK;
-    return by_run(c, a->dims.F, [&](auto as) {
+    return by_width(c, a->dims.F, [&](auto as) {
         const auto kernel = backward_rows<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(rows), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });

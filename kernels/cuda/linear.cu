@@ -1,5 +1,5 @@
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 enum {
     THREADS = 256, /* elementwise */
@@ -9,7 +9,7 @@ enum {
     GRID_Z = 65535
 };
 
-/* A run of the longest length for each thread; the last may be cut short. */
+/* One of the widest vectors for each thread; the last may be cut short. */
 template <typename T> static __global__ void mask(T *x, const T *relu_output, int64_t n) {
     enum { W = WIDEST<T> };
     const int64_t first = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * W;
@@ -20,11 +20,11 @@ template <typename T> static __global__ void mask(T *x, const T *relu_output, in
         return;
     }
     float v[W], r[W];
-    load_run(v, x + first);
-    load_run(r, relu_output + first);
+    load_wide(v, x + first);
+    load_wide(r, relu_output + first);
     for (int j = 0; j < W; j++)
         v[j] = r[j] <= 0 ? 0 : v[j];
-    store_run(x + first, v);
+    store_wide(x + first, v);
 }
 
 swt_status swt_cuda_relu_mask(const swt_ctx *c, void *x, const void *relu_output, int64_t n) {
@@ -53,7 +53,7 @@ static __global__ void sum_blocks(float *sums, const T *x, swt_cuda_columns s, i
     const T *const from = x + b * s.stride * s.columns + column;
     float sum[W] = {}, v[W];
     for (int64_t n = row + part; n < end && column < s.columns; n += PARTS) {
-        load_run(v, from + n * s.columns);
+        load_wide(v, from + n * s.columns);
         for (int j = 0; j < W; j++)
             sum[j] += v[j];
     }
@@ -89,7 +89,7 @@ static swt_status sum_some(const swt_ctx *c, float *out, const void *x, const sw
     float *const sums = blocks > 1 ? (float *)c->workspace : out;
     swt_cuda_columns parts = *s;
     parts.add = s->add && blocks == 1;
-    SWT_TRY(by_run_of(s->type, s->columns, [&](auto as) {
+    SWT_TRY(by_width_of(s->type, s->columns, [&](auto as) {
         typedef typename decltype(as)::type T;
         const auto kernel = sum_blocks<T, decltype(as)::width>;
         const dim3 grid((unsigned)blocks, blocks_of(s->columns, WARP * decltype(as)::width),

@@ -1,6 +1,6 @@
 /* LayerNorm and RMS norm. Rows: one warp each. Sums over rows: blocks of ROWS rows into scratch,
  * then the blocks in order. */
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 
 enum {
     ROWS = 64, /* summed at a time: swt_norm_backward's blocks */
@@ -16,26 +16,26 @@ template <typename T, int W> static __global__ void forward_rows(swt_norm_forwar
     T *y = (T *)a.y + n * a.C;
     float v[W], w[W], b[W] = {}, sum = 0, squares = 0;
     for (int64_t i = first; i < a.C && a.mean != NULL; i += step) {
-        load_run(v, x + i);
+        load_wide(v, x + i);
         for (int j = 0; j < W; j++)
             sum += v[j];
     }
     const float m = warp_sum(sum) / (float)a.C; /* 0 without a mean */
     for (int64_t i = first; i < a.C; i += step) {
-        load_run(v, x + i);
+        load_wide(v, x + i);
         for (int j = 0; j < W; j++)
             squares += (v[j] - m) * (v[j] - m);
     }
     const float variance = warp_sum(squares) / (float)a.C;
     const float scale = (float)(1.0 / sqrt((double)variance + a.eps));
     for (int64_t i = first; i < a.C; i += step) {
-        load_run(v, x + i);
-        load_run(w, a.weight + i);
+        load_wide(v, x + i);
+        load_wide(w, a.weight + i);
         if (a.bias != NULL)
-            load_run(b, a.bias + i);
+            load_wide(b, a.bias + i);
         for (int j = 0; j < W; j++)
             v[j] = (v[j] - m) * scale * w[j] + b[j];
-        store_run(y + i, v);
+        store_wide(y + i, v);
     }
     if (first == 0) {
         if (a.mean != NULL)
@@ -47,7 +47,7 @@ template <typename T, int W> static __global__ void forward_rows(swt_norm_forwar
 swt_status swt_cuda_norm_forward(const swt_ctx *c, const swt_norm_forward_args *a) {
     if (a->N == 0)
         return SWT_OK;
-    return by_run(c, a->C, [&](auto as) {
+    return by_width(c, a->C, [&](auto as) {
         const auto kernel = forward_rows<typename decltype(as)::type, decltype(as)::width>;
         return SWT_LAUNCH(kernel, row_blocks(a->N), ROW_THREADS, 0, swt_cuda_stream(c), *a);
     });
@@ -63,9 +63,9 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
     const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
     float d[W], v[W], w[W], sum_g = 0, sum_gx = 0;
     for (int64_t i = first; i < a.C; i += step) {
-        load_run(d, dy + i);
-        load_run(v, x + i);
-        load_run(w, a.weight + i);
+        load_wide(d, dy + i);
+        load_wide(v, x + i);
+        load_wide(w, a.weight + i);
         for (int j = 0; j < W; j++) {
             sum_g += d[j] * w[j];
             sum_gx += d[j] * w[j] * ((v[j] - m) * scale);
@@ -75,14 +75,14 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
     const float mean_g = a.mean != NULL ? all_g : 0;
     for (int64_t i = first; i < a.C; i += step) {
         float r[W] = {};
-        load_run(d, dy + i);
-        load_run(v, x + i);
-        load_run(w, a.weight + i);
+        load_wide(d, dy + i);
+        load_wide(v, x + i);
+        load_wide(w, a.weight + i);
         if (dresidual != NULL)
-            load_run(r, dresidual + i);
+            load_wide(r, dresidual + i);
         for (int j = 0; j < W; j++)
             d[j] = scale * (d[j] * w[j] - mean_g - (v[j] - m) * scale * mean_gx) + r[j];
-        store_run(dx + i, d);
+        store_wide(dx + i, d);
     }
 }
 
@@ -98,8 +98,8 @@ template <typename T, int W> static __global__ void backward_blocks(swt_norm_bac
     for (int r = part; r < ROWS && row + r < a.N && column < a.C; r += PARTS) {
         const int64_t n = row + r;
         const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
-        load_run(d, (const T *)a.dy + n * a.C + column);
-        load_run(v, (const T *)a.x + n * a.C + column);
+        load_wide(d, (const T *)a.dy + n * a.C + column);
+        load_wide(v, (const T *)a.x + n * a.C + column);
         for (int j = 0; j < W; j++) {
             dweight[j] += d[j] * ((v[j] - m) * scale);
             dbias[j] += d[j];
@@ -145,7 +145,7 @@ swt_status swt_cuda_norm_backward(const swt_ctx *c, const swt_norm_backward_args
         return SWT_LAUNCH(blocks, grid, PARTS * WARP, 0, swt_cuda_stream(c), *a);
     };
     if (a->N > 0)
-        SWT_TRY(by_run(c, a->C, rows_and_blocks));
+        SWT_TRY(by_width(c, a->C, rows_and_blocks));
     return SWT_LAUNCH(backward_finish, blocks_of(2 * a->C, FINISH), FINISH, 0, swt_cuda_stream(c),
                       *a);
 }

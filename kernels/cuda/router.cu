@@ -3,7 +3,7 @@
  */
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear.h"
-#include "kernels/cuda/run.cuh"
+#include "kernels/cuda/wide.cuh"
 #include "kernels/router_scratch.h"
 
 #include "base/rng.h"
@@ -290,6 +290,10 @@ swt_status swt_cuda_router_backward(const swt_ctx *c, const swt_router_backward_
         SWT_TRY(
             SWT_LAUNCH(logit_gradients, row_blocks(N), ROW_THREADS, 0, swt_cuda_stream(c), dz, *a));
     SWT_TRY(input_and_weight(c, a, dz));
-    const swt_cuda_columns sum = {1, N, N, E, SWT_F32, NULL, 0, false};
+    swt_cuda_columns sum = {};
+    sum.batch = 1;
+    sum.rows = N;
+    sum.columns = E;
+    sum.type = SWT_F32;
     return a->dbias != NULL ? swt_cuda_column_sums(c, a->dbias, dz, &sum) : SWT_OK;
 }

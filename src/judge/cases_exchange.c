@@ -64,12 +64,12 @@ static int64_t draw_first_slot(swt_case *k, const swt_moe_dims *d) {
 /* The occupied slots of the round that begins with first_slot, of each expert. */
 static int32_t *counts_of_round(swt_case *k, const swt_moe_dims *d, const int32_t *kept_counts,
                                 int64_t first_slot) {
-    int32_t *group_counts = swt_trial_in(k->t, d->E, SWT_I32);
+    int32_t *send_counts = swt_trial_in(k->t, d->E, SWT_I32);
     for (int64_t e = 0; e < d->E; e++) {
         const int64_t left = kept_counts[e] - first_slot;
-        counts[e] = (int32_t)(left < 0 ? 0 : left < d->K ? left : d->K);
+        send_counts[e] = (int32_t)(left < 0 ? 0 : left < d->K ? left : d->K);
     }
-    return counts;
+    return send_counts;
 }
 
 void swt_draw_dispatch_forward(swt_case *k, void *args) {
@@ -86,8 +86,8 @@ void swt_judge_dispatch_forward(swt_case *k, const void *args) {
     const swt_moe_dims *d = &a->dims;
     const swt_dtype dtype = k->t->ctx.dtype;
     const int64_t row_bytes = d->C * (int64_t)swt_dtype_bytes(dtype);
-    const int32_t *counts = counts_of_round(k, d, a->kept_counts, a->first_slot);
-    swt_trial_same(k->t, "send_counts", a->send_counts, counts, d->E, SWT_I32);
+    const int32_t *send_counts = counts_of_round(k, d, a->kept_counts, a->first_slot);
+    swt_trial_same(k->t, "send_counts", a->send_counts, send_counts, d->E, SWT_I32);
     for (int64_t n = 0; n < d->N; n++) {
         const int64_t slot = a->slot[n] - a->first_slot;
         if (a->slot[n] >= 0 && slot >= 0 && slot < d->K)
@@ -95,7 +95,7 @@ void swt_judge_dispatch_forward(swt_case *k, const void *args) {
                            (const char *)a->send + (a->expert[n] * d->K + slot) * row_bytes,
                            (const char *)a->h + n * row_bytes, d->C, dtype);
     }
-    swt_case_empty_slots(k, a->send, counts, d->E, d->K, d->C, k->t->ctx.ops->all_slots);
+    swt_case_empty_slots(k, a->send, send_counts, d->E, d->K, d->C, k->t->ctx.ops->all_slots);
 }
 
 void swt_draw_dispatch_backward(swt_case *k, void *args) {
