@@ -21,7 +21,7 @@ SWT_OPS(TIMED)
 static swt_status unsummed_experts_backward_weight(const swt_ctx *c,
                                                    const swt_experts_backward_weight_args *a) {
     swt_experts_backward_weight_args unsummed = *a;
-    unsummed.exact = false;
+    unsummed.sums.exact = false;
     return timed_experts_backward_weight(c, &unsummed);
 }
 

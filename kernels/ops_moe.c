@@ -150,15 +150,15 @@ SWT_ARGS_OF(experts_backward_weight) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
     const int64_t W = swt_moe_wi_width(&a->dims);
-    const unsigned gradient = SWT_ARG_OUT | (a->exact && !a->sums.last ? SWT_ARG_SCRATCH : 0);
-    out->state = a->exact;
+    const unsigned gradient = SWT_ARG_OUT | (a->sums.exact && !a->sums.last ? SWT_ARG_SCRATCH : 0);
+    out->state = a->sums.exact;
     SWT_TRY(SWT_LIST(SWT_ARG(gradient, dwi, F32, El, W, C),
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbi, F32, El, W),
                      SWT_ARG(gradient, dwo, F32, El, C, F),
                      SWT_ARG(gradient | SWT_ARG_OPTIONAL, dbo, F32, El, C), IN(x, ACT, El, P, K, C),
                      IN(hidden, ACT, El, P, K, F), IN(dpre, ACT, El, P, K, W),
                      IN(dy, ACT, El, P, K, C), IN(slot_counts, I32, El, P)));
-    return a->exact ? list_sums(a, out) : SWT_OK;
+    return a->sums.exact ? list_sums(a, out) : SWT_OK;
 }
 
 /* ------------------------------------------------------------------ and back to their tokens */

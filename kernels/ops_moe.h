@@ -205,6 +205,7 @@ typedef struct swt_expert_sums {
     int64_t *bi;  /* (El, W) */
     int64_t *wo;  /* (El, C, F) */
     int64_t *bo;  /* (El, C) */
+    bool exact;   /* false: there are no sums, and nothing else here has a meaning */
     double limit; /* 2^62 / M */
     bool first;   /* the sums begin with this call: what they hold is not read */
     bool last;    /* the gradients are finished (swt_grad_finish) */
@@ -212,12 +213,12 @@ typedef struct swt_expert_sums {
 
 /* The gradients of a source rank's micro-batch are, over its slot_counts[j, p] slots:
  * dwi[j] = dpre^T x;  dbi[j] = sum dpre;  dwo[j] = dy^T hidden;  dbo[j] = sum dy.
- * Not exact: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients themselves
- * where one source alone has slots; zeros where none has.
- * exact: the gradients of each source, made from zero, are added to the sums as swt_grad_add
- * does; a source without slots adds nothing (ops->expert_sums: the sums must be there even where
- * one call is the first and the last). If it is the last call, dwi, dbi, dwo, dbo are what
- * swt_grad_finish makes of the sums, which hold nothing of use then; else they are scratch. */
+ * Not sums.exact: dwi, dbi, dwo, dbo are their sums over the sources in order, the gradients
+ * themselves where one source alone has slots; zeros where none has. sums.exact: the gradients of
+ * each source, made from zero, are added to the sums as swt_grad_add does; a source without slots
+ * adds nothing (ops->expert_sums: the sums must be there even where one call is the first and the
+ * last). If it is the last call, dwi, dbi, dwo, dbo are what swt_grad_finish makes of the sums,
+ * which hold nothing of use then; else they are scratch. */
 typedef struct swt_experts_backward_weight_args {
     float *dwi;                 /* (El, W, C) */
     float *dbi;                 /* (El, W) or NULL */
@@ -229,8 +230,7 @@ typedef struct swt_experts_backward_weight_args {
     const void *dy;             /* (El, P, K, C) */
     const int32_t *slot_counts; /* (El, P) */
     swt_moe_dims dims;
-    bool exact;
-    swt_expert_sums sums; /* where exact */
+    swt_expert_sums sums;
 } swt_experts_backward_weight_args;
 
 /* Bring the experts' outputs back to their tokens, weigh them, add the residual. With

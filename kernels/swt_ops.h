@@ -3,8 +3,8 @@
  * Reading ops_dense.h, ops_moe.h and ops_update.h is reading the model: each operation is a
  * structure of arguments there, below its equation. Letters: B sequences, T positions, N = B * T
  * tokens of one micro-batch, C width, H heads, D head width, F hidden width, V vocabulary, E
- * experts, El experts on this rank, P ranks of the expert group, K slots per expert and
- * micro-batch, G routing groups, k experts per token (1).
+ * experts, El experts on this rank, P ranks of the expert group, K slots per expert in a
+ * message, G routing groups, k experts per token (1).
  *
  * Conventions
  *  - Arguments: context, outputs, inputs, saved for backward, scratch, dims, scalars.

@@ -88,9 +88,14 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     head.q = (const float *)a->q + at.q;
     head.k = (const float *)a->k + at.kv;
     head.v = (const float *)a->v + at.kv;
-    swt_cpu_vec(c)->attention_backward(dq, dk, dv, (const float *)a->dy + at.y,
-                                       (const float *)a->y + at.y, a->lse + at.lse, &head,
-                                       swt_cpu_scratch(c));
+    const swt_vec_head_backward backward = {.head = &head,
+                                            .dq = dq,
+                                            .dk = dk,
+                                            .dv = dv,
+                                            .dy = (const float *)a->dy + at.y,
+                                            .y = (const float *)a->y + at.y,
+                                            .lse = a->lse + at.lse};
+    swt_cpu_vec(c)->attention_backward(&backward, swt_cpu_scratch(c));
 }
 
 swt_status swt_cpu_attention_backward(const swt_ctx *c, const swt_attention_backward_args *a) {

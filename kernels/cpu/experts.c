@@ -87,8 +87,12 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                            const swt_experts_backward_weight_args *a) {
     const swt_moe_dims *d = &a->dims;
     const swt_expert_sums *s = &a->sums;
-    const swt_cpu_sums wi_sums = {
-        .weight = s->wi, .bias = s->bi, .limit = s->limit, .first = s->first, .last = s->last};
+    const swt_cpu_sums wi_sums = {.weight = s->wi,
+                                  .bias = s->bi,
+                                  .exact = s->exact,
+                                  .limit = s->limit,
+                                  .first = s->first,
+                                  .last = s->last};
     const swt_cpu_gemms_tn_args wi = {.dw = a->dwi,
                                       .dbias = a->dbi,
                                       .dy = a->dpre,
@@ -96,10 +100,13 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                       .groups = expert_groups(d, a->slot_counts),
                                       .in = d->C,
                                       .out = swt_moe_wi_width(d),
-                                      .exact = a->exact,
                                       .sums = wi_sums};
-    const swt_cpu_sums wo_sums = {
-        .weight = s->wo, .bias = s->bo, .limit = s->limit, .first = s->first, .last = s->last};
+    const swt_cpu_sums wo_sums = {.weight = s->wo,
+                                  .bias = s->bo,
+                                  .exact = s->exact,
+                                  .limit = s->limit,
+                                  .first = s->first,
+                                  .last = s->last};
     const swt_cpu_gemms_tn_args wo = {.dw = a->dwo,
                                       .dbias = a->dbo,
                                       .dy = a->dy,
@@ -107,7 +114,6 @@ swt_status swt_cpu_experts_backward_weight(const swt_ctx *c,
                                       .groups = wi.groups,
                                       .in = d->F,
                                       .out = d->C,
-                                      .exact = a->exact,
                                       .sums = wo_sums};
     swt_cpu_gemms_tn(c, &wi);
     swt_cpu_gemms_tn(c, &wo);

@@ -292,5 +292,5 @@ static void tn_sums_part(const swt_ctx *c, const void *args, int64_t part) {
 void swt_cpu_gemms_tn(const swt_ctx *c, const swt_cpu_gemms_tn_args *a) {
     const int64_t parts =
         a->groups.weights * swt_ceil_div(a->in, SWT_COLUMNS) * swt_ceil_div(a->out, SWT_COLUMNS);
-    swt_cpu_run(c, parts, a->exact ? tn_sums_part : tn_part, a);
+    swt_cpu_run(c, parts, a->sums.exact ? tn_sums_part : tn_part, a);
 }

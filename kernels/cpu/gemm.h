@@ -64,13 +64,14 @@ void swt_cpu_gemms_nn(const swt_ctx *c, const swt_cpu_gemms_nn_args *a);
 typedef struct swt_cpu_sums {
     int64_t *weight; /* (weights, out, in), NULL where first and last */
     int64_t *bias;   /* (weights, out), NULL there and where dbias is */
+    bool exact;      /* false: there are none */
     double limit;
     bool first, last;
 } swt_cpu_sums;
 
 /* dw = dy^T x and dbias = sum of dy's rows, source by source in order; add: added to what they
- * hold. exact: those of each source by itself, added to the sums; dw and dbias are written by the
- * last call alone, which finishes them. */
+ * hold. sums.exact: those of each source by itself, added to the sums; dw and dbias are written by
+ * the last call alone, which finishes them. */
 typedef struct swt_cpu_gemms_tn_args {
     float *dw;       /* (weights, out, in) */
     float *dbias;    /* (weights, out) or NULL */
@@ -78,9 +79,8 @@ typedef struct swt_cpu_gemms_tn_args {
     const float *x;  /* (rows, in) */
     swt_cpu_groups groups;
     int64_t in, out;
-    bool add; /* not with exact */
-    bool exact;
-    swt_cpu_sums sums; /* where exact */
+    bool add; /* not with sums */
+    swt_cpu_sums sums;
 } swt_cpu_gemms_tn_args;
 void swt_cpu_gemms_tn(const swt_ctx *c, const swt_cpu_gemms_tn_args *a);
 

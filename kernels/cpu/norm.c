@@ -10,12 +10,9 @@ enum {
 
 static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_norm_forward_args *a = args;
-    float *y = a->y;
-    const float *x = a->x;
     const int64_t end = swt_min((part + 1) * ROWS, a->N);
     for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_forward(y + n * a->C, a->mean != NULL ? &a->mean[n] : NULL,
-                                     &a->rstd[n], x + n * a->C, a->weight, a->bias, a->C, a->eps);
+        swt_cpu_vec(c)->norm_forward(a, n);
 }
 
 swt_status swt_cpu_norm_forward(const swt_ctx *c, const swt_norm_forward_args *a) {
@@ -32,13 +29,9 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_norm_backward_args *a = args;
     const int64_t end = swt_min((part + 1) * ROWS, a->N), C = a->C;
     float *dweight = block_sums(a, part), *dbias = dweight + C;
-    float *dx = a->dx;
-    const float *dy = a->dy, *dresidual = a->dresidual, *x = a->x;
     memset(dweight, 0, (size_t)(2 * C) * sizeof *dweight);
     for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_backward(
-            dx + n * C, dweight, dbias, dy + n * C, dresidual != NULL ? dresidual + n * C : NULL,
-            x + n * C, a->weight, a->mean != NULL ? &a->mean[n] : NULL, a->rstd[n], C);
+        swt_cpu_vec(c)->norm_backward(a, n, dweight, dbias);
 }
 
 static void backward_sum_part(const swt_ctx *c, const void *args, int64_t part) {

@@ -171,11 +171,11 @@ static swt_status layer_gradients(const swt_ctx *c, const swt_experts_backward_w
                                   const layer_gradient *g) {
     const swt_expert_sums *s = &a->sums;
     for (int64_t p = 0; p < a->dims.P; p++) {
-        SWT_TRY(source_gradient(c, a, g, p, !a->exact && p > 0));
-        if (a->exact)
+        SWT_TRY(source_gradient(c, a, g, p, !a->sums.exact && p > 0));
+        if (a->sums.exact)
             SWT_TRY(add_to_sums(c, g, &a->dims, s->limit, s->first && p == 0));
     }
-    return a->exact && s->last ? finish_sums(c, g, &a->dims) : SWT_OK;
+    return a->sums.exact && s->last ? finish_sums(c, g, &a->dims) : SWT_OK;
 }
 
 swt_status swt_cuda_experts_backward_weight(const swt_ctx *c,

@@ -189,8 +189,8 @@ static int64_t *draw_sums(swt_case *k, const swt_expert_sums *s, int64_t n) {
 
 /* A bias's gradient, which must be there when its sums are. */
 static float *draw_gradient(swt_case *k, const swt_experts_backward_weight_args *a, int64_t n) {
-    return a->exact && !a->sums.last ? swt_trial_scratch(k->t, n * (int64_t)sizeof(float))
-                                     : swt_trial_out(k->t, n, SWT_F32);
+    return a->sums.exact && !a->sums.last ? swt_trial_scratch(k->t, n * (int64_t)sizeof(float))
+                                          : swt_trial_out(k->t, n, SWT_F32);
 }
 
 /* By turns not exact, and exact: the first call, the last, and both at once, which has sums only
@@ -204,12 +204,12 @@ void swt_draw_experts_backward_weight(swt_case *k, void *args) {
     a->hidden = draw_slots(k, d, a->slot_counts, d->F, least_hidden(d));
     a->dpre = draw_slots(k, d, a->slot_counts, swt_moe_wi_width(d), -1);
     a->dy = draw_slots(k, d, a->slot_counts, d->C, -1);
-    a->exact = swt_case_note(k, "exact", k->number % 4 > 0);
+    s->exact = swt_case_note(k, "exact", k->number % 4 > 0);
     s->limit = 0x1p60;
     s->first = swt_case_note(k, "first", k->number % 4 != 2);
     s->last = swt_case_note(k, "last", k->number % 4 != 1);
     const bool bi = k->number >> 2 & 1, bo = k->number >> 3 & 1;
-    const bool sums = a->exact && (!s->first || !s->last || k->t->ctx.ops->expert_sums);
+    const bool sums = s->exact && (!s->first || !s->last || k->t->ctx.ops->expert_sums);
     k->choices = 0;
     if (bi)
         a->dbi = draw_gradient(k, a, d->El * swt_moe_wi_width(d));
@@ -233,12 +233,12 @@ static void expect_gradients(swt_case *k, const swt_experts_backward_weight_args
     const int64_t *old = swt_case_before(k, sum);
     if (grad == NULL)
         return;
-    for (int64_t i = 0; i < n && a->exact && !a->sums.first; i++)
+    for (int64_t i = 0; i < n && a->sums.exact && !a->sums.first; i++)
         want[i] += (double)old[j * n + i] * 0x1p-48;
-    for (int64_t i = 0; i < n && a->exact && !a->sums.last; i++)
+    for (int64_t i = 0; i < n && a->sums.exact && !a->sums.last; i++)
         swt_trial_number(k->t, "sum", (double)sum[j * n + i] * 0x1p-48, want[i],
                          rows == 0 ? 0 : 8 * tolerance * size);
-    if (a->exact && !a->sums.last)
+    if (a->sums.exact && !a->sums.last)
         return;
     swt_case_close_part(k, grad, j * n, n, want, tolerance, size);
     for (int64_t i = 0; rows == 0 && i < n; i++)

@@ -54,8 +54,8 @@ struct swt_model {
     void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
     int64_t *sum;  /* (sum_count) sums of gradients over micro-batches (sums.h) */
     int64_t sum_count;
-    double *squares; /* (params.count + 1): per tensor; the last one's bits are an int64: the ranks
-                        that met a bad gradient */
+    double *squares; /* (params.count + 1): per tensor; the last one's bits are an int64, how many
+                        ranks met a bad gradient (train/step.c) */
     swt_span *spans; /* (n_spans) this rank's tensors in the clip norm */
     int64_t n_spans;
     swt_sublayer *sublayers; /* (n_sublayers), owned */

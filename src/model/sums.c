@@ -36,7 +36,8 @@ static int64_t *sum_of(const swt_model *m, int64_t offset) {
 
 swt_expert_sums swt_sums_of_experts(const swt_model *m, const swt_pass *pass, const swt_places *p) {
     const bool last_turn = pass->turn == m->turns - 1;
-    return (swt_expert_sums){.wi = sum_of(m, p->wi.weight),
+    return (swt_expert_sums){.exact = swt_sums_exact(m),
+                             .wi = sum_of(m, p->wi.weight),
                              .bi = sum_of(m, p->wi.bias),
                              .wo = sum_of(m, p->wo.weight),
                              .bo = sum_of(m, p->wo.bias),

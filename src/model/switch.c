@@ -92,7 +92,15 @@ static void share(swt_memory_walk *w) {
 }
 
 /* Where to write a message that arrives at `arrives`: alone in its expert group a rank is its own
- * peer, and writes it there at once. */
+ * peer, and writes it there at once; else where it leaves from.
+ *
+ *                      leaves from          arrives at
+ *     forward: counts  acts.send_counts     slot_counts
+ *              tokens  acts.source_slots    x
+ *              answers acts.owner_slots     acts.source_slots
+ *     backward: dy     acts.source_slots    acts.owner_slots
+ *               dx     acts.owner_dx        acts.source_slots
+ *               dot    acts.owner_dot       acts.source_dot      */
 static void *outbox(const swt_model *m, void *arrives, void *leaves) {
     return m->dist->P == 1 ? arrives : leaves;
 }
@@ -230,7 +238,6 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
                                                 .dy = m->acts.owner_slots,
                                                 .slot_counts = moe->slot_counts,
                                                 .dims = *dims,
-                                                .exact = swt_sums_exact(m),
                                                 .sums = swt_sums_of_experts(m, pass, p)};
     return swt_experts_backward_weight(&m->ctx, &a);
 }

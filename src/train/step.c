@@ -82,7 +82,8 @@ swt_status swt_step_gradients(swt_model *m, const swt_update_rule *u) {
 }
 
 /* The squares of each tensor come from one rank and zero from the others, so their integer sum is
- * an exact copy; the flags' sum says whether any rank met a bad gradient. */
+ * an exact copy (as in swt_comm_share_f64). Behind them travel the ranks' flags: their sum, too, is
+ * one of integers. */
 static swt_status clip(swt_model *m, double max_norm) {
     const swt_ctx *c = &m->ctx;
     const int64_t n = m->params.count;

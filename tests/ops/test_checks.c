@@ -39,8 +39,15 @@ static swt_any_args with_sums(swt_trial *t, const char *what) {
         sums[i] = swt_trial_out(t, N, SWT_I64);
     return (swt_any_args){.experts_backward_weight = SWT_FILLED(
                               t, experts_backward_weight, .dbi = swt_trial_out(t, N, SWT_F32),
-                              .dbo = swt_trial_out(t, N, SWT_F32), .dims = dims, .exact = true,
-                              .sums = {sums[0], sums[1], sums[2], sums[3], 0x1p62, true, true})};
+                              .dbo = swt_trial_out(t, N, SWT_F32), .dims = dims,
+                              .sums = {.wi = sums[0],
+                                       .bi = sums[1],
+                                       .wo = sums[2],
+                                       .bo = sums[3],
+                                       .exact = true,
+                                       .limit = 0x1p62,
+                                       .first = true,
+                                       .last = true})};
 }
 
 /* Sums that share memory with a gradient, an input or with one another; some or all of them
@@ -71,11 +78,11 @@ static void test_expert_sums(void **state) {
     s->bi = s->bo = NULL;
     expect(t, true, SWT_OP_experts_backward_weight, &args);
     args = with_sums(t, "without sums");
-    *s = (swt_expert_sums){.limit = 0x1p62, .first = true, .last = true};
+    *s = (swt_expert_sums){.exact = true, .limit = 0x1p62, .first = true, .last = true};
     expect(t, !t->ctx.ops->expert_sums, SWT_OP_experts_backward_weight, &args);
     for (int calls = 0; calls < 3; calls++) {
         args = with_sums(t, "without sums that other calls need");
-        *s = (swt_expert_sums){.limit = 1, .first = calls == 1, .last = calls == 2};
+        *s = (swt_expert_sums){.exact = true, .limit = 1, .first = calls == 1, .last = calls == 2};
         expect(t, false, SWT_OP_experts_backward_weight, &args);
     }
 }

@@ -149,12 +149,17 @@ static void take_sums(swt_trial *t, const experts_case *c, int64_t *sum[TENSORS]
 static void backward_sums(swt_trial *t, const experts_case *c, experts_tensors *x,
                           int64_t *const sum[TENSORS], double limit, bool first, bool last) {
     run_weight(t, c, x,
-               (swt_experts_backward_weight_args){
-                   .dpre = x->dhidden,
-                   .dy = x->dy,
-                   .slot_counts = x->counts,
-                   .exact = true,
-                   .sums = {sum[0], sum[1], sum[2], sum[3], limit, first, last}});
+               (swt_experts_backward_weight_args){.dpre = x->dhidden,
+                                                  .dy = x->dy,
+                                                  .slot_counts = x->counts,
+                                                  .sums = {.wi = sum[0],
+                                                           .bi = sum[1],
+                                                           .wo = sum[2],
+                                                           .bo = sum[3],
+                                                           .exact = true,
+                                                           .limit = limit,
+                                                           .first = first,
+                                                           .last = last}});
 }
 
 /* The sums are, bit for bit, each source's gradients put through swt_grad_add; after the last call

@@ -187,17 +187,11 @@ static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_
     }
 }
 
-/* Where a head's tensors lie, and those of its gradients. */
-typedef struct backward_args {
-    float *dq, *dk, *dv;
-    const float *dy, *y, *lse;
-    const swt_vec_head *h;
-} backward_args;
-
 /* p and ds of the queries from i on against the tile of keys from j on. */
-static void backward_scores(backward_tile *b, const backward_args *a, int64_t i, int64_t j) {
+static void backward_scores(backward_tile *b, const swt_vec_head_backward *a, int64_t i,
+                            int64_t j) {
     float copy[ROWS * WIDTH_MAX];
-    const swt_vec_head *h = a->h;
+    const swt_vec_head *h = a->head;
     const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
     const int64_t ahead = ahead_of(h, j, i);
     for (int64_t r = 0; r < rows; r++) {
@@ -227,10 +221,10 @@ static void backward_scores(backward_tile *b, const backward_args *a, int64_t i,
 }
 
 /* Their part of the gradients; of those of the keys it is the first, or not. */
-static void backward_gemms(backward_tile *b, const backward_args *a, int64_t i, int64_t j,
+static void backward_gemms(backward_tile *b, const swt_vec_head_backward *a, int64_t i, int64_t j,
                            bool first) {
     static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}; /* ROWS or more */
-    const swt_vec_head *h = a->h;
+    const swt_vec_head *h = a->head;
     const int64_t stride = h->kv_stride, ahead = ahead_of(h, j, i);
     const int64_t rows = swt_min(KEYS, h->Tq - i), keys = swt_min(KEYS, h->Tk - j);
     for (int64_t c = 0; c < keys; c += ROWS) {
@@ -261,19 +255,18 @@ static void backward_gemms(backward_tile *b, const backward_args *a, int64_t i, 
 
 /* A tile of keys at a time: its dk and dv gather over the queries (with a causal mask: from the
  * diagonal on), while dq gathers over the tiles. */
-static void attention_backward(float *dq, float *dk, float *dv, const float *dy, const float *y,
-                               const float *lse, const swt_vec_head *h, void *scratch) {
-    const backward_args a = {dq, dk, dv, dy, y, lse, h};
+static void attention_backward(const swt_vec_head_backward *a, void *scratch) {
+    const swt_vec_head *h = a->head;
     const int64_t stride = h->kv_stride;
     backward_tile *b = scratch;
     b->next = (fetch){.list = {{h->q + h->next_q, h->q_stride, 1},
                                {h->k + h->next_kv, stride, 1},
                                {h->v + h->next_kv, stride, 1},
-                               {dq + h->next_q, h->q_stride, 1},
-                               {dk + h->next_kv, stride, 1},
-                               {dv + h->next_kv, stride, 1},
-                               {dy + h->next_y, h->y_stride, 1},
-                               {y + h->next_y, h->y_stride, 1}},
+                               {a->dq + h->next_q, h->q_stride, 1},
+                               {a->dk + h->next_kv, stride, 1},
+                               {a->dv + h->next_kv, stride, 1},
+                               {a->dy + h->next_y, h->y_stride, 1},
+                               {a->y + h->next_y, h->y_stride, 1}},
                       .tensors = 8,
                       .rows = rows_ahead(h),
                       .D = h->D};
@@ -287,8 +280,8 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dy,
         }
         const int64_t first = h->causal ? j : 0;
         for (int64_t i = first; i < h->Tq; i += KEYS) {
-            backward_scores(b, &a, i, j);
-            backward_gemms(b, &a, i, j, i == first);
+            backward_scores(b, a, i, j);
+            backward_gemms(b, a, i, j, i == first);
         }
     }
 }

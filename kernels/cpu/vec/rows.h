@@ -73,50 +73,58 @@ static void row_column_sum(float *sum, const float *x, int64_t rows, int64_t str
     }
 }
 
-static void row_norm_forward(float *y, float *mean, float *rstd, const float *x,
-                             const float *weight, const float *bias, int64_t n, double eps) {
+static void row_norm_forward(const swt_norm_forward_args *a, int64_t n) {
+    const int64_t C = a->C;
+    const float *x = (const float *)a->x + n * C, *weight = a->weight, *bias = a->bias;
+    const bool has_mean = a->mean != NULL;
+    float *y = (float *)a->y + n * C;
     vf sum = {0}, squares = {0};
-    for (int64_t i = 0; i < n && mean != NULL; i += LANES)
-        sum += load(x + i, n - i);
-    const float m = sum_of_lanes(sum) / (float)n; /* 0 without a mean */
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vf centred = first_lanes(load(x + i, n - i) - m, n - i, (vf){0});
+    for (int64_t i = 0; i < C && has_mean; i += LANES)
+        sum += load(x + i, C - i);
+    const float m = sum_of_lanes(sum) / (float)C; /* 0 without a mean */
+    for (int64_t i = 0; i < C; i += LANES) {
+        const vf centred = first_lanes(load(x + i, C - i) - m, C - i, (vf){0});
         squares += centred * centred;
     }
-    const double variance = (double)(sum_of_lanes(squares) / (float)n);
-    const float scale = (float)(1.0 / sqrt(variance + eps));
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vf xhat = (load(x + i, n - i) - m) * scale;
-        const vf b = bias != NULL ? load(bias + i, n - i) : (vf){0};
-        store(y + i, xhat * load(weight + i, n - i) + b, n - i);
+    const double variance = (double)(sum_of_lanes(squares) / (float)C);
+    const float scale = (float)(1.0 / sqrt(variance + a->eps));
+    for (int64_t i = 0; i < C; i += LANES) {
+        const vf xhat = (load(x + i, C - i) - m) * scale;
+        const vf b = bias != NULL ? load(bias + i, C - i) : (vf){0};
+        store(y + i, xhat * load(weight + i, C - i) + b, C - i);
     }
-    if (mean != NULL)
-        *mean = m;
-    *rstd = scale;
+    if (has_mean)
+        a->mean[n] = m;
+    a->rstd[n] = scale;
 }
 
-static void row_norm_backward(float *dx, float *dweight, float *dbias, const float *dy,
-                              const float *dresidual, const float *x, const float *weight,
-                              const float *mean, float rstd, int64_t n) {
-    const float m = mean != NULL ? *mean : 0.0f;
+static void row_norm_backward(const swt_norm_backward_args *a, int64_t n, float *dweight,
+                              float *dbias) {
+    const int64_t C = a->C;
+    const float *dy = (const float *)a->dy + n * C, *x = (const float *)a->x + n * C;
+    const float *dresidual = a->dresidual != NULL ? (const float *)a->dresidual + n * C : NULL;
+    const float *weight = a->weight;
+    const bool has_mean = a->mean != NULL;
+    const float m = has_mean ? a->mean[n] : 0.0f, rstd = a->rstd[n];
+    float *dx = (float *)a->dx + n * C;
     vf sum_g = {0}, sum_gx = {0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vf d = load(dy + i, n - i), xhat = (load(x + i, n - i) - m) * rstd;
-        const vf g = d * load(weight + i, n - i); /* 0 beyond n */
+    for (int64_t i = 0; i < C; i += LANES) {
+        const vf d = load(dy + i, C - i), xhat = (load(x + i, C - i) - m) * rstd;
+        const vf g = d * load(weight + i, C - i); /* 0 beyond C */
         sum_g += g;
         sum_gx += g * xhat;
-        store(dweight + i, load(dweight + i, n - i) + d * xhat, n - i);
-        store(dbias + i, load(dbias + i, n - i) + d, n - i);
+        store(dweight + i, load(dweight + i, C - i) + d * xhat, C - i);
+        store(dbias + i, load(dbias + i, C - i) + d, C - i);
     }
-    const float mean_g = mean != NULL ? sum_of_lanes(sum_g) / (float)n : 0.0f;
-    const float mean_gx = sum_of_lanes(sum_gx) / (float)n;
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vf xhat = (load(x + i, n - i) - m) * rstd;
-        const vf g = load(dy + i, n - i) * load(weight + i, n - i);
+    const float mean_g = has_mean ? sum_of_lanes(sum_g) / (float)C : 0.0f;
+    const float mean_gx = sum_of_lanes(sum_gx) / (float)C;
+    for (int64_t i = 0; i < C; i += LANES) {
+        const vf xhat = (load(x + i, C - i) - m) * rstd;
+        const vf g = load(dy + i, C - i) * load(weight + i, C - i);
         vf d = rstd * (g - mean_g - xhat * mean_gx);
         if (dresidual != NULL)
-            d += load(dresidual + i, n - i);
-        store(dx + i, d, n - i);
+            d += load(dresidual + i, C - i);
+        store(dx + i, d, C - i);
     }
 }
 

@@ -4,7 +4,7 @@
  * All are pure functions of their arguments: no alignment is assumed, any n >= 0 is legal, outputs
  * may be an input itself (the same address) where both have the same shape. Sums run in an order
  * that n alone decides. An elementwise function gives an element the same bits wherever it stands
- * in the run.
+ * in its row.
  *
  * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
  * (rows.h, gemm.h, update.h, attention.h; tile.h has what they share), a line in vec.c's table.
@@ -30,6 +30,15 @@ typedef struct swt_vec_head {
      * are fetched into the cache meanwhile. 0: none. */
     int64_t next_q, next_kv, next_y;
 } swt_vec_head;
+
+/* Its gradients and what they are made of. */
+typedef struct swt_vec_head_backward {
+    const swt_vec_head *head;
+    float *dq;           /* rows as q */
+    float *dk, *dv;      /* rows as k and v */
+    const float *dy, *y; /* rows of D */
+    const float *lse;    /* (Tq) */
+} swt_vec_head_backward;
 
 /* The scalars of one Adam update, rounded once from the state's doubles:
  * param = param * keep - rate * m / (sqrt(v * v_scale) + eps). */
@@ -75,14 +84,10 @@ typedef struct swt_vec {
     /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
     void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
                        bool add);
-    /* As in swt_norm_forward of one row: mean and bias may be NULL. */
-    void (*norm_forward)(float *y, float *mean, float *rstd, const float *x, const float *weight,
-                         const float *bias, int64_t n, double eps);
-    /* dx as in swt_norm_backward; dweight += dy xhat, dbias += dy. dresidual and mean may be NULL.
-     */
-    void (*norm_backward)(float *dx, float *dweight, float *dbias, const float *dy,
-                          const float *dresidual, const float *x, const float *weight,
-                          const float *mean, float rstd, int64_t n);
+    /* Row n of swt_norm_forward. */
+    void (*norm_forward)(const swt_norm_forward_args *a, int64_t n);
+    /* Row n of swt_norm_backward: its dx; dweight += dy xhat and dbias += dy, both (C). */
+    void (*norm_backward)(const swt_norm_backward_args *a, int64_t n, float *dweight, float *dbias);
     /* y = gelu(u), times v where that is given. */
     void (*gelu_forward)(float *y, const float *u, const float *v, int64_t n);
     /* As in swt_gelu_backward of one row: dv and v are NULL where it is not gated. */
@@ -105,12 +110,10 @@ typedef struct swt_vec {
     void (*grad_finish)(float *grad, const int64_t *sum, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
 
-    /* One head (attention.h); formulas in swt_ops.h. y and dy: rows of D. lse: Tq. scratch: of
+    /* One head (attention.h); formulas in ops_dense.h. Shapes: y rows of D, lse (Tq). scratch: of
      * SWT_SCRATCH_BYTES, aligned to 64. */
     void (*attention_forward)(float *y, float *lse, const swt_vec_head *head, void *scratch);
-    /* dq has q_stride, dk and dv have kv_stride. */
-    void (*attention_backward)(float *dq, float *dk, float *dv, const float *dy, const float *y,
-                               const float *lse, const swt_vec_head *head, void *scratch);
+    void (*attention_backward)(const swt_vec_head_backward *a, void *scratch);
 } swt_vec;
 
 extern const swt_vec swt_vec_plain;
