@@ -263,9 +263,12 @@ static void tn_sums_part(const swt_ctx *c, const void *args, int64_t part) {
     sums_scratch *scratch = swt_cpu_scratch(c);
     const gradients made = {
         .dw = scratch->dw, .dw_row = SWT_COLUMNS, .dbias = bias ? scratch->dbias : NULL};
-    const sum_block weights = local ? (sum_block){scratch->own, SWT_COLUMNS, b.outs, b.ins}
-                                    : (sum_block){sums->weight + at, in, b.outs, b.ins};
-    const sum_block biases = {local || !bias ? scratch->own_bias : sums->bias + o, 0, 1, b.outs};
+    const sum_block weights = {.sum = local ? scratch->own : sums->weight + at,
+                               .stride = local ? SWT_COLUMNS : in,
+                               .rows = b.outs,
+                               .columns = b.ins};
+    const sum_block biases = {
+        .sum = local || !bias ? scratch->own_bias : sums->bias + o, .rows = 1, .columns = b.outs};
     bool first = sums->first;
     if (!first)
         prefetch_rows(weights.sum, in, b.outs, b.ins);

@@ -8,16 +8,29 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear.h"
 
-/* How the pairs are cut into batches: offsets from call to call and inside a call's batch. */
+/* How the pairs are cut into batches of gemms: how far it is from one call to the next, and from
+ * one gemm of a batch to the next. */
 typedef struct pairs {
     int64_t calls, batch;
-    int64_t slots_call, slots_batch;   /* in slots */
-    int64_t weight_call, weight_batch; /* in experts */
+    int64_t slots_by_call, slots_by_gemm;
+    int64_t experts_by_call, experts_by_gemm;
 } pairs;
 
 static pairs pairs_of(const swt_moe_dims *d) {
     const int64_t El = d->El, P = d->P, K = d->K;
-    return El <= P ? (pairs){El, P, P * K, K, 1, 0} : (pairs){P, El, K, P * K, 0, 1};
+    const pairs sources_of_an_expert = {.calls = El,
+                                        .batch = P,
+                                        .slots_by_call = P * K,
+                                        .slots_by_gemm = K,
+                                        .experts_by_call = 1,
+                                        .experts_by_gemm = 0};
+    const pairs experts_of_a_source = {.calls = P,
+                                       .batch = El,
+                                       .slots_by_call = K,
+                                       .slots_by_gemm = P * K,
+                                       .experts_by_call = 0,
+                                       .experts_by_gemm = 1};
+    return El <= P ? sources_of_an_expert : experts_of_a_source;
 }
 
 /* NULL stays NULL. */
@@ -41,21 +54,24 @@ static swt_status multiply_slots(const swt_ctx *c, const swt_moe_dims *d, const 
     const swt_dtype type = c->dtype;
     const int64_t weights = s->inner * s->cols;
     for (int64_t i = 0; i < n.calls; i++) {
-        const int64_t slots = i * n.slots_call, expert = i * n.weight_call;
-        const swt_cuda_gemm p = {
-            .rows = d->K,
-            .cols = s->cols,
-            .inner = s->inner,
-            .batch = n.batch,
-            .a = {slice(s->in, slots * s->inner, type), type, false, n.slots_batch * s->inner},
-            .b = {slice(s->w, expert * weights, type), type, s->transposed,
-                  n.weight_batch * weights},
-            .out = (void *)slice(s->out, slots * s->cols, type),
-            .out_type = type,
-            .out_stride = n.slots_batch * s->cols,
-            .bias = slice(s->bias, expert * s->cols, type),
-            .bias_stride = n.weight_batch * s->cols,
-            .relu = s->relu};
+        const int64_t slots = i * n.slots_by_call, expert = i * n.experts_by_call;
+        const swt_cuda_gemm p = {.rows = d->K,
+                                 .cols = s->cols,
+                                 .inner = s->inner,
+                                 .batch = n.batch,
+                                 .a = {.data = slice(s->in, slots * s->inner, type),
+                                       .type = type,
+                                       .stride = n.slots_by_gemm * s->inner},
+                                 .b = {.data = slice(s->w, expert * weights, type),
+                                       .type = type,
+                                       .transposed = s->transposed,
+                                       .stride = n.experts_by_gemm * weights},
+                                 .out = (void *)slice(s->out, slots * s->cols, type),
+                                 .out_type = type,
+                                 .out_stride = n.slots_by_gemm * s->cols,
+                                 .bias = slice(s->bias, expert * s->cols, type),
+                                 .bias_stride = n.experts_by_gemm * s->cols,
+                                 .relu = s->relu};
         SWT_TRY(swt_cuda_multiply(c, &p));
     }
     return SWT_OK;
@@ -123,17 +139,21 @@ typedef struct layer_gradient {
 static swt_status source_gradient(const swt_ctx *c, const swt_experts_backward_weight_args *a,
                                   const layer_gradient *g, int64_t p, bool add) {
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K;
-    const swt_cuda_gemm gemm = {
-        .rows = g->out,
-        .cols = g->in,
-        .inner = K,
-        .batch = El,
-        .a = {slice(g->dy, p * K * g->out, c->dtype), c->dtype, true, P * K * g->out},
-        .b = {slice(g->x, p * K * g->in, c->dtype), c->dtype, false, P * K * g->in},
-        .out = g->dw,
-        .out_type = SWT_F32,
-        .out_stride = g->out * g->in,
-        .add = add ? g->dw : NULL};
+    const swt_cuda_gemm gemm = {.rows = g->out,
+                                .cols = g->in,
+                                .inner = K,
+                                .batch = El,
+                                .a = {.data = slice(g->dy, p * K * g->out, c->dtype),
+                                      .type = c->dtype,
+                                      .transposed = true,
+                                      .stride = P * K * g->out},
+                                .b = {.data = slice(g->x, p * K * g->in, c->dtype),
+                                      .type = c->dtype,
+                                      .stride = P * K * g->in},
+                                .out = g->dw,
+                                .out_type = SWT_F32,
+                                .out_stride = g->out * g->in,
+                                .add = add ? g->dw : NULL};
     SWT_TRY(swt_cuda_multiply(c, &gemm));
     if (g->dbias == NULL)
         return SWT_OK;

@@ -121,10 +121,10 @@ static void row_norm_backward(const swt_norm_backward_args *a, int64_t n, float 
     for (int64_t i = 0; i < C; i += LANES) {
         const vf xhat = (load(x + i, C - i) - m) * rstd;
         const vf g = load(dy + i, C - i) * load(weight + i, C - i);
-        vf d = rstd * (g - mean_g - xhat * mean_gx);
-        if (dresidual != NULL)
-            d += load(dresidual + i, C - i);
-        store(dx + i, d, C - i);
+        /* One expression, so that it is fused or not whatever the compiler makes of the loop; -0
+         * changes nothing that it is added to. */
+        const vf r = dresidual != NULL ? load(dresidual + i, C - i) : splat(-0.0f);
+        store(dx + i, rstd * (g - mean_g - xhat * mean_gx) + r, C - i);
     }
 }
 
