@@ -17,20 +17,14 @@ typedef struct pairs {
 } pairs;
 
 static pairs pairs_of(const swt_moe_dims *d) {
-    const int64_t El = d->El, P = d->P, K = d->K;
-    const pairs sources_of_an_expert = {.calls = El,
-                                        .batch = P,
-                                        .slots_by_call = P * K,
-                                        .slots_by_gemm = K,
-                                        .experts_by_call = 1,
-                                        .experts_by_gemm = 0};
-    const pairs experts_of_a_source = {.calls = P,
-                                       .batch = El,
-                                       .slots_by_call = K,
-                                       .slots_by_gemm = P * K,
-                                       .experts_by_call = 0,
-                                       .experts_by_gemm = 1};
-    return El <= P ? sources_of_an_expert : experts_of_a_source;
+    const bool by_source = d->El > d->P; /* a call for each source, else for each expert */
+    const int64_t K = d->K, expert = d->P * K;
+    return (pairs){.calls = by_source ? d->P : d->El,
+                   .batch = by_source ? d->El : d->P,
+                   .slots_by_call = by_source ? K : expert,
+                   .slots_by_gemm = by_source ? expert : K,
+                   .experts_by_call = !by_source,
+                   .experts_by_gemm = by_source};
 }
 
 /* NULL stays NULL. */
