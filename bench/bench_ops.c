@@ -8,9 +8,9 @@
  * 8,192 tokens of width 1,024, enough to fill a GPU. A case is called again and again for some --ms
  * milliseconds, so what fits the caches is found there; shares of the copy speed of main memory can
  * pass 1. On a GPU calls are queued in batches, and a time is a batch's by the number of its calls.
- * What is called are the calls of one whole step, with their arguments: routes, slots and
- * statistics are those of a step. The model's first layer is dense, so that its gemms are there,
- * too. */
+ * What is called are the calls of one whole step, with their arguments (but linear layers without
+ * their residuals): routes, slots and statistics are those of a step. The model's first layer is
+ * dense, so that its gemms are there, too. */
 #include "base/clock.h"
 #include "bench/bed.h"
 #include "bench/machine.h"
