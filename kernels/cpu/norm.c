@@ -10,9 +10,7 @@ enum {
 
 static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_norm_forward_args *a = args;
-    const int64_t end = swt_min((part + 1) * ROWS, a->N);
-    for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_forward(a, n);
+    swt_cpu_vec(c)->norm_forward(a, part * ROWS, swt_min((part + 1) * ROWS, a->N));
 }
 
 swt_status swt_cpu_norm_forward(const swt_ctx *c, const swt_norm_forward_args *a) {
@@ -27,11 +25,9 @@ static float *block_sums(const swt_norm_backward_args *a, int64_t block) {
 
 static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_norm_backward_args *a = args;
-    const int64_t end = swt_min((part + 1) * ROWS, a->N), C = a->C;
-    float *dweight = block_sums(a, part), *dbias = dweight + C;
-    memset(dweight, 0, (size_t)(2 * C) * sizeof *dweight);
-    for (int64_t n = part * ROWS; n < end; n++)
-        swt_cpu_vec(c)->norm_backward(a, n, dweight, dbias);
+    float *dweight = block_sums(a, part), *dbias = dweight + a->C;
+    memset(dweight, 0, (size_t)(2 * a->C) * sizeof *dweight);
+    swt_cpu_vec(c)->norm_backward(a, part * ROWS, swt_min((part + 1) * ROWS, a->N), dweight, dbias);
 }
 
 static void backward_sum_part(const swt_ctx *c, const void *args, int64_t part) {

@@ -84,10 +84,11 @@ typedef struct swt_vec {
     /* sum[i] = sum over rows of x[row * stride + i], i < n; add: is added to sum. */
     void (*column_sum)(float *sum, const float *x, int64_t rows, int64_t stride, int64_t n,
                        bool add);
-    /* Row n of swt_norm_forward. */
-    void (*norm_forward)(const swt_norm_forward_args *a, int64_t n);
-    /* Row n of swt_norm_backward: its dx; dweight += dy xhat and dbias += dy, both (C). */
-    void (*norm_backward)(const swt_norm_backward_args *a, int64_t n, float *dweight, float *dbias);
+    /* Rows first ... end - 1 of swt_norm_forward. */
+    void (*norm_forward)(const swt_norm_forward_args *a, int64_t first, int64_t end);
+    /* The same of swt_norm_backward: dx; dweight += sum dy xhat and dbias += sum dy, both (C). */
+    void (*norm_backward)(const swt_norm_backward_args *a, int64_t first, int64_t end,
+                          float *dweight, float *dbias);
     /* y = gelu(u), times v where that is given. */
     void (*gelu_forward)(float *y, const float *u, const float *v, int64_t n);
     /* As in swt_gelu_backward of one row: dv and v are NULL where it is not gated. */
