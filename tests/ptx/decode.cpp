@@ -63,6 +63,7 @@ static void decode_vector_move(linker &l, const pieces &p, instruction &i) {
         l.stop(p, "parts of other widths");
 }
 
+/* Conversions may read the lower half of a wider register. */
 static void decode_operation(linker &l, const pieces &p, instruction &i) {
     const operation *const found = find_operation(p.name);
     l.want(p, found != nullptr, "an instruction that is not known");
@@ -71,8 +72,11 @@ static void decode_operation(linker &l, const pieces &p, instruction &i) {
     i.act = found->act;
     i.to[0] = l.written(p, p.operands[0], bytes[0]);
     uint32_t *const sources[] = {&i.a, &i.b, &i.c};
-    for (size_t n = 1; n < bytes.size(); n++)
-        *sources[n - 1] = l.read(p, p.operands[n], bytes[n]);
+    for (size_t n = 1; n < bytes.size(); n++) {
+        const std::string &operand = p.operands[n];
+        const bool wide = p.dots[0] == "cvt" && bytes[n] == 4 && l.find(p, operand).bytes == 8;
+        *sources[n - 1] = wide ? l.lower_half(p, operand, i) : l.read(p, operand, bytes[n]);
+    }
 }
 
 bool decode(linker &l, const pieces &p, instruction &i) {

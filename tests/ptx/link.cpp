@@ -1,6 +1,7 @@
 #include "tests/ptx/link.h"
 
 #include "tests/ptx/mutate.h"
+#include "tests/ptx/operations.h"
 
 #include <algorithm>
 #include <string.h>
@@ -67,6 +68,18 @@ uint32_t linker::read(const pieces &p, const std::string &operand, int bytes) {
     }
     want(p, s.bytes == bytes, "a register of another width");
     return static_cast<uint32_t>(s.address);
+}
+
+uint32_t linker::lower_half(const pieces &p, const std::string &operand, const instruction &i) {
+    instruction narrow;
+    narrow.guarded = i.guarded;
+    narrow.guard_negated = i.guard_negated;
+    narrow.guard = i.guard;
+    narrow.act = find_operation("cvt.u32.u64")->act;
+    narrow.a = read(p, operand, 8);
+    narrow.to[0] = new_register(4);
+    push(narrow, *p.from);
+    return narrow.to[0];
 }
 
 space linker::address(const pieces &p, const std::string &operand, space said,
@@ -215,14 +228,22 @@ void linker::call(const pieces &p) {
     call_end = callers_end;
 }
 
-void linker::add(const statement &s) {
-    instruction i;
-    std::string text = s.text;
+static std::string one_line(std::string text) {
     for (char &c : text)
         if (c == '\n' || c == '\t')
             c = ' ';
+    return text;
+}
+
+void linker::push(const instruction &i, const statement &s) {
+    to.code.push_back(i);
+    to.origins.push_back({s.line, s.file, s.source_line, one_line(s.text)});
+}
+
+void linker::add(const statement &s) {
+    instruction i;
+    std::string text = one_line(s.text);
     pieces p = {&s, "", {}, {}};
-    const origin o = {s.line, s.file, s.source_line, text};
     if (text[0] == '@') {
         const size_t end = text.find(' ');
         i.guarded = true;
@@ -236,10 +257,8 @@ void linker::add(const statement &s) {
     p.dots = parts(p.name, '.');
     if (end != std::string::npos)
         p.operands = split(text.substr(end));
-    if (!decode(*this, p, i))
-        return;
-    to.code.push_back(i);
-    to.origins.push_back(o);
+    if (decode(*this, p, i))
+        push(i, s);
 }
 
 void linker::body(const std::vector<statement> &all, const std::string &of,

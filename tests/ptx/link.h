@@ -52,6 +52,10 @@ class linker {
     /* A register to read, a number, or the address of a variable. */
     uint32_t read(const pieces &p, const std::string &operand, int bytes);
 
+    /* The lower half of a register of 8 bytes, where an operand has 4: an instruction of its own
+     * before `i`, under the same guard, puts it into another register, which is returned. */
+    uint32_t lower_half(const pieces &p, const std::string &operand, const instruction &i);
+
     /* [register+n] or [name+n]: sets the parts of the instruction that tell of an address. Returns
      * the space, which for parameters may be that of a called function's. */
     space address(const pieces &p, const std::string &operand, space said, instruction &i) const;
@@ -71,6 +75,7 @@ class linker {
     void directive(const statement &s);
     void registers(const statement &s);
     void add(const statement &s);
+    void push(const instruction &i, const statement &s);
     uint32_t new_register(int bytes);
     uint32_t constant_of(int bytes, uint64_t value);
 

@@ -67,7 +67,7 @@ static std::vector<statement> read_body(reader &r) {
     int file = 0, source_line = 0, depth = 0;
     for (;;) {
         r.skip_space();
-        if (r.next_is(".loc")) {
+        if (r.next_is(".loc\t") || r.next_is(".loc ")) {
             set_place(r, file, source_line);
             continue;
         }
