@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <time.h>
 
 namespace ptx {
 
@@ -25,7 +26,9 @@ static std::string ran_digits(const kernel &k) {
 
 static void note() {
     FILE *const file = fopen(getenv("SWT_PTX_COVER"), "a");
-    bool good = file != nullptr && flock(fileno(file), LOCK_EX) == 0;
+    const double seconds = static_cast<double>(clock()) / CLOCKS_PER_SEC;
+    bool good = file != nullptr && flock(fileno(file), LOCK_EX) == 0 &&
+                fprintf(file, "seconds %.3f\n", seconds) > 0;
     for (const kernel &k : ready_kernels())
         good = good && fprintf(file, "%s %zu %s\n", k.name.c_str(), k.code.size(),
                                ran_digits(k).c_str()) > 0;
@@ -35,7 +38,8 @@ static void note() {
 
 void cover_at_exit() {
     static bool asked;
-    if (!asked && getenv("SWT_PTX_COVER") != nullptr && atexit(note) != 0)
+    const bool wanted = getenv("SWT_PTX_COVER") != nullptr && getenv("SWT_PTX_MUTANT") == nullptr;
+    if (!asked && wanted && atexit(note) != 0)
         swt_emu_stop("atexit failed");
     asked = true;
 }

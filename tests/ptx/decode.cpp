@@ -74,7 +74,8 @@ static void decode_operation(linker &l, const pieces &p, instruction &i) {
     uint32_t *const sources[] = {&i.a, &i.b, &i.c};
     for (size_t n = 1; n < bytes.size(); n++) {
         const std::string &operand = p.operands[n];
-        const bool wide = p.dots[0] == "cvt" && bytes[n] == 4 && l.find(p, operand).bytes == 8;
+        const bool may_be_wide = p.dots[0] == "cvt" && bytes[n] == 4 && !is_number(operand);
+        const bool wide = may_be_wide && l.find(p, operand).bytes == 8;
         *sources[n - 1] = wide ? l.lower_half(p, operand, i) : l.read(p, operand, bytes[n]);
     }
 }

@@ -1,6 +1,6 @@
 /* SWT_PTX_MUTANT=KERNEL:NUMBER makes one instruction of a kernel wrong, as a compiler or a slip of
  * the hand might: a barrier or a store left out, a branch the other way round, a sum for a
- * difference, the neighbour of what is read. A test should fail then (mutants.py). */
+ * difference, the neighbour of what is read. A test should fail then (instructions.py). */
 #include "tests/ptx/mutate.h"
 
 #include "tests/ptx/operations.h"

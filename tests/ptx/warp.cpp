@@ -18,9 +18,10 @@ void stop_at(const warp &w, const instruction &i, int lane, const char *format, 
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
     const origin &o = now.k->origins[static_cast<size_t>(&i - now.k->code.data())];
-    swt_emu_stop("kernel %s, block (%u,%u,%u), warp %u, lane %d: PTX line %d (%s), %s: %s",
+    const std::string source = source_of(*now.k, o);
+    swt_emu_stop("kernel %s, block (%u,%u,%u), warp %u, lane %d: PTX line %d%s%s: %s: %s",
                  now.k->name.c_str(), now.block[0], now.block[1], now.block[2], w.number, lane,
-                 o.line, source_of(*now.k, o).c_str(), o.text.c_str(), what);
+                 o.line, source.empty() ? "" : ", ", source.c_str(), o.text.c_str(), what);
 }
 
 /* Lanes that go on together from an instruction, until they come to `until` or beyond. */
