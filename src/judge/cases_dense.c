@@ -294,11 +294,12 @@ void swt_draw_cross_entropy(swt_case *k, void *args) {
 }
 
 /* A row's loss is wrong by the rounding of its logsumexp (of size + log V) and of the sum of V
- * exponentials; N independent rows. */
+ * exponentials, each of which may be wrong by 2 units in the last place (4 roundings), all in the
+ * same direction; so may the exponential of the gradient. N rows. */
 void swt_judge_cross_entropy(swt_case *k, const void *args) {
     const swt_cross_entropy_args *a = args;
     const double targets = (double)k->t->state->targets, V = (double)a->V;
-    const double row = (4 * (size_of(k) + log(V)) + 4 * sqrt(V)) * SWT_ROUNDING;
+    const double row = (8 + 4 * (size_of(k) + log(V)) + 4 * sqrt(V)) * SWT_ROUNDING;
     double *dlogits = swt_case_want(k, a->dlogits), stats[2];
     swt_oracle_cross_entropy(dlogits, stats, swt_case_wide(k, a->logits), a->targets,
                              k->t->state->targets, a->N, a->V);

@@ -24,6 +24,9 @@ FILES = {  # wheel: path in it -> contents; only what matches include/ is wanted
     "nvidia_one-1.0": {"nvidia/cu13/include/one.h": b"#define ONE 1\n", "nvidia/cu13/lib/one.so": b"\x7fELF" * 999},
     "nvidia_two-2.0": {"nvidia/cu13/include/two.h": b"#define TWO 2\n", "nvidia/cu13/include/sub/in.h": b"int in;\n"},
 }
+COMPILER = {  # the same, of --nvcc
+    "nvidia_cc-3.0": {"nvidia/cu13/bin/nvcc": b"#!/bin/sh\n", "nvidia/cu13/bin/crt/stub": b"", "nvidia/cu13/bin/ptxas": b"no"},
+}
 
 
 def sha256(contents):
@@ -92,27 +95,30 @@ class Bench:
         self.script = os.path.join(folder, "cuda-headers")
         with open(os.path.join(ROOT, "launch", "cuda-headers"), encoding="utf-8") as f:
             text = f.read()
-        known = {
-            name: (hashlib.sha256(record_of(files)).hexdigest(), r".*/include/.*[.]h") for name, files in FILES.items()
-        }
-        made, n = re.subn(r"^WHEELS = \{.*?^\}", f"WHEELS = {known!r}".replace("\\", r"\\"), text, 1, re.S | re.M)
-        assert n == 1, "launch/cuda-headers has no table WHEELS"
+        for table, all_files, wanted in (
+            ("WHEELS", FILES, r".*/include/.*[.]h"),
+            ("COMPILER", COMPILER, r".*/cu13/bin/(nvcc|crt/.*)"),
+        ):
+            known = {name: (hashlib.sha256(record_of(files)).hexdigest(), wanted) for name, files in all_files.items()}
+            ours = f"{table} = {known!r}".replace("\\", r"\\")
+            text, n = re.subn(rf"^{table} = \{{.*?^\}}", ours, text, count=1, flags=re.S | re.M)
+            assert n == 1, f"launch/cuda-headers has no table {table}"
         with open(self.script, "w", encoding="utf-8") as f:
-            f.write(made)
+            f.write(text)
 
     def serve(self, change=None, records=None, ranges=True):
         """Right wheels, but for some contents (path -> bytes) or a wheel's whole list."""
         Index.ranges, Index.wheels = ranges, {}
-        for name, files in FILES.items():
+        for name, files in {**FILES, **COMPILER}.items():
             record = (records or {}).get(name, record_of(files))
             served = {path: (change or {}).get(path, contents) for path, contents in files.items()}
             Index.wheels[f"{name}-{KIND}"] = wheel(served, record)
             Index.wheels[f"{name}-py3-none-win_amd64.whl"] = b"another system's"
 
-    def expect(self, what, code, told, left=()):
+    def expect(self, what, code, told, left=(), arguments=()):
         """Run it: its exit code, its one line, and the files that are there afterwards."""
         done = subprocess.run(
-            [sys.executable, self.script, os.path.join(self.folder, "out", "cuda")],
+            [sys.executable, self.script, *arguments, os.path.join(self.folder, "out", "cuda")],
             env={**os.environ, "PIP_INDEX_URL": self.url, "no_proxy": "127.0.0.1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -150,6 +156,8 @@ class Bench:
         self.expect("nobody there", 1, "error: ")
         self.url = url
         self.serve()
+        self.expect("the compiler", 0, "", [f"cuda/{f}" for f in ("bin/nvcc", "bin/crt/stub", ".complete")], ["--nvcc"])
+        self.failed += not os.access(os.path.join(self.folder, "out", "cuda", "bin", "nvcc"), os.X_OK)
         self.expect("the right ones", 0, "", whole)
         with open(os.path.join(self.folder, "out", "cuda", "sub", "in.h"), "rb") as f:
             self.failed += f.read() != b"int in;\n"
@@ -177,7 +185,7 @@ class Bench:
         os.symlink(os.path.join(self.folder, "mine"), cuda)
         self.expect("a link to a folder", 2, "was not made here", self.seen())
         self.failed += not os.path.exists(os.path.join(self.folder, "mine", "one.h"))
-        for flag, code in (("--help", 0), ("--verbose", 2), ("", 2)):
+        for flag, code in (("--help", 0), ("--verbose", 2), ("--nvcc", 2), ("", 2)):
             done = subprocess.run([sys.executable, self.script, flag], cwd=self.folder, capture_output=True, check=False)
             ok = done.returncode == code and not os.path.exists(os.path.join(self.folder, flag or "--"))
             print(f"{'ok  ' if ok else 'FAIL'} '{flag}': exit {done.returncode}")

@@ -34,7 +34,8 @@ static float flushed(float x) {
 static float power_of_two(float x) {
     static const char *const said = getenv("SWT_PTX_ULP");
     static const double factor = 1 + (said != nullptr ? atof(said) : 0) * 0x1p-23;
-    return flushed(static_cast<float>(exp2(static_cast<double>(flushed(x))) * factor));
+    const float y = flushed(x);
+    return y == 0 ? 1 : flushed(static_cast<float>(exp2(static_cast<double>(y)) * factor));
 }
 
 /* rcp.approx.ftz.f64 computes with the upper half of its bits, and gives no more. */

@@ -7,11 +7,15 @@
 
 namespace ptx {
 
-static void want_aligned(const warp &w, const instruction &i, int lane, uint64_t at,
-                         uint32_t bytes) {
-    if (at % bytes != 0)
-        stop_at(w, i, lane, "address 0x%llx is not aligned to %u bytes",
-                static_cast<unsigned long long>(at), bytes);
+void stop_misaligned(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes) {
+    stop_at(w, i, lane, "address 0x%llx is not aligned to %u bytes",
+            static_cast<unsigned long long>(at), bytes);
+}
+
+void stop_outside(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes,
+                  const char *what, size_t size) {
+    stop_at(w, i, lane, "%u bytes at %llu are outside of %s, which has %zu", bytes,
+            static_cast<unsigned long long>(at), what, size);
 }
 
 /* Searching for the allocation of each address would take most of the time, so an instruction keeps
@@ -35,25 +39,11 @@ static void find_allocation(const warp &w, const instruction &i, int lane, uint6
 }
 
 uint8_t *place_global(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes) {
-    want_aligned(w, i, lane, at, bytes);
+    if (at % bytes != 0)
+        stop_misaligned(w, i, lane, at, bytes);
     if (i.known.launch != now.launch || at < i.known.begin || at + bytes > i.known.end)
         find_allocation(w, i, lane, at, bytes);
     return reinterpret_cast<uint8_t *>(at);
-}
-
-static void want_inside(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes,
-                        const char *what, size_t size) {
-    if (at > size || bytes > size - at)
-        stop_at(w, i, lane, "%u bytes at %llu are outside of %s, which has %zu", bytes,
-                static_cast<unsigned long long>(at), what, size);
-}
-
-uint8_t *place_shared(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes,
-                      access how) {
-    want_aligned(w, i, lane, at, bytes);
-    want_inside(w, i, lane, at, bytes, "shared memory", now.shared.size());
-    races_note(w, i, lane, at, bytes, how);
-    return now.shared.data() + at;
 }
 
 template <space S>
@@ -64,13 +54,16 @@ static inline uint8_t *place(const warp &w, const instruction &i, int lane, uint
         return place_global(w, i, lane, at, bytes);
     if (S == space::SHARED)
         return place_shared(w, i, lane, at, bytes, how);
-    want_aligned(w, i, lane, at, bytes);
-    if (S == space::PARAMETER) {
-        want_inside(w, i, lane, at, bytes, "the parameters", now.k->parameter_bytes);
+    if (at % bytes != 0)
+        stop_misaligned(w, i, lane, at, bytes);
+    const bool parameter = S == space::PARAMETER;
+    const uint32_t size = parameter           ? now.k->parameter_bytes
+                          : S == space::LOCAL ? now.k->local_bytes
+                                              : now.k->call_bytes;
+    if (at > size || bytes > size - at)
+        stop_outside(w, i, lane, at, bytes, parameter ? "the parameters" : "local memory", size);
+    if (parameter)
         return const_cast<uint8_t *>(now.parameters) + at;
-    }
-    const uint32_t size = S == space::LOCAL ? now.k->local_bytes : now.k->call_bytes;
-    want_inside(w, i, lane, at, bytes, "local memory", size);
     return (S == space::LOCAL ? w.local : w.call) + static_cast<size_t>(lane) * size + at;
 }
 

@@ -3,28 +3,16 @@
 
 namespace ptx {
 
-/* Epochs are between barriers of the block; times also between those of a warp. A word's bytes are
- * told apart only in the last write: two halves that two threads write are no race. */
-struct word {
-    uint32_t write_epoch, write_time;
-    uint32_t read_epoch, read_time;
-    uint32_t reading_warps;
-    lane_set reading_lanes;                    /* at read_time, of the warp that read last */
-    uint8_t writing_warp, writing_lane, bytes; /* bytes: that were written, one bit each */
-    bool atomic;
-};
-
-static std::vector<word> words_of_shared;
-static uint32_t epoch, last_time;
+race_check races;
 
 void races_ordered(size_t shared_bytes) {
-    epoch++;
-    if (words_of_shared.size() < shared_bytes / 4 + 1)
-        words_of_shared.resize(shared_bytes / 4 + 1, word{});
+    races.epoch++;
+    if (races.words.size() < shared_bytes / 4 + 1)
+        races.words.resize(shared_bytes / 4 + 1, shared_word{});
 }
 
 uint32_t races_time() {
-    return ++last_time;
+    return ++races.last_time;
 }
 
 [[noreturn]] static void race(const warp &w, const instruction &i, int lane, uint64_t at,
@@ -35,7 +23,7 @@ uint32_t races_time() {
 
 /* Against the word's last write. */
 static inline void check_write(const warp &w, const instruction &i, int lane, uint64_t at,
-                               const word &x) {
+                               const shared_word &x) {
     if (x.writing_warp != w.number)
         race(w, i, lane, at, "written by warp", x.writing_warp, "barrier");
     if (x.writing_lane != lane && x.write_time == w.since)
@@ -44,7 +32,7 @@ static inline void check_write(const warp &w, const instruction &i, int lane, ui
 
 /* Against all reads of the word. */
 static inline void check_reads(const warp &w, const instruction &i, int lane, uint64_t at,
-                               const word &x) {
+                               const shared_word &x) {
     const uint32_t other_warps = x.reading_warps & ~(1U << w.number);
     if (other_warps != 0)
         race(w, i, lane, at, "read by warp", __builtin_ctz(other_warps), "barrier");
@@ -53,45 +41,40 @@ static inline void check_reads(const warp &w, const instruction &i, int lane, ui
         race(w, i, lane, at, "read by lane", __builtin_ctz(other_lanes), "__syncwarp");
 }
 
-static inline void note_word(const warp &w, const instruction &i, int lane, uint64_t at,
-                             uint8_t bytes, access how) {
-    word &x = words_of_shared[at / 4];
+static void note_read(const warp &w, int lane, shared_word &x) {
+    if (x.read_epoch != races.epoch) {
+        x.read_epoch = races.epoch;
+        x.reading_warps = 0;
+        x.read_time = 0;
+    }
+    x.reading_warps |= 1U << w.number;
+    if (x.read_time != w.since) {
+        x.read_time = w.since;
+        x.reading_lanes = 0;
+    }
+    x.reading_lanes |= 1U << lane;
+}
+
+void races_note(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t count,
+                access how) {
+    shared_word &x = races.words[at / 4];
+    const auto bytes = static_cast<uint8_t>(((1U << count) - 1) << at % 4);
     const bool both_atomic = how == access::ATOMIC && x.atomic;
-    if (x.write_epoch == epoch && (x.bytes & bytes) != 0 && !both_atomic)
+    if (x.write_epoch == races.epoch && (x.bytes & bytes) != 0 && !both_atomic)
         check_write(w, i, lane, at, x);
     if (how == access::READ) {
-        if (x.read_epoch != epoch) {
-            x.read_epoch = epoch;
-            x.reading_warps = 0;
-            x.read_time = 0;
-        }
-        x.reading_warps |= 1U << w.number;
-        if (x.read_time != w.since) {
-            x.read_time = w.since;
-            x.reading_lanes = 0;
-        }
-        x.reading_lanes |= 1U << lane;
+        note_read(w, lane, x);
         return;
     }
-    if (x.read_epoch == epoch)
+    if (x.read_epoch == races.epoch)
         check_reads(w, i, lane, at, x);
-    const bool again = x.write_epoch == epoch && x.write_time == w.since;
+    const bool again = x.write_epoch == races.epoch && x.write_time == w.since;
     x.bytes = static_cast<uint8_t>(again ? x.bytes | bytes : bytes);
-    x.write_epoch = epoch;
+    x.write_epoch = races.epoch;
     x.write_time = w.since;
     x.writing_warp = static_cast<uint8_t>(w.number);
     x.writing_lane = static_cast<uint8_t>(lane);
     x.atomic = how == access::ATOMIC;
-}
-
-void races_note(const warp &w, const instruction &i, int lane, uint64_t at, uint32_t bytes,
-                access how) {
-    if (bytes < 4) {
-        note_word(w, i, lane, at, static_cast<uint8_t>(((1 << bytes) - 1) << at % 4), how);
-        return;
-    }
-    for (uint64_t end = at + bytes; at < end; at += 4)
-        note_word(w, i, lane, at, 15, how);
 }
 
 } // namespace ptx

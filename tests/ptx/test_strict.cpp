@@ -76,8 +76,8 @@ static const plant meetings[] = {
      "divergent barrier: 32 of 64 threads are there, the others have ended"},
     {32, "setp.lt.u32 %p1, %r0, 16;\n@%p1 ret;\nshfl.sync.bfly.b32 %r1, %r0, 1, 31, -1;",
      "it names lanes 0000ffff, which have ended"},
-    {32, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 1;", "lane 1: "},
-    {32, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 1;", "the lane does not name itself among 00000001"},
+    {32, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 1;", "the value of lane 1, which takes no part"},
+    {32, "shfl.sync.bfly.b32 %r1, %r0, 1, 31, 2;", "the lane does not name itself among 00000002"},
     {32,
      "setp.lt.u32 %p1, %r0, 16;\n@%p1 bra A;\nshfl.sync.bfly.b32 %r1, %r0, 1, 31, -1;\n"
      "bra B;\nA:\nbar.warp.sync -1;\nB:",
