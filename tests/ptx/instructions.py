@@ -130,17 +130,16 @@ def mutants(instructions, tests, count):
     able = [i for i in instructions if i.mutant and any(t.runs(i) for t in tests)]
     chosen = random.Random(seed).sample(able, min(count, len(able)))
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        noticed = list(pool.map(lambda m: judge(m, tests), chosen))
-    killed = lived = equivalent = 0
-    for m, by in zip(chosen, noticed):
-        if by:
-            killed += 1
-            continue
-        known = (m.kernel, m.text, m.mutant) in same
-        equivalent += known
-        lived += not known
-        what = "equivalent" if known else "lived"
-        print(f"{what}: {m.kernel} | {m.text} | {m.mutant} | {m.source}, PTX line {m.line}, {m.kernel}:{m.number}")
+        killed = lived = equivalent = 0
+        for m, by in zip(chosen, pool.map(lambda m: judge(m, tests), chosen)):
+            if by:
+                killed += 1
+                continue
+            known = (m.kernel, m.text, m.mutant) in same
+            equivalent += known
+            lived += not known
+            what = "equivalent" if known else "lived"
+            print(f"{what}: {m.kernel} | {m.text} | {m.mutant} | {m.source}, PTX line {m.line}, {m.number}", flush=True)
     print(f"seed {seed}: {killed} of {killed + lived} mutants were noticed, {equivalent} more change nothing that is promised")
     return 0 if killed >= ENOUGH * (killed + lived) else 1
 

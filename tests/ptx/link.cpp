@@ -302,23 +302,30 @@ void linker::link(const function &entry) {
 
 /* -- modules ---------------------------------------------------------------------------------- */
 
-static std::deque<module> modules;
-static std::deque<kernel> kernels;
+/* Never destroyed: what a program notes at its end (cover.cpp) reads them. */
+static std::deque<module> &modules() {
+    static auto *const all = new std::deque<module>;
+    return *all;
+}
+
+static std::deque<kernel> &kernels() {
+    static auto *const all = new std::deque<kernel>;
+    return *all;
+}
 
 const module *load(const std::string &text) {
-    modules.push_back(parse(text));
-    return &modules.back();
+    modules().push_back(parse(text));
+    return &modules().back();
 }
 
 const kernel *find_kernel(const module *m, const std::string &name) {
-    for (const kernel &k : kernels)
+    for (const kernel &k : kernels())
         if (k.of == m && k.name == name)
             return &k;
     const auto found = m->kernels.find(name);
     if (found == m->kernels.end())
         return nullptr;
-    kernels.emplace_back();
-    kernel &k = kernels.back();
+    kernel &k = kernels().emplace_back();
     k.name = name;
     k.of = m;
     linker(*m, k).link(found->second);
@@ -327,7 +334,7 @@ const kernel *find_kernel(const module *m, const std::string &name) {
 }
 
 const std::deque<kernel> &ready_kernels() {
-    return kernels;
+    return kernels();
 }
 
 std::string source_of(const kernel &k, const origin &o) {

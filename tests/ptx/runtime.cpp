@@ -52,6 +52,7 @@ extern "C" {
 void **__cudaRegisterFatBinary(const void *fat) {
     if (object_count == OBJECTS)
         swt_emu_stop("PTX: more than %d objects with kernels", OBJECTS);
+    cover_at_exit();
     objects[object_count++] = fat;
     return reinterpret_cast<void **>(object_count); /* a handle: its number, from 1 */
 }
@@ -84,7 +85,6 @@ cudaError_t __cudaGetKernel(cudaKernel_t *out, const void *function) {
             s.k = find_kernel(modules_of[s.object], s.name);
         if (s.k == nullptr)
             swt_emu_stop("PTX: no kernel %s in its object", s.name);
-        cover_at_exit();
         *out = reinterpret_cast<cudaKernel_t>(const_cast<kernel *>(s.k));
         return cudaSuccess;
     }
