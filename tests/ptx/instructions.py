@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 ENOUGH = 0.9
-DAILY, LONG = 12, 200  # mutants
+DAILY, LONG = 8, 200  # mutants
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 Instruction = collections.namedtuple("Instruction", "kernel number line source text mutant")

@@ -24,8 +24,8 @@ static const char *const mistaken[][2] = {
     {"div.", "mul."},          {"div.", "mul.lo."},      {"max.", "min."},
     {"min.", "max."},          {"and.", "or."},          {"or.", "and."},
     {"xor.", "or."},           {"shl.b32", "shr.u32"},   {"shl.b64", "shr.u64"},
-    {"shr.u", "shl.b"},        {"shr.s", "shl.b"},       {"neg.", "abs."},
-    {"abs.", "neg."},          {"not.", "mov."},         {"setp.eq.", "setp.ne."},
+    {"shr.u", "shl.b"},        {"shr.s", "shl.b"},       {"neg.", "mov."},
+    {"abs.", "mov."},          {"not.", "mov."},         {"setp.eq.", "setp.ne."},
     {"setp.ne.", "setp.eq."},  {"setp.lt.", "setp.le."}, {"setp.le.", "setp.lt."},
     {"setp.gt.", "setp.ge."},  {"setp.ge.", "setp.gt."}, {"setp.gtu.", "setp.geu."},
     {"setp.ltu.", "setp.leu."}};
