@@ -272,12 +272,22 @@ static double size_of(const swt_case *k) {
     return k->number / 4 == 1 ? 30 : 2;
 }
 
+/* One row in five has no target; where the gradient lies over the logits also the last one, behind
+ * which nothing may be written. */
+static const int32_t *draw_targets(swt_case *k, int64_t N, int64_t V) {
+    int32_t *targets = swt_trial_integers(k->t, N, -1, (int)V - 1);
+    for (int64_t n = 0; n < N; n++)
+        if (swt_trial_choose(k->t, 0, 4) == 0 || (n == N - 1 && k->number % 4 == 3))
+            targets[n] = -1;
+    return targets;
+}
+
 /* In turns: no gradient, into a tensor of its own, none, over the logits. The last four cases have
- * whole numbers: ties. */
+ * whole numbers: ties. Rows of 512 are whole steps of a GPU's threads. */
 void swt_draw_cross_entropy(swt_case *k, void *args) {
     static const int64_t large[SHAPES][2] = {
-        {257, 40}, {1000, 65}, {0, 9},   {3000, 130}, {40, 1000}, {130, 5},
-        {200, 1},  {65, 65},   {3, 999}, {3, 4200},   {65, 2},
+        {257, 512}, {1000, 65}, {0, 9},   {3000, 130}, {40, 1000}, {130, 5},
+        {200, 1},   {65, 65},   {3, 999}, {3, 4200},   {65, 2},
     };
     swt_cross_entropy_args *a = args;
     const int64_t *shape = large[k->number % SHAPES];
@@ -286,7 +296,7 @@ void swt_draw_cross_entropy(swt_case *k, void *args) {
     draw_dim(k, "V", &a->V, shape[1]);
     swt_case_note(k, "size", (int64_t)size_of(k));
     k->t->state->targets = 3 * a->N + 1;
-    a->targets = swt_trial_integers(k->t, a->N, -1, (int)a->V - 1);
+    a->targets = draw_targets(k, a->N, a->V);
     a->logits = k->number >= 8 ? swt_case_whole(k, a->N * a->V, dtype, -2, 2)
                                : swt_case_uniform(k, a->N * a->V, dtype, -size_of(k), size_of(k));
     if (k->number % 4 == 3)
