@@ -7,6 +7,7 @@
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct mpi_own {
     MPI_Comm comm;
@@ -140,6 +141,23 @@ static swt_status run_exchange(exchange *x, unsigned char *receive, const unsign
     return SWT_OK;
 }
 
+/* Wait until all ranks have come here, where there is somebody to ask meanwhile: MPI's own waits ask
+ * nobody, and do not end where a peer stands still. */
+static swt_status meet(swt_comm *comm) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    int done = 0;
+    if (comm->ask == NULL)
+        return SWT_OK;
+    SWT_MPI(comm->rank, MPI_Ibarrier, own_of(comm)->comm, &request);
+    SWT_MPI(comm->rank, MPI_Test, &request, &done, MPI_STATUS_IGNORE);
+    while (!done) {
+        SWT_TRY(comm->ask(comm->asked));
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+        SWT_MPI(comm->rank, MPI_Test, &request, &done, MPI_STATUS_IGNORE);
+    }
+    return SWT_OK;
+}
+
 static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *receive,
                                  const void *send, const swt_split *split, size_t block_bytes,
                                  swt_stream *stream) {
@@ -154,6 +172,7 @@ static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *
     if (!swt_checked_add(total - own, own * (comm->size - 1), &messages))
         messages = INT64_MAX;
     SWT_TRY(reserve_requests(own_of(comm), comm->rank, messages));
+    SWT_TRY(meet(comm));
     SWT_TRY(make_bytes_type(comm->rank, block_bytes, &x.block));
     const swt_status status = run_exchange(&x, receive, send);
     free_bytes_type(&x.block);
@@ -163,6 +182,7 @@ static swt_status mpi_all_to_all(swt_comm *comm, swt_direction direction, void *
 static swt_status mpi_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                      swt_stream *stream) {
     (void)stream;
+    SWT_TRY(meet(comm));
     while (count > 0) {
         const int n = (int)swt_min(count, INT_MAX);
         SWT_MPI(comm->rank, MPI_Allreduce, MPI_IN_PLACE, data, n, MPI_INT64_T, MPI_SUM,
@@ -177,6 +197,7 @@ static swt_status mpi_all_gather(swt_comm *comm, void *receive, const void *send
                                  swt_stream *stream) {
     (void)stream;
     bytes_type part;
+    SWT_TRY(meet(comm));
     SWT_TRY(make_bytes_type(comm->rank, bytes, &part));
     const int code = MPI_Allgather(send, part.count, part.type, receive, part.count, part.type,
                                    own_of(comm)->comm);
@@ -188,6 +209,7 @@ static swt_status mpi_broadcast(swt_comm *comm, void *data, size_t bytes, int ro
                                 swt_stream *stream) {
     (void)stream;
     bytes_type whole;
+    SWT_TRY(meet(comm));
     SWT_TRY(make_bytes_type(comm->rank, bytes, &whole));
     const int code = MPI_Bcast(data, whole.count, whole.type, root, own_of(comm)->comm);
     free_bytes_type(&whole);

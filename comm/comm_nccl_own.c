@@ -1,10 +1,12 @@
 #include "comm/comm_nccl_own.h"
 
+#include "base/clock.h"
+
 #include <sched.h>
 #include <string.h>
 #include <time.h>
 
-enum { QUICK_ASKS = 200 };
+enum { QUICK_ASKS = 200, ABORT_MS = 5000 };
 
 void nccl_let_others_run(void) {
     nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
@@ -19,9 +21,20 @@ swt_status nccl_cuda_check(const nccl_family *f, cudaError_t code, const char *c
                     (int)strcspn(call, "("), call, f->rank, cudaGetErrorString(code));
 }
 
+/* An abort goes on in a thread of NCCL's, and must not be cut off by the end of the process: wait
+ * until it has ended what was queued, but not for ever. */
+static void await_abort(const nccl_family *f) {
+    const double until_ms = swt_now_ms() + ABORT_MS;
+    while (cudaStreamQuery(f->stream) == cudaErrorNotReady && swt_now_ms() < until_ms)
+        nccl_let_others_run();
+    (void)cudaGetLastError();
+}
+
 /* As one group: all have work on one stream, and each would wait for what the others have queued
  * before it. */
 void nccl_give_up(nccl_family *f) {
+    if (f->failed)
+        return;
     f->failed = true;
     (void)ncclGroupStart();
     for (nccl_own *m = f->members; m != NULL; m = m->next)
@@ -30,6 +43,7 @@ void nccl_give_up(nccl_family *f) {
     (void)ncclGroupEnd();
     for (nccl_own *m = f->members; m != NULL; m = m->next)
         m->nccl = NULL;
+    await_abort(f);
 }
 
 swt_status nccl_failed(nccl_own *own, ncclResult_t code, const char *call, int line) {
@@ -72,6 +86,16 @@ swt_status nccl_settle(nccl_own *own, ncclResult_t code, const char *call) {
     return code == ncclSuccess ? SWT_OK : nccl_failed(own, code, call, __LINE__);
 }
 
+swt_status nccl_ask(void *family) {
+    nccl_family *f = family;
+    for (nccl_own *m = f->members; m != NULL; m = m->next) {
+        const ncclResult_t state = nccl_state(m);
+        if (state != ncclSuccess && state != ncclInProgress)
+            return nccl_failed(m, state, m->call != NULL ? m->call : "NCCL", __LINE__);
+    }
+    return SWT_OK;
+}
+
 swt_status nccl_drain(nccl_family *f, cudaStream_t stream) {
     for (;;) {
         const cudaError_t code =
@@ -79,11 +103,7 @@ swt_status nccl_drain(nccl_family *f, cudaStream_t stream) {
         if (code != cudaErrorNotReady)
             return nccl_cuda_check(f, code, "waiting for the GPU", __LINE__);
         (void)cudaGetLastError();
-        for (nccl_own *m = f->members; m != NULL; m = m->next) {
-            const ncclResult_t state = nccl_state(m);
-            if (state != ncclSuccess && state != ncclInProgress)
-                return nccl_failed(m, state, m->call != NULL ? m->call : "NCCL", __LINE__);
-        }
+        SWT_TRY(nccl_ask(f));
         nccl_let_others_run();
     }
 }

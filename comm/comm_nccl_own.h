@@ -7,6 +7,10 @@
 
 #include <nccl.h>
 
+/* The first whose aborts may be one group. */
+enum { SWT_NCCL_MIN = NCCL_VERSION(2, 22, 0) };
+_Static_assert(NCCL_VERSION_CODE >= SWT_NCCL_MIN, "NCCL 2.22 or newer is needed: install it");
+
 typedef struct nccl_own nccl_own;
 
 /* A communicator and all that were split from it. One communication stream serves them, so that
@@ -45,7 +49,7 @@ SWT_MUST_CHECK swt_status nccl_cuda_check(const nccl_family *f, cudaError_t code
 SWT_MUST_CHECK swt_status nccl_failed(nccl_own *own, ncclResult_t code, const char *call, int line);
 
 /* Abort all communicators of the family, and with them what is queued on the GPU, here and so on
- * the peers. */
+ * the peers. Returns when that has ended, after 5 s at most. */
 void nccl_give_up(nccl_family *f);
 
 /* Errors: COMM once the family was given up. */
@@ -57,6 +61,9 @@ ncclResult_t nccl_state(const nccl_own *own);
 /* Wait until NCCL has done on the host what it was told by a call that returned `code`. Errors:
  * COMM. */
 SWT_MUST_CHECK swt_status nccl_settle(nccl_own *own, ncclResult_t code, const char *call);
+
+/* Whether a communicator of the family has failed meanwhile. Errors: COMM. */
+SWT_MUST_CHECK swt_status nccl_ask(void *family);
 
 /* Wait until a stream's work is done, and hear of lost peers meanwhile. Errors: COMM. */
 SWT_MUST_CHECK swt_status nccl_drain(nccl_family *f, cudaStream_t stream);

@@ -54,6 +54,10 @@ struct swt_comm {
                        caller may reset it */
     /* Payload given to other ranks; an all-reduce counts its data once. The caller may reset it. */
     int64_t sent_bytes;
+    /* Asked over and over while a call on host memory waits for the other ranks, because what it
+     * fails of may be why they do not come: the device communicator made of this one. Or NULL. */
+    swt_status (*ask)(void *asked);
+    void *asked;
 };
 
 /* One rank alone. Cannot fail. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t stop;
 
@@ -107,6 +108,9 @@ static int finish(swt_comm *world, swt_status status) {
     if (must_abort(world, status))
         swt_comm_abort(world, code);
     swt_comm_close(world);
+    if (status ==
+        SWT_COMM) /* an abort of NCCL may go on yet: its library must not be closed on it */
+        _exit(code);
     return code;
 }
 

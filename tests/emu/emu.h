@@ -8,7 +8,9 @@
  *
  * Environment: SWT_EMU_ORDER; SWT_EMU_GPUS, how many GPUs there are (8); SWT_EMU_GPU_BYTES, the
  * memory of each (16 GiB); SWT_EMU_DRIVER, none or old: no driver, or one that is too old;
- * SWT_EMU_NCCL_TIMEOUT, the seconds after which a silent peer is lost (60). */
+ * SWT_EMU_NCCL_TIMEOUT, the seconds after which a silent peer is lost (60); SWT_EMU_NCCL_STOP=N,
+ * rank 0 stands still at its launch N; SWT_EMU_NCCL_VERSION, of a library that is not the header's.
+ */
 #ifndef SWT_EMU_H
 #define SWT_EMU_H
 

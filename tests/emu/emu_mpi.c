@@ -2,6 +2,7 @@
  * the streams of the emulated GPU go on, as a GPU does by itself: else a rank that waits here could
  * hold up what a peer waits for on its stream. */
 #include "tests/emu/emu.h"
+#include "tests/emu/emu_nccl.h"
 
 #include <mpi.h>
 #include <time.h>
@@ -49,6 +50,11 @@ int MPI_Waitall(int count, MPI_Request requests[], MPI_Status statuses[]) {
             nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     }
     return code;
+}
+
+int MPI_Abort(MPI_Comm comm, int exit_code) {
+    swt_emu_nccl_check_aborts();
+    return PMPI_Abort(comm, exit_code);
 }
 
 int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm *out) {

@@ -22,6 +22,7 @@ struct ncclComm {
     int rank, size, device;
     bool blocking;
     bool closed;     /* destroyed or aborted */
+    double until_ms; /* closed: its work is held up so long, because an abort takes its time */
     int busy;        /* how often it still says that it is in progress */
     bool finalized;  /* asked to */
     ncclComm_t part; /* split off, to be stored at part_out when it is no longer busy */
@@ -72,6 +73,9 @@ ncclResult_t swt_emu_nccl_refuse(ncclComm_t comm, ncclResult_t result, const cha
 ncclResult_t swt_emu_nccl_ready(ncclComm_t comm);
 
 bool swt_emu_nccl_in_group(void);
+
+/* End the process with a message if an abort is still under way. */
+void swt_emu_nccl_check_aborts(void);
 
 /* Forget the group's calls on this communicator. */
 void swt_emu_nccl_drop_group(ncclComm_t comm);

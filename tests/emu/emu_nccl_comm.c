@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ABORT_MS = 50 };
+
 static ncclComm_t comms;               /* all there ever were */
 static MPI_Comm world = MPI_COMM_NULL; /* ours, of all ranks */
 static char last_error[256];
@@ -92,10 +94,12 @@ const char *ncclGetLastError(ncclComm_t comm) {
     return known(comm) ? comm->message : last_error;
 }
 
+/* SWT_EMU_NCCL_VERSION: as if the library were another one than the header's. */
 ncclResult_t ncclGetVersion(int *version) {
+    const char *const other = getenv("SWT_EMU_NCCL_VERSION");
     if (version == NULL)
         return ncclInvalidArgument;
-    *version = NCCL_VERSION_CODE;
+    *version = other != NULL ? (int)strtol(other, NULL, 10) : NCCL_VERSION_CODE;
     return ncclSuccess;
 }
 
@@ -182,6 +186,7 @@ static ncclResult_t open_world(void) {
         return swt_emu_nccl_refuse(NULL, ncclRemoteError, "not all ranks make a communicator");
     (void)PMPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
     swt_emu_on_wait(on_wait);
+    (void)atexit(swt_emu_nccl_check_aborts);
     return ncclSuccess;
 }
 
@@ -378,9 +383,17 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     return result;
 }
 
+void swt_emu_nccl_check_aborts(void) {
+    for (const struct ncclComm *c = comms; c != NULL; c = c->next)
+        if (swt_emu_nccl_now_ms() < c->until_ms)
+            swt_emu_stop("the process ends while NCCL aborts a communicator: wait until its stream "
+                         "is done, but not for ever");
+}
+
 /* The real one waits for the communicator's own kernels, which may be queued behind those of
- * another that nobody has aborted: several are aborted as one group. MPI's side of what is under
- * way is left as it is: it cannot be called back. */
+ * another that nobody has aborted: several are aborted as one group. Without blocking it goes on in
+ * a thread of its own. MPI's side of what is under way is left as it is: it cannot be called back.
+ */
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (!known(comm))
         return NO_COMM();
@@ -389,6 +402,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
             swt_emu_stop("ncclCommAbort waits for another communicator's work for ever: abort both "
                          "in one group");
     comm->closed = true;
+    if (!comm->blocking && comm->done < comm->queued)
+        comm->until_ms = swt_emu_nccl_now_ms() + ABORT_MS;
     swt_emu_nccl_drop_group(comm);
     (void)swt_emu_poll();
     return ncclSuccess;

@@ -7,6 +7,7 @@
 #include "tests/emu/emu_nccl.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,6 +265,17 @@ static void advance(nccl_launch *l, int i) {
     s->state = DONE;
 }
 
+/* SWT_EMU_NCCL_STOP=N: rank 0 stands still when it comes to its launch N, as if it hung there. */
+static void stand_still(const nccl_launch *l) {
+    static long left = -1;
+    const char *const number = getenv("SWT_EMU_NCCL_STOP");
+    if (number == NULL || l->comm->rank != 0)
+        return;
+    left = (left < 0 ? strtol(number, NULL, 10) : left) - 1;
+    if (left == 0)
+        (void)raise(SIGSTOP);
+}
+
 static bool start(nccl_launch *l) {
     ncclComm_t comm = l->comm;
     if (comm->running > 0 || (l->ticket >= 0 && (uint64_t)l->ticket != comm->done))
@@ -273,6 +285,7 @@ static bool start(nccl_launch *l) {
         swt_emu_stop("nccl: no memory for a launch");
     l->run->last_ms = swt_emu_nccl_now_ms();
     comm->running++;
+    stand_still(l);
     return true;
 }
 
@@ -320,7 +333,7 @@ bool swt_emu_nccl_work(void *data) {
     nccl_launch *l = data;
     bool moved = false, done = true;
     if (l->comm->closed)
-        return end(l);
+        return swt_emu_nccl_now_ms() >= l->comm->until_ms && end(l);
     if (l->run == NULL && !start(l))
         return false;
     for (int i = 0; i < l->count; i++) {

@@ -142,6 +142,17 @@ def too_few_gpus():
         e2e.want("\nno GPU: 2 ranks on a node with 1 GPU, " in taken.out and "(cpu, mpi)" in taken.out, taken.told())
 
 
+def old_nccl():
+    """The library that is loaded is older than the header: one line, whatever it is linked with."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        args = ["--data", data, "--out", os.path.join(folder, "out"), *e2e.flags(options(train_steps=1))]
+        refused = e2e.run(2, [*args, "--device", "cuda"], env={"SWT_EMU_NCCL_VERSION": "22105"})
+        told = "--device cuda: NCCL 2.21.5 is loaded on rank 0, this program needs 2.22 or newer; "
+        e2e.want(refused.code == 2 and told in refused.err, refused.told())
+        e2e.want(refused.err.count("error:") == 1 and not os.path.exists(f"{folder}/out"), refused.told())
+
+
 def gpus_of_their_own(ranks):
     """Each rank is shown one GPU, another one, as a job's launcher may do: the bits of ranks that see them all."""
     with e2e.scratch() as folder:
@@ -230,15 +241,10 @@ def interrupted():
 
 
 def lost_peer():
-    """A rank that stands still is lost to the others: one line with the call and the rank, exit code 6."""
+    """A rank that stands still in a call of NCCL is lost to the others: one line with the call and the rank, exit code 6."""
     with e2e.scratch() as folder:
-        process, _ = begin(2, folder, options(train_steps=100000), "tokens/s", env={"SWT_EMU_NCCL_TIMEOUT": "5"})
-        ranks = []
-        for pid in e2e.session_members(process.pid):
-            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
-                ranks += [pid] if f.read().strip() == "swt-dist" else []
-        e2e.want(len(ranks) == 2, f"ranks: {ranks}")
-        os.kill(ranks[0], signal.SIGSTOP)
+        emulated = {"SWT_EMU_NCCL_TIMEOUT": "5", "SWT_EMU_NCCL_STOP": "100"}
+        process, _ = begin(2, folder, options(train_steps=100000), "", env=emulated)
         result = e2e.finish(process, "a rank stands still", 120)
         lines = [line for line in result.err.splitlines() if "swt-dist: error:" in line]
         e2e.want(result.code == 6 and len(lines) == 1, result.told())
@@ -274,6 +280,7 @@ def main():
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
+        suite.case("an old NCCL", old_nccl)
         suite.case("too little memory", too_little_memory)
         suite.case("a lost peer", lost_peer, heavy=True)
     suite.finish()

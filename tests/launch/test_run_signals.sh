@@ -215,11 +215,12 @@ ends_of_mpirun() {
 import os, signal, sys, time
 folder = sys.argv[sys.argv.index("orte_tmpdir_base") + 1]
 os.mkdir(os.path.join(folder, "session"))
+print(folder, flush=True)
+open(os.environ["D"] + "/begun", "w").close()
 time.sleep(0.8)  # asked before the first handler is there
 asked = []
 before = signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
 open(os.environ["D"] + "/pid.0", "w").write(str(os.getpid()))
-print(folder, flush=True)
 while not asked:
     time.sleep(0.05)
 signal.signal(signal.SIGUSR1, before)
@@ -228,7 +229,10 @@ sys.exit(130)
 END
     chmod +x "$dir/bin/mpirun"
     PATH=$dir/bin:$PATH start ends quiet 2
-    sleep 0.4
+    for _ in $(seq 200); do
+        [ ! -e "$dir/ends/begun" ] || break
+        sleep 0.05
+    done
     kill -TERM "$job"
     code_of "$job" 10 || code=$?
     [[ $code = 130 && ! -s $dir/ends/err ]] || wrong "ends: exit code $code: $(cat "$dir/ends/err")"
