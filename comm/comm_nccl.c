@@ -287,21 +287,6 @@ static swt_status nccl_split(swt_comm *comm, int color, int key, swt_comm *out) 
     return status;
 }
 
-/* The library that runs may be another than the header's. Versions are 10000 major + 100 minor +
- * patch. */
-static swt_status check_version(nccl_own *own) {
-    int version = 0;
-    const ncclResult_t code = ncclGetVersion(&version);
-    if (code != ncclSuccess)
-        return nccl_failed(own, code, "ncclGetVersion", __LINE__);
-    if (version >= SWT_NCCL_MIN)
-        return SWT_OK;
-    return SWT_FAIL(USAGE,
-                    "--device cuda: NCCL %d.%d.%d is loaded on rank %d, this program needs 2.22 or "
-                    "newer; install one, or use --device cpu",
-                    version / 10000, version / 100 % 100, version % 100, own->family->rank);
-}
-
 static swt_status init(nccl_family *f, nccl_own *own, swt_comm *host) {
     ncclUniqueId id = {{0}};
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -312,7 +297,7 @@ static swt_status init(nccl_family *f, nccl_own *own, swt_comm *host) {
     f->connected = host->size > 1;
     if (!f->connected)
         return SWT_OK;
-    SWT_TRY(swt_comm_agree(host, check_version(own)));
+    SWT_TRY(swt_comm_agree(host, nccl_check_version(own)));
     ncclResult_t begun = host->rank == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
     const swt_status known =
         begun == ncclSuccess ? SWT_OK : nccl_failed(own, begun, "ncclGetUniqueId", __LINE__);

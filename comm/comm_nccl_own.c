@@ -57,6 +57,20 @@ swt_status nccl_failed(nccl_own *own, ncclResult_t code, const char *call, int l
     return status;
 }
 
+/* Versions are 10000 major + 100 minor + patch. */
+swt_status nccl_check_version(nccl_own *own) {
+    int version = 0;
+    const ncclResult_t code = ncclGetVersion(&version);
+    if (code != ncclSuccess)
+        return nccl_failed(own, code, "ncclGetVersion", __LINE__);
+    if (version >= SWT_NCCL_MIN)
+        return SWT_OK;
+    return SWT_FAIL(USAGE,
+                    "--device cuda: NCCL %d.%d.%d is loaded on rank %d, this program needs 2.22 or "
+                    "newer; install one, or use --device cpu",
+                    version / 10000, version / 100 % 100, version % 100, own->family->rank);
+}
+
 swt_status nccl_check_alive(const nccl_family *f) {
     if (f->failed)
         return SWT_FAIL(COMM, "nccl on rank %d: an earlier failure has ended it", f->rank);

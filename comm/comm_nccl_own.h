@@ -52,6 +52,9 @@ SWT_MUST_CHECK swt_status nccl_failed(nccl_own *own, ncclResult_t code, const ch
  * the peers. Returns when that has ended, after 5 s at most. */
 void nccl_give_up(nccl_family *f);
 
+/* The library that runs may be another than the header's. Errors: USAGE where it is too old. */
+SWT_MUST_CHECK swt_status nccl_check_version(nccl_own *own);
+
 /* Errors: COMM once the family was given up. */
 SWT_MUST_CHECK swt_status nccl_check_alive(const nccl_family *f);
 
