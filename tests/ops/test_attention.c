@@ -113,15 +113,118 @@ static void test_unseen_keys(void **state) {
         if (i / HD % TK < lengths[i / HD / TK])
             continue;
         assert_true(dk[i] == 0 && dv[i] == 0);
-        k[i] = 1e6F;
-        v[i] = -1e6F;
+        k[i] = v[i] = NAN; /* not even a weight of 0 may meet them */
     }
     const outputs second = forward(t, q, k, v, key_lengths, &d);
     swt_trial_same(t, "y", second.y, first.y, B * TQ * HD, SWT_F32);
 }
 
+/* -- widths of heads: that of a head is as good as that of a wider one whose rest is zeros -------
+ */
+
+enum { WIDTHS_T = 66, WIDEST = 256 }; /* two tiles of queries and keys on a GPU */
+
+static void put(void *to, int64_t i, swt_dtype dtype, float x) {
+    if (dtype == SWT_BF16)
+        ((uint16_t *)to)[i] = swt_bf16_from_float(x);
+    else
+        ((float *)to)[i] = x;
+}
+
+/* Rows of D random numbers, `stride` apart; twice with the same `seed` they are the same ones. */
+static void *seeded_rows(swt_trial *t, int64_t D, int64_t stride, uint32_t seed) {
+    const swt_dtype dtype = t->ctx.dtype;
+    void *rows = swt_trial_in(t, WIDTHS_T * stride, dtype);
+    t->drawn = seed;
+    for (int64_t i = 0; i < WIDTHS_T * D; i++)
+        put(rows, i / D * stride + i % D, dtype, (float)(2 * swt_trial_draw(t) - 1));
+    return rows;
+}
+
+typedef struct gradients {
+    void *y, *dq, *dk, *dv;
+    float *lse;
+    int64_t stride; /* of the three gradients; y has no gaps */
+} gradients;
+
+/* Forward and backward of the same D numbers a row, in heads of `width`. */
+static gradients both_ways(swt_trial *t, int64_t D, int64_t width, int64_t stride) {
+    const swt_dtype dtype = t->ctx.dtype;
+    const swt_attention_dims d = {.B = 1,
+                                  .H = 1,
+                                  .D = width,
+                                  .Tq = WIDTHS_T,
+                                  .Tk = WIDTHS_T,
+                                  .q_stride = stride,
+                                  .kv_stride = stride,
+                                  .mask = SWT_MASK_CAUSAL,
+                                  .scale = (float)(1 / sqrt((double)D))};
+    const void *q = seeded_rows(t, D, stride, 1000), *k = seeded_rows(t, D, stride, 100000),
+               *v = seeded_rows(t, D, stride, 200000), *dy = seeded_rows(t, D, width, 300000);
+    gradients o = {.y = swt_trial_out(t, WIDTHS_T * width, dtype),
+                   .lse = swt_trial_out(t, WIDTHS_T, SWT_F32),
+                   .stride = stride};
+    SWT_RUN(t, attention_forward, .y = o.y, .lse = o.lse, .q = q, .k = k, .v = v, .dims = d);
+    swt_test_keep(t);
+    o.dq = swt_trial_out(t, WIDTHS_T * stride, dtype);
+    o.dk = swt_trial_out(t, WIDTHS_T * stride, dtype);
+    o.dv = swt_trial_out(t, WIDTHS_T * stride, dtype);
+    SWT_RUN(t, attention_backward, .dq = o.dq, .dk = o.dk, .dv = o.dv, .dy = dy, .q = q, .k = k,
+            .v = v, .y = o.y, .lse = o.lse, .dims = d);
+    swt_test_keep(t);
+    return o;
+}
+
+/* Both are right to some roundings of sums over keys and over the head, of numbers around 1, and to
+ * one more of BF16; what lies between rows of `got` is untouched. */
+static void compare_rows(swt_trial *t, const char *what, const void *got, int64_t got_stride,
+                         const void *want, int64_t want_stride, int64_t D) {
+    const swt_dtype dtype = t->ctx.dtype;
+    const double sums = 8 + 2 * sqrt(WIDTHS_T) + 2 * (1 + sqrt((double)D));
+    const double bf16 = dtype == SWT_BF16 ? 0x1p-7 : 0;
+    for (int64_t i = 0; i < WIDTHS_T * got_stride; i++) {
+        const int64_t row = i / got_stride, column = i % got_stride;
+        const double x = swt_trial_element(got, i, dtype);
+        if (column >= D) {
+            if (!isnan(x))
+                swt_trial_miss(t, "%s: column %lld of row %lld was written", what,
+                               (long long)column, (long long)row);
+            continue;
+        }
+        const double right = swt_trial_element(want, row * want_stride + column, dtype);
+        swt_trial_number(t, what, x, right, 16 * sums * SWT_ROUNDING + bf16 * (1 + fabs(right)));
+    }
+}
+
+/* Gaps between rows leave those of whole runs of 16 bytes as they are. */
+static void compare_widths(swt_trial *t, int64_t D) {
+    const int64_t gap = D % 8 == 0 ? 8 : 3;
+    swt_trial_begin(t, "heads of width %d, type %d", (int)D, (int)t->ctx.dtype);
+    const gradients wide = both_ways(t, D, WIDEST, WIDEST);
+    const gradients own = both_ways(t, D, D, D + gap);
+    compare_rows(t, "y", own.y, D, wide.y, WIDEST, D);
+    compare_rows(t, "dq", own.dq, own.stride, wide.dq, wide.stride, D);
+    compare_rows(t, "dk", own.dk, own.stride, wide.dk, wide.stride, D);
+    compare_rows(t, "dv", own.dv, own.stride, wide.dv, wide.stride, D);
+    for (int i = 0; i < WIDTHS_T; i++)
+        swt_trial_number(t, "lse", (double)own.lse[i], (double)wide.lse[i], 64 * SWT_ROUNDING);
+}
+
+static void test_widths(void **state) {
+    static const int64_t widths[] = {1, 62, 67, 72, 97, 128, 136, 194, 200, 255};
+    swt_trial *t = swt_test_trial(state);
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        compare_widths(t, widths[i]);
+        t->ctx.dtype = SWT_BF16;
+        if (t->ctx.ops->bf16)
+            compare_widths(t, widths[i]);
+        t->ctx.dtype = SWT_F32;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_widths),
         cmocka_unit_test(test_equal_scores),
         cmocka_unit_test(test_causal),
         cmocka_unit_test(test_unseen_keys),

@@ -85,7 +85,9 @@ std::string mutant_of(const kernel &k, size_t number, instruction &made) {
         made.offset += 4;
         return "from 4 bytes further on";
     }
-    return mistaken_for(name, made);
+    const std::string &text = k.origins[number].text;
+    const bool of_zero = text.size() > 3 && text.compare(text.size() - 3, 3, ", 0") == 0;
+    return of_zero && (begins("add.") || begins("sub.")) ? "" : mistaken_for(name, made);
 }
 
 void mutate(kernel &k) {
