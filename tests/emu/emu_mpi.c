@@ -42,6 +42,13 @@ int MPI_Allgather(const void *send, int send_count, MPI_Datatype send_type, void
                   &request);
 }
 
+int MPI_Test(MPI_Request *request, int *done, MPI_Status *status) {
+    const int code = PMPI_Test(request, done, status);
+    if (code == MPI_SUCCESS && !*done && !swt_emu_poll())
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    return code;
+}
+
 int MPI_Waitall(int count, MPI_Request requests[], MPI_Status statuses[]) {
     int code = MPI_SUCCESS, done = 0;
     while (code == MPI_SUCCESS && !done) {
