@@ -257,6 +257,27 @@ static void test_header_that_grows(void **state) {
     free(bytes);
 }
 
+/* Data are not interpreted: any bit of them may be the other way round, and is read so. */
+static void test_any_data(void **state) {
+    (void)state;
+    static const int64_t shape[] = {4};
+    char path[TEMP_PATH_BYTES];
+    unsigned char bytes[1024], a[4];
+    const size_t count = compose(bytes, good_header, strlen(good_header), good_data);
+    const size_t data = 8 + strlen(good_header);
+    temp_in(path, "x.safetensors");
+    for (size_t bit = 8 * data; bit < 8 * count; bit++) {
+        swt_tensor_file f;
+        bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        unlink(path); /* some file systems wait for the disk where a file is overwritten */
+        temp_write(path, bytes, count);
+        assert_int_equal(swt_tensor_file_open(&f, path, SWT_CHECKPOINT), SWT_OK);
+        assert_int_equal(swt_tensor_file_read(&f, "a", SWT_U8, 1, shape, a), SWT_OK);
+        assert_memory_equal(a, bytes + data, sizeof a);
+        swt_tensor_file_close(&f);
+    }
+}
+
 /* A file that becomes shorter after it was opened; long, so that no buffer holds its end. */
 static void test_cut_while_open(void **state) {
     (void)state;
@@ -285,9 +306,9 @@ static void test_cut_while_open(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEMP_TEST(test_read),           TEMP_TEST(test_broken_headers),
-        TEMP_TEST(test_broken_files),   TEMP_TEST(test_header_that_grows),
-        TEMP_TEST(test_cut_while_open),
+        TEMP_TEST(test_read),         TEMP_TEST(test_broken_headers),
+        TEMP_TEST(test_broken_files), TEMP_TEST(test_header_that_grows),
+        TEMP_TEST(test_any_data),     TEMP_TEST(test_cut_while_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
