@@ -110,8 +110,14 @@ def notices(test, mutant):
             return True
 
 
+def kind(mutant):
+    """What equivalent.txt calls it: its place in the source, the instruction's name, and what is made of it."""
+    words = mutant.text.split()
+    return mutant.source, words[1 if words[0].startswith("@") else 0], mutant.mutant
+
+
 def equivalents():
-    """(kernel, instruction, mutant) of those that change nothing; the file has a reason behind each."""
+    """The kinds of mutants that change nothing that is promised; the file has a reason behind each."""
     out = set()
     with open(os.path.join(FOLDER, "equivalent.txt"), encoding="utf-8") as f:
         for line in f:
@@ -136,11 +142,11 @@ def mutants(instructions, tests, count):
             if by:
                 killed += 1
                 continue
-            known = (m.kernel, m.text, m.mutant) in same
+            known = kind(m) in same
             equivalent += known
             lived += not known
             what = "equivalent" if known else "lived"
-            print(f"{what}: {m.kernel} | {m.text} | {m.mutant} | {m.source}, PTX line {m.line}, {m.number}", flush=True)
+            print(f"{what}: {' | '.join(kind(m))} | {m.text}, {m.kernel}:{m.number}, noticed before: {killed}", flush=True)
     print(f"seed {seed}: {killed} of {killed + lived} mutants were noticed, {equivalent} more change nothing that is promised")
     enough = ENOUGH if len(chosen) >= MANY else ENOUGH_OF_FEW
     return 0 if killed >= enough * (killed + lived) else 1
