@@ -143,6 +143,7 @@ void add_conversions(operation_table &t) {
     add_cast<float, int64_t>(t, "cvt.rn.f32.s64");
     add_cast<double, int32_t>(t, "cvt.rn.f64.s32");
     add_cast<double, int64_t>(t, "cvt.rn.f64.s64");
+    add_unary<uint32_t, uint16_t>(t, "cvt.f32.bf16", [](uint32_t a) { return a << 16; });
     add_unary<uint16_t, float>(t, "cvt.rn.bf16.f32", [](float a) { return to_bf16(a); });
     add_unary<float, float>(t, "cvt.sat.f32.f32", [](float a) { return saturated(a); });
     add_unary<double, double>(t, "cvt.rni.f64.f64", [](double a) { return nearbyint(a); });

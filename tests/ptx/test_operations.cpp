@@ -70,6 +70,8 @@ static const answer answers[] = {
     {"cvt.rn.bf16.f32 %rs1, 0f3f818000;\nmov.b32 %r1, {%rs1, %rs1};", 'r', 0x3f823f82},
     {"cvt.rn.bf16.f32 %rs1, 0f7f7fffff;\nmov.b32 %r1, {%rs1, %rs1};", 'r', 0x7f807f80},
     {"cvt.rn.bf16.f32 %rs1, 0fff800001;\nmov.b32 %r1, {%rs1, %rs1};", 'r', 0x7fff7fff},
+    {"mov.b32 {%rs1, %rs2}, 0x3f80bf81;\ncvt.f32.bf16 %f1, %rs1;\nmov.b32 %r1, %f1;", 'r',
+     0xbf810000},
     {"cvt.sat.f32.f32 %f1, 0f7fc00000;\nmov.b32 %r1, %f1;", 'r', 0},
     {"cvt.sat.f32.f32 %f1, 0f40000000;\nmov.b32 %r1, %f1;", 'r', 0x3f800000},
     {"cvt.rn.f32.f64 %f1, 0d3ff0000010000000;\nmov.b32 %r1, %f1;", 'r', 0x3f800000},
