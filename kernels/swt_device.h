@@ -10,7 +10,7 @@
 #ifndef SWT_DEVICE_H
 #define SWT_DEVICE_H
 
-#include "base/status.h"
+#include "base/words.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,6 +51,7 @@ struct swt_device {
     double idle_ms; /* time in which threads had no part to run, before their first and after their
                        last, summed over threads and the operations that have several parts: the
                        caller may reset it */
+    swt_warnings *warnings; /* the caller's: where to the backend says what makes it slow; NULL */
 };
 
 void swt_device_close(swt_device *d);

@@ -65,3 +65,24 @@ swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_gemm *p) {
                     (unsigned)swt_min(p->batch, GRID_Y));
     return SWT_LAUNCH(plain_gemm, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
 }
+
+enum { FINISH_THREADS = 256, GRID_X = 1 << 20 };
+
+/* An element a thread; gridDim.y walks the batch. */
+template <typename O> static __global__ void finish_all(swt_cuda_gemm p) {
+    const int64_t size = p.rows * p.cols;
+    p.add = NULL; /* is in out already */
+    for (int64_t n = blockIdx.y; n < p.batch; n += gridDim.y)
+        for (int64_t i = (int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x; i < size;
+             i += (int64_t)gridDim.x * FINISH_THREADS) {
+            const float sum = to_float(static_cast<const O *>(p.out)[n * p.out_stride + i]);
+            finish<O>(p, n, i / p.cols, i % p.cols, sum);
+        }
+}
+
+swt_status swt_cuda_finish_gemm(const swt_ctx *c, const swt_cuda_gemm *p) {
+    const auto kernel = p->out_type == SWT_BF16 ? finish_all<__nv_bfloat16> : finish_all<float>;
+    const int64_t blocks = swt_min(blocks_of(p->rows * p->cols, FINISH_THREADS), GRID_X);
+    const dim3 grid((unsigned)blocks, (unsigned)swt_min(p->batch, GRID_Y));
+    return SWT_LAUNCH(kernel, grid, FINISH_THREADS, 0, swt_cuda_stream(c), *p);
+}

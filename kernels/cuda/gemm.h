@@ -40,14 +40,22 @@ typedef struct swt_cuda_gemm {
 } swt_cuda_gemm;
 
 /* Queue it on c->stream. rows, cols or batch 0: nothing to do; inner 0: a b is zero. Not relu
- * together with add. Effect: overwrites out and c->workspace. What cuBLASLt needs is made at a
- * shape's first use and kept in the device. Local. Errors: INTERNAL, naming the gemm. */
+ * together with add. A shape for which there is no algorithm is noted in c->device->warnings. With
+ * the variable SWT_CUDA_GEMMS, the name of a file, closing the device appends a line of JSON for
+ * each gemm: its shape, who does it (whole: cuBLASLt; bare: cuBLASLt without bias and ReLU; plain:
+ * our own kernel), which algorithm with how much workspace. Effect: overwrites out and
+ * c->workspace. What cuBLASLt needs is made at a shape's first use and kept in the device. Local.
+ * Errors: INTERNAL, naming the gemm. */
 SWT_MUST_CHECK swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gemm *p);
 
 /* The same by our own kernel (gemm.cu): any gemm that the structure describes, of tensors
  * that are aligned to their elements, without a workspace. Slow. Each sum is one chain over inner.
  */
 SWT_MUST_CHECK swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_gemm *p);
+
+/* out = f(out + bias): what a gemm without its epilogue leaves to do. A bfloat16 is rounded a
+ * second time. */
+SWT_MUST_CHECK swt_status swt_cuda_finish_gemm(const swt_ctx *c, const swt_cuda_gemm *p);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
-#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_plan.h"
 
-#include <cublasLt.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,51 +10,58 @@
  * outlive them. */
 enum { PLANS = 1024 };
 
-/* Tensors are aligned to so many bytes (swt_ops.h). */
-enum { TENSOR_ALIGN = 64 };
-
-/* A gemm that stands in batches may use this much of the workspace, so that batches of 64 fit;
- * one that never does may use all of it. */
-enum { BATCHED_WORKSPACE_BYTES = SWT_CUDA_WORKSPACE_BYTES / 64 };
-
-/* How many algorithms cuBLASLt is asked for, best first. */
-enum { PROPOSALS = 16 };
-
-/* What tells one plan from another: all of a gemm but its addresses. */
-typedef struct plan_key {
-    int64_t rows, cols, inner, batch;
-    int64_t a_stride, b_stride, out_stride, bias_stride;
-    int32_t type, out_type;
-    int32_t a_transposed, b_transposed, bias, relu;
-} plan_key;
-
-/* cuBLASLt is column-major: what is row-major here is its transpose there, out^T = b^T a^T. So its
- * first matrix is our b, its second our a, and its m is our cols. */
-typedef struct plan {
-    plan_key key;
-    cublasLtMatmulDescOpaque_t desc;
-    cublasLtMatrixLayoutOpaque_t first, second, out;
-    cublasLtMatmulAlgo_t algorithm;
-    bool plain; /* by our own kernel: there is no algorithm */
-} plan;
-
 struct swt_cuda_gemms {
     cublasLtHandle_t handle;
     int count;  /* of plans */
     int oldest; /* of them, once all places are taken */
-    plan plans[PLANS];
+    swt_gemm_plan plans[PLANS];
 };
 
-/* Pass on a failure of cuBLASLt: SWT_TRY(SWT_CUBLAS(cublasLtCreate(&handle))); */
-#define SWT_CUBLAS(call) cublas_check((call), #call, __LINE__)
+/* ------------------------------------------------------------------ what was chosen */
 
-static swt_status cublas_check(cublasStatus_t status, const char *call, int line) {
-    if (status == CUBLAS_STATUS_SUCCESS)
-        return SWT_OK;
-    return swt_fail(SWT_INTERNAL, __FILE__, line,
-                    "cuda: %.*s: %s (%s); look at the driver's and the library's versions",
-                    (int)strcspn(call, "("), call, cublasLtGetStatusName(status),
-                    cublasLtGetStatusString(status));
+static uint32_t choice_of(const swt_gemm_plan *n, cublasLtMatmulAlgoConfigAttributes_t attribute) {
+    uint32_t value = 0;
+    size_t written = 0;
+    if (n->way == SWT_GEMM_PLAIN ||
+        cublasLtMatmulAlgoConfigGetAttribute(&n->algorithm, attribute, &value, sizeof value,
+                                             &written) != CUBLAS_STATUS_SUCCESS)
+        return 0;
+    return value;
+}
+
+static void tell_plan(FILE *f, const swt_gemm_plan *n) {
+    static const char *const ways[SWT_GEMM_WAYS] = {"whole", "bare", "plain"};
+    const swt_gemm_key *k = &n->key;
+    fprintf(f,
+            "{\"rows\": %lld, \"cols\": %lld, \"inner\": %lld, \"batch\": %lld, "
+            "\"type\": \"%s\", \"out_type\": \"%s\", \"transposed\": \"%s%s\", "
+            "\"bias\": %d, \"relu\": %d, \"way\": \"%s\", \"algorithm\": %u, \"tile\": %u, "
+            "\"stages\": %u, \"split_k\": %u, \"workspace_bytes\": %zu}\n",
+            (long long)k->rows, (long long)k->cols, (long long)k->inner, (long long)k->batch,
+            swt_dtype_name((swt_dtype)k->type), swt_dtype_name((swt_dtype)k->out_type),
+            k->a_transposed ? "T" : "N", k->b_transposed ? "T" : "N", k->bias, k->relu,
+            ways[n->way], choice_of(n, CUBLASLT_ALGO_CONFIG_ID),
+            choice_of(n, CUBLASLT_ALGO_CONFIG_TILE_ID),
+            choice_of(n, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+            choice_of(n, CUBLASLT_ALGO_CONFIG_SPLITK_NUM), n->workspace_bytes);
+}
+
+/* launch/gpu-check names a file in SWT_CUDA_GEMMS and asks it which algorithm each gemm got, and
+ * which had none. A line is written at once, so that several ranks may append to one file. */
+static void tell_plans(const swt_cuda_gemms *gemms) {
+    const char *const path = getenv("SWT_CUDA_GEMMS");
+    FILE *f = path != NULL && path[0] != '\0' ? fopen(path, "a") : NULL;
+    if (f == NULL) {
+        if (path != NULL && path[0] != '\0')
+            fprintf(stderr, "SWT_CUDA_GEMMS: %s: %s\n", path, strerror(errno));
+        return;
+    }
+    setvbuf(f, NULL, _IOLBF, 0);
+    for (int i = 0; i < gemms->count; i++)
+        if (gemms->plans[i].key.rows > 0)
+            tell_plan(f, &gemms->plans[i]);
+    if (fclose(f) != 0)
+        fprintf(stderr, "SWT_CUDA_GEMMS: %s: %s\n", path, strerror(errno));
 }
 
 swt_status swt_cuda_gemms_open(swt_cuda_gemms **out) {
@@ -72,41 +80,28 @@ swt_status swt_cuda_gemms_open(swt_cuda_gemms **out) {
 void swt_cuda_gemms_close(swt_cuda_gemms *gemms) {
     if (gemms == NULL)
         return;
+    tell_plans(gemms);
     (void)cublasLtDestroy(gemms->handle); /* nothing to be done about it here */
     free(gemms);
 }
 
-static plan_key key_of(const swt_cuda_gemm *p) {
-    return (plan_key){.rows = p->rows,
-                      .cols = p->cols,
-                      .inner = p->inner,
-                      .batch = p->batch,
-                      .a_stride = p->a.stride,
-                      .b_stride = p->b.stride,
-                      .out_stride = p->out_stride,
-                      .bias_stride = p->bias != NULL ? p->bias_stride : 0,
-                      .type = (int32_t)p->a.type,
-                      .out_type = (int32_t)p->out_type,
-                      .a_transposed = p->a.transposed,
-                      .b_transposed = p->b.transposed,
-                      .bias = p->bias != NULL,
-                      .relu = p->relu};
-}
+/* ------------------------------------------------------------------ gemms */
 
-/* Every gemm of a layer begins at a tensor's start plus whole matrices of its own size, so this
- * alignment holds wherever it stands, and a gemm's algorithm may rely on it. */
-static uint32_t alignment(int64_t elements, swt_dtype type) {
-    const uint64_t bytes = (uint64_t)elements * swt_dtype_bytes(type);
-    const uint64_t power = bytes & (~bytes + 1); /* the largest that divides it */
-    return power < TENSOR_ALIGN ? (uint32_t)power : TENSOR_ALIGN;
-}
-
-static bool aligned(const void *memory, int64_t elements, swt_dtype type) {
-    return (uintptr_t)memory % alignment(elements, type) == 0;
-}
-
-static uint64_t workspace_of(const swt_cuda_gemm *p) {
-    return p->out_stride != 0 ? BATCHED_WORKSPACE_BYTES : SWT_CUDA_WORKSPACE_BYTES;
+static swt_gemm_key key_of(const swt_cuda_gemm *p) {
+    return (swt_gemm_key){.rows = p->rows,
+                          .cols = p->cols,
+                          .inner = p->inner,
+                          .batch = p->batch,
+                          .a_stride = p->a.stride,
+                          .b_stride = p->b.stride,
+                          .out_stride = p->out_stride,
+                          .bias_stride = p->bias != NULL ? p->bias_stride : 0,
+                          .type = (int32_t)p->a.type,
+                          .out_type = (int32_t)p->out_type,
+                          .a_transposed = p->a.transposed,
+                          .b_transposed = p->b.transposed,
+                          .bias = p->bias != NULL,
+                          .relu = p->relu};
 }
 
 static swt_status check(const swt_ctx *c, const swt_cuda_gemm *p) {
@@ -121,217 +116,65 @@ static swt_status check(const swt_ctx *c, const swt_cuda_gemm *p) {
                         (long long)p->rows, (long long)p->cols, (long long)p->inner,
                         (long long)p->batch, swt_dtype_name(p->a.type), swt_dtype_name(p->b.type),
                         swt_dtype_name(p->out_type));
-    if (!aligned(p->a.data, p->rows * p->inner, p->a.type) ||
-        !aligned(p->b.data, p->inner * p->cols, p->b.type) || !aligned(p->out, size, p->out_type) ||
-        (p->add != NULL && !aligned(p->add, size, p->out_type)) ||
-        (p->bias != NULL && !aligned(p->bias, p->cols, p->out_type)))
-        return SWT_FAIL(INTERNAL, "cuda: gemm: a tensor is not aligned to %d bytes", TENSOR_ALIGN);
+    if (!swt_gemm_aligned(p->a.data, p->rows * p->inner, p->a.type) ||
+        !swt_gemm_aligned(p->b.data, p->inner * p->cols, p->b.type) ||
+        !swt_gemm_aligned(p->out, size, p->out_type) ||
+        (p->add != NULL && !swt_gemm_aligned(p->add, size, p->out_type)) ||
+        (p->bias != NULL && !swt_gemm_aligned(p->bias, p->cols, p->out_type)))
+        return SWT_FAIL(INTERNAL, "cuda: gemm: a tensor lies elsewhere than swt_ops.h promises");
     if (c->workspace == NULL)
         return SWT_FAIL(INTERNAL, "cuda: gemm: the context has no workspace; it needs %d bytes",
                         SWT_CUDA_WORKSPACE_BYTES);
     return SWT_OK;
 }
 
-static cudaDataType_t cuda_type(swt_dtype type) {
-    return type == SWT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
-}
-
-/* Set an attribute of a descriptor to what a variable of the attribute's type holds. */
-#define SET(function, object, attribute, variable)                                                 \
-    SWT_TRY(SWT_CUBLAS(function((object), (attribute), &(variable), sizeof(variable))))
-
-#define SET_LAYOUT(...)     SET(cublasLtMatrixLayoutSetAttribute, __VA_ARGS__)
-#define SET_DESC(...)       SET(cublasLtMatmulDescSetAttribute, __VA_ARGS__)
-#define SET_PREFERENCE(...) SET(cublasLtMatmulPreferenceSetAttribute, __VA_ARGS__)
-
-/* A row-major matrix (rows, cols) in memory: column-major (cols, rows). */
-static swt_status make_layout(cublasLtMatrixLayout_t out, swt_dtype type, bool transposed,
-                              int64_t rows, int64_t cols) {
-    const int64_t height = transposed ? rows : cols, width = transposed ? cols : rows;
-    return SWT_CUBLAS(
-        cublasLtMatrixLayoutInit(out, cuda_type(type), (uint64_t)height, (uint64_t)width, height));
-}
-
-static swt_status make_desc(plan *n, const swt_cuda_gemm *p) {
-    const cublasLtMatmulDesc_t desc = &n->desc;
-    const int32_t first = p->b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const int32_t second = p->a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    uint32_t epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT;
-    if (p->bias != NULL)
-        epilogue = p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
-    /* The default type only promises no less precision and range than F32's, by whatever hardware;
-     * the environment may have a say in that (TF32, sums of BF16 products). The pedantic one is
-     * standard F32 arithmetic. Operands in BF16 need the tensor cores, which multiply them exactly.
-     */
-    const cublasComputeType_t compute =
-        p->a.type == SWT_F32 ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F;
-    SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescInit(desc, compute, CUDA_R_32F)));
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSA, first);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_TRANSB, second);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-    if (p->bias == NULL)
-        return SWT_OK;
-    /* The heuristic takes the bias's alignment from its address: an example, that it does not
-     * depend on where this one lies. */
-    const void *const example = (const void *)(uintptr_t)alignment(p->cols, p->out_type);
-    SET_DESC(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, example);
-    return SWT_OK;
-}
-
-static swt_status make_layouts(plan *n, const swt_cuda_gemm *p) {
-    SWT_TRY(make_layout(&n->first, p->b.type, p->b.transposed, p->inner, p->cols));
-    SWT_TRY(make_layout(&n->second, p->a.type, p->a.transposed, p->rows, p->inner));
-    return make_layout(&n->out, p->out_type, false, p->rows, p->cols);
-}
-
-/* What an algorithm must keep to. One that stands in batches has its sums in one piece: pieces that
- * are added in the workspace would need more of it the larger the batch. */
-static swt_status make_wish(cublasLtMatmulPreference_t wish, const swt_cuda_gemm *p) {
-    const bool batched = p->out_stride != 0;
-    const uint64_t workspace_bytes = workspace_of(p);
-    const uint32_t reduction =
-        batched ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    const uint32_t first_align = alignment(p->inner * p->cols, p->b.type);
-    const uint32_t second_align = alignment(p->rows * p->inner, p->a.type);
-    const uint32_t out_align = alignment(p->rows * p->cols, p->out_type);
-    SWT_TRY(SWT_CUBLAS(cublasLtMatmulPreferenceInit(wish)));
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction);
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, first_align);
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, second_align);
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, out_align);
-    SET_PREFERENCE(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, out_align);
-    return SWT_OK;
-}
-
-static swt_status set_batch(plan *n, const swt_cuda_gemm *p) {
-    const struct {
-        cublasLtMatrixLayout_t layout;
-        int64_t stride;
-    } all[] = {{&n->first, p->b.stride}, {&n->second, p->a.stride}, {&n->out, p->out_stride}};
-    const int32_t batch = (int32_t)p->batch;
-    for (int i = 0; i < 3; i++) {
-        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, batch);
-        SET_LAYOUT(all[i].layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, all[i].stride);
-    }
-    if (p->bias != NULL)
-        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, p->bias_stride);
-    return SWT_OK;
-}
-
-/* Two of it, one behind the other, stand for every batch when its algorithm is chosen: neither the
- * batch nor its strides, which tell how experts and ranks are cut, may have a say. */
-static swt_cuda_gemm pair_of(const swt_cuda_gemm *p) {
-    swt_cuda_gemm two = *p;
-    two.batch = 2;
-    two.a.stride = p->rows * p->inner;
-    two.b.stride = p->inner * p->cols;
-    two.out_stride = p->rows * p->cols;
-    two.bias_stride = p->cols;
-    return two;
-}
-
-static cublasStatus_t check_algorithm(swt_cuda_gemms *gemms, plan *n,
-                                      const cublasLtMatmulAlgo_t *algorithm, size_t *bytes) {
-    cublasLtMatmulHeuristicResult_t found = {0};
-    const cublasStatus_t status = cublasLtMatmulAlgoCheck(
-        gemms->handle, &n->desc, &n->first, &n->second, &n->out, &n->out, algorithm, &found);
-    *bytes = found.workspaceSize;
-    return status;
-}
-
-/* The first of the library's proposals that does what the gemm needs (not every algorithm does
- * batches), or our own kernel. The library may also say NOT_SUPPORTED where it proposes nothing. */
-static swt_status choose_algorithm(swt_cuda_gemms *gemms, plan *n, const swt_cuda_gemm *p) {
-    cublasLtMatmulPreferenceOpaque_t wish;
-    cublasLtMatmulHeuristicResult_t found[PROPOSALS] = {0};
-    int count = 0;
-    SWT_TRY(make_wish(&wish, p));
-    if (p->out_stride != 0) {
-        const swt_cuda_gemm two = pair_of(p);
-        SWT_TRY(set_batch(n, &two));
-    }
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(gemms->handle, &n->desc, &n->first, &n->second, &n->out,
-                                       &n->out, &wish, PROPOSALS, found, &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED)
-        count = 0;
-    else
-        SWT_TRY(cublas_check(status, "cublasLtMatmulAlgoGetHeuristic", __LINE__));
-    n->plain = true;
-    for (int i = 0; n->plain && i < count; i++) {
-        size_t bytes = 0;
-        n->algorithm = found[i].algo;
-        n->plain = found[i].state != CUBLAS_STATUS_SUCCESS ||
-                   check_algorithm(gemms, n, &n->algorithm, &bytes) != CUBLAS_STATUS_SUCCESS ||
-                   bytes > workspace_of(p);
-    }
-    return SWT_OK;
-}
-
-/* The batch as it is comes after the choice. */
-static swt_status make_batch(swt_cuda_gemms *gemms, plan *n, const swt_cuda_gemm *p) {
-    size_t bytes = 0;
-    if (n->plain || p->out_stride == 0)
-        return SWT_OK;
-    SWT_TRY(set_batch(n, p));
-    SWT_TRY(cublas_check(check_algorithm(gemms, n, &n->algorithm, &bytes),
-                         "cublasLtMatmulAlgoCheck", __LINE__));
-    if (bytes > SWT_CUDA_WORKSPACE_BYTES)
-        return SWT_FAIL(INTERNAL,
-                        "cuda: %lld gemms of (%lld, %lld, %lld) need %zu bytes of workspace, "
-                        "%d are there; use more ranks for the experts",
-                        (long long)p->batch, (long long)p->rows, (long long)p->cols,
-                        (long long)p->inner, bytes, SWT_CUDA_WORKSPACE_BYTES);
-    return SWT_OK;
-}
-
 /* A place for a new plan: that of the oldest one where there is no other. A stream takes what it
  * needs of a plan when it takes the gemm. */
-static plan *new_place(swt_cuda_gemms *gemms) {
+static swt_gemm_plan *new_place(swt_cuda_gemms *gemms) {
     if (gemms->count < PLANS)
         return &gemms->plans[gemms->count++];
-    plan *const oldest = &gemms->plans[gemms->oldest];
+    swt_gemm_plan *const oldest = &gemms->plans[gemms->oldest];
     gemms->oldest = (gemms->oldest + 1) % PLANS;
     return oldest;
 }
 
 /* The plan for this gemm: a known one, or a new one. A plan that could not be made has the key
  * of no gemm. */
-static swt_status find_plan(swt_cuda_gemms *gemms, const swt_cuda_gemm *p, plan **out) {
-    const plan_key key = key_of(p);
+static swt_status find_plan(const swt_ctx *c, const swt_cuda_gemm *p, swt_gemm_plan **out) {
+    swt_cuda_gemms *gemms = swt_cuda_device_of(c)->gemms;
+    const swt_gemm_key key = key_of(p);
     for (int i = 0; i < gemms->count; i++) {
         *out = &gemms->plans[i];
         if (memcmp(&(*out)->key, &key, sizeof key) == 0)
             return SWT_OK;
     }
-    plan *const n = new_place(gemms);
+    swt_gemm_plan *const n = new_place(gemms);
     memset(n, 0, sizeof *n);
-    SWT_TRY(make_desc(n, p));
-    SWT_TRY(make_layouts(n, p));
-    SWT_TRY(choose_algorithm(gemms, n, p));
-    SWT_TRY(make_batch(gemms, n, p));
+    SWT_TRY(swt_gemm_plan_make(c, gemms->handle, p, n));
     n->key = key;
     *out = n;
     return SWT_OK;
 }
 
 swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gemm *p) {
-    const float one = 1, beta = p->add != NULL ? 1 : 0;
-    swt_cuda_gemms *gemms = swt_cuda_device_of(c)->gemms;
-    plan *n = NULL;
+    const float one = 1;
+    swt_gemm_plan *n = NULL;
     if (p->rows == 0 || p->cols == 0 || p->batch == 0)
         return SWT_OK;
     if (p->inner == 0)
         return swt_cuda_multiply_plain(c, p); /* no matrix of cuBLASLt is empty */
     SWT_TRY(check(c, p));
-    SWT_TRY(find_plan(gemms, p, &n));
-    if (n->plain)
+    SWT_TRY(find_plan(c, p, &n));
+    if (n->way == SWT_GEMM_PLAIN)
         return swt_cuda_multiply_plain(c, p);
-    if (p->bias != NULL)
-        SET_DESC(&n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p->bias);
-    return SWT_CUBLAS(cublasLtMatmul(gemms->handle, &n->desc, &one, p->b.data, &n->first, p->a.data,
-                                     &n->second, &beta, p->add != NULL ? p->add : p->out, &n->out,
-                                     p->out, &n->out, &n->algorithm, c->workspace,
-                                     SWT_CUDA_WORKSPACE_BYTES, swt_cuda_stream(c)));
+    const swt_cuda_gemm own = swt_gemm_of_library(p, n->way);
+    const float beta = own.add != NULL ? 1 : 0;
+    if (own.bias != NULL)
+        SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescSetAttribute(
+            &n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &own.bias, sizeof own.bias)));
+    SWT_TRY(SWT_CUBLAS(cublasLtMatmul(
+        swt_cuda_device_of(c)->gemms->handle, &n->desc, &one, own.b.data, &n->first, own.a.data,
+        &n->second, &beta, own.add != NULL ? own.add : own.out, &n->out, own.out, &n->out,
+        &n->algorithm, c->workspace, swt_gemm_workspace_bytes(p), swt_cuda_stream(c))));
+    return n->way == SWT_GEMM_BARE ? swt_cuda_finish_gemm(c, p) : SWT_OK;
 }

@@ -1,7 +1,7 @@
-/* The step's state: tiny, so one thread does what has an order. */
+/* The step's state: tiny, so one thread writes it. */
 #include "kernels/cuda/block.cuh"
 
-enum { COUNT_THREADS = 256 };
+enum { COUNT_THREADS = 256, CLIP_THREADS = 512 };
 
 static __device__ double learning_rate(const swt_schedule &s, double t) {
     const double pi = 3.14159265358979323846;
@@ -50,11 +50,19 @@ swt_status swt_cuda_count_targets(const swt_ctx *c, const swt_count_targets_args
     return SWT_LAUNCH(count_targets_kernel, 1, COUNT_THREADS, 0, swt_cuda_stream(c), *a);
 }
 
+/* One block: thread t adds squares t, t + CLIP_THREADS, ..., and the threads' sums meet in a tree:
+ * an order that n alone decides. 200,000 tensors (2,048 experts in 24 layers) are 400 loads a
+ * thread, which do not wait for each other: about 40 us, of which one thread alone would make 10
+ * ms. */
 static __global__ void state_clip_kernel(swt_step_state *state, swt_state_clip_args a) {
+    __shared__ double shared[CLIP_THREADS / WARP];
     double sum = 0.0;
-    for (int64_t i = 0; i < a.n; i++)
+#pragma unroll 8
+    for (int64_t i = threadIdx.x; i < a.n; i += CLIP_THREADS)
         sum += a.squares[i];
-    const double norm = sqrt(sum);
+    const double norm = sqrt(block_sum(sum, shared));
+    if (threadIdx.x != 0)
+        return;
     state->grad_norm = norm;
     state->clip = a.max_norm == 0.0 ? 1.0 : fmin(1.0, a.max_norm / (norm + 1e-6));
     if (!isfinite(norm) || a.nonfinite_ranks[0] != 0)
@@ -62,5 +70,5 @@ static __global__ void state_clip_kernel(swt_step_state *state, swt_state_clip_a
 }
 
 swt_status swt_cuda_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
-    return SWT_LAUNCH(state_clip_kernel, 1, 1, 0, swt_cuda_stream(c), c->state, *a);
+    return SWT_LAUNCH(state_clip_kernel, 1, CLIP_THREADS, 0, swt_cuda_stream(c), c->state, *a);
 }

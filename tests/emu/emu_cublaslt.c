@@ -1,8 +1,10 @@
 /* cuBLASLt, emulated: what the program calls of it, stricter than the real one where that is cheap:
  * an algorithm serves the shape that it was made for alone (its batch may differ), pointers have
  * the alignment that was promised, the workspace is large enough, aligned, and loses what it held.
- * The algorithms that are proposed first do no batches; for BF16 in odd leading dimensions, which
- * tensor cores cannot load, there is none.
+ * An algorithm takes all of the workspace that it was offered, and as much again for each further
+ * product of a batch. The algorithms that are proposed first do no batches; for BF16 in odd leading
+ * dimensions, which tensor cores cannot load, there is none, and none with an epilogue where
+ * the rows of D are no multiple of 4.
  *
  * Compiled against the real header, so that no signature can drift. */
 #include "tests/emu/emu.h"
@@ -23,7 +25,7 @@
             return try_status_;                                                                    \
     } while (0)
 
-enum { HANDLE_MAGIC = 0x48414e44, WORKSPACE_ALIGN = 256, WORKSPACE_BYTES = 1024, JUNK = 0xff };
+enum { HANDLE_MAGIC = 0x48414e44, WORKSPACE_ALIGN = 256, JUNK_BYTES = 1024, JUNK = 0xff };
 static const uint64_t ALGORITHM_MAGIC = 0x73776c74616c676f;
 
 struct cublasLtContext {
@@ -226,11 +228,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     *returned = 0;
     TRY(read_gemm(&p, handle, desc, a, b, c, d));
     TRY(swt_emu_lt_preference(&wish, preference));
+    const uint64_t batch = (uint64_t)p.of[D].batch;
     lt_algorithm found = {.magic = ALGORITHM_MAGIC,
                           .shape = shape_of(&p),
                           .bias_align = bias_align(&p),
-                          .workspace_bytes =
-                              wish.workspace_bytes >= WORKSPACE_BYTES ? WORKSPACE_BYTES : 0};
+                          .workspace_bytes = (uint32_t)(wish.workspace_bytes / batch) & ~255u};
     for (int i = 0; i < MATRICES; i++) {
         found.align[i] = wish.align[i];
         if (wish.align[i] == 0 || (wish.align[i] & (wish.align[i] - 1)) != 0 ||
@@ -240,7 +242,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     }
     if (is_odd_bf16(&p.of[D])) /* one way to say that there is none; the other is not to give any */
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    const bool none = is_odd_bf16(&p.of[A]) || is_odd_bf16(&p.of[B]);
+    const bool none = is_odd_bf16(&p.of[A]) || is_odd_bf16(&p.of[B]) ||
+                      (p.m % 4 != 0 && p.desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT);
     for (int i = 0; i < PROPOSALS && i < requested && !none; i++) {
         const size_t bytes = (size_t)found.workspace_bytes * (size_t)p.of[D].batch;
         found.steps = proposals[i].steps;
@@ -337,8 +340,11 @@ static bool run_job(void *data) {
     if (sums == NULL)
         swt_emu_stop("cublasLtMatmul: out of memory");
     float *scratch = sums + p->m * SWT_EMU_GEMM_COLUMNS;
-    if (j->workspace_bytes > 0)
-        memset(j->workspace, JUNK, j->workspace_bytes);
+    if (j->workspace_bytes > 0) { /* its ends, or it would take longer than the product */
+        const size_t bytes = j->workspace_bytes < JUNK_BYTES ? j->workspace_bytes : JUNK_BYTES;
+        memset(j->workspace, JUNK, bytes);
+        memset((unsigned char *)j->workspace + j->workspace_bytes - bytes, JUNK, bytes);
+    }
     for (int64_t i = 0; i < p->of[D].batch; i++) {
         const swt_emu_matrix a = operand(j, A, i), b = operand(j, B, i);
         for (int64_t first = 0; first < p->n; first += SWT_EMU_GEMM_COLUMNS) {

@@ -193,3 +193,20 @@ cublasStatus_t cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t 
 }
 
 ATTRIBUTES(MatmulPreference, cublasLtMatmulPreferenceAttributes_t, preferences)
+
+/* ------------------------------------------------------------------ algorithms */
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute,
+                                                    void *value, size_t bytes, size_t *written) {
+    lt_algorithm own;
+    if (algo == NULL || value == NULL || bytes != sizeof(uint32_t) || written == NULL)
+        return swt_emu_lt_refuse(CUBLAS_STATUS_INVALID_VALUE,
+                                 "algorithm: attribute %d of %zu bytes", (int)attribute, bytes);
+    memcpy(&own, algo, sizeof own);
+    const uint32_t split = attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM;
+    const uint32_t told = attribute == CUBLASLT_ALGO_CONFIG_ID ? (uint32_t)own.steps : split;
+    memcpy(value, &told, sizeof told);
+    *written = sizeof told;
+    return CUBLAS_STATUS_SUCCESS;
+}
