@@ -87,6 +87,12 @@ void swt_run_say(swt_run *run, const char *fmt, ...) {
     log_line(run, line);
 }
 
+void swt_run_say_warnings(swt_run *run, swt_warnings *w) {
+    for (int i = 0; i < w->count; i++)
+        swt_run_say(run, "warning: %s", w->lines[i]);
+    w->count = 0;
+}
+
 /* Shorten to one character less than the terminal is wide: the cursor must not leave the line. */
 static void fit_terminal(char *line) {
     struct winsize size = {0};

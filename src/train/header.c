@@ -203,12 +203,7 @@ static void say_model(swt_run *run, const swt_session *s) {
                 (long long)evaluation);
 }
 
-static void say_warnings(swt_run *run, const swt_warnings *w) {
-    for (int i = 0; i < w->count; i++)
-        swt_run_say(run, "warning: %s", w->lines[i]);
-}
-
-void swt_header_say(swt_run *run, const swt_session *s) {
+void swt_header_say(swt_run *run, swt_session *s) {
     const swt_dims *d = &s->model.dims;
     swt_warnings found = {.count = 0};
     size_t bytes = 0;
@@ -221,8 +216,8 @@ void swt_header_say(swt_run *run, const swt_session *s) {
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
                 swt_mib((double)bytes));
     say_rates(run, s->options, &s->update.schedule);
-    say_warnings(run, &s->options->notes);
+    swt_run_say_warnings(run, &s->options->notes);
     warn_of_training(&found, s);
-    say_warnings(run, &found);
-    say_warnings(run, &s->warnings);
+    swt_run_say_warnings(run, &found);
+    swt_run_say_warnings(run, &s->warnings);
 }

@@ -7,7 +7,7 @@
 
 /* Say where the run works, on what text, with which model and rates, and what is likely not meant
  * (rank 0). The session's model is open and the run created. */
-void swt_header_say(swt_run *run, const swt_session *s);
+void swt_header_say(swt_run *run, swt_session *s);
 
 /* The same warnings on the session's err, for a command without a run (rank 0). */
 void swt_header_warn(const swt_session *s);

@@ -175,8 +175,10 @@ static swt_status report(loop *r) {
     swt_status status = SWT_OK;
     if (due) {
         SWT_TRY(swt_report_gather(&r->s->model, r->rows, r->state.targets, &r->report));
-        if (r->first)
+        if (r->first) {
+            swt_run_say_warnings(&r->run, &r->s->warnings); /* of the backend, by now */
             status = write_training_row(r);
+        }
         r->recent_step_ms = r->steps_ms / (double)(r->step - r->row_step);
         r->row_step = r->step;
         r->steps_ms = r->comm_ms = 0.0;
@@ -381,6 +383,7 @@ static swt_status prepare(loop *r) {
 
 /* The others are done by then. */
 static swt_status say_done(loop *r) {
+    swt_run_say_warnings(&r->run, &r->s->warnings);
     swt_run_say(&r->run, "done: %lld step%s, %s", (long long)r->step, swt_plural(r->step),
                 r->run.path);
     const swt_status status = swt_run_check_log(&r->run);

@@ -122,6 +122,7 @@ swt_status swt_session_open_device(swt_session *s) {
     if (status == SWT_OK)
         status = swt_stream_create(&s->device, &s->stream);
     SWT_TRY(swt_comm_agree(s->world, status));
+    s->device.warnings = &s->warnings;
     if (s->backend == &swt_cpu_backend)
         return SWT_OK;
     s->devices = &s->gpu_world;

@@ -39,6 +39,9 @@ SWT_MUST_CHECK swt_status swt_run_metrics(swt_run *run, const swt_metric *row, i
 /* A line to the terminal (after the live line, if one is open) and to log.txt. */
 void swt_run_say(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);
 
+/* Each as a line "warning: ..."; none is left. */
+void swt_run_say_warnings(swt_run *run, swt_warnings *w);
+
 /* Whether standard output is the user's terminal. Under MPI launch/run says so (SWT_TERMINAL);
  * without its word there is no live line. */
 bool swt_run_on_terminal(void);

@@ -90,6 +90,7 @@ swt_status swt_session_load_batch(swt_session *s, int64_t step) {
 }
 
 void swt_session_close(swt_session *s) {
+    swt_session_say_warnings(s);
     /* First what other ranks may wait for; memory only when no exchange can use it any more. */
     swt_dist_fini(&s->dist);
     swt_comm_close(&s->gpu_world);

@@ -32,7 +32,7 @@ typedef struct swt_session {
     swt_dist dist;
     swt_model model;
     swt_update_rule update;
-    swt_warnings warnings; /* found before there is a run to say them; rank 0's are said */
+    swt_warnings warnings; /* not said yet; of rank 0 they are, by the run or at the end */
 } swt_session;
 
 /* Rank 0 writes the kept warnings to s->err: for commands without a run. */

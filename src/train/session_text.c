@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 void swt_session_say_warnings(swt_session *s) {
-    if (s->world->rank == 0)
+    if (s->world->rank == 0 && s->err != NULL)
         swt_warnings_print(&s->warnings, s->err);
     s->warnings.count = 0;
 }
