@@ -66,23 +66,43 @@ swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_gemm *p) {
     return SWT_LAUNCH(plain_gemm, grid, TILE * TILE, 0, swt_cuda_stream(c), *p);
 }
 
-enum { FINISH_THREADS = 256, GRID_X = 1 << 20 };
+enum { EDGE_THREADS = 256, GRID_X = 1 << 20 };
 
-/* An element a thread; gridDim.y walks the batch. */
-template <typename O> static __global__ void finish_all(swt_cuda_gemm p) {
+/* For each element of the batch, one a thread: out = f(out, n, i) of element i of gemm n. */
+template <typename O, typename F>
+static __device__ inline void for_each(const swt_cuda_gemm &p, F f) {
     const int64_t size = p.rows * p.cols;
-    p.add = NULL; /* is in out already */
     for (int64_t n = blockIdx.y; n < p.batch; n += gridDim.y)
-        for (int64_t i = (int64_t)blockIdx.x * FINISH_THREADS + threadIdx.x; i < size;
-             i += (int64_t)gridDim.x * FINISH_THREADS) {
-            const float sum = to_float(static_cast<const O *>(p.out)[n * p.out_stride + i]);
-            finish<O>(p, n, i / p.cols, i % p.cols, sum);
+        for (int64_t i = (int64_t)blockIdx.x * EDGE_THREADS + threadIdx.x; i < size;
+             i += (int64_t)gridDim.x * EDGE_THREADS) {
+            O *const out = static_cast<O *>(p.out) + n * p.out_stride + i;
+            *out = from_float<O>(f(to_float(*out), n, i));
         }
 }
 
-swt_status swt_cuda_finish_gemm(const swt_ctx *c, const swt_cuda_gemm *p) {
-    const auto kernel = p->out_type == SWT_BF16 ? finish_all<__nv_bfloat16> : finish_all<float>;
-    const int64_t blocks = swt_min(blocks_of(p->rows * p->cols, FINISH_THREADS), GRID_X);
-    const dim3 grid((unsigned)blocks, (unsigned)swt_min(p->batch, GRID_Y));
-    return SWT_LAUNCH(kernel, grid, FINISH_THREADS, 0, swt_cuda_stream(c), *p);
+template <typename O> static __global__ void put_bias(swt_cuda_gemm p) {
+    for_each<O>(p, [&](float, int64_t n, int64_t i) {
+        const float bias = to_float(static_cast<const O *>(p.bias)[n * p.bias_stride + i % p.cols]);
+        return p.add == NULL ? bias
+                             : bias + to_float(static_cast<const O *>(p.add)[n * p.out_stride + i]);
+    });
+}
+
+template <typename O> static __global__ void put_relu(swt_cuda_gemm p) {
+    for_each<O>(p, [](float x, int64_t, int64_t) { return x > 0 ? x : 0.0f; });
+}
+
+static dim3 edge_grid(const swt_cuda_gemm *p) {
+    const int64_t blocks = swt_ceil_div(p->rows * p->cols, EDGE_THREADS);
+    return dim3((unsigned)swt_min(blocks, GRID_X), (unsigned)swt_min(p->batch, GRID_Y));
+}
+
+swt_status swt_cuda_gemm_bias(const swt_ctx *c, const swt_cuda_gemm *p) {
+    const auto kernel = p->out_type == SWT_BF16 ? put_bias<__nv_bfloat16> : put_bias<float>;
+    return SWT_LAUNCH(kernel, edge_grid(p), EDGE_THREADS, 0, swt_cuda_stream(c), *p);
+}
+
+swt_status swt_cuda_gemm_relu(const swt_ctx *c, const swt_cuda_gemm *p) {
+    const auto kernel = p->out_type == SWT_BF16 ? put_relu<__nv_bfloat16> : put_relu<float>;
+    return SWT_LAUNCH(kernel, edge_grid(p), EDGE_THREADS, 0, swt_cuda_stream(c), *p);
 }

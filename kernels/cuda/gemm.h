@@ -53,9 +53,10 @@ SWT_MUST_CHECK swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gem
  */
 SWT_MUST_CHECK swt_status swt_cuda_multiply_plain(const swt_ctx *c, const swt_cuda_gemm *p);
 
-/* out = f(out + bias): what a gemm without its epilogue leaves to do. A bfloat16 is rounded a
- * second time. */
-SWT_MUST_CHECK swt_status swt_cuda_finish_gemm(const swt_ctx *c, const swt_cuda_gemm *p);
+/* What goes before and after a gemm of cuBLASLt that has no epilogue: out = bias (+ add), to which
+ * the product is added and rounded once; out = ReLU(out). */
+SWT_MUST_CHECK swt_status swt_cuda_gemm_bias(const swt_ctx *c, const swt_cuda_gemm *p);
+SWT_MUST_CHECK swt_status swt_cuda_gemm_relu(const swt_ctx *c, const swt_cuda_gemm *p);
 
 #ifdef __cplusplus
 }

@@ -169,6 +169,8 @@ swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gemm *p) {
         return swt_cuda_multiply_plain(c, p);
     const swt_cuda_gemm own = swt_gemm_of_library(p, n->way);
     const float beta = own.add != NULL ? 1 : 0;
+    if (n->way == SWT_GEMM_BARE && p->bias != NULL)
+        SWT_TRY(swt_cuda_gemm_bias(c, p));
     if (own.bias != NULL)
         SWT_TRY(SWT_CUBLAS(cublasLtMatmulDescSetAttribute(
             &n->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &own.bias, sizeof own.bias)));
@@ -176,5 +178,5 @@ swt_status swt_cuda_multiply(const swt_ctx *c, const swt_cuda_gemm *p) {
         swt_cuda_device_of(c)->gemms->handle, &n->desc, &one, own.b.data, &n->first, own.a.data,
         &n->second, &beta, own.add != NULL ? own.add : own.out, &n->out, own.out, &n->out,
         &n->algorithm, c->workspace, swt_gemm_workspace_bytes(p), swt_cuda_stream(c))));
-    return n->way == SWT_GEMM_BARE ? swt_cuda_finish_gemm(c, p) : SWT_OK;
+    return n->way == SWT_GEMM_BARE && p->relu ? swt_cuda_gemm_relu(c, p) : SWT_OK;
 }

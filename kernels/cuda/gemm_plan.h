@@ -15,7 +15,7 @@ typedef struct swt_gemm_key {
 } swt_gemm_key;
 
 /* Who does a gemm. WHOLE: one call of cuBLASLt. BARE: no algorithm takes bias and ReLU with the
- * product, so a pass of our own puts them on it. PLAIN: there is no algorithm at all, and our own
+ * product, so passes of our own do. PLAIN: there is no algorithm at all, and our own
  * kernel is slow. */
 typedef enum swt_gemm_way {
     SWT_GEMM_WHOLE,
@@ -49,8 +49,8 @@ static inline size_t swt_gemm_workspace_bytes(const swt_cuda_gemm *p) {
     return p->out_stride != 0 ? 0 : SWT_CUDA_WORKSPACE_BYTES;
 }
 
-/* What a plan's call of cuBLASLt computes: all of p, or what is left of it without what
- * swt_cuda_finish_gemm puts on the product afterwards. */
+/* What a plan's call of cuBLASLt computes: all of p, or what is left of it between
+ * swt_cuda_gemm_bias and swt_cuda_gemm_relu. */
 swt_cuda_gemm swt_gemm_of_library(const swt_cuda_gemm *p, swt_gemm_way way);
 
 /* Fill in all of *n but its key. A slow one (PLAIN) is noted in c->device->warnings. Errors:

@@ -175,9 +175,17 @@ swt_cuda_gemm swt_gemm_of_library(const swt_cuda_gemm *p, swt_gemm_way way) {
     swt_cuda_gemm rest = *p;
     if (way != SWT_GEMM_BARE)
         return rest;
+    rest.add = p->bias != NULL ? p->out : p->add;
     rest.bias = NULL;
     rest.relu = false;
     return rest;
+}
+
+/* Bias and ReLU can come before and after the product without a second rounding of a bfloat16; bias
+ * and summand together cannot. */
+static bool can_be_bare(const swt_cuda_gemm *p) {
+    return (p->bias != NULL || p->relu) &&
+           (p->out_type == SWT_F32 || p->bias == NULL || p->add == NULL);
 }
 
 static void warn_of_slow(const swt_ctx *c, const swt_cuda_gemm *p) {
@@ -196,7 +204,7 @@ swt_status swt_gemm_plan_make(const swt_ctx *c, cublasLtHandle_t handle, const s
     bool found = false;
     n->way = SWT_GEMM_WHOLE;
     SWT_TRY(choose_algorithm(handle, n, &own, &found));
-    if (!found && (p->bias != NULL || p->relu)) {
+    if (!found && can_be_bare(p)) {
         n->way = SWT_GEMM_BARE;
         own = swt_gemm_of_library(p, n->way);
         SWT_TRY(choose_algorithm(handle, n, &own, &found));
