@@ -1,11 +1,16 @@
 """What launch/gpu-check says of a machine: its GPUs, the libraries of the program, the environment."""
 
+import glob
 import os
 import re
 import subprocess
 import sys
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ASKED_OF_EACH_GPU = "index,name,memory.total,driver_version,clocks.max.sm,power.limit"
+BOUNDS = r"(?:__launch_bounds__\([^)]*\)\s*)?"
+KERNEL = rf"__global__\s+{BOUNDS}void\s+{BOUNDS}(\w+)\("
+
 # They change the products' algorithms, the transports and what is seen.
 SETTINGS = ("CUBLAS", "CUDA_", "NCCL_", "NVIDIA_")
 
@@ -70,13 +75,26 @@ def gpus_here(emulated):
     return number, [*gpus, f"CUDA_VISIBLE_DEVICES={visible}"]
 
 
+def own_kernels(folder=os.path.join(ROOT, "kernels", "cuda")):
+    """The names of the project's kernels, of its sources."""
+    names = set()
+    for source in glob.glob(os.path.join(folder, "*.cu*")):
+        with open(source, encoding="utf-8") as f:
+            names |= set(re.findall(KERNEL, f.read()))
+    return names
+
+
 def libraries(program, emulated):
     """Versions of what the program was linked with."""
     if emulated:
         return ["CUDA runtime, cuBLASLt, NCCL: emulated (tests/emu)"]
     linked = "\n".join(lines_of(["ldd", program]))
-    found = re.findall(r"=> (\S*lib(?:cudart|cublasLt|nccl)\S*)", linked)
-    return lines_of([sys.executable, "-c", VERSIONS, *found])
+    return versions(re.findall(r"=> (\S*lib(?:cudart|cublasLt|nccl)\S*)", linked))
+
+
+def versions(paths):
+    """What the libraries say of themselves."""
+    return lines_of([sys.executable, "-c", VERSIONS, *paths])
 
 
 def settings(environment):

@@ -234,7 +234,7 @@ static void test_state_clip(void **state) {
         {{9, 16}, 1, 0, 5, 1 / (5 + 1e-6), false},
         {{0}, 1, 0, 0, 1, false},
         {{1}, 1, 0, 1, 1 / (1 + 1e-6), false},
-        /* In order: 2^54 swallows each of the twos that follow. */
+        /* In order, as the CPU adds, 2^54 swallows each of the twos that follow. */
         {{0x1p54, 2, 2, 2, 2, 2, 2, 2}, 0x1p20, 0, 0x1p27, 0x1p20 / (0x1p27 + 1e-6), false},
         {{9, 16}, 1, 2, 5, 1 / (5 + 1e-6), true},
         {{9, NAN}, 1, 0, 0, 0, true},
@@ -255,8 +255,10 @@ static void test_state_clip(void **state) {
         const swt_step_state *s = t->state;
         assert_true((s->nonfinite != 0) == c->nonfinite);
         if (c->norm > 0 || !c->nonfinite) {
-            swt_trial_number(t, "grad_norm", s->grad_norm, c->norm, 0);
-            swt_trial_number(t, "clip", s->clip, c->clip, 0x1p-53);
+            /* Any other order of eight sums is off by 2^-53 for each. */
+            const double slack = t->device.table->queues ? 8 * 0x1p-53 * c->norm : 0;
+            swt_trial_number(t, "grad_norm", s->grad_norm, c->norm, slack);
+            swt_trial_number(t, "clip", s->clip, c->clip, 0x1p-53 + slack);
         }
         /* Sticky: a good norm later does not take the flag back. */
         memset(squares, 0, 8 * sizeof *squares);
