@@ -122,7 +122,7 @@ static cublasStatus_t take(lt *t, int i) {
 /* The algorithm is chosen for one product, then the batch is set. */
 static lt open_lt(const shape *s) {
     lt t = {.alpha = s->alpha, .beta = s->beta};
-    const uint64_t workspace_bytes = WORKSPACE_BYTES;
+    const uint64_t workspace_bytes = WORKSPACE_BYTES / (uint64_t)s->batch; /* as much for each */
     OK(cublasLtCreate(&t.handle));
     t.desc = calloc(1, sizeof *t.desc);
     t.preference = calloc(1, sizeof *t.preference);
