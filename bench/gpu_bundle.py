@@ -84,7 +84,7 @@ class BundleCheck(Parts):
         with support.scratch() as folder:
             out = os.path.join(folder, "run")
             command = [self.program("swt-dist"), "--device", device, "--out", out, "--train.log_every", 1, *flags]
-            command += ["--data", os.path.join(self.folder, "data", "tinyshakespeare.txt"), "--data.valid_fraction", 0.002]
+            command += ["--data", os.path.join(self.folder, "data", "text.txt"), "--data.valid_fraction", 0.002]
             said = self.run(name, [str(c) for c in command])
             hashes = re.findall(r"checkpoint written, weights' hash ([0-9a-f]+)", said)
             if not hashes:
@@ -203,7 +203,7 @@ class BundleCheck(Parts):
     def step(self, dtype):
         def check(name):
             flags = [*(TINY if self.short else REAL), "--experts", 16, "--run.dtype", dtype, "--batch.micro_batches", 2]
-            flags += ["--data", os.path.join(self.folder, "data", "tinyshakespeare.txt")]
+            flags += ["--data", os.path.join(self.folder, "data", "text.txt")]
             command = [self.program("bench_step"), "--device", "cuda", *flags, "--json", "--steps", 2 if self.short else 40]
             return {"rows": support.json_rows(self.run(name, [str(c) for c in command]))}
 

@@ -64,9 +64,9 @@ typedef struct swt_grad_squares_args {
     int64_t n_spans;
 } swt_grad_squares_args;
 
-/* state.grad_norm = sqrt(sum of squares[i], in an order that n alone decides); state.clip = min(1, max_norm / (norm +
- * 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0] != 0 (the flags
- * summed over all ranks), sets state.nonfinite. */
+/* state.grad_norm = sqrt(sum of squares[i], in an order that n alone decides); state.clip = min(1,
+ * max_norm / (norm + 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0]
+ * != 0 (the flags summed over all ranks), sets state.nonfinite. */
 typedef struct swt_state_clip_args {
     const double *squares;          /* (n) */
     const int64_t *nonfinite_ranks; /* (1) */
