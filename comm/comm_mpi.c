@@ -220,6 +220,7 @@ static swt_status mpi_wait(swt_comm *comm, swt_stream *stream) {
 
 static swt_status mpi_node(swt_comm *comm, int *local_rank, int *local_size) {
     MPI_Comm node = MPI_COMM_NULL;
+    SWT_TRY(meet(comm));
     SWT_MPI(comm->rank, MPI_Comm_split_type, own_of(comm)->comm, MPI_COMM_TYPE_SHARED, comm->rank,
             MPI_INFO_NULL, &node);
     MPI_Comm_rank(node, local_rank);
@@ -280,6 +281,7 @@ static swt_status wrap(MPI_Comm handle, bool world, swt_comm *out) {
 
 static swt_status mpi_split(swt_comm *comm, int color, int key, swt_comm *out) {
     MPI_Comm handle = MPI_COMM_NULL;
+    SWT_TRY(meet(comm));
     SWT_MPI(comm->rank, MPI_Comm_split, own_of(comm)->comm, color, key, &handle);
     const swt_status status = wrap(handle, false, out);
     if (status != SWT_OK)
