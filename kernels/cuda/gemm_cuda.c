@@ -12,6 +12,7 @@ enum { PLANS = 1024 };
 
 struct swt_cuda_gemms {
     cublasLtHandle_t handle;
+    FILE *told; /* SWT_CUDA_GEMMS; NULL: nobody asks */
     int count;  /* of plans */
     int oldest; /* of them, once all places are taken */
     swt_gemm_plan plans[PLANS];
@@ -48,20 +49,16 @@ static void tell_plan(FILE *f, const swt_gemm_plan *n) {
 
 /* launch/gpu-check names a file in SWT_CUDA_GEMMS and asks it which algorithm each gemm got, and
  * which had none. A line is written at once, so that several ranks may append to one file. */
-static void tell_plans(const swt_cuda_gemms *gemms) {
+static swt_status open_told(FILE **told) {
     const char *const path = getenv("SWT_CUDA_GEMMS");
-    FILE *f = path != NULL && path[0] != '\0' ? fopen(path, "a") : NULL;
-    if (f == NULL) {
-        if (path != NULL && path[0] != '\0')
-            fprintf(stderr, "SWT_CUDA_GEMMS: %s: %s\n", path, strerror(errno));
-        return;
-    }
-    setvbuf(f, NULL, _IOLBF, 0);
-    for (int i = 0; i < gemms->count; i++)
-        if (gemms->plans[i].key.rows > 0)
-            tell_plan(f, &gemms->plans[i]);
-    if (fclose(f) != 0)
-        fprintf(stderr, "SWT_CUDA_GEMMS: %s: %s\n", path, strerror(errno));
+    if (path == NULL || path[0] == '\0')
+        return SWT_OK;
+    *told = fopen(path, "a");
+    if (*told == NULL)
+        return SWT_FAIL(FILE, "SWT_CUDA_GEMMS: %.200s: %s; name a file that can be written", path,
+                        strerror(errno));
+    setvbuf(*told, NULL, _IOLBF, 0);
+    return SWT_OK;
 }
 
 swt_status swt_cuda_gemms_open(swt_cuda_gemms **out) {
@@ -69,19 +66,28 @@ swt_status swt_cuda_gemms_open(swt_cuda_gemms **out) {
     if (*out == NULL)
         return SWT_FAIL(MEMORY, "cuda: cannot allocate %zu bytes on the host; free some memory",
                         sizeof **out);
-    const swt_status status = SWT_CUBLAS(cublasLtCreate(&(*out)->handle));
+    swt_status status = open_told(&(*out)->told);
+    if (status == SWT_OK)
+        status = SWT_CUBLAS(cublasLtCreate(&(*out)->handle));
     if (status != SWT_OK) {
-        free(*out);
+        swt_cuda_gemms_close(*out);
         *out = NULL;
     }
     return status;
 }
 
+/* What fails here has nobody to hear of it. */
 void swt_cuda_gemms_close(swt_cuda_gemms *gemms) {
     if (gemms == NULL)
         return;
-    tell_plans(gemms);
-    (void)cublasLtDestroy(gemms->handle); /* nothing to be done about it here */
+    if (gemms->told != NULL) {
+        for (int i = 0; i < gemms->count; i++)
+            if (gemms->plans[i].key.rows > 0)
+                tell_plan(gemms->told, &gemms->plans[i]);
+        (void)fclose(gemms->told);
+    }
+    if (gemms->handle != NULL)
+        (void)cublasLtDestroy(gemms->handle);
     free(gemms);
 }
 

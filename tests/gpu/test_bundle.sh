@@ -19,7 +19,7 @@ failed=0
 # A C library and Python, as this machine has them, and nothing else.
 bare=$work/bare
 python=$(PATH=/usr/bin:$PATH python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
-mkdir -p "$bare"/{usr/bin,bin,tmp,dev,proc,elsewhere}
+mkdir -p "$bare"/{usr/bin,bin,tmp,dev,proc,elsewhere,reports}
 copy() {
     mkdir -p "$bare$(dirname "$1")"
     cp -aL "$1" "$bare$1"
@@ -50,9 +50,9 @@ check() {
     # shellcheck disable=SC2016
     unshare --user --map-root-user --net --mount --pid --fork sh -c '
         bare=$1 && shift && mount -t proc proc "$bare/proc" && mount --bind /dev/null "$bare/dev/null" && exec chroot "$bare" "$@"' \
-        sh "$bare" /bin/sh -c 'cd /tmp && PATH=/usr/bin:/bin SWT_EMU_GPUS=1 exec /elsewhere/made/gpu-check "$@"' sh \
-        --pack "/tmp/$name.tar.gz" --out "/tmp/$name" "$@" >"$work/$name.said" 2>&1 || code=$?
-    tar -xzOf "$bare/tmp/$name.tar.gz" "$name/results.json" >"$work/$name" || wrong "$name: no report: $(tail -n 3 "$work/$name.said")"
+        sh "$bare" /bin/sh -c 'cd /reports && PATH=/usr/bin:/bin SWT_EMU_GPUS=1 exec /elsewhere/made/gpu-check "$@"' sh \
+        --pack "/reports/$name.tar.gz" --out "/reports/$name" "$@" >"$work/$name.said" 2>&1 || code=$?
+    tar -xzOf "$bare/reports/$name.tar.gz" "$name/results.json" >"$work/$name" || wrong "$name: no report: $(tail -n 3 "$work/$name.said")"
 }
 status_of() {
     python3 -c 'import json, sys
