@@ -9,8 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The end of every timed call. */
+/* Before every call of a table: where this rank is now, and when that began. */
+static double begin(swt_comm *comm, swt_call call) {
+    swt_progress_enter(comm->progress, call,
+                       (swt_members){comm->world_first, comm->world_stride, comm->size});
+    return swt_now_ms();
+}
+
+/* And behind it. */
 static swt_status finish(swt_comm *comm, double start_ms, int64_t sent_bytes, swt_status status) {
+    swt_progress_leave(comm->progress);
     if (!comm->table->queues)
         comm->busy_ms += swt_now_ms() - start_ms;
     if (status == SWT_OK)
@@ -92,7 +100,7 @@ swt_status swt_comm_all_to_all(swt_comm *comm, swt_direction direction, void *re
                                swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_exchange(comm, direction, receive, send, split, block_bytes, &sent_bytes));
-    const double start_ms = swt_now_ms();
+    const double start_ms = begin(comm, SWT_CALL_ALL_TO_ALL);
     return finish(
         comm, start_ms, sent_bytes,
         comm->table->all_to_all(comm, direction, receive, send, split, block_bytes, stream));
@@ -113,7 +121,7 @@ swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                    swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_reduce(comm, data, count, sizeof *data, __func__, &sent_bytes));
-    const double start_ms = swt_now_ms();
+    const double start_ms = begin(comm, SWT_CALL_ALL_REDUCE);
     return finish(comm, start_ms, sent_bytes,
                   comm->table->all_reduce_i64(comm, data, count, stream));
 }
@@ -130,7 +138,7 @@ swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send, 
     SWT_TRY(check_buffer(receive, receive_bytes, __func__));
     SWT_TRY(check_buffer(send, (int64_t)bytes, __func__));
     SWT_TRY(check_apart(receive, receive_bytes, send, (int64_t)bytes, __func__));
-    const double start_ms = swt_now_ms();
+    const double start_ms = begin(comm, SWT_CALL_ALL_GATHER);
     return finish(comm, start_ms, receive_bytes - (int64_t)bytes,
                   comm->table->all_gather(comm, receive, send, bytes, stream));
 }
@@ -145,14 +153,17 @@ swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root
     SWT_TRY(size_of(comm->size, bytes, &all_bytes, __func__));
     SWT_TRY(check_buffer(data, (int64_t)bytes, __func__));
     const int64_t sent_bytes = comm->rank == root ? all_bytes - (int64_t)bytes : 0;
-    const double start_ms = swt_now_ms();
+    const double start_ms = begin(comm, SWT_CALL_BROADCAST);
     return finish(comm, start_ms, sent_bytes,
                   comm->table->broadcast(comm, data, bytes, root, stream));
 }
 
 swt_status swt_comm_wait(swt_comm *comm, swt_stream *stream) {
     SWT_TRY(check_comm(comm, __func__));
-    return comm->table->wait(comm, stream);
+    (void)begin(comm, SWT_CALL_WAIT);
+    const swt_status status = comm->table->wait(comm, stream);
+    swt_progress_leave(comm->progress);
+    return status;
 }
 
 swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {
@@ -160,13 +171,19 @@ swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {
     if (color < 0 || !out || out == comm)
         return SWT_FAIL(SHAPE, "%s: color %d; a color >= 0 and another communicator are needed",
                         __func__, color);
-    const double start_ms = swt_now_ms();
-    return finish(comm, start_ms, 0, comm->table->split(comm, color, key, out));
+    const double start_ms = begin(comm, SWT_CALL_SPLIT);
+    const swt_status status = comm->table->split(comm, color, key, out);
+    if (status == SWT_OK) {
+        out->progress = comm->progress;
+        out->world_first = 0;
+        out->world_stride = 1;
+    }
+    return finish(comm, start_ms, 0, status);
 }
 
 swt_status swt_comm_node(swt_comm *comm, int *local_rank, int *local_size) {
     SWT_TRY(check_comm(comm, __func__));
-    const double start_ms = swt_now_ms();
+    const double start_ms = begin(comm, SWT_CALL_NODE);
     return finish(comm, start_ms, 0, comm->table->node(comm, local_rank, local_size));
 }
 

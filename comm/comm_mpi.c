@@ -275,7 +275,8 @@ static swt_status wrap(MPI_Comm handle, bool world, swt_comm *out) {
         return SWT_FAIL(MEMORY, "MPI on rank %d: no memory for a communicator; free some", rank);
     own->comm = handle;
     own->world = world;
-    *out = (swt_comm){.table = &mpi_table, .rank = rank, .size = size, .own = own};
+    *out =
+        (swt_comm){.table = &mpi_table, .rank = rank, .size = size, .own = own, .world_stride = 1};
     return SWT_OK;
 }
 

@@ -261,6 +261,8 @@ static void take_ranks(swt_comm *out, swt_comm *host) {
     host->asked = own_of(out)->family;
     out->rank = host->rank;
     out->size = host->size;
+    out->progress = host->progress;
+    out->world_stride = 1;
 }
 
 static swt_status split_into(swt_comm *out, nccl_own *parent, int color, int key) {

@@ -77,5 +77,5 @@ static const swt_comm_table self_table = {
 };
 
 void swt_comm_open_self(swt_comm *out) {
-    *out = (swt_comm){.table = &self_table, .rank = 0, .size = 1};
+    *out = (swt_comm){.table = &self_table, .rank = 0, .size = 1, .world_stride = 1};
 }

@@ -9,6 +9,7 @@
 #ifndef SWT_COMM_H
 #define SWT_COMM_H
 
+#include "base/progress.h"
 #include "base/status.h"
 #include "kernels/swt_device.h"
 
@@ -58,6 +59,12 @@ struct swt_comm {
      * fails of may be why they do not come: the device communicator made of this one. Or NULL. */
     swt_status (*ask)(void *asked);
     void *asked;
+    /* Where this rank is is written there, for its watchdog; parts that are split from this one
+     * have it, too. NULL: nobody reads. */
+    swt_progress *progress;
+    /* The ranks' numbers in the whole world, for messages. Of a part whoever splits it says them.
+     */
+    int world_first, world_stride;
 };
 
 /* One rank alone. Cannot fail. */

@@ -72,7 +72,7 @@ static bool must_abort(const swt_comm *world, swt_status status) {
     return status != SWT_OK && !swt_last_error()->agreed && world->size > 1;
 }
 
-static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
+static swt_status run(swt_comm *world, swt_watchdog **watchdog, swt_options *o, FILE *out) {
     static swt_status (*const commands[])(swt_session *) = {
         [SWT_COMMAND_TRAIN] = swt_command_train,
         [SWT_COMMAND_EVAL] = swt_command_eval,
@@ -85,8 +85,15 @@ static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
         SWT_TRY(print_text(o, world->rank, out));
         return check_output(world, o, out);
     }
-    swt_session session = {
-        .options = o, .world = world, .out = out, .err = stderr, .catch_signals = catch_signals};
+    if (o->command != SWT_COMMAND_PLAN)
+        SWT_TRY(swt_watchdog_open(watchdog, world, o->run_hang_seconds, o->run_stall_seconds,
+                                  &o->notes));
+    swt_session session = {.options = o,
+                           .world = world,
+                           .watchdog = *watchdog,
+                           .out = out,
+                           .err = stderr,
+                           .catch_signals = catch_signals};
     if (world->rank == 0 && o->command != SWT_COMMAND_TRAIN) /* a run says them in its header */
         swt_warnings_print(&o->notes, stderr);
     swt_status status = commands[o->command](&session);
@@ -97,17 +104,21 @@ static swt_status run(swt_comm *world, swt_options *o, FILE *out) {
     return status;
 }
 
-/* One line from one rank. */
-static int finish(swt_comm *world, swt_status status) {
+/* One line from one rank. Where an exchange failed because a rank is lost, that is the line. */
+static int finish(swt_comm *world, swt_watchdog *watchdog, swt_status status) {
     const swt_error *error = swt_last_error();
     const int code = swt_exit_code(status);
+    if (status == SWT_COMM && !error->agreed)
+        swt_watchdog_consider(watchdog);
     if (status != SWT_OK && !error->silent) {
         fprintf(stderr, "swt-dist: error: %s\n", error->message);
         fflush(stderr);
     }
+    swt_watchdog_farewell(watchdog, must_abort(world, status));
     if (must_abort(world, status))
         swt_comm_abort(world, code);
     swt_comm_close(world);
+    swt_watchdog_close(watchdog);
     if (status ==
         SWT_COMM) /* an abort of NCCL may go on yet: its library must not be closed on it */
         _exit(code);
@@ -117,6 +128,7 @@ static int finish(swt_comm *world, swt_status status) {
 int main(int argc, char **argv) {
     static swt_options options; /* some 30 KiB of paths: not on the stack */
     swt_comm world;
+    swt_watchdog *watchdog = NULL;
     swt_standard_open();
     swt_threads_settle(argv);
     set_signals();
@@ -131,7 +143,7 @@ int main(int argc, char **argv) {
         options.command != SWT_COMMAND_PLAN)
         status = swt_comm_check_alone(&world);
     if (status == SWT_OK)
-        status = run(&world, &options, out);
+        status = run(&world, &watchdog, &options, out);
     fflush(out);
-    return finish(&world, status);
+    return finish(&world, watchdog, status);
 }

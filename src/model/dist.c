@@ -57,6 +57,9 @@ swt_status swt_dist_init(swt_dist *out, int size, int rank, int64_t E, int64_t e
 swt_status swt_dist_connect(swt_dist *d, swt_comm *host, swt_comm *devices) {
     SWT_TRY(swt_comm_split(devices, d->replica, d->position, &d->expert_group));
     SWT_TRY(swt_comm_split(devices, d->position, d->replica, &d->replica_group));
+    d->expert_group.world_first = d->replica * d->P;
+    d->replica_group.world_first = d->position;
+    d->replica_group.world_stride = d->P;
     d->host = host;
     d->devices = devices;
     return SWT_OK;

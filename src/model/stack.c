@@ -82,6 +82,7 @@ swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
     for (int64_t i = 0; i < m->n_sublayers; i++) {
         swt_sublayer *s = &m->sublayers[i];
         void *y = i + 1 < m->n_sublayers ? m->sublayers[i + 1].x : a->x;
+        swt_progress_layer(m->dist->host->progress, s->block, (int)s->kind);
         SWT_TRY(swt_model_norm(m, &s->places->norm, s->x, N));
         SWT_TRY(swt_kind_of(s)->forward(m, pass, s, y));
     }
@@ -111,6 +112,7 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
     SWT_TRY(norm_backward(m, &p->final_norm, a->x, NULL, N));
     for (int64_t i = m->n_sublayers - 1; i >= 0; i--) {
         swt_sublayer *s = &m->sublayers[i];
+        swt_progress_layer(m->dist->host->progress, s->block, (int)s->kind);
         SWT_TRY(swt_model_norm(m, &s->places->norm, s->x, N));
         SWT_TRY(swt_kind_of(s)->backward(m, pass, s));
         SWT_TRY(norm_backward(m, &s->places->norm, s->x, a->dstream, N));

@@ -329,12 +329,12 @@ const swt_option swt_option_table[] = {
         .built = "stop",
         .help = "What a step does whose gradient is not finite. stop: the run ends (exit code 5); "
                 "skip: no update."),
-    KEY("run.hang_seconds", ALL, INT(run_hang_seconds, 1, 86400, "seconds"), BOTH("5"),
-        .only_with = "",
-        .help = "A rank without a heartbeat for so long is lost (not in use yet)."),
-    KEY("run.stall_seconds", ALL, INT(run_stall_seconds, 1, 86400, "seconds"), BOTH("300"),
-        .only_with = "",
-        .help = "A rank with a heartbeat but no progress for so long is lost (not in use yet)."),
+    KEY("run.hang_seconds", ALL, INT(run_hang_seconds, 0, 86400, "seconds"), BOTH("5"),
+        .help = "A rank that is not heard of for so long is lost, which ends the run (exit code "
+                "6). 0: nobody watches, nor for run.stall_seconds."),
+    KEY("run.stall_seconds", ALL, INT(run_stall_seconds, 0, 86400, "seconds"), BOTH("300"),
+        .help = "A rank that is heard of but makes no progress in a step for so long is lost, too; "
+                "after a tenth of it a warning tells. 0: any time is allowed."),
     ARGUMENT("--config", TRAINING, TEXT(config_path, "FILE.yaml"), BOTH(""), .own = true,
              .also = "config-file cfg yaml conf",
              .help = "YAML file with any of the keys; flags win over it."),

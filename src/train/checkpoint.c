@@ -243,6 +243,7 @@ static bool make_room(const swt_session *s, swt_run *run) {
 
 swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step) {
     const bool first = s->world->rank == 0;
+    swt_progress_phase(s->world->progress, SWT_PHASE_CHECKPOINT);
     swt_status status = write_once(s, run, step);
     if (status != SWT_FILE) /* the same on all ranks, or one that ends them by force */
         return status;

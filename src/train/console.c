@@ -14,7 +14,7 @@
 
 enum { LINE_BYTES = 12289, /* with two paths */ DEFAULT_COLUMNS = 80 };
 
-static const char *const erase_to_end = "\033[K", *const log_name = "log.txt";
+static const char *const erase_to_end = "\033[K";
 
 static void end_live_line(swt_run *run) {
     if (run->live_line_open)
@@ -37,7 +37,6 @@ static void format_line(char line[LINE_BYTES], const char *fmt, va_list args) {
 static void log_line(swt_run *run, const char *line) {
     if (run->log == 0)
         return;
-    lseek(run->log, 0, SEEK_END); /* behind what another rank may have written */
     const int failed = swt_write_all(run->log, line, strlen(line));
     if (failed != 0)
         run->log_failed = failed;
@@ -51,13 +50,13 @@ static void show_line(const char *line) {
 swt_status swt_run_check_log(const swt_run *run) {
     if (run->log_failed != 0)
         return SWT_FAIL(FILE, "%s/%s: cannot be written (%s); free space on the disk", run->path,
-                        log_name, strerror(run->log_failed));
+                        SWT_LOG_FILE, strerror(run->log_failed));
     return SWT_OK;
 }
 
 void swt_run_log_end(const swt_run *run, int rank, const char *why) {
     char path[SWT_PATH_BYTES], line[LINE_BYTES];
-    if (swt_path_join(path, run->path, log_name) != SWT_OK)
+    if (swt_path_join(path, run->path, SWT_LOG_FILE) != SWT_OK)
         return;
     const int log = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
     if (log < 0)

@@ -115,6 +115,7 @@ static swt_status run_split(swt_session *s, bool dropless, double *rows, double 
 swt_status swt_evaluate(swt_session *s, double *rows, swt_eval_result *out,
                         const swt_eval_watch *watch) {
     double total[SUM_COUNT] = {0};
+    swt_progress_phase(s->world->progress, SWT_PHASE_EVALUATION);
     SWT_TRY(run_split(s, false, rows, total, watch));
     out->targets = (int64_t)total[SUM_TARGETS];
     out->loss = total[SUM_CE] / total[SUM_TARGETS];

@@ -107,6 +107,7 @@ swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_co
                 .logits = malloc((size_t)V * sizeof(float)),
                 .weights = malloc((size_t)V * sizeof(double))};
     *out = NULL;
+    swt_progress_phase(s->world->progress, SWT_PHASE_SAMPLE);
     if (w.ids == NULL || w.logits == NULL || w.weights == NULL)
         status = SWT_FAIL(MEMORY, "memory: no room for %lld tokens; use fewer", (long long)tokens);
     else

@@ -71,6 +71,7 @@ static swt_status run_step(loop *r) {
     const double start_ms = swt_now_ms();
     for (int i = 0; i < 3; i++)
         comm_of(s, i)->busy_ms = 0.0;
+    swt_progress_step(s->world->progress, r->step + 1);
     SWT_TRY(swt_session_load_batch(s, r->step + 1));
     SWT_TRY(swt_step(&s->model, &s->update));
     r->step++;
@@ -374,6 +375,9 @@ static swt_status prepare(loop *r) {
         status = swt_run_create(&r->run, s->options);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(swt_comm_broadcast(s->world, r->run.path, sizeof r->run.path, 0, NULL));
+    char log[SWT_PATH_BYTES];
+    if (swt_path_join(log, r->run.path, SWT_LOG_FILE) == SWT_OK)
+        swt_watchdog_log(s->watchdog, log, r->run.terminal);
     if (r->first) {
         swt_header_say(&r->run, s);
         swt_checkpoint_check_room(s, &r->run);

@@ -53,6 +53,7 @@ static void add_load(const swt_model *m, const double *rows, int64_t column, dou
 swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_report *out) {
     const swt_dims *d = &m->dims;
     const int64_t S = swt_stats_count(d), sparse = swt_sparse_layers(d);
+    swt_progress_phase(m->dist->host->progress, SWT_PHASE_ROW);
     SWT_TRY(gather_rows(m, rows));
     *out = (swt_report){.load_min = sparse > 0 ? INFINITY : 0.0};
     double routed = 0.0, dropped = 0.0;

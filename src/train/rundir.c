@@ -5,6 +5,7 @@
 #include "io/files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,7 @@
 
 enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
 
-static const char *const metrics_name = "metrics.jsonl", *const log_name = "log.txt",
-                         *const config_hidden_name = ".config.yaml";
+static const char *const metrics_name = "metrics.jsonl", *const config_hidden_name = ".config.yaml";
 
 /* o->run_out without slashes at its end, or the default. */
 static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
@@ -37,7 +37,7 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 }
 
 static swt_status check_unused(const char *path) {
-    const char *const names[] = {SWT_CONFIG_FILE, metrics_name, log_name, "checkpoints"};
+    const char *const names[] = {SWT_CONFIG_FILE, metrics_name, SWT_LOG_FILE, "checkpoints"};
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind == SWT_PATH_NONE)
@@ -95,11 +95,14 @@ static swt_status write_config(const swt_run *run, const swt_options *o) {
     return status;
 }
 
-/* Of two runs that start at once in one folder, one fails here. */
+/* Of two runs that start at once in one folder, one fails here. Lines go behind what others have
+ * written: another rank that ends the run, or this one's watchdog. */
 static swt_status open_new(int *fd, const swt_run *run, const char *name) {
     char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, run->path, name));
-    return swt_file_create(fd, path);
+    SWT_TRY(swt_file_create(fd, path));
+    (void)fcntl(*fd, F_SETFL, O_WRONLY | O_APPEND);
+    return SWT_OK;
 }
 
 static void discard(int fd, const swt_run *run, const char *name) {
@@ -129,11 +132,11 @@ swt_status swt_run_create(swt_run *out, const swt_options *o) {
     if (status != SWT_OK)
         goto failed;
     SWT_TRY_TO(status, failed, open_new(&out->metrics, out, metrics_name));
-    SWT_TRY_TO(status, failed, open_new(&out->log, out, log_name));
+    SWT_TRY_TO(status, failed, open_new(&out->log, out, SWT_LOG_FILE));
     SWT_TRY_TO(status, failed, write_config(out, o));
     return SWT_OK;
 failed:
-    discard(out->log, out, log_name);
+    discard(out->log, out, SWT_LOG_FILE);
     discard(out->metrics, out, metrics_name);
     out->log = out->metrics = 0;
     unmake_folders(out->path, kept_bytes);

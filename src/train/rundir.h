@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define SWT_LOG_FILE "log.txt"
+
 typedef struct swt_run {
     char path[SWT_PATH_BYTES];
     swt_checkpoints checkpoints;

@@ -76,6 +76,7 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
 swt_status swt_session_load_batch(swt_session *s, int64_t step) {
     swt_model *m = &s->model;
     const int64_t B = m->dims.B, T = m->dims.T;
+    swt_progress_phase(s->world->progress, SWT_PHASE_BATCH);
     SWT_TRY(swt_step_await_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);

@@ -7,6 +7,7 @@
 #include "kernels/swt_backend.h"
 #include "model/model.h"
 #include "options/options.h"
+#include "state/watchdog.h"
 #include "train/step.h"
 
 #include <signal.h>
@@ -15,6 +16,7 @@
 typedef struct swt_session {
     swt_options *options;
     swt_comm *world;                   /* host memory */
+    swt_watchdog *watchdog;            /* of world; NULL: none */
     FILE *out;                         /* where rank 0's answers go */
     FILE *err;                         /* where its warnings go, where there is no run */
     const volatile sig_atomic_t *stop; /* set by a signal; NULL: they are not caught */

@@ -67,8 +67,11 @@ swt_pass swt_step_pass(const swt_model *m, int64_t turn) {
 
 static swt_status run_turn(swt_model *m, int64_t turn) {
     const swt_pass pass = swt_step_pass(m, turn);
+    swt_progress *progress = m->dist->host->progress;
+    swt_progress_phase(progress, SWT_PHASE_FORWARD);
     SWT_TRY(swt_model_forward(m, &pass));
     SWT_TRY(swt_model_loss(m, &pass, true));
+    swt_progress_phase(progress, SWT_PHASE_BACKWARD);
     return swt_model_backward(m, &pass);
 }
 
@@ -101,12 +104,14 @@ static swt_status clip(swt_model *m, double max_norm) {
 }
 
 swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u) {
+    swt_progress_phase(m->dist->host->progress, SWT_PHASE_REDUCE);
     SWT_TRY(swt_sums_reduce(m));
     return clip(m, u->clip_norm);
 }
 
 swt_status swt_step_update(swt_model *m, const swt_update_rule *u) {
     const int64_t n = m->params.end;
+    swt_progress_phase(m->dist->host->progress, SWT_PHASE_UPDATE);
     if (u->name == SWT_OPTIM_ADAM)
         SWT_TRY(swt_adam(&m->ctx, &(swt_adam_args){.param = m->param,
                                                    .m = m->first_moment,

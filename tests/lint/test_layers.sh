@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Includes go down only: base < kernels < comm < model < options < train < commands < judge < main, base < io < options,
+# Includes go down only: base < kernels < comm < model < options < state < train < commands < judge < main, base < io < options,
 # train < bench, and foreign headers stay in the layer that wraps them.
 # shellcheck source=tests/lint/lint.sh
 . "$(dirname "$0")/lint.sh"
@@ -17,6 +17,7 @@ check() {
         if (file ~ /^src\/model\//) return "model"
         if (file ~ /^src\/io\//) return "io"
         if (file ~ /^src\/options\//) return "options"
+        if (file ~ /^src\/state\//) return "state"
         if (file ~ /^src\/train\//) return "train"
         if (file ~ /^src\/commands\//) return "commands"
         if (file ~ /^src\/judge\//) return "judge"
@@ -33,7 +34,8 @@ check() {
         may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"
         may["io"] = base "|io/"
         may["options"] = may["model"] "|io/|options/"
-        may["train"] = may["options"] "|train/"
+        may["state"] = may["options"] "|state/"
+        may["train"] = may["state"] "|train/"
         may["commands"] = may["train"] "|commands/"
         may["judge"] = may["commands"] "|judge/"
         may["main"] = may["judge"]
@@ -77,6 +79,8 @@ caught src/model/model.c '#include "kernels/cpu/cpu.h"'
 caught src/model/model.c '#include "options/options.h"'
 caught src/options/check.c '#include "train/rundir.h"'
 caught src/train/loop.c '#include <yaml.h>'
+caught src/state/watchdog.c '#include "train/session.h"'
+caught src/model/stack.c '#include "state/watchdog.h"'
 caught src/train/loop.c '  # include <mpi.h>'
 caught src/train/loop.c '#include <omp.h>'
 caught kernels/ops.c '#include <immintrin.h>'
