@@ -519,7 +519,7 @@ swt_status swt_watchdog_open(swt_watchdog **out, swt_comm *world, int64_t hang_s
     if (status == SWT_OK) {
         w->roll.hang_ms = (double)hang_seconds * 1e3;
         w->roll.stall_ms = (double)stall_seconds * 1e3;
-        w->beat_ms = (double)swt_min(hang_seconds * 100, 500);
+        w->beat_ms = (double)swt_min(hang_seconds * 100, 200);
         status = gather(w, world, doors);
     }
     free(doors);
