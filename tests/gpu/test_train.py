@@ -240,15 +240,15 @@ def interrupted():
         e2e.want(result.code == 130 and len(os.listdir(f"{out}/checkpoints")) == 1, result.told())
 
 
-def lost_peer():
-    """A rank that stands still in a call of NCCL is lost to the others: one line with the call and the rank, exit code 6."""
+def lost_peer(hang_seconds, nccl_seconds, said):
+    """Rank 0 stands still in a call of NCCL, which is lost to the other: one line from who notices first, exit code 6."""
     with e2e.scratch() as folder:
-        emulated = {"SWT_EMU_NCCL_TIMEOUT": "5", "SWT_EMU_NCCL_STOP": "100"}
-        process, _ = begin(2, folder, options(train_steps=100000), "", env=emulated)
+        emulated = {"SWT_EMU_NCCL_TIMEOUT": nccl_seconds, "SWT_EMU_NCCL_STOP": "100"}
+        process, _ = begin(2, folder, options(train_steps=100000, run_hang_seconds=hang_seconds), "", env=emulated)
         result = e2e.finish(process, "a rank stands still", 120)
         lines = [line for line in result.err.splitlines() if "swt-dist: error:" in line]
         e2e.want(result.code == 6 and len(lines) == 1, result.told())
-        e2e.want(" on rank " in lines[0] and "nccl" in lines[0], lines[0])
+        e2e.want(re.search(said, lines[0]), lines[0])
 
 
 def main():
@@ -282,7 +282,8 @@ def main():
         suite.case("too few GPUs", too_few_gpus)
         suite.case("an old NCCL", old_nccl)
         suite.case("too little memory", too_little_memory)
-        suite.case("a lost peer", lost_peer, heavy=True)
+        suite.case("a lost peer: NCCL notices", lost_peer, 0, "5", "nccl.* on rank ", heavy=True)
+        suite.case("a lost peer: the watchdog does", lost_peer, 2, "60", "rank 0: not heard of for 2 s, .*; rank 1 waits at step ", heavy=True)
     suite.finish()
 
 
