@@ -1,68 +1,25 @@
-#include "state/watchdog.h"
+#include "state/watchdog_own.h"
 
-#include "base/checked.h"
 #include "base/clock.h"
 #include "base/standard.h"
-#include "io/files.h"
-#include "state/roll.h"
-#include "state/wire.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-/* Until the ranks have found each other; of a stranger at the port, to say who it is; from the
+/* Of a stranger at the port, to say who it is; from the
  * first sign of a loss to its telling, in which the others say where they are; to let the others
  * end first; until a rank that was told of nothing tells itself. */
-enum { GATHER_MS = 20000, HELLO_MS = 2000, GRACE_MS = 200, LINGER_MS = 300, PATIENCE_MS = 3000 };
+enum { HELLO_MS = 2000, GRACE_MS = 200, LINGER_MS = 300, PATIENCE_MS = 3000 };
 enum { CONSIDER_MS = 1500, FAREWELL_MS = 500 };
-enum { STRANGERS = 16, LINE_BYTES = 8192 };
-
-typedef struct stranger {
-    swt_link link;
-    double since_ms;
-} stranger;
-
-struct swt_watchdog {
-    swt_progress progress; /* the main thread's */
-    _Atomic int farewell;  /* a swt_beat_kind that the main thread wants said; 0: none */
-    _Atomic bool stop, said_farewell;
-    int wake[2]; /* a byte for each change of these two */
-
-    pthread_mutex_t lock; /* of what stands here */
-    pthread_cond_t gathering;
-    bool gathered; /* all links are there */
-    bool terminal;
-    char log[SWT_PATH_BYTES]; /* "": none */
-
-    /* the thread's own, once it runs */
-    pthread_t thread;
-    bool running;
-    swt_roll roll;
-    unsigned char token[SWT_TOKEN_BYTES];
-    int listener;    /* -1: nobody can connect any more */
-    swt_link *links; /* (ranks) */
-    struct pollfd *polled;
-    stranger strangers[STRANGERS];
-    double beat_ms, next_beat_ms;
-    double changed_ms; /* when the main thread was last seen to move */
-    int64_t changes;   /* what it had done by then */
-    double trouble_ms; /* when the first rank was found lost; 0: all is well */
-    double ending_ms;  /* when another rank said that it fails; 0: none did */
-    bool warned;
-};
+enum { LINE_BYTES = 8192 };
 
 /* ---- what is said */
 
-static void say(swt_watchdog *w, int r, swt_beat_kind what) {
+void swt_watchdog_say(swt_watchdog *w, int r, swt_beat_kind what) {
     unsigned char message[SWT_BEAT_BYTES];
     const swt_beat beat = {.what = what, .rank = w->roll.own, .at = w->roll.at[w->roll.own].at};
     swt_beat_write(message, &beat, w->token);
@@ -72,7 +29,7 @@ static void say(swt_watchdog *w, int r, swt_beat_kind what) {
 static void say_to_all(swt_watchdog *w, swt_beat_kind what) {
     for (int r = 0; r < w->roll.ranks; r++)
         if (w->links[r].fd >= 0)
-            say(w, r, what);
+            swt_watchdog_say(w, r, what);
 }
 
 static void note_own_place(swt_watchdog *w, double now_ms) {
@@ -124,7 +81,7 @@ static void hear(swt_watchdog *w, int r, const swt_beat *beat, double now_ms) {
     m->at = beat->at;
     m->heard_ms = now_ms;
     if (beat->what == SWT_BEAT_ASK)
-        say(w, r, SWT_BEAT_ALIVE);
+        swt_watchdog_say(w, r, SWT_BEAT_ALIVE);
     else if (beat->what == SWT_BEAT_GOODBYE && m->presence == SWT_HERE)
         m->presence = SWT_LEFT;
     else if (beat->what == SWT_BEAT_FAILED && w->ending_ms == 0.0) {
@@ -163,7 +120,7 @@ static void close_door(swt_watchdog *w) {
     if (w->listener >= 0)
         close(w->listener);
     w->listener = -1;
-    for (int i = 0; i < STRANGERS; i++)
+    for (int i = 0; i < SWT_STRANGERS; i++)
         swt_link_close(&w->strangers[i].link);
     pthread_mutex_lock(&w->lock);
     w->gathered = true;
@@ -176,9 +133,9 @@ static void let_in(swt_watchdog *w, double now_ms) {
     const int fd = swt_wire_accept(w->listener);
     if (fd < 0)
         return;
-    stranger *place = &w->strangers[0];
-    for (int i = 0; i < STRANGERS; i++) {
-        stranger *s = &w->strangers[i];
+    swt_stranger *place = &w->strangers[0];
+    for (int i = 0; i < SWT_STRANGERS; i++) {
+        swt_stranger *s = &w->strangers[i];
         if (s->link.fd < 0 || (place->link.fd >= 0 && s->since_ms < place->since_ms))
             place = s;
     }
@@ -188,7 +145,7 @@ static void let_in(swt_watchdog *w, double now_ms) {
 }
 
 /* One message, in time, says who it is: a higher rank that is not there yet. All others go. */
-static void meet_stranger(swt_watchdog *w, stranger *s, double now_ms) {
+static void meet_stranger(swt_watchdog *w, swt_stranger *s, double now_ms) {
     swt_beat beat;
     if (!swt_link_read(&s->link)) {
         if (s->link.shut || now_ms - s->since_ms > HELLO_MS)
@@ -219,7 +176,7 @@ static void sleep_for(swt_watchdog *w, double ms) {
     char bytes[64];
     add_polled(&end, w->wake[0], false);
     add_polled(&end, w->listener, false);
-    for (int i = 0; i < STRANGERS; i++)
+    for (int i = 0; i < SWT_STRANGERS; i++)
         add_polled(&end, w->strangers[i].link.fd, false);
     for (int r = 0; r < w->roll.ranks; r++)
         add_polled(&end, w->links[r].fd, w->links[r].out_bytes > 0);
@@ -237,7 +194,7 @@ static void hear_all(swt_watchdog *w, double now_ms) {
     if (w->listener < 0)
         return;
     let_in(w, now_ms);
-    for (int i = 0; i < STRANGERS; i++)
+    for (int i = 0; i < SWT_STRANGERS; i++)
         if (w->strangers[i].link.fd >= 0)
             meet_stranger(w, &w->strangers[i], now_ms);
     if (is_everybody_here(w))
@@ -292,7 +249,7 @@ static void judge(swt_watchdog *w, double now_ms) {
         tell_and_end(w);
 }
 
-static void *watch(void *watchdog) {
+void *swt_watchdog_watch(void *watchdog) {
     swt_watchdog *w = watchdog;
     double now_ms = swt_now_ms();
     while (!atomic_load(&w->stop)) {
@@ -343,7 +300,7 @@ void swt_watchdog_consider(swt_watchdog *w) {
 static void free_watchdog(swt_watchdog *w) {
     for (int r = 0; r < w->roll.ranks && w->links != NULL; r++)
         swt_link_close(&w->links[r]);
-    for (int i = 0; i < STRANGERS; i++)
+    for (int i = 0; i < SWT_STRANGERS; i++)
         swt_link_close(&w->strangers[i].link);
     for (int i = 0; i < 2; i++)
         if (w->wake[i] >= 0)
@@ -369,169 +326,4 @@ void swt_watchdog_close(swt_watchdog *w) {
         pthread_join(w->thread, NULL);
     }
     free_watchdog(w);
-}
-
-/* ---- finding each other */
-
-static swt_status no_memory(void) {
-    return SWT_FAIL(MEMORY, "watchdog: no memory for the list of ranks; free some");
-}
-
-static swt_status allocate(swt_watchdog **out, const swt_comm *world) {
-    swt_watchdog *w = calloc(1, sizeof *w);
-    pthread_condattr_t monotonic;
-    *out = NULL;
-    if (w == NULL)
-        return no_memory();
-    const size_t ranks = (size_t)world->size;
-    w->listener = w->wake[0] = w->wake[1] = -1;
-    for (int i = 0; i < STRANGERS; i++)
-        w->strangers[i].link.fd = -1;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->gathering, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    w->roll = (swt_roll){.ranks = world->size, .own = world->rank};
-    w->roll.at = calloc(ranks, sizeof *w->roll.at);
-    w->links = calloc(ranks, sizeof *w->links);
-    w->polled = calloc(2 + STRANGERS + ranks, sizeof *w->polled);
-    *out = w;
-    if (w->roll.at == NULL || w->links == NULL || w->polled == NULL)
-        return no_memory();
-    for (size_t r = 0; r < ranks; r++)
-        w->links[r].fd = -1;
-    if (pipe(w->wake) != 0)
-        return SWT_FAIL(COMM, "watchdog: no pipe (%s); close some files", strerror(errno));
-    return SWT_OK;
-}
-
-/* Where a rank listens; 0: it does not. Travels as bytes. */
-typedef struct door {
-    uint32_t ip, port;
-} door;
-
-/* On one machine nobody else needs to reach it. */
-static swt_status choose_ip(swt_comm *world, uint32_t *ip) {
-    int local_rank = 0, local_size = 0;
-    SWT_TRY(swt_comm_node(world, &local_rank, &local_size));
-    *ip = SWT_LOOPBACK;
-    if (local_size == world->size)
-        return SWT_OK;
-    swt_offers own, *all = calloc((size_t)world->size, sizeof *all);
-    SWT_TRY(swt_comm_agree(world, all != NULL ? SWT_OK : no_memory()));
-    swt_offers_find(&own);
-    const swt_status status = swt_comm_all_gather(world, all, &own, sizeof own, NULL);
-    if (status == SWT_OK)
-        *ip = swt_offers_choose(all, world->size, world->rank);
-    free(all);
-    return status;
-}
-
-static swt_status open_door(swt_watchdog *w, uint32_t ip, door *out) {
-    uint16_t port = 0;
-    if (w->roll.own >= SWT_HUBS)
-        return SWT_OK;
-    if (ip == 0)
-        return SWT_FAIL(COMM, "watchdog: no IPv4 address that the other machines reach");
-    SWT_TRY(swt_wire_listen(&w->listener, &port, ip));
-    *out = (door){ip, port};
-    return SWT_OK;
-}
-
-/* Each connects to the lower ones. Who cannot reach one of them says hello to none. */
-static swt_status connect_to_lower(swt_watchdog *w, const door *doors) {
-    const int lower = w->roll.own < SWT_HUBS ? w->roll.own : SWT_HUBS;
-    for (int r = 0; r < lower; r++) {
-        int fd = -1;
-        SWT_TRY(swt_wire_connect(&fd, doors[r].ip, (uint16_t)doors[r].port, GATHER_MS / 2.0));
-        swt_link_open(&w->links[r], fd);
-    }
-    for (int r = 0; r < lower; r++)
-        say(w, r, SWT_BEAT_HELLO);
-    return SWT_OK;
-}
-
-/* Signals are the main thread's. */
-static swt_status start_thread(swt_watchdog *w) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&w->thread, NULL, watch, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0)
-        return SWT_FAIL(COMM, "watchdog: no thread (%s)", strerror(failed));
-    w->running = true;
-    return SWT_OK;
-}
-
-static swt_status await_others(swt_watchdog *w) {
-    struct timespec until;
-    int late = 0;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += GATHER_MS / 1000;
-    pthread_mutex_lock(&w->lock);
-    while (!w->gathered && late == 0)
-        late = pthread_cond_timedwait(&w->gathering, &w->lock, &until);
-    const bool gathered = w->gathered;
-    pthread_mutex_unlock(&w->lock);
-    if (!gathered)
-        return SWT_FAIL(COMM, "watchdog: not all ranks have connected within %d s",
-                        GATHER_MS / 1000);
-    return SWT_OK;
-}
-
-static swt_status meet_others(swt_watchdog *w, const door *doors) {
-    const double now_ms = swt_now_ms();
-    w->changed_ms = now_ms;
-    swt_roll_forgive(&w->roll, now_ms);
-    SWT_TRY(connect_to_lower(w, doors));
-    SWT_TRY(start_thread(w));
-    return await_others(w);
-}
-
-/* Every step is made by all ranks, or by none. */
-static swt_status gather(swt_watchdog *w, swt_comm *world, door *doors) {
-    door own = {0};
-    uint32_t ip = 0;
-    SWT_TRY(choose_ip(world, &ip));
-    SWT_TRY(swt_comm_agree(world, open_door(w, ip, &own)));
-    SWT_TRY(swt_comm_all_gather(world, doors, &own, sizeof own, NULL));
-    swt_status status = SWT_OK;
-    if (world->rank == 0 && getrandom(w->token, sizeof w->token, 0) != sizeof w->token)
-        status = SWT_FAIL(COMM, "watchdog: the system gives no random numbers");
-    SWT_TRY(swt_comm_agree(world, status));
-    SWT_TRY(swt_comm_broadcast(world, w->token, sizeof w->token, 0, NULL));
-    return swt_comm_agree(world, meet_others(w, doors));
-}
-
-swt_status swt_watchdog_open(swt_watchdog **out, swt_comm *world, int64_t hang_seconds,
-                             int64_t stall_seconds, swt_warnings *warnings) {
-    swt_watchdog *w = NULL;
-    *out = NULL;
-    if (world->size == 1 || hang_seconds == 0)
-        return SWT_OK;
-    swt_status status = allocate(&w, world);
-    door *doors = calloc((size_t)world->size, sizeof *doors);
-    if (status == SWT_OK && doors == NULL)
-        status = no_memory();
-    status = swt_comm_agree(world, status);
-    if (status == SWT_OK) {
-        w->roll.hang_ms = (double)hang_seconds * 1e3;
-        w->roll.stall_ms = (double)stall_seconds * 1e3;
-        w->beat_ms = (double)swt_min(hang_seconds * 100, 200);
-        status = gather(w, world, doors);
-    }
-    free(doors);
-    if (status == SWT_OK) {
-        world->progress = &w->progress;
-        *out = w;
-        return SWT_OK;
-    }
-    swt_watchdog_close(w);
-    if (!swt_last_error()->agreed)
-        return status;
-    swt_warn(warnings, "a rank that is lost is not noticed (run.hang_seconds): %s",
-             swt_last_error()->message);
-    return SWT_OK;
 }

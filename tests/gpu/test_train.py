@@ -5,6 +5,7 @@ In builds with an emulated GPU always; in builds with CUDA as far as the machine
 """
 
 import os
+import re
 import signal
 import sys
 import time
