@@ -21,6 +21,7 @@ TINY = [
     *("--model.width", 32, "--model.heads", 2, "--model.hidden", 48, "--model.layers", 2),
     *("--batch.seq_len", 16, "--batch.sequences", 2),
 ]
+SHARED_GPU = "gpu_test_shared_gpu"  # a part of its own
 LABML = ["--batch.sequences", 8, "--batch.micro_batches", 4]
 
 # The training on the GPU and on the CPU begins equal and parts slowly, because sums have other orders and routes turn
@@ -122,7 +123,8 @@ class BundleCheck(Parts):
     def tests(self, name):
         """The tests of gemms and operations, each in its time; a failing one does not end the others."""
         bad, done = [], 0
-        for test in sorted(os.listdir(os.path.join(self.folder, "tests")), key=lambda t: (not t.startswith("gpu"), t)):
+        programs = [t for t in os.listdir(os.path.join(self.folder, "tests")) if t != SHARED_GPU]
+        for test in sorted(programs, key=lambda t: (not t.startswith("gpu"), t)):
             try:
                 self.run(name, [os.path.join(self.folder, "tests", test)], limit_s=300)
                 done += 1
@@ -192,6 +194,13 @@ class BundleCheck(Parts):
         told = ", ".join(f"{n} {way}" for way, n in ways.items())
         return {"rows": list(rows.values()), "summary": f"{len(rows)} products: {told}"}
 
+    def shared_gpu(self, name):
+        """Two ranks on the one GPU exchange and add over NCCL, where NCCL can let them."""
+        said = self.run(name, [os.path.join(self.folder, "tests", SHARED_GPU)], good=(0, 77), limit_s=260)
+        if self.code == 77:
+            raise Skip(said.strip().removeprefix("skipped: "))
+        return {"summary": f"{len(said.strip().splitlines())} checks"}
+
     def operations(self, dtype):
         def check(name):
             size = ["--preset", "layer", "--ms", 1, "--only", "linear"] if self.short else ["--preset", "large"]
@@ -225,6 +234,7 @@ class BundleCheck(Parts):
         self.part("fixtures", self.fixtures, 10)
         self.part("losses of the CPU", self.losses, 30)
         self.part("products", self.products)
+        self.part("two ranks on one GPU", self.shared_gpu, 10)
         for dtype in ("bf16", "fp32"):
             self.part(f"bench_ops {dtype}", self.operations(dtype), 20)
         for dtype in ("bf16", "fp32"):

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -69,6 +70,13 @@ swt_status nccl_check_version(nccl_own *own) {
                     "--device cuda: NCCL %d.%d.%d is loaded on rank %d, this program needs 2.22 or "
                     "newer; install one, or use --device cpu",
                     version / 10000, version / 100 % 100, version % 100, own->family->rank);
+}
+
+bool swt_comm_nccl_shares_gpus(void) {
+    const char *const wanted = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    int version = 0;
+    return wanted != NULL && strcmp(wanted, "1") == 0 && ncclGetVersion(&version) == ncclSuccess &&
+           version >= SWT_NCCL_SHARES_GPUS;
 }
 
 swt_status nccl_check_alive(const nccl_family *f) {

@@ -9,6 +9,8 @@
 
 /* The first whose aborts may be one group. */
 enum { SWT_NCCL_MIN = NCCL_VERSION(2, 22, 0) };
+/* The first that can let ranks share a GPU. */
+enum { SWT_NCCL_SHARES_GPUS = NCCL_VERSION(2, 30, 0) };
 _Static_assert(NCCL_VERSION_CODE >= SWT_NCCL_MIN, "NCCL 2.22 or newer is needed: install it");
 
 typedef struct nccl_own nccl_own;

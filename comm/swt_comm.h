@@ -80,6 +80,10 @@ SWT_MUST_CHECK swt_status swt_comm_open_mpi(swt_comm *out);
  * stay where it is, a part's, too. Errors: USAGE in builds without CUDA; COMM. */
 SWT_MUST_CHECK swt_status swt_comm_open_nccl(swt_comm *out, swt_comm *host, swt_device *device);
 
+/* Whether ranks may share a GPU, for tests: NCCL's experiment NCCL_MULTI_RANK_GPU_ENABLE=1, in 2.30
+ * and newer. False in builds without CUDA. Local. */
+bool swt_comm_nccl_shares_gpus(void);
+
 /* True if this process was started by an MPI launcher (mpirun, srun --mpi). */
 bool swt_comm_launched_by_mpi(void);
 

@@ -13,7 +13,8 @@
 #include <string.h>
 
 /* Collective: *ordinal = this rank's GPU among those it sees: the one of its number on the node, or
- * the one that was given to it alone. Errors: USAGE where it has none, or shares it with a rank. */
+ * the one that was given to it alone. Errors: USAGE where it has none, or shares it with a rank
+ * though NCCL is not told to allow it. */
 static swt_status choose_gpu(swt_session *s, int *ordinal) {
     const int size = s->world->size, rank = s->world->rank;
     int local_rank = 0, local_size = 1, gpus = 0, other = -1;
@@ -33,7 +34,12 @@ static swt_status choose_gpu(swt_session *s, int *ordinal) {
     free(all);
     SWT_TRY(gathered);
     SWT_TRY(status);
-    if (other >= 0)
+    if (other >= 0 && swt_comm_nccl_shares_gpus())
+        swt_warn(&s->warnings,
+                 "%d ranks share %d GPU%s, because NCCL_MULTI_RANK_GPU_ENABLE is set: for tests "
+                 "alone; unset it",
+                 local_size, gpus, swt_plural(gpus));
+    else if (other >= 0)
         return SWT_FAIL(USAGE,
                         "--device cuda: %d ranks on a node with %d GPU%s, and rank %d has the GPU "
                         "of rank %d; start at most one rank for each GPU of a node, or use "

@@ -207,6 +207,14 @@ typedef struct greeting {
     int device, nranks;
 } greeting;
 
+/* The experiment of 2.30. */
+static bool shares_gpus(void) {
+    const char *const wanted = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    int version = 0;
+    return wanted != NULL && strtol(wanted, NULL, 10) != 0 &&
+           ncclGetVersion(&version) == ncclSuccess && version >= NCCL_VERSION(2, 30, 0);
+}
+
 static ncclResult_t check_greetings(const greeting *all, int size, int rank) {
     for (int i = 0; i < size; i++) {
         if (memcmp(&all[i].id, &all[rank].id, sizeof all[i].id) != 0 ||
@@ -215,7 +223,7 @@ static ncclResult_t check_greetings(const greeting *all, int size, int rank) {
                                        "ranks %d and %d have different ids or numbers of ranks",
                                        rank, i);
         if (i != rank && all[i].device == all[rank].device &&
-            strcmp(all[i].host, all[rank].host) == 0)
+            strcmp(all[i].host, all[rank].host) == 0 && !shares_gpus())
             return swt_emu_nccl_refuse(NULL, ncclInvalidUsage,
                                        "Duplicate GPU detected: ranks %d and %d both have GPU %02x",
                                        rank, i, all[i].device);

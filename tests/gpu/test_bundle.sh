@@ -50,7 +50,7 @@ check() {
     # shellcheck disable=SC2016
     unshare --user --map-root-user --net --mount --pid --fork sh -c '
         bare=$1 && shift && mount -t proc proc "$bare/proc" && mount --bind /dev/null "$bare/dev/null" && exec chroot "$bare" "$@"' \
-        sh "$bare" /bin/sh -c 'cd /reports && PATH=/usr/bin:/bin SWT_EMU_GPUS=1 exec /elsewhere/made/gpu-check "$@"' sh \
+        sh "$bare" /bin/sh -c 'cd /reports && PATH=/usr/bin:/bin SWT_EMU_GPUS=1 SWT_EMU_NCCL_VERSION=23007 exec /elsewhere/made/gpu-check "$@"' sh \
         --pack "/reports/$name.tar.gz" --out "/reports/$name" "$@" >"$work/$name.said" 2>&1 || code=$?
     tar -xzOf "$bare/reports/$name.tar.gz" "$name/results.json" >"$work/$name" || wrong "$name: no report: $(tail -n 3 "$work/$name.said")"
 }
@@ -61,9 +61,14 @@ print(next(p["status"] for p in json.load(open(sys.argv[1]))["parts"] if p["part
 
 check green
 [ "$code" = 0 ] || wrong "green: exit code $code: $(tail -n 30 "$work/green.said")"
-for part in machine selftest tests "same bits" "losses of the CPU" products "bench_ops bf16" "bench_step fp32"; do
+for part in machine selftest tests "same bits" "losses of the CPU" products "two ranks on one GPU" "bench_ops bf16" "bench_step fp32"; do
     [ "$(status_of green "$part")" = ok ] || wrong "green: $part is $(status_of green "$part")"
 done
+
+# An older NCCL lets no ranks share a GPU, and the part says so.
+code=0
+"$work/made/tests/gpu_test_shared_gpu" >"$work/older" || code=$?
+[[ $code = 77 && $(cat "$work/older") = "skipped: two ranks"* ]] || wrong "an older NCCL: exit code $code: $(cat "$work/older")"
 
 # No time: all that takes some is left out, and the report says so.
 check late --budget 2

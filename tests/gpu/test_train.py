@@ -143,6 +143,23 @@ def too_few_gpus():
         e2e.want("\nno GPU: 2 ranks on a node with 1 GPU, " in taken.out and "(cpu, mpi)" in taken.out, taken.told())
 
 
+def shared_gpu():
+    """An NCCL that can let ranks share a GPU is told to, for tests: the bits of ranks that have one each. An older one refuses."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        shared = {"SWT_EMU_GPUS": "1", "NCCL_MULTI_RANK_GPU_ENABLE": "1"}
+        hashes = {}
+        for name, env in (("own", {}), ("shared", {**shared, "SWT_EMU_NCCL_VERSION": "23007"})):
+            args = ["--data", data, "--out", os.path.join(folder, name), *e2e.flags(options(train_steps=2))]
+            said = e2e.succeed(2, [*args, "--device", "cuda"], env=env)
+            e2e.want(("2 ranks share 1 GPU, " in said.out + said.err) == (name == "shared"), said.told())
+            hashes[name] = said.out.split("weights' hash ")[1].split()[0]
+        e2e.want(hashes["own"] == hashes["shared"], f"the weights differ: {hashes}")
+        args = ["--data", data, "--out", os.path.join(folder, "old"), *e2e.flags(options(train_steps=1))]
+        refused = e2e.run(2, [*args, "--device", "cuda"], env={**shared, "SWT_EMU_NCCL_VERSION": "22809"})
+        e2e.want(refused.code == 2 and " 2 ranks on a node with 1 GPU, " in refused.err, refused.told())
+
+
 def old_nccl():
     """The library that is loaded is older than the header: one line, whatever it is linked with."""
     with e2e.scratch() as folder:
@@ -281,6 +298,7 @@ def main():
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:
         suite.case("too few GPUs", too_few_gpus)
+        suite.case("a shared GPU", shared_gpu)
         suite.case("an old NCCL", old_nccl)
         suite.case("too little memory", too_little_memory)
         suite.case("a lost peer: NCCL notices", lost_peer, 0, "5", "nccl.* on rank ", heavy=True)
