@@ -2,7 +2,8 @@
  * an algorithm serves the shape that it was made for alone (its batch may differ), pointers have
  * the alignment that was promised, the workspace is large enough, aligned, and loses what it held.
  * An algorithm takes all of the workspace that it was offered, and as much again for each further
- * product of a batch. The algorithms that are proposed first do no batches; for BF16 in odd leading
+ * product of a batch. The algorithms that are proposed first do no batches, and large batches are
+ * proposed others than pairs; for BF16 in odd leading
  * dimensions, which tensor cores cannot load, there is none, and none with an epilogue where
  * the rows of D are no multiple of 4.
  *
@@ -199,11 +200,14 @@ static uint64_t shape_of(const product *p) {
 
 /* ------------------------------------------------------------------ algorithms */
 
-/* What is proposed for any product, in this order. */
+/* What is proposed for any product, in this order: few, and MANY beside each other. */
+enum { PROPOSALS = 4, MANY = 16 };
 static const struct {
     int32_t steps, batches;
-} proposals[] = {{SWT_EMU_GEMM_STEPS, false}, {192, false}, {128, true}, {64, true}};
-enum { PROPOSALS = sizeof proposals / sizeof *proposals };
+} proposals[][PROPOSALS] = {
+    {{SWT_EMU_GEMM_STEPS, false}, {192, false}, {128, true}, {64, true}},
+    {{SWT_EMU_GEMM_STEPS, false}, {192, false}, {64, true}, {128, true}},
+};
 
 static bool is_odd_bf16(const lt_layout *l) {
     return l->type == CUDA_R_16BF && l->ld % 2 != 0;
@@ -246,8 +250,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                       (p.m % 4 != 0 && p.desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT);
     for (int i = 0; i < PROPOSALS && i < requested && !none; i++) {
         const size_t bytes = (size_t)found.workspace_bytes * (size_t)p.of[D].batch;
-        found.steps = proposals[i].steps;
-        found.batches = proposals[i].batches;
+        found.steps = proposals[batch >= MANY][i].steps;
+        found.batches = proposals[batch >= MANY][i].batches;
         results[i] = (cublasLtMatmulHeuristicResult_t){
             .workspaceSize = bytes, .state = CUBLAS_STATUS_SUCCESS, .wavesCount = 1};
         memcpy(&results[i].algo, &found, sizeof found);

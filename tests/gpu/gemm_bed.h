@@ -16,8 +16,9 @@
 
 #include <cmocka.h>
 
-/* Memory for the operands of real shapes, and of those that an emulated GPU is given. */
-enum { POOL_BYTES = 512 << 20, EMULATED_POOL_BYTES = 16 << 20 };
+/* Memory for the operands of real shapes (128 weights of an expert's gradient, twice, are 2.4 GB),
+ * and of those that an emulated GPU is given. */
+static const size_t pool_bytes = (size_t)3 << 30, emulated_pool_bytes = (size_t)16 << 20;
 
 /* A context whose device has gemms alone, and memory that both sides see. */
 typedef struct bench {
@@ -55,7 +56,7 @@ static inline int open_bench(void **state) {
     if (gpu.concurrentManagedAccess == 0)
         fail_msg("no usable GPU: GPU 0 and the host cannot use managed memory at the same time");
     b->emulated = strstr(gpu.name, "Emulated") != NULL;
-    b->room = b->emulated ? EMULATED_POOL_BYTES : POOL_BYTES;
+    b->room = b->emulated ? emulated_pool_bytes : pool_bytes;
     b->ctx.workspace = managed(SWT_CUDA_WORKSPACE_BYTES);
     b->pool = managed(b->room);
     must(swt_cuda_gemms_open(&b->own.gemms));

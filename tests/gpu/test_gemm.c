@@ -115,7 +115,7 @@ static void expect_bits(bench *b, const swt_cuda_gemm *p, int64_t batch, const v
                  p->a.transposed, p->b.transposed, (int)batch, (int)p->b.stride);
 }
 
-/* By itself, and in batches of 2, 8 and 16; then the same b for all, as copies and as one. */
+/* Again, by itself, and in batches of so many; then the same b for all, as copies and as one. */
 static void same_bits(bench *b, swt_cuda_gemm *p) {
     b->used = 0;
     fill(b, p, false, p->b.transposed, false);
@@ -125,10 +125,10 @@ static void same_bits(bench *b, swt_cuda_gemm *p) {
     run(b, p);
     judge_some(b, p);
     memcpy(want, p->out, bytes);
-    expect_bits(b, p, 1, want);
-    expect_bits(b, p, 2, want);
-    if (p->batch > 8)
-        expect_bits(b, p, 8, want);
+    const int64_t batches[] = {p->batch, 1, 2, 8, 16};
+    for (int i = 0; i < 5; i++)
+        if (batches[i] <= p->batch)
+            expect_bits(b, p, batches[i], want);
     for (int64_t n = 1; n < p->batch; n++) {
         memcpy((void *)offset(p->b.data, n * p->b.stride, p->b.type), p->b.data,
                (size_t)p->b.stride * swt_dtype_bytes(p->b.type));
@@ -143,18 +143,20 @@ static void same_bits(bench *b, swt_cuda_gemm *p) {
     expect_bits(b, p, 1, want);
 }
 
-/* A gemm has the same bits by itself and in any batch: real experts and odd ones. The emulated
- * GPU's sums begin to differ with the algorithm at 64 terms. */
+/* A gemm has the same bits from run to run, by itself and in any batch: (K, C, F, experts) of real
+ * layers and odd ones. The emulated GPU's sums begin to differ with the algorithm at 64 terms. */
 static void test_batches_have_the_same_bits(void **state) {
     bench *b = *state;
-    const int64_t real[][3] = {{64, 768, 3072}, {512, 768, 3072}, {64, 65, 129}};
-    const int64_t small[][3] = {{130, 30, 200}, {7, 200, 66}, {5, 65, 129}};
-    for (int i = 0; i < 3; i++)
+    const int64_t real[][4] = {
+        {64, 768, 3072, 16}, {512, 768, 3072, 16}, {64, 65, 129, 16}, {160, 768, 3072, 128}};
+    const int64_t small[][4] = {
+        {130, 30, 200, 4}, {7, 200, 66, 4}, {5, 65, 129, 4}, {3, 66, 70, 128}};
+    for (int i = 0; i < 4; i++)
         for (int which = 0; which < 4; which++)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 const int64_t *n = b->emulated ? small[i] : real[i];
-                swt_cuda_gemm p = expert_gemm(which, n[0], n[1], n[2], b->emulated ? 4 : 16,
-                                              bf16 ? SWT_BF16 : SWT_F32);
+                swt_cuda_gemm p =
+                    expert_gemm(which, n[0], n[1], n[2], n[3], bf16 ? SWT_BF16 : SWT_F32);
                 same_bits(b, &p);
             }
 }
