@@ -27,6 +27,15 @@ FILES = {  # wheel: path in it -> contents; only what matches include/ is wanted
 COMPILER = {  # the same, of --nvcc
     "nvidia_cc-3.0": {"nvidia/cu13/bin/nvcc": b"#!/bin/sh\n", "nvidia/cu13/bin/crt/stub": b"", "nvidia/cu13/bin/ptxas": b"no"},
 }
+TOOLKIT = {  # the same, of --toolkit
+    "nvidia_kit-4.0": {
+        "nvidia/cu13/include/nccl.h": b"int ncclOne(int); /* ncclTwo() */\n",
+        "nvidia/cu13/include/cublasLt.h": b"int cublasLtOne(void);\n",
+        "nvidia/cu13/lib/libcudart.so.9": b"the runtime",
+        "nvidia/cu13/bin/ptxas": b"#!/bin/sh\n",
+    },
+}
+LIBRARIES = ["libcudart.so.9", "libcudart.so", "libnccl.so.2", "libnccl.so", "libcublasLt.so.13", "libcublasLt.so"]
 
 
 def sha256(contents):
@@ -98,6 +107,7 @@ class Bench:
         for table, all_files, wanted in (
             ("WHEELS", FILES, r".*/include/.*[.]h"),
             ("COMPILER", COMPILER, r".*/cu13/bin/(nvcc|crt/.*)"),
+            ("TOOLKIT", TOOLKIT, r".*/cu13/.*"),
         ):
             known = {name: (hashlib.sha256(record_of(files)).hexdigest(), wanted) for name, files in all_files.items()}
             ours = f"{table} = {known!r}".replace("\\", r"\\")
@@ -109,7 +119,7 @@ class Bench:
     def serve(self, change=None, records=None, ranges=True):
         """Right wheels, but for some contents (path -> bytes) or a wheel's whole list."""
         Index.ranges, Index.wheels = ranges, {}
-        for name, files in {**FILES, **COMPILER}.items():
+        for name, files in {**FILES, **COMPILER, **TOOLKIT}.items():
             record = (records or {}).get(name, record_of(files))
             served = {path: (change or {}).get(path, contents) for path, contents in files.items()}
             Index.wheels[f"{name}-{KIND}"] = wheel(served, record)
@@ -158,6 +168,11 @@ class Bench:
         self.serve()
         self.expect("the compiler", 0, "", [f"cuda/{f}" for f in ("bin/nvcc", "bin/crt/stub", ".complete")], ["--nvcc"])
         self.failed += not os.access(os.path.join(self.folder, "out", "cuda", "bin", "nvcc"), os.X_OK)
+        kit = [*(f"include/{f}" for f in ("nccl.h", "cublasLt.h")), *(f"lib/{f}" for f in LIBRARIES), "bin/ptxas", ".complete"]
+        self.expect("all to build with", 0, "", [f"cuda/{f}" for f in kit], ["--toolkit"])
+        stand_in = os.path.join(self.folder, "out", "cuda", "lib64", "libnccl.so")
+        said = subprocess.run(["readelf", "-d", "--dyn-syms", stand_in], capture_output=True, text=True, check=True).stdout
+        self.failed += "[libnccl.so.2]" not in said or "ncclOne" not in said
         self.expect("the right ones", 0, "", whole)
         with open(os.path.join(self.folder, "out", "cuda", "sub", "in.h"), "rb") as f:
             self.failed += f.read() != b"int in;\n"
@@ -185,7 +200,7 @@ class Bench:
         os.symlink(os.path.join(self.folder, "mine"), cuda)
         self.expect("a link to a folder", 2, "was not made here", self.seen())
         self.failed += not os.path.exists(os.path.join(self.folder, "mine", "one.h"))
-        for flag, code in (("--help", 0), ("--verbose", 2), ("--nvcc", 2), ("", 2)):
+        for flag, code in (("--help", 0), ("--verbose", 2), ("--nvcc", 2), ("--toolkit", 2), ("", 2)):
             done = subprocess.run([sys.executable, self.script, flag], cwd=self.folder, capture_output=True, check=False)
             ok = done.returncode == code and not os.path.exists(os.path.join(self.folder, flag or "--"))
             print(f"{'ok  ' if ok else 'FAIL'} '{flag}': exit {done.returncode}")
