@@ -5,21 +5,26 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* What the device tells at its end of the one gemm that it was given. */
-static void read_told(bench *b, char *line, int bytes) {
-    char path[] = "/tmp/swt-gemms-XXXXXX";
+/* The device's gemms once more, which tell a file; its name is made of path. */
+static int open_told(bench *b, char *path) {
     const int place = mkstemp(path);
     assert_true(place >= 0);
     assert_int_equal(setenv("SWT_CUDA_GEMMS", path, 1), 0);
     swt_cuda_gemms_close(b->own.gemms);
-    b->own.gemms = NULL;
+    must(swt_cuda_gemms_open(&b->own.gemms));
     assert_int_equal(unsetenv("SWT_CUDA_GEMMS"), 0);
+    return place;
+}
+
+/* What it told at its end of the one gemm that it was given. */
+static void read_told(bench *b, int place, char *line, int bytes) {
+    swt_cuda_gemms_close(b->own.gemms);
+    must(swt_cuda_gemms_open(&b->own.gemms));
     FILE *f = fdopen(place, "r");
     assert_non_null(f);
     assert_non_null(fgets(line, bytes, f));
     assert_int_equal(fgetc(f), EOF);
     assert_int_equal(fclose(f), 0);
-    assert_int_equal(unlink(path), 0);
 }
 
 typedef struct way {
@@ -32,7 +37,8 @@ typedef struct way {
 static void check_way(bench *b, const way *w) {
     static swt_warnings warnings;
     const bool slow = strcmp(w->name, "plain") == 0;
-    char line[1024], name[32], shape[64];
+    char line[1024], name[32], shape[64], path[] = "/tmp/swt-gemms-XXXXXX";
+    const int place = open_told(b, path);
     swt_cuda_gemm p = shaped(24, w->cols, 56, 1, w->type);
     snprintf(name, sizeof name, "\"way\": \"%s\"", w->name);
     snprintf(shape, sizeof shape, "{\"rows\": 24, \"cols\": %d, \"inner\": 56, \"batch\": 1,",
@@ -45,7 +51,8 @@ static void check_way(bench *b, const way *w) {
     run(b, &p);
     run(b, &p); /* said once for a shape */
     judge_all(&p);
-    read_told(b, line, sizeof line);
+    read_told(b, place, line, sizeof line);
+    assert_int_equal(unlink(path), 0);
     if (strstr(line, name) == NULL || strstr(line, shape) != line)
         fail_msg("%s is told of a gemm that should be %s, %s", line, shape, name);
     assert_int_equal(warnings.count, slow);
@@ -62,19 +69,19 @@ static void test_ways(void **state) {
     bench *b = *state;
     if (!b->emulated)
         skip();
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
         check_way(b, &ways[i]);
-        must(swt_cuda_gemms_open(&b->own.gemms));
-    }
 }
 
-/* A file that cannot be written ends nothing. */
+/* A file that cannot be written is said before anything is computed. */
 static void test_no_file(void **state) {
-    bench *b = *state;
+    swt_cuda_gemms *other = NULL;
+    (void)state;
     assert_int_equal(setenv("SWT_CUDA_GEMMS", "/nowhere/gemms", 1), 0);
-    swt_cuda_gemms_close(b->own.gemms);
+    assert_int_equal(swt_cuda_gemms_open(&other), SWT_FILE);
+    assert_null(other);
+    assert_non_null(strstr(swt_last_error()->message, "SWT_CUDA_GEMMS: /nowhere/gemms: No such"));
     assert_int_equal(unsetenv("SWT_CUDA_GEMMS"), 0);
-    must(swt_cuda_gemms_open(&b->own.gemms));
 }
 
 int main(void) {
