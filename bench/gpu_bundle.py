@@ -21,6 +21,7 @@ TINY = [
     *("--model.width", 32, "--model.heads", 2, "--model.hidden", 48, "--model.layers", 2),
     *("--batch.seq_len", 16, "--batch.sequences", 2),
 ]
+OPERATIONS = "ops_tests"  # several tests in one program
 SHARED_GPU = "gpu_test_shared_gpu"  # a part of its own
 LABML = ["--batch.sequences", 8, "--batch.micro_batches", 4]
 
@@ -123,13 +124,15 @@ class BundleCheck(Parts):
     def tests(self, name):
         """The tests of gemms and operations, each in its time; a failing one does not end the others."""
         bad, done = [], 0
-        programs = [t for t in os.listdir(os.path.join(self.folder, "tests")) if t != SHARED_GPU]
-        for test in sorted(programs, key=lambda t: (not t.startswith("gpu"), t)):
+        folder = os.path.join(self.folder, "tests")
+        operations = self.run(name, [os.path.join(folder, OPERATIONS)]).split()
+        programs = [[t] for t in sorted(os.listdir(folder)) if t not in (OPERATIONS, SHARED_GPU)]
+        for test, *which in [*programs, *([OPERATIONS, o] for o in operations)]:
             try:
-                self.run(name, [os.path.join(self.folder, "tests", test)], limit_s=300)
+                self.run(name, [os.path.join(folder, test), *which], limit_s=300)
                 done += 1
             except Bad as why:
-                bad.append(f"{test}: {why}")
+                bad.append(f"{' '.join([test, *which])}: {why}")
         if bad:
             raise Bad(f"{len(bad)} of {done + len(bad)}: " + "; ".join(bad))
         return {"summary": f"{done} programs"}
