@@ -3,8 +3,8 @@
 #include "base/utf8.h"
 #include "commands/commands.h"
 #include "io/files.h"
+#include "state/load.h"
 #include "train/agree.h"
-#include "train/checkpoint.h"
 #include "train/eval.h"
 #include "train/generate.h"
 #include "train/header.h"
@@ -15,13 +15,19 @@
 
 /* The model of a checkpoint folder, its weights loaded. Collective. */
 static swt_status open_checkpoint(swt_session *s, const char *dir, const swt_dims *d) {
-    char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, dir, SWT_WEIGHTS_FILE));
+    swt_checkpoint c;
+    swt_status status = swt_checkpoint_open(&c, dir);
     /* Before anything of the sizes that the configuration claims is made. */
-    SWT_TRY(swt_comm_agree(s->world, swt_weights_check(path, d, SWT_CHECKPOINT)));
-    SWT_TRY(swt_session_open_model(s, d, false));
-    SWT_TRY(swt_comm_agree(s->world, swt_weights_load(&s->model, path, SWT_CHECKPOINT)));
-    return swt_agree_on_weights(s, path, SWT_CHECKPOINT);
+    if (status == SWT_OK)
+        status = swt_checkpoint_check(&c, d);
+    SWT_TRY_TO(status, done, swt_comm_agree(s->world, status));
+    SWT_TRY_TO(status, done, swt_session_open_model(s, d, false));
+    SWT_TRY_TO(status, done, swt_checkpoint_load_weights(&c, &s->model, &s->warnings));
+    swt_session_say_warnings(s);
+    status = swt_agree_on_weights(s, dir, SWT_CHECKPOINT);
+done:
+    swt_checkpoint_close(&c);
+    return status;
 }
 
 /* Which part of the text was evaluated, and what of it was not. */

@@ -4,8 +4,8 @@
 #include "commands/commands.h"
 #include "io/files.h"
 #include "io/safetensors.h"
+#include "state/weights.h"
 #include "train/agree.h"
-#include "train/checkpoint.h"
 #include "train/report.h"
 
 #include <stdio.h>
@@ -246,12 +246,18 @@ static swt_status read_inputs(swt_session *s, swt_dims *d, capture *k) {
     const swt_options *o = s->options;
     int64_t vocab = 0;
     swt_tensor_file f;
+    swt_source weights;
     SWT_TRY(check_output(s));
-    SWT_TRY(swt_weights_vocab(o->weights_path, SWT_FILE, &vocab));
-    SWT_TRY(swt_dims_from_options(d, o, vocab));
-    SWT_TRY(swt_weights_check(o->weights_path, d, SWT_FILE));
+    SWT_TRY(swt_source_open_file(&weights, o->weights_path, SWT_FILE));
+    swt_status status = swt_weights_vocab(&weights, &vocab);
+    if (status == SWT_OK)
+        status = swt_dims_from_options(d, o, vocab);
+    if (status == SWT_OK)
+        status = swt_weights_check(&weights, d);
+    swt_source_close(&weights);
+    SWT_TRY(status);
     SWT_TRY(swt_tensor_file_open(&f, o->batch_path, SWT_FILE));
-    const swt_status status = read_batch(&f, d, k);
+    status = read_batch(&f, d, k);
     swt_tensor_file_close(&f);
     return status;
 }
@@ -292,7 +298,12 @@ static swt_status agree_on_inputs(swt_session *s, const swt_dims *d, const captu
 /* The model holds the weights and this rank's part of the batch, and there is room for what it
  * does with them. */
 static swt_status load(swt_session *s, capture *k) {
-    SWT_TRY(swt_weights_load(&s->model, s->options->weights_path, SWT_FILE));
+    swt_source weights;
+    int64_t altered = -1; /* nobody has said what they should be */
+    SWT_TRY(swt_source_open_file(&weights, s->options->weights_path, SWT_FILE));
+    const swt_status status = swt_weights_load(&s->model, &weights, &altered);
+    swt_source_close(&weights);
+    SWT_TRY(status);
     SWT_TRY(capture_alloc(k, &s->model));
     return upload(&s->model, k);
 }

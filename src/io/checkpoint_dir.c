@@ -112,8 +112,10 @@ static swt_status remove_step(const swt_checkpoints *c, int64_t step) {
     return swt_folder_remove(c->path, name);
 }
 
-static void remove_oldest(swt_checkpoints *c, int64_t keep) {
+void swt_checkpoints_prune(swt_checkpoints *c, int64_t keep) {
     step_range range;
+    if (keep == 0)
+        return;
     keep_first(c, find_published(&range, c->path, 0, INT64_MAX));
     for (int64_t excess = range.count - keep; excess > 0 && range.count > 0; excess--) {
         keep_first(c, remove_step(c, range.oldest));
@@ -170,9 +172,9 @@ static swt_status sync_file(void *context, const char *folder, const char *name)
     return swt_path_sync(path);
 }
 
-swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t keep) {
-    char hidden[SWT_PATH_BYTES], published[SWT_PATH_BYTES], old[SWT_PATH_BYTES],
-        replaced[NAME_BYTES] = "";
+swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step,
+                                   char published[SWT_PATH_BYTES]) {
+    char hidden[SWT_PATH_BYTES], old[SWT_PATH_BYTES], replaced[NAME_BYTES] = "";
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(step_path(hidden, c->path, ".", step, ""));
     SWT_TRY(step_path(published, c->path, "", step, ""));
@@ -193,21 +195,38 @@ swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t kee
     SWT_TRY(swt_path_sync(c->path));
     if (replaced[0] != '\0')
         keep_first(c, swt_folder_remove(c->path, replaced));
-    if (keep > 0)
-        remove_oldest(c, keep);
     return SWT_OK;
 }
 
 /* ---- finding */
 
-/* *found = whether the folder holds weights. */
+/* *found = whether the folder holds weights: a manifest, which says where, or a file of them. */
 static swt_status has_weights(const char *folder, bool *found) {
-    char path[SWT_PATH_BYTES];
-    swt_path_kind kind = SWT_PATH_NONE;
-    SWT_TRY(swt_path_join(path, folder, SWT_WEIGHTS_FILE));
-    SWT_TRY(swt_path_look(&kind, path, true));
-    *found = kind == SWT_PATH_FILE;
+    static const char *const names[] = {SWT_MANIFEST_FILE, SWT_WEIGHTS_FILE};
+    *found = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !*found; i++) {
+        char path[SWT_PATH_BYTES];
+        swt_path_kind kind = SWT_PATH_NONE;
+        SWT_TRY(swt_path_join(path, folder, names[i]));
+        SWT_TRY(swt_path_look(&kind, path, true));
+        *found = kind == SWT_PATH_FILE;
+    }
     return SWT_OK;
+}
+
+swt_status swt_checkpoints_newest(const swt_checkpoints *c, int64_t below, int64_t *step,
+                                  char folder[SWT_PATH_BYTES]) {
+    step_range range;
+    swt_path_kind kind = SWT_PATH_NONE;
+    *step = -1;
+    SWT_TRY(swt_path_look(&kind, c->path, true));
+    if (kind == SWT_PATH_NONE)
+        return SWT_OK;
+    SWT_TRY(find_published(&range, c->path, 0, below));
+    if (range.count == 0)
+        return SWT_OK;
+    *step = range.newest;
+    return step_path(folder, c->path, "", range.newest, "");
 }
 
 /* The newest published checkpoint with weights; *found = false where there is none. */

@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The files of a checkpoint. */
+/* The files of a checkpoint; its tensors may also be in several files (state/shards.h). */
 #define SWT_WEIGHTS_FILE   "weights.safetensors"
+#define SWT_MANIFEST_FILE  "manifest.json"
 #define SWT_TOKENIZER_FILE "tokenizer.json"
 #define SWT_CONFIG_FILE    "config.yaml"
 
@@ -32,9 +33,18 @@ SWT_MUST_CHECK swt_status swt_checkpoints_init(swt_checkpoints *out, const char 
 SWT_MUST_CHECK swt_status swt_checkpoints_begin(swt_checkpoints *c, int64_t step,
                                                 char folder[SWT_PATH_BYTES]);
 
-/* fsync the files and the folder, rename it to step-NNNNNNNN, fsync the parent; then remove the
- * oldest ones beyond `keep` (0 keeps all). */
-SWT_MUST_CHECK swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step, int64_t keep);
+/* fsync the files and the folder, rename it to step-NNNNNNNN, whose path is `folder`, fsync the
+ * parent. */
+SWT_MUST_CHECK swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step,
+                                                  char folder[SWT_PATH_BYTES]);
+
+/* Remove the oldest ones beyond `keep` (0 keeps all). */
+void swt_checkpoints_prune(swt_checkpoints *c, int64_t keep);
+
+/* The newest published checkpoint whose step is below `below`: its step, -1 where there is none,
+ * and its folder. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_checkpoints_newest(const swt_checkpoints *c, int64_t below,
+                                                 int64_t *step, char folder[SWT_PATH_BYTES]);
 
 /* Remove the hidden folder of a checkpoint that cannot be published. */
 void swt_checkpoints_discard(swt_checkpoints *c, int64_t step);
@@ -43,7 +53,8 @@ void swt_checkpoints_discard(swt_checkpoints *c, int64_t step);
  * kept. Returns its step, -1 where none went; with keep 0 all were asked for, and none goes. */
 int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep);
 
-/* The checkpoint that a DIR argument means: itself if it holds weights.safetensors, else the newest
+/* The checkpoint that a DIR argument means: itself if it holds weights (a manifest or
+ * weights.safetensors), else the newest
  * published one of its checkpoints/. Errors: CHECKPOINT. */
 SWT_MUST_CHECK swt_status swt_checkpoint_find(char out[SWT_PATH_BYTES], const char *dir);
 

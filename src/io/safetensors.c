@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data are little-endian");
 
@@ -303,6 +304,13 @@ static swt_status keep_path(char out[SWT_PATH_BYTES], const char *path, swt_stat
     return SWT_OK;
 }
 
+/* What comes next in the file. */
+static swt_status put(swt_tensor_writer *w, const void *data, size_t bytes) {
+    if (XXH3_64bits_update(w->state, data, bytes) != XXH_OK)
+        return SWT_FAIL(INTERNAL, "%s: its checksum failed", w->path);
+    return swt_file_write(w->fd, data, bytes, w->path);
+}
+
 swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     SWT_TRY(keep_path(w->path, path, SWT_FILE));
     char *text = NULL;
@@ -311,11 +319,15 @@ swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     if (!print_header(w, &text, &text_bytes))
         SWT_TRY_TO(status, done, SWT_FAIL(MEMORY, "%s: no memory for the header", path));
     SWT_TRY_TO(status, done, check_header(w, text, text_bytes));
+    w->state = XXH3_createState();
+    if (w->state == NULL || XXH3_64bits_reset(w->state) != XXH_OK)
+        SWT_TRY_TO(status, done, SWT_FAIL(MEMORY, "%s: no memory for its checksum", path));
     SWT_TRY_TO(status, done, swt_file_create(&w->fd, path));
     w->begun = true;
     const uint64_t header_bytes = text_bytes;
-    SWT_TRY_TO(status, done, swt_file_write(w->fd, &header_bytes, LENGTH_BYTES, path));
-    SWT_TRY_TO(status, done, swt_file_write(w->fd, text, text_bytes, path));
+    w->header_bytes = LENGTH_BYTES + (int64_t)text_bytes;
+    SWT_TRY_TO(status, done, put(w, &header_bytes, LENGTH_BYTES));
+    SWT_TRY_TO(status, done, put(w, text, text_bytes));
 done:
     free(text);
     return status;
@@ -325,7 +337,9 @@ swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data) {
     if (!w->begun || w->written == w->count)
         return SWT_FAIL(INTERNAL, "safetensors: more data than the %lld declared tensors",
                         (long long)w->count);
-    SWT_TRY(swt_file_write(w->fd, data, (size_t)w->entries[w->written].bytes, w->path));
+    swt_tensor_entry *e = &w->entries[w->written];
+    e->hash = XXH3_64bits(data, (size_t)e->bytes);
+    SWT_TRY(put(w, data, (size_t)e->bytes));
     w->written++;
     return SWT_OK;
 }
@@ -336,6 +350,7 @@ swt_status swt_tensor_writer_end(swt_tensor_writer *w) {
                         (long long)w->written, (long long)w->count);
     const swt_status status = swt_file_finish(&w->fd, w->path);
     w->begun = false;
+    w->hash = XXH3_64bits_digest(w->state);
     if (status != SWT_OK)
         unlink(w->path);
     return status;
@@ -346,6 +361,7 @@ void swt_tensor_writer_fini(swt_tensor_writer *w) {
         close(w->fd);
         unlink(w->path);
     }
+    XXH3_freeState(w->state);
     free(w->entries);
     *w = (swt_tensor_writer){0};
 }

@@ -20,7 +20,9 @@ typedef struct swt_tensor_entry {
     int64_t shape[SWT_TENSOR_DIMS];
     int64_t offset_bytes; /* from the start of the data */
     int64_t bytes;
-    bool known; /* a mark for the reader, false at first */
+    bool known;    /* a mark for the reader, false at first */
+    int file;      /* where several files are read as one: which */
+    uint64_t hash; /* XXH3 of the data; by a writer, and of a manifest */
 } swt_tensor_entry;
 
 /* A file open for reading. */
@@ -62,6 +64,9 @@ typedef struct swt_tensor_writer {
     int64_t count, capacity, written;
     swt_tensor_entry *entries;
     int64_t data_bytes;
+    struct XXH3_state_s *state; /* of all that was written; owned */
+    int64_t header_bytes;       /* before the data */
+    uint64_t hash;              /* of the whole file, once it is ended */
 } swt_tensor_writer;
 
 SWT_MUST_CHECK swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const char *name,
@@ -70,9 +75,10 @@ SWT_MUST_CHECK swt_status swt_tensor_writer_declare(swt_tensor_writer *w, const 
 /* Create the file, which must not be there, and write the header. Errors: SHAPE where a reader
  * would refuse that (a name twice, too many tensors); FILE, as all below. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path);
-/* The next declared tensor's data. */
+/* The next declared tensor's data; its entry gets their hash. */
 SWT_MUST_CHECK swt_status swt_tensor_writer_data(swt_tensor_writer *w, const void *data);
-/* All data must be there: flush, fsync, close. Errors: FILE (disk full, ...). */
+/* All data must be there: flush, fsync, close; w->hash is that of the whole file. Errors: FILE
+ * (disk full, ...). */
 SWT_MUST_CHECK swt_status swt_tensor_writer_end(swt_tensor_writer *w);
 /* Give everything back, also of an unfinished file, which is removed. Safe on a zeroed or ended
  * one. */

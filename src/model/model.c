@@ -89,8 +89,12 @@ swt_status swt_model_clear(swt_model *m, uint64_t seed) {
     if (m->sum != NULL)
         SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
-    const swt_step_state state = {.seed = seed, .clip = 1.0};
     SWT_TRY(swt_model_round_weights(m));
+    return swt_model_set_step(m, seed, 0);
+}
+
+swt_status swt_model_set_step(swt_model *m, uint64_t seed, int64_t step) {
+    const swt_step_state state = {.seed = seed, .step = step, .clip = 1.0};
     return put(m, m->ctx.state, &state, sizeof state);
 }
 

@@ -99,6 +99,9 @@ SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uin
  */
 SWT_MUST_CHECK swt_status swt_model_clear(swt_model *m, uint64_t seed);
 
+/* The next step is number step + 1 of a training with this seed. Local. */
+SWT_MUST_CHECK swt_status swt_model_set_step(swt_model *m, uint64_t seed, int64_t step);
+
 void swt_model_fini(swt_model *m);
 
 /* Wait on the host until all queued work is done. Errors: COMM where an exchange has failed. */

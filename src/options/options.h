@@ -128,6 +128,22 @@ bool swt_options_is_default(const swt_options *o, const char *key);
 /* All cross checks and refusals. Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_options_check(const swt_options *o);
 
+/* Call `visit` for every key with its value as text, in the order of the table; stops at its first
+ * error. */
+typedef swt_status (*swt_options_visitor)(void *context, const char *key, const char *value);
+SWT_MUST_CHECK swt_status swt_options_visit(const swt_options *o, swt_options_visitor visit,
+                                            void *context);
+int swt_options_key_count(void);
+
+/* Whether a run with these options may go on from a checkpoint of `step` whose run had the values
+ * that `old` gives (NULL: a key that it did not know, which had its default). `from` names the
+ * checkpoint. Errors: USAGE, naming the first key that may not differ, both values and what to do.
+ */
+typedef const char *(*swt_options_old)(const void *context, const char *key);
+SWT_MUST_CHECK swt_status swt_options_check_resume(const swt_options *o, swt_options_old old,
+                                                   const void *context, int64_t step,
+                                                   const char *from);
+
 /* Write every key with its value into a new YAML file, which reads back to the same options.
  * Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_options_write_file(const swt_options *o, const char *path);

@@ -19,6 +19,7 @@
     .value = (name)
 #define BOTH(text)        .labml = (text), .t5 = (text)
 #define PRESETS(one, two) .labml = (one), .t5 = (two)
+#define FREE              .resumes = SWT_RESUMES_FREE
 #define KEY(name, set, ...)                                                                        \
     { .key = (name), .full_flag = "--" name, .commands = SWT_TAKES_##set, __VA_ARGS__ }
 #define ARGUMENT(name, set, ...)                                                                   \
@@ -235,41 +236,43 @@ const swt_option swt_option_table[] = {
         .also = "random-seed rng-seed data-seed manual-seed",
         .help = "Seed of everything random. The same seed gives the same run, bit for bit, on any "
                 "number of ranks and threads."),
-    KEY("train.steps", TRAINING, .flag = "--steps", INT(train_steps, 0, 99999999, "steps"),
-        BOTH("2000"),
+    KEY("train.steps", TRAINING, .resumes = SWT_RESUMES_LONGER, .flag = "--steps",
+        INT(train_steps, 0, 99999999, "steps"), BOTH("2000"),
         .also = "max-steps max-iters iters iterations train-iters n-steps num-steps max-update "
                 "total-steps num-train-steps",
         .nearly = "epochs epoch num-epochs max-epochs max-epoch num-train-epochs n-epochs",
         .difference = "updates, not passes over the text",
         .help = "Optimiser updates in all, also after a resume. 0: only evaluate and write."),
-    KEY("train.log_every", TRAINING, INT(train_log_every, 1, 99999999, "steps"), BOTH("10"),
+    KEY("train.log_every", TRAINING, FREE, INT(train_log_every, 1, 99999999, "steps"), BOTH("10"),
         .also = "log-interval logging-steps print-every log-freq log-steps",
         .help = "Steps from one training row of metrics.jsonl to the next. In a pipe, also from "
                 "line to line."),
-    KEY("train.eval_every", TRAINING, INT(train_eval_every, 0, 99999999, "steps"), BOTH("500"),
+    KEY("train.eval_every", TRAINING, FREE, INT(train_eval_every, 0, 99999999, "steps"),
+        BOTH("500"),
         .also = "eval-interval eval-steps validate-interval valid-every eval-freq val-interval",
         .help = "Steps from one evaluation to the next. 0: only at the last step."),
-    KEY("train.eval_windows", ALL, INT(train_eval_windows, 0, INT64_C(1) << 40, "windows"),
+    KEY("train.eval_windows", ALL, FREE, INT(train_eval_windows, 0, INT64_C(1) << 40, "windows"),
         BOTH("0"),
         .also = "eval-iters eval-batches max-eval-samples limit-val-batches eval-windows",
         .help =
             "Windows of the validation part that an evaluation reads, from its first on. 0: all "
             "of them."),
-    KEY("train.sample_every", TRAINING, INT(train_sample_every, 0, 99999999, "steps"), BOTH("0"),
-        .also = "sample-interval generate-every",
+    KEY("train.sample_every", TRAINING, FREE, INT(train_sample_every, 0, 99999999, "steps"),
+        BOTH("0"), .also = "sample-interval generate-every",
         .help = "Steps from one printed sample to the next. 0: never."),
-    KEY("train.checkpoint_every", TRAINING, INT(train_checkpoint_every, 0, 99999999, "steps"),
+    KEY("train.checkpoint_every", TRAINING, FREE, INT(train_checkpoint_every, 0, 99999999, "steps"),
         BOTH("0"),
         .also = "save-every save-steps save-interval checkpoint-interval ckpt-every save-freq",
         .help = "Steps from one checkpoint to the next. 0: only at the last step."),
-    KEY("train.keep_checkpoints", TRAINING, INT(train_keep_checkpoints, 0, 99999999, "checkpoints"),
-        BOTH("2"), .also = "save-total-limit keep-last-epochs max-checkpoints keep-last",
+    KEY("train.keep_checkpoints", TRAINING, FREE,
+        INT(train_keep_checkpoints, 0, 99999999, "checkpoints"), BOTH("2"),
+        .also = "save-total-limit keep-last-epochs max-checkpoints keep-last",
         .help = "How many of the newest checkpoints are kept. 0: all."),
-    KEY("train.check_every", TRAINING, INT(train_check_every, 0, 99999999, "steps"), BOTH("100"),
-        .only_with = "",
+    KEY("train.check_every", TRAINING, FREE, INT(train_check_every, 0, 99999999, "steps"),
+        BOTH("100"), .only_with = "",
         .help = "Steps between comparisons of parameters that several ranks hold (not in use yet). "
                 "0: never."),
-    KEY("data.path", ALL, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""), .own = true,
+    KEY("data.path", ALL, FREE, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""), .own = true,
         .also = "dataset data-path train-file input data-dir train-data text corpus",
         .help = "Text to train on; else $SWT_DATA, else the newest data/*.txt. launch/dataset "
                 "fetches one."),
@@ -280,30 +283,30 @@ const swt_option swt_option_table[] = {
         .help = "What is done with a text that has characters outside the vocabulary. refuse: it "
                 "is an error that names them; skip: they are left out, counted and named. A "
                 "prompt's are left out with a warning."),
-    KEY("data.valid", ALL, TEXT(data_valid, "FILE"), BOTH(""), .own = true,
+    KEY("data.valid", ALL, FREE, TEXT(data_valid, "FILE"), BOTH(""), .own = true,
         .help = "Text to validate on, all of it. Then the whole of data.path trains, and eval "
                 "reads this text alone. Empty: the end of data.path validates."),
     KEY("data.valid_fraction", ALL, REAL(data_valid_fraction, 0, 1, NULL), .above_low = true,
         BOTH("0.1"), .also = "val-split valid-split validation-split test-size split val-fraction",
         .help = "Share of data.path, at its end, that validates. 1, in eval alone: all of it."),
-    KEY("data.prompt", ALL, TEXT(data_prompt, "TEXT"), BOTH("It is"),
+    KEY("data.prompt", ALL, FREE, TEXT(data_prompt, "TEXT"), BOTH("It is"),
         .help = "What samples during training continue."),
-    KEY("dist.expert_ranks", ALL, INT(dist_expert_ranks, 0, 65536, "ranks"), BOTH("0"),
+    KEY("dist.expert_ranks", ALL, FREE, INT(dist_expert_ranks, 0, 65536, "ranks"), BOTH("0"),
         .also = "expert-parallel-size ep-size expert-model-parallel-size ep moe-ep-size",
         .help = "Ranks that share one set of experts; it must divide the number of ranks. 0: the "
                 "largest divisor of that number that is at most moe.experts."),
-    KEY("run.out", TRAINING, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
+    KEY("run.out", TRAINING, FREE, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
         .required = SWT_TAKES_PROBE,
         .also = "output-dir out-dir save-dir save output log-dir logdir run-dir results-dir",
         .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
                 "directory that already holds a run is refused."),
-    KEY("run.device", EVERY, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
+    KEY("run.device", EVERY, FREE, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
         BOTH("auto"), .also = "gpu gpus cuda use-cuda no-cuda use-cpu cpu accelerator backend",
         .help = "Where the arithmetic runs; auto takes GPUs if it can. That is, if the program "
                 "was built with a GPU backend and every rank can have a GPU of its own; else all "
                 "ranks take the CPU."),
-    KEY("run.threads", EVERY, .flag = "--threads", INT(run_threads, 0, 1024, "threads"), BOTH("0"),
-        .own = true, .also = "num-threads nthreads omp-num-threads cpus",
+    KEY("run.threads", EVERY, FREE, .flag = "--threads", INT(run_threads, 0, 1024, "threads"),
+        BOTH("0"), .own = true, .also = "num-threads nthreads omp-num-threads cpus",
         .nearly = "num-workers workers",
         .difference = "threads of arithmetic; ranks are started by launch/run -n",
         .help = "Threads of each rank; 0 shares out the cores. That is the cores allowed, by "
@@ -313,9 +316,11 @@ const swt_option swt_option_table[] = {
         .also = "precision bf16 fp16 half mixed-precision amp torch-dtype params-dtype",
         .help = "Type of weights and activations in the products. bf16 keeps fp32 master weights; "
                 "GPUs only."),
-    KEY("run.resume", TRAINING, CHOICE(run_resume, "off", "auto"), BOTH("off"), .built = "off",
-        .help = "auto: go on from the newest checkpoint of run.out that verifies."),
-    KEY("run.init_from", TRAINING, .flag = "--init-from", TEXT(run_init_from, "DIR"), BOTH(""),
+    KEY("run.resume", TRAINING, FREE, CHOICE(run_resume, "off", "auto"), BOTH("off"),
+        .help = "auto: go on from the newest checkpoint of run.out that verifies, with the same "
+                "bits on any ranks; where there is none, start."),
+    KEY("run.init_from", TRAINING, FREE, .flag = "--init-from", TEXT(run_init_from, "DIR"),
+        BOTH(""),
         .also = "load load-dir pretrained model-name-or-path init restore-file finetune-from",
         .nearly =
             "checkpoint resume resume-from resume-from-checkpoint ckpt ckpt-path continue-from",
@@ -329,10 +334,10 @@ const swt_option swt_option_table[] = {
         .built = "stop",
         .help = "What a step does whose gradient is not finite. stop: the run ends (exit code 5); "
                 "skip: no update."),
-    KEY("run.hang_seconds", ALL, INT(run_hang_seconds, 0, 86400, "seconds"), BOTH("5"),
+    KEY("run.hang_seconds", ALL, FREE, INT(run_hang_seconds, 0, 86400, "seconds"), BOTH("5"),
         .help = "A rank that is not heard of for so long is lost, which ends the run (exit code "
                 "6). 0: nobody watches, nor for run.stall_seconds."),
-    KEY("run.stall_seconds", ALL, INT(run_stall_seconds, 0, 86400, "seconds"), BOTH("300"),
+    KEY("run.stall_seconds", ALL, FREE, INT(run_stall_seconds, 0, 86400, "seconds"), BOTH("300"),
         .help = "A rank that is heard of but makes no progress in a step for so long is lost, too; "
                 "after a tenth of it a warning tells. 0: any time is allowed."),
     ARGUMENT("--config", TRAINING, TEXT(config_path, "FILE.yaml"), BOTH(""), .own = true,

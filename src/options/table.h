@@ -38,6 +38,13 @@ enum {
     SWT_TAKES_EVERY = SWT_TAKES_ALL | SWT_TAKES_SELFTEST
 };
 
+/* Whether a run that goes on from a checkpoint may have another value than the checkpoint's run. */
+typedef enum swt_resumes {
+    SWT_RESUMES_SAME,   /* no: the value decides over the numbers */
+    SWT_RESUMES_FREE,   /* yes: layout, places, what is written and when */
+    SWT_RESUMES_LONGER, /* train.steps: any number from the checkpoint's step on */
+} swt_resumes;
+
 struct swt_option {
     const char *key;       /* "moe.experts"; NULL: an argument of commands, which no file has */
     const char *full_flag; /* "--moe.experts", of every key */
@@ -56,10 +63,11 @@ struct swt_option {
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
     bool own;                   /* each rank may have its own; the others must be the same */
-    const char *help;           /* the first sentence alone is the line in --help */
-    const char *only_with;      /* "optim.name adam": of use only where that key has one of these
-                                   values, with a ! none of them; "": of no use yet; NULL: always */
-    const char *also;           /* what other programs call it, "lr learning-rate"; NULL: nothing */
+    swt_resumes resumes;
+    const char *help;       /* the first sentence alone is the line in --help */
+    const char *only_with;  /* "optim.name adam": of use only where that key has one of these
+                               values, with a ! none of them; "": of no use yet; NULL: always */
+    const char *also;       /* what other programs call it, "lr learning-rate"; NULL: nothing */
     const char *nearly;     /* what they call a thing near to it, as "epochs" is to steps, and */
     const char *difference; /* what it is here; both or none */
 };
@@ -142,7 +150,8 @@ void swt_option_print(const swt_options *o, const swt_option *row, char *out, si
 SWT_MUST_CHECK swt_status swt_option_set(swt_options *o, const swt_option *row, const char *text,
                                          const char *where, swt_status status);
 
-/* The row's default. */
+/* The row's default, as text and as the value of a field. */
+const char *swt_option_default(const swt_option *row, swt_preset preset);
 void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset);
 
 /* Whether the value is one of these words, "adam sgd"; with a ! at the front, none of them. */

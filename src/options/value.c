@@ -233,20 +233,20 @@ bool swt_option_is_among(const swt_options *o, const swt_option *row, const char
     return inverted;
 }
 
-static const char *default_of(const swt_option *row, swt_preset preset) {
+const char *swt_option_default(const swt_option *row, swt_preset preset) {
     return preset == SWT_PRESET_T5 ? row->t5 : row->labml;
 }
 
 /* Every default of the table is one of its row's values; a test reads them all. */
 void swt_option_reset(swt_options *o, const swt_option *row, swt_preset preset) {
-    (void)swt_option_read(o, row, default_of(row, preset));
+    (void)swt_option_read(o, row, swt_option_default(row, preset));
 }
 
 bool swt_options_is_default(const swt_options *o, const char *key) {
     const swt_option *row = swt_option_of_key(key);
     _Alignas(int64_t) char own[SWT_PATH_BYTES];
     char value[SWT_PATH_BYTES], expected[SWT_PATH_BYTES];
-    (void)row->type->read(own, row, default_of(row, (swt_preset)o->model_preset));
+    (void)row->type->read(own, row, swt_option_default(row, (swt_preset)o->model_preset));
     row->type->print(own, row, expected, sizeof expected);
     swt_option_print(o, row, value, sizeof value);
     return strcmp(value, expected) == 0;

@@ -15,13 +15,17 @@ swt_status swt_agree_on_bytes(swt_comm *world, const void *data, size_t bytes, c
                           differs < 0 ? SWT_OK : files_differ(SWT_FILE, "another one", path));
 }
 
-swt_status swt_agree_on_text(const swt_session *s, const char *checkpoint) {
+swt_status swt_agree_on_text(swt_session *s, const char *checkpoint) {
     const swt_tokenizer *t = &s->tokenizer;
     const swt_data *d = &s->data;
     const size_t points = t->kind == SWT_TOKENIZER_CHAR ? (size_t)t->vocab : 0;
+    const int64_t valid = d->count - d->train_count;
+    s->train_hash = XXH3_64bits(d->ids, (size_t)d->train_count * sizeof *d->ids);
+    s->valid_hash =
+        valid > 0 ? XXH3_64bits(d->ids + d->train_count, (size_t)valid * sizeof *d->ids) : 0;
     uint64_t own[] = {
-        XXH3_64bits(d->ids, (size_t)d->count * sizeof *d->ids),
-        (uint64_t)d->train_count,
+        s->train_hash,
+        s->valid_hash,
         XXH3_64bits_withSeed(t->code_points, points * sizeof *t->code_points, (uint64_t)t->vocab),
     };
     int first = -1;

@@ -8,9 +8,9 @@
 #include "options/options.h"
 #include "train/session.h"
 
-/* The tokenizer and the text, where there is one. Errors: FILE; CHECKPOINT for a tokenizer of
- * `checkpoint`, a folder or NULL. */
-SWT_MUST_CHECK swt_status swt_agree_on_text(const swt_session *s, const char *checkpoint);
+/* The tokenizer and the text, where there is one, whose hashes the session gets. Errors: FILE;
+ * CHECKPOINT for a tokenizer of `checkpoint`, a folder or NULL. */
+SWT_MUST_CHECK swt_status swt_agree_on_text(swt_session *s, const char *checkpoint);
 
 /* The weights of all parameters that every rank has. `path` is where they are from, NULL for drawn
  * ones. Errors: `code`. */

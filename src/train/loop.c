@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/words.h"
 #include "io/files.h"
+#include "state/load.h"
 #include "train/agree.h"
 #include "train/checkpoint.h"
 #include "train/eval.h"
@@ -38,6 +39,8 @@ typedef struct loop {
     double eval_ms;                 /* the last evaluation; 0: there was none yet */
     int64_t saved_step;             /* of the last checkpoint; -1: none */
     int64_t tried_step;             /* of the last one that was begun */
+    int64_t evaluated_step;         /* of the last evaluation; -1: none */
+    double valid_loss;              /* its result */
     swt_pace turns, steps;          /* when they look for a signal */
     int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
     int64_t prompt_count;
@@ -209,6 +212,8 @@ static swt_status evaluate(loop *r) {
     r->eval_start_ms = r->shown_ms = swt_now_ms();
     SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e, &watch));
     r->eval_ms = swt_now_ms() - r->eval_start_ms;
+    r->evaluated_step = r->step;
+    r->valid_loss = e.loss;
     if (!r->first)
         return SWT_OK;
     swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
@@ -238,7 +243,8 @@ static swt_status sample(loop *r) {
 
 static swt_status save(loop *r, int64_t step) {
     r->tried_step = step;
-    SWT_TRY(swt_checkpoint_write(r->s, &r->run, step));
+    const bool evaluated = r->evaluated_step == step && isfinite(r->valid_loss);
+    SWT_TRY(swt_checkpoint_write(r->s, &r->run, step, evaluated ? &r->valid_loss : NULL));
     r->saved_step = step;
     return SWT_OK;
 }
@@ -328,15 +334,16 @@ static swt_status end_early(loop *r, swt_status status) {
 /* New weights, or those of another run. */
 static swt_status start_weights(swt_session *s, const char *from) {
     const swt_options *o = s->options;
-    char path[SWT_PATH_BYTES];
+    swt_checkpoint c;
     if (from == NULL)
         return swt_comm_agree(s->world,
                               swt_model_init_values(&s->model, (swt_init)o->model_init,
                                                     o->model_init_scale, (uint64_t)o->train_seed));
-    swt_status status = swt_path_join(path, from, SWT_WEIGHTS_FILE);
+    swt_status status = swt_comm_agree(s->world, swt_checkpoint_open(&c, from));
     if (status == SWT_OK)
-        status = swt_weights_load(&s->model, path, SWT_CHECKPOINT);
-    return swt_comm_agree(s->world, status);
+        status = swt_checkpoint_load_weights(&c, &s->model, &s->warnings);
+    swt_checkpoint_close(&c);
+    return status;
 }
 
 /* What the user gives: texts, in the vocabulary of the checkpoint to start from (NULL: none), and a
@@ -396,7 +403,11 @@ static swt_status say_done(loop *r) {
 }
 
 swt_status swt_command_train(swt_session *s) {
-    loop r = {.s = s, .first = s->world->rank == 0, .saved_step = -1, .tried_step = -1};
+    loop r = {.s = s,
+              .first = s->world->rank == 0,
+              .saved_step = -1,
+              .tried_step = -1,
+              .evaluated_step = -1};
     swt_status status = prepare(&r);
     const bool begun = status == SWT_OK;
     if (begun && s->options->train_steps == 0)

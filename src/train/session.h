@@ -24,7 +24,8 @@ typedef struct swt_session {
     char data_path[SWT_PATH_BYTES]; /* the text that was read; in eval the one evaluated */
     swt_tokenizer tokenizer;
     swt_data data;
-    int cores; /* this rank's share of those that the ranks may use */
+    uint64_t train_hash, valid_hash; /* XXH3 of data.ids' two parts, of swt_agree_on_text */
+    int cores;                       /* this rank's share of those that the ranks may use */
     const swt_backend *backend;
     swt_device device;
     char no_gpu[256];   /* why all ranks work on the CPU though a GPU was asked for, or "" */

@@ -291,8 +291,22 @@ def checkpoint(out, step=None):
     return os.path.join(folder, names[-1] if step is None else f"step-{step:08d}")
 
 
+def tensors(folder, kind="weights"):
+    """Those of a checkpoint's files of one kind, weights or optim, however many ranks wrote them."""
+    found = {}
+    for name in sorted(n for n in os.listdir(folder) if re.fullmatch(kind + r"(-\d{5}-of-\d{5})?\.safetensors", n)):
+        part = safet.load(os.path.join(folder, name))
+        want(not set(part) & set(found), f"{folder}: tensors in two files")
+        found.update(part)
+    return found
+
+
 def weights(out, step=None):
-    return safet.load(os.path.join(checkpoint(out, step), "weights.safetensors"))
+    return tensors(checkpoint(out, step))
+
+
+def moments(out, step=None):
+    return tensors(checkpoint(out, step), "optim")
 
 
 def digest(path):
@@ -301,7 +315,10 @@ def digest(path):
 
 
 def weights_digest(out):
-    return digest(os.path.join(checkpoint(out), "weights.safetensors"))
+    found = weights(out)
+    want(found, f"{out}: no weights")
+    parts = (part for name in sorted(found) for part in (f"{name} {found[name].shape} ".encode(), found[name].tobytes()))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def metrics(out):
@@ -317,10 +334,10 @@ def same_tensors(a, b):
 
 
 def copy_checkpoint(source, target, tensors):
-    """A checkpoint with other weights."""
+    """A checkpoint made by hand: other weights, no manifest."""
     os.makedirs(target)
     for name in os.listdir(source):
-        if name != "weights.safetensors":
+        if name != "manifest.json" and not name.endswith(".safetensors"):
             with open(os.path.join(source, name), "rb") as a, open(os.path.join(target, name), "wb") as b:
                 b.write(a.read())
     safet.save(os.path.join(target, "weights.safetensors"), tensors)

@@ -92,7 +92,8 @@ class BigRun:
         names = sorted(os.listdir(os.path.join(self.out, "checkpoints")))
         want(names == ["step-00000030", "step-00000040", "step-00000050"], f"checkpoints: {names}")
         files = sorted(os.listdir(checkpoint(self.out)))
-        want(files == ["config.yaml", "tokenizer.json", "weights.safetensors"], f"a checkpoint holds {files}")
+        shards = [f"{kind}-{rank:05d}-of-00004.safetensors" for kind in ("optim", "weights") for rank in (1, 2, 3, 4)]
+        want(files == sorted(["config.yaml", "manifest.json", "tokenizer.json", *shards]), f"a checkpoint holds {files}")
 
     def config_reloads(self):
         """The resolved configuration gives the same run, here on another number of ranks."""

@@ -27,10 +27,19 @@ static void begin(test_run *run, int64_t step, char dir[TEMP_PATH_BYTES]) {
     temp_write(temp_path(path, dir, "config.yaml"), "x", 1);
 }
 
+/* Publish what was begun, then prune. */
+static void publish_begun(test_run *run, int64_t step, int64_t keep) {
+    char folder[SWT_PATH_BYTES] = "", expected[TEMP_PATH_BYTES], name[32];
+    assert_int_equal(swt_checkpoints_publish(&run->checkpoints, step, folder), SWT_OK);
+    snprintf(name, sizeof name, "step-%08lld", (long long)step);
+    assert_string_equal(folder, temp_path(expected, run->checkpoints.path, name));
+    swt_checkpoints_prune(&run->checkpoints, keep);
+}
+
 static void publish(test_run *run, int64_t step, int64_t keep) {
     char dir[TEMP_PATH_BYTES];
     begin(run, step, dir);
-    assert_int_equal(swt_checkpoints_publish(&run->checkpoints, step, keep), SWT_OK);
+    publish_begun(run, step, keep);
 }
 
 static void expect_found(const char *dir, const char *folder, const char *name) {
@@ -51,7 +60,7 @@ static void test_publish(void **state) {
     assert_true(strstr(dir, "/checkpoints/.step-00000010") != NULL);
     expect_error(swt_checkpoint_find(found, run.path), SWT_CHECKPOINT,
                  "run: holds no checkpoint; ");
-    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 10, 2), SWT_OK);
+    publish_begun(&run, 10, 2);
     expect_found(run.path, checkpoints, "step-00000010");
     assert_int_equal(temp_count(checkpoints), 1);
     assert_int_equal(temp_count(temp_path(path, checkpoints, "step-00000010")), 2);
@@ -75,14 +84,14 @@ static void test_publish(void **state) {
     /* The same step again replaces it. */
     begin(&run, 100000003, dir);
     temp_write(temp_path(path, dir, "weights.safetensors"), "new", 3);
-    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 100000003, 1), SWT_OK);
+    publish_begun(&run, 100000003, 1);
     assert_int_equal(temp_count(checkpoints), 1);
     size_t bytes = 0;
     temp_path(dir, checkpoints, "step-100000003");
     free(temp_read(temp_path(path, dir, "weights.safetensors"), &bytes));
     assert_int_equal(bytes, 3);
 
-    expect_error(swt_checkpoints_publish(&run.checkpoints, 77, 1), SWT_FILE, ".step-00000077");
+    expect_error(swt_checkpoints_publish(&run.checkpoints, 77, found), SWT_FILE, ".step-00000077");
 }
 
 /* Copy a folder of plain files. */
@@ -124,7 +133,7 @@ static void test_leftovers(void **state) {
     assert_int_equal(temp_count(checkpoints), 2);
     assert_int_equal(temp_count(dir), 2);
     expect_found(run.path, checkpoints, "step-00000005");
-    assert_int_equal(swt_checkpoints_publish(&run.checkpoints, 9, 2), SWT_OK);
+    publish_begun(&run, 9, 2);
     expect_found(run.path, checkpoints, "step-00000009");
     assert_int_equal(temp_count(checkpoints), 2);
 }

@@ -1,0 +1,326 @@
+#include "state/save.h"
+
+#include "base/checked.h"
+#include "base/utf8.h"
+#include "io/checkpoint_dir.h"
+#include "io/files.h"
+#include "io/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* A checkpoint under way on one rank. */
+typedef struct saver {
+    const swt_saving *s;
+    swt_comm *world;
+    char folder[SWT_PATH_BYTES];
+    swt_shards shards;
+    int tensors; /* kinds of tensors that are saved: weights alone, or moments too */
+    /* What the manifest says of them, zero on all ranks but the writer until it is shared: */
+    int64_t *facts; /* (tensors, params, 2) place and hash; then (kinds, size, 2) bytes and hash of
+                       each file; owned */
+    int64_t fact_count;
+} saver;
+
+static int64_t *tensor_facts(const saver *v, int which, int64_t i) {
+    return v->facts + 2 * (which * v->s->model->params.count + i);
+}
+
+static int64_t *file_facts(const saver *v, int kind, int rank) {
+    return v->facts + 2 * (v->tensors * v->s->model->params.count + kind * v->shards.size + rank);
+}
+
+static int kinds_of(const saver *v) {
+    return v->tensors > 1 ? SWT_SHARD_KINDS : 1;
+}
+
+static swt_status init(saver *v, const swt_saving *s) {
+    *v = (saver){.s = s, .world = s->model->dist->host};
+    v->tensors = s->model->moments ? SWT_SAVED_TENSORS : 1;
+    SWT_TRY(swt_shards_init(&v->shards, &s->model->params, s->model->dist));
+    v->fact_count = 2 * (v->tensors * s->model->params.count + kinds_of(v) * v->shards.size);
+    v->facts = calloc((size_t)v->fact_count, sizeof *v->facts);
+    if (v->facts == NULL)
+        return SWT_FAIL(MEMORY, "checkpoint: no memory for the hashes of %lld tensors",
+                        (long long)s->model->params.count);
+    return SWT_OK;
+}
+
+static void fini(saver *v) {
+    swt_shards_fini(&v->shards);
+    free(v->facts);
+}
+
+/* ---- this rank's files */
+
+/* Weights that are not finite are no checkpoint: nothing can start from them. */
+static swt_status check_finite(const float *values, const swt_param *p) {
+    for (int64_t i = 0; i < p->count; i++)
+        if (!isfinite(values[i]))
+            return SWT_FAIL(NUMBERS,
+                            "%s: a weight is not finite; lower optim.lr or clip with "
+                            "optim.clip_norm",
+                            p->name);
+    return SWT_OK;
+}
+
+static swt_status write_tensor(const saver *v, swt_tensor_writer *w, int which, int64_t i) {
+    swt_model *m = v->s->model;
+    const swt_param *p = &m->params.table[i];
+    const float *const flat[] = {m->param, m->first_moment, m->second_moment};
+    const int64_t number = w->written;
+    SWT_TRY(
+        swt_model_read(m, m->staging, flat[which] + p->offset, (size_t)p->count * sizeof(float)));
+    if (which == SWT_SAVED_WEIGHT)
+        SWT_TRY(check_finite(m->staging, p));
+    SWT_TRY(swt_tensor_writer_data(w, m->staging));
+    int64_t *fact = tensor_facts(v, which, i);
+    fact[0] = w->header_bytes + w->entries[number].offset_bytes;
+    fact[1] = (int64_t)w->entries[number].hash;
+    return SWT_OK;
+}
+
+/* Call `visit` for every tensor of this kind that this rank writes, in the order of its data. */
+static swt_status each_own(const saver *v, swt_tensor_writer *w, int kind,
+                           swt_status (*visit)(const saver *v, swt_tensor_writer *w, int which,
+                                               int64_t i)) {
+    for (int which = 0; which < v->tensors; which++) {
+        if ((int)swt_saved_kind((swt_saved_tensor)which) != kind)
+            continue;
+        for (int64_t i = 0; i < v->s->model->params.count; i++)
+            if (v->shards.owner[i] == v->world->rank)
+                SWT_TRY(visit(v, w, which, i));
+    }
+    return SWT_OK;
+}
+
+static swt_status declare(const saver *v, swt_tensor_writer *w, int which, int64_t i) {
+    const swt_param *p = &v->s->model->params.table[i];
+    char name[SWT_TENSOR_NAME_BYTES];
+    swt_saved_name(name, (swt_saved_tensor)which, p->name);
+    return swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape);
+}
+
+static swt_status write_shard(const saver *v, swt_tensor_writer *w, int kind) {
+    const int rank = v->world->rank;
+    char name[SWT_FILE_NAME_BYTES], path[SWT_PATH_BYTES];
+    swt_shard_name(name, &v->shards, (swt_shard_kind)kind, rank);
+    SWT_TRY(swt_path_join(path, v->folder, name));
+    SWT_TRY(each_own(v, w, kind, declare));
+    SWT_TRY(swt_tensor_writer_begin(w, path));
+    SWT_TRY(each_own(v, w, kind, write_tensor));
+    SWT_TRY(swt_tensor_writer_end(w));
+    int64_t *fact = file_facts(v, kind, rank);
+    fact[0] = w->header_bytes + w->data_bytes;
+    fact[1] = (int64_t)w->hash;
+    return SWT_OK;
+}
+
+static swt_status write_shards(const saver *v) {
+    swt_status status = SWT_OK;
+    const bool writes = v->shards.bytes[v->world->rank] > 0;
+    for (int kind = 0; kind < kinds_of(v) && writes && status == SWT_OK; kind++) {
+        swt_tensor_writer w = {0};
+        status = write_shard(v, &w, kind);
+        swt_tensor_writer_fini(&w);
+    }
+    return status;
+}
+
+/* ---- rank 0: the other files */
+
+static swt_status write_small(const saver *v) {
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, v->folder, SWT_CONFIG_FILE));
+    SWT_TRY(swt_options_write_file(v->s->options, path));
+    SWT_TRY(swt_path_join(path, v->folder, SWT_TOKENIZER_FILE));
+    return swt_tokenizer_write(v->s->tokenizer, path);
+}
+
+static swt_status list_small(const saver *v, swt_manifest *m, const char *name) {
+    char path[SWT_PATH_BYTES];
+    swt_manifest_file *f = &m->files[m->file_count++];
+    snprintf(f->name, sizeof f->name, "%s", name);
+    SWT_TRY(swt_path_join(path, v->folder, name));
+    return swt_hash_file(path, &f->bytes, &f->hash, SWT_FILE);
+}
+
+/* Every file of tensors, and where[kind * size + rank] is its number. */
+static void list_shards(const saver *v, swt_manifest *m, int *where) {
+    for (int kind = 0; kind < kinds_of(v); kind++) {
+        for (int rank = 0; rank < v->shards.size; rank++) {
+            if (v->shards.bytes[rank] == 0)
+                continue;
+            const int64_t *fact = file_facts(v, kind, rank);
+            where[kind * v->shards.size + rank] = (int)m->file_count;
+            swt_manifest_file *f = &m->files[m->file_count++];
+            *f = (swt_manifest_file){.bytes = fact[0], .hash = (uint64_t)fact[1]};
+            swt_shard_name(f->name, &v->shards, (swt_shard_kind)kind, rank);
+        }
+    }
+}
+
+static void list_tensors(const saver *v, swt_manifest *m, const int *where) {
+    const swt_params *params = &v->s->model->params;
+    for (int which = 0; which < v->tensors; which++) {
+        for (int64_t i = 0; i < params->count; i++) {
+            const swt_param *p = &params->table[i];
+            const int64_t *fact = tensor_facts(v, which, i);
+            const int kind = (int)swt_saved_kind((swt_saved_tensor)which);
+            swt_tensor_entry *e = &m->tensors[m->tensor_count++];
+            *e = (swt_tensor_entry){.dtype = SWT_F32,
+                                    .dims = p->dims,
+                                    .shape = {p->shape[0], p->shape[1]},
+                                    .offset_bytes = fact[0],
+                                    .hash = (uint64_t)fact[1],
+                                    .file = where[kind * v->shards.size + v->shards.owner[i]]};
+            swt_saved_name(e->name, (swt_saved_tensor)which, p->name);
+        }
+    }
+}
+
+/* A key of the configuration. A path may be no UTF-8, which JSON is. */
+static swt_status list_key(void *context, const char *key, const char *value) {
+    swt_manifest *m = context;
+    char clean[SWT_PATH_BYTES];
+    snprintf(clean, sizeof clean, "%s", value);
+    json_t *text = json_string(value);
+    if (text == NULL) {
+        swt_utf8_clean(clean, false);
+        text = json_string(clean);
+    }
+    if (json_object_set_new(m->tree, key, text) != 0)
+        return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
+    m->keys[m->key_count++] = (swt_manifest_key){.key = key, .value = json_string_value(text)};
+    return SWT_OK;
+}
+
+static swt_status list_keys(const swt_options *o, swt_manifest *m) {
+    m->tree = json_object();
+    m->keys = calloc((size_t)swt_options_key_count(), sizeof *m->keys);
+    if (m->tree == NULL || m->keys == NULL)
+        return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
+    SWT_TRY(swt_options_visit(o, list_key, m));
+    m->data_path = swt_manifest_value(m, "data.path");
+    return SWT_OK;
+}
+
+/* All of the manifest, from what all ranks have said. */
+static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
+    const swt_saving *s = v->s;
+    const swt_dims *d = &s->model->dims;
+    *m = (swt_manifest){.step = s->step,
+                        .evaluated = s->evaluated,
+                        .valid_loss = s->valid_loss,
+                        .train_hash = s->train_hash,
+                        .valid_hash = s->valid_hash,
+                        .position_tokens = s->step * d->M * d->B * d->T};
+    m->files = calloc((size_t)(2 + kinds_of(v) * v->shards.size), sizeof *m->files);
+    m->tensors = calloc((size_t)(v->tensors * s->model->params.count), sizeof *m->tensors);
+    if (m->files == NULL || m->tensors == NULL)
+        return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
+    SWT_TRY(list_small(v, m, SWT_CONFIG_FILE));
+    SWT_TRY(list_small(v, m, SWT_TOKENIZER_FILE));
+    list_shards(v, m, where);
+    list_tensors(v, m, where);
+    return list_keys(s->options, m);
+}
+
+static swt_status write_manifest(const saver *v) {
+    char path[SWT_PATH_BYTES];
+    swt_manifest m = {0};
+    swt_status status = swt_path_join(path, v->folder, SWT_MANIFEST_FILE);
+    int *where = calloc((size_t)(SWT_SHARD_KINDS * v->shards.size), sizeof *where);
+    if (status == SWT_OK && where == NULL)
+        status = SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
+    if (status == SWT_OK)
+        status = fill_manifest(v, &m, where);
+    if (status == SWT_OK)
+        status = swt_manifest_write(&m, path);
+    /* Ranks whose folder is another one than rank 0's have written elsewhere. */
+    if (status == SWT_OK)
+        status = swt_manifest_check_files(&m, v->folder);
+    if (status == SWT_CHECKPOINT)
+        status = swt_last_error()->status = SWT_FILE;
+    swt_manifest_fini(&m);
+    free(where);
+    return status;
+}
+
+/* ---- all of it */
+
+static uint64_t hash_of_weights(const saver *v) {
+    XXH3_state_t *state = XXH3_createState();
+    uint64_t hash = 0;
+    bool good = state != NULL && XXH3_64bits_reset(state) == XXH_OK;
+    for (int64_t i = 0; i < v->s->model->params.count && good; i++)
+        good = XXH3_64bits_update(state, &tensor_facts(v, SWT_SAVED_WEIGHT, i)[1],
+                                  sizeof(int64_t)) == XXH_OK;
+    if (good)
+        hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return hash;
+}
+
+static swt_status save(saver *v, bool *disk_full) {
+    const bool first = v->world->rank == 0;
+    swt_status status = first ? write_small(v) : SWT_OK;
+    if (status == SWT_OK)
+        status = write_shards(v);
+    *disk_full = status == SWT_FILE && swt_last_error()->disk_full;
+    SWT_TRY(swt_comm_agree(v->world, status));
+    SWT_TRY(swt_comm_all_reduce_i64(v->world, v->facts, v->fact_count, NULL));
+    status = first ? write_manifest(v) : SWT_OK;
+    *disk_full = status == SWT_FILE && swt_last_error()->disk_full;
+    return swt_comm_agree(v->world, status);
+}
+
+swt_status swt_save(const swt_saving *s, const char *folder, uint64_t *weights_hash,
+                    bool *disk_full) {
+    saver v;
+    swt_status status = init(&v, s);
+    if (v.world->rank == 0)
+        snprintf(v.folder, sizeof v.folder, "%s", folder);
+    *disk_full = false;
+    *weights_hash = 0;
+    SWT_TRY_TO(status, done, swt_comm_agree(v.world, status));
+    SWT_TRY_TO(status, done, swt_comm_broadcast(v.world, v.folder, sizeof v.folder, 0, NULL));
+    status = save(&v, disk_full);
+    if (status == SWT_OK)
+        *weights_hash = hash_of_weights(&v);
+    if (status == SWT_FILE) {
+        const swt_error why = *swt_last_error();
+        int64_t full = 0;
+        SWT_TRY_TO(status, done, swt_comm_max(v.world, *disk_full, &full));
+        *disk_full = full != 0;
+        *swt_last_error() = why;
+        status = why.status;
+    }
+done:
+    fini(&v);
+    return status;
+}
+
+swt_status swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
+    /* The configuration, twice; of a tensor in a header and in the manifest all but its name; of a
+     * file in the manifest; of a character at most. */
+    enum { CONFIG_BYTES = 8192, ENTRY_BYTES = 230, FILE_BYTES = 100, TOKEN_BYTES = 9 };
+    const swt_params *p = &s->model->params;
+    swt_shards shards;
+    SWT_TRY(swt_shards_init(&shards, p, s->model->dist));
+    const int64_t times = s->model->moments ? SWT_SAVED_TENSORS : 1;
+    int64_t most = 0;
+    *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + FILE_BYTES * 2 * shards.writers;
+    for (int64_t i = 0; i < p->count; i++)
+        *all += times * (ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name));
+    for (int rank = 0; rank < shards.size; rank++) {
+        *all += times * shards.bytes[rank];
+        most = swt_max(most, shards.bytes[rank]);
+    }
+    *largest = most * swt_max(1, times - 1);
+    swt_shards_fini(&shards);
+    return SWT_OK;
+}
