@@ -171,17 +171,36 @@ static swt_status check_required(const arguments *a) {
 }
 
 /* A checkpoint says what the model is, not where and how it ran: any number of ranks may read it,
- * on any processor, and its weights are fp32 whatever they were rounded to in the products. */
-static void forget_layout(swt_options *o) {
+ * on any processor, and its weights are fp32 whatever they were rounded to in the products. A run
+ * that goes on keeps what decides over its numbers. */
+static void forget_layout(swt_options *o, bool goes_on) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        if (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist"))
+        const bool kept = goes_on && row->resumes == SWT_RESUMES_SAME;
+        if (!kept && (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist")))
             swt_option_reset(o, row, SWT_PRESET_LABML);
     }
 }
 
 static bool is_given(const arguments *a, const char *name) {
     return a->values[swt_option_named(name, strlen(name)) - swt_option_table] != NULL;
+}
+
+/* The configuration of the run to go on with, where the flags alone say that; *found = there is
+ * one.
+ */
+static swt_status find_resumed(const arguments *a, char path[SWT_PATH_BYTES], bool *found) {
+    const swt_option *resume = swt_option_of_key("run.resume"), *out = swt_option_of_key("run.out");
+    const char *how = a->values[resume - swt_option_table],
+               *run = a->values[out - swt_option_table];
+    swt_path_kind kind = SWT_PATH_NONE;
+    *found = false;
+    if (how == NULL || run == NULL || strcmp(how, "auto") != 0)
+        return SWT_OK;
+    SWT_TRY(swt_path_join(path, run, SWT_CONFIG_FILE));
+    SWT_TRY(swt_path_look(&kind, path, true));
+    *found = kind == SWT_PATH_FILE;
+    return SWT_OK;
 }
 
 /* eval reads one text. One that was given comes before the one that the checkpoint's run had. */
@@ -209,17 +228,22 @@ static swt_status parse_line(swt_options *out, arguments *a, int argc, char *con
     return apply_flags(out, a, false);
 }
 
-/* The file of --config, or the checkpoint's; without either, as many micro-batches of labml's 32
- * sequences as give up to four ranks work of their own. */
+/* The file of --config, or the checkpoint's, or that of the run to go on with; without any, as many
+ * micro-batches of labml's 32 sequences as give up to four ranks work of their own. */
 static swt_status read_file(swt_options *o, const arguments *a) {
     const bool preset_given = is_given(a, "model.preset");
+    char path[SWT_PATH_BYTES];
+    bool goes_on = false;
+    SWT_TRY(find_resumed(a, path, &goes_on));
     if (o->checkpoint_path[0] != '\0') {
-        char path[SWT_PATH_BYTES];
         SWT_TRY(swt_path_join(path, o->checkpoint_path, SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
-        forget_layout(o);
+        forget_layout(o, false);
     } else if (o->config_path[0] != '\0') {
         SWT_TRY(swt_options_read_yaml(o, o->config_path, SWT_USAGE, preset_given));
+    } else if (goes_on && !preset_given) {
+        SWT_TRY(swt_options_read_yaml(o, path, SWT_USAGE, false));
+        forget_layout(o, true);
     } else if (!preset_given) {
         o->dims.B = 8;
         o->dims.M = 4;

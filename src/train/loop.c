@@ -3,13 +3,14 @@
 #include "base/clock.h"
 #include "base/words.h"
 #include "io/files.h"
-#include "state/load.h"
+#include "state/resume.h"
 #include "train/agree.h"
 #include "train/checkpoint.h"
 #include "train/eval.h"
 #include "train/generate.h"
 #include "train/header.h"
 #include "train/report.h"
+#include "train/resume.h"
 #include "train/stop.h"
 
 #include <math.h>
@@ -31,6 +32,7 @@ typedef struct loop {
     swt_step_state state;  /* after the last step */
     int64_t step;          /* updates done */
     int64_t row_step;      /* at the last row */
+    int64_t first_step;    /* updates done when this program began */
     double steps_ms;       /* time of the steps since the last row */
     double comm_ms;        /* of that, communication */
     double shown_ms;       /* when the live line was last drawn */
@@ -130,7 +132,7 @@ static void show_progress(loop *r, bool due) {
     const double step_ms = steps > 0 ? r->steps_ms / (double)steps : r->recent_step_ms;
     char left[64], last_row[64] = "";
     format_time_left(left, sizeof left, r, step_ms);
-    if (r->row_step > 0)
+    if (r->row_step > r->first_step)
         snprintf(last_row, sizeof last_row, "  loss %7.4f  dropped %4.1f %%", r->report.loss,
                  100.0 * r->report.dropped);
     swt_run_progress(&r->run, due, "step %6lld/%lld%s  %6.0f tokens/s  left %s", (long long)r->step,
@@ -258,11 +260,11 @@ static swt_status between_steps(loop *r, swt_status io) {
     if (r->row_step == r->step || io != SWT_OK)
         SWT_TRY(swt_comm_agree(s->world, io));
     SWT_TRY(swt_stop_look(s, &r->steps));
-    if (last || every(o->train_eval_every, r->step))
+    if (r->evaluated_step != r->step && (last || every(o->train_eval_every, r->step)))
         SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
-    if (every(o->train_sample_every, r->step))
+    if (r->first_step != r->step && every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
-    if (last || every(o->train_checkpoint_every, r->step))
+    if (r->saved_step != r->step && (last || every(o->train_checkpoint_every, r->step)))
         SWT_TRY(save(r, r->step));
     return SWT_OK;
 }
@@ -288,10 +290,11 @@ static swt_status retell(const loop *r, const swt_error *why, int64_t kept,
     snprintf(what, sizeof what, "step %lld of %lld: interrupted", (long long)r->step,
              (long long)r->s->options->train_steps);
     if (kept >= 0)
-        snprintf(weights, sizeof weights,
-                 "the weights of step %lld are in %.300s; --init-from starts from them, with "
-                 "schedule and data anew, until a run can be resumed",
-                 (long long)kept, r->run.path);
+        snprintf(weights, sizeof weights, "the weights of step %lld are in %.200s; %s %.200s",
+                 (long long)kept, r->run.path,
+                 why->status == SWT_NUMBERS ? "start from them otherwise with --init-from"
+                                            : "go on with --run.resume auto --out",
+                 r->run.path);
     else
         snprintf(weights, sizeof weights, "no weights written: %.400s", failed->message);
     const swt_status status =
@@ -331,21 +334,6 @@ static swt_status end_early(loop *r, swt_status status) {
     return status;
 }
 
-/* New weights, or those of another run. */
-static swt_status start_weights(swt_session *s, const char *from) {
-    const swt_options *o = s->options;
-    swt_checkpoint c;
-    if (from == NULL)
-        return swt_comm_agree(s->world,
-                              swt_model_init_values(&s->model, (swt_init)o->model_init,
-                                                    o->model_init_scale, (uint64_t)o->train_seed));
-    swt_status status = swt_comm_agree(s->world, swt_checkpoint_open(&c, from));
-    if (status == SWT_OK)
-        status = swt_checkpoint_load_weights(&c, &s->model, &s->warnings);
-    swt_checkpoint_close(&c);
-    return status;
-}
-
 /* What the user gives: texts, in the vocabulary of the checkpoint to start from (NULL: none), and a
  * prompt, which is better refused now than in the middle of a run. */
 static swt_status read_given(loop *r, const char *from, swt_dims *d) {
@@ -358,33 +346,52 @@ static swt_status read_given(loop *r, const char *from, swt_dims *d) {
     return swt_session_encode_prompt(s, "data.prompt", o->data_prompt, r->prompt, &r->prompt_count);
 }
 
-static swt_status prepare(loop *r) {
+/* Texts and model, and this rank's part of its state. `from`: whose vocabulary and weights. */
+static swt_status open_model(loop *r, const swt_checkpoint *resumed, const char *from) {
     swt_session *s = r->s;
     swt_dims d;
-    char *dir = s->options->run_init_from;
-    SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", dir));
-    const char *from = dir[0] != '\0' ? dir : NULL;
-    swt_status status = read_given(r, from, &d);
-    SWT_TRY(swt_comm_agree(s->world, status));
+    SWT_TRY(swt_comm_agree(s->world, read_given(r, from, &d)));
     SWT_TRY(swt_agree_on_text(s, from));
+    if (resumed->listed)
+        SWT_TRY(swt_comm_agree(
+            s->world, swt_resume_check_text(resumed, s->options, s->train_hash, s->valid_hash)));
     SWT_TRY(swt_session_open_model(s, &d, true));
-    SWT_TRY(start_weights(s, from));
-    SWT_TRY(swt_agree_on_weights(s, from, from != NULL ? SWT_CHECKPOINT : SWT_USAGE));
+    SWT_TRY(swt_start_weights(s, resumed, from));
+    return swt_agree_on_weights(s, from, from != NULL ? SWT_CHECKPOINT : SWT_USAGE);
+}
+
+/* Where the checkpoint's run stood. */
+static void go_on(loop *r, const swt_manifest *m) {
+    r->step = r->row_step = r->first_step = r->saved_step = r->tried_step = m->step;
+    r->evaluated_step = m->evaluated ? m->step : -1;
+    r->valid_loss = m->valid_loss;
+}
+
+static swt_status prepare(loop *r, swt_checkpoint *resumed) {
+    swt_session *s = r->s;
+    char *dir = s->options->run_init_from;
+    SWT_TRY(swt_resume_open(s, &r->run, resumed));
+    if (!resumed->listed)
+        SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", dir));
+    const char *from = resumed->listed ? resumed->folder : dir[0] != '\0' ? dir : NULL;
+    SWT_TRY(open_model(r, resumed, from));
     s->stop = s->catch_signals();
     if (!s->device.table->queues) { /* else turns are done long after they were queued */
         s->update.look = look_after_turn;
         s->update.look_context = r;
     }
-    status = swt_report_alloc(&s->model, &r->rows);
+    swt_status status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)
         status = swt_eval_alloc(s, &r->eval_rows);
     if (status == SWT_OK && r->first)
-        status = swt_run_create(&r->run, s->options);
+        status = swt_resume_run(s, &r->run, resumed);
     SWT_TRY(swt_comm_agree(s->world, status));
     SWT_TRY(swt_comm_broadcast(s->world, r->run.path, sizeof r->run.path, 0, NULL));
     char log[SWT_PATH_BYTES];
     if (swt_path_join(log, r->run.path, SWT_LOG_FILE) == SWT_OK)
         swt_watchdog_log(s->watchdog, log, r->run.terminal);
+    if (resumed->listed)
+        go_on(r, &resumed->manifest);
     if (r->first) {
         swt_header_say(&r->run, s);
         swt_checkpoint_check_room(s, &r->run);
@@ -408,9 +415,11 @@ swt_status swt_command_train(swt_session *s) {
               .saved_step = -1,
               .tried_step = -1,
               .evaluated_step = -1};
-    swt_status status = prepare(&r);
+    swt_checkpoint resumed;
+    swt_status status = prepare(&r, &resumed);
     const bool begun = status == SWT_OK;
-    if (begun && s->options->train_steps == 0)
+    swt_checkpoint_close(&resumed);
+    if (begun && (r.step > 0 || s->options->train_steps == 0))
         status = between_steps(&r, SWT_OK);
     while (status == SWT_OK && r.step < s->options->train_steps) {
         status = run_step(&r);

@@ -15,7 +15,7 @@
 
 enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
 
-static const char *const metrics_name = "metrics.jsonl", *const config_hidden_name = ".config.yaml";
+static const char *const config_hidden_name = ".config.yaml";
 
 /* o->run_out without slashes at its end, or the default. */
 static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
@@ -37,7 +37,7 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 }
 
 static swt_status check_unused(const char *path) {
-    const char *const names[] = {SWT_CONFIG_FILE, metrics_name, SWT_LOG_FILE, "checkpoints"};
+    const char *const names[] = {SWT_CONFIG_FILE, SWT_METRICS_FILE, SWT_LOG_FILE, "checkpoints"};
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind == SWT_PATH_NONE)
@@ -83,7 +83,7 @@ static void unmake_folders(char *path, size_t kept_bytes) {
     }
 }
 
-static swt_status write_config(const swt_run *run, const swt_options *o) {
+swt_status swt_run_write_config(const swt_run *run, const swt_options *o) {
     char hidden[SWT_PATH_BYTES], path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(hidden, run->path, config_hidden_name));
     SWT_TRY(swt_path_join(path, run->path, SWT_CONFIG_FILE));
@@ -122,23 +122,29 @@ bool swt_run_on_terminal(void) {
     return !swt_comm_launched_by_mpi() && isatty(STDOUT_FILENO) == 1;
 }
 
+swt_status swt_run_name(swt_run *run, const swt_options *o) {
+    *run = (swt_run){.terminal = swt_run_on_terminal()};
+    SWT_TRY(choose_path(run->path, o));
+    return swt_checkpoints_init(&run->checkpoints, run->path, o->train_steps);
+}
+
 swt_status swt_run_create(swt_run *out, const swt_options *o) {
-    *out = (swt_run){.terminal = swt_run_on_terminal()};
-    SWT_TRY(choose_path(out->path, o));
-    SWT_TRY(swt_checkpoints_init(&out->checkpoints, out->path, o->train_steps));
+    SWT_TRY(swt_run_name(out, o));
     SWT_TRY(check_unused(out->path));
     size_t kept_bytes = 0;
     swt_status status = make_folders(out->path, &kept_bytes);
     if (status != SWT_OK)
         goto failed;
-    SWT_TRY_TO(status, failed, open_new(&out->metrics, out, metrics_name));
+    SWT_TRY_TO(status, failed, swt_run_lock(out));
+    SWT_TRY_TO(status, failed, open_new(&out->metrics, out, SWT_METRICS_FILE));
     SWT_TRY_TO(status, failed, open_new(&out->log, out, SWT_LOG_FILE));
-    SWT_TRY_TO(status, failed, write_config(out, o));
+    SWT_TRY_TO(status, failed, swt_run_write_config(out, o));
     return SWT_OK;
 failed:
     discard(out->log, out, SWT_LOG_FILE);
-    discard(out->metrics, out, metrics_name);
+    discard(out->metrics, out, SWT_METRICS_FILE);
     out->log = out->metrics = 0;
+    swt_run_unlock(out);
     unmake_folders(out->path, kept_bytes);
     return status;
 }
@@ -150,6 +156,7 @@ void swt_run_close(swt_run *run) {
         close(run->metrics);
     if (run->log > 0)
         close(run->log);
+    swt_run_unlock(run);
     *run = (swt_run){0};
 }
 
@@ -189,6 +196,6 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     swt_append(line, sizeof line, "}\n");
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
-    SWT_TRY(swt_path_join(path, run->path, metrics_name));
+    SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
     return swt_file_write(run->metrics, line, strlen(line), path);
 }

@@ -10,12 +10,15 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define SWT_LOG_FILE "log.txt"
+/* Its files beside config.yaml and checkpoints/. */
+#define SWT_METRICS_FILE "metrics.jsonl"
+#define SWT_LOG_FILE     "log.txt"
 
 typedef struct swt_run {
     char path[SWT_PATH_BYTES];
     swt_checkpoints checkpoints;
-    int metrics, log;    /* descriptors; 0, which is standard input's, where there is no file */
+    /* descriptors; 0, which is standard input's, where there is no file */
+    int metrics, log, lock;
     bool terminal;       /* standard output is a terminal: one live line */
     bool live_line_open; /* a live line stands unfinished on the terminal */
     bool untidy_said;    /* checkpoints.untidy was said */
@@ -27,6 +30,21 @@ typedef struct swt_run {
  * be written. Nothing is left behind on an error that was not there before. */
 SWT_MUST_CHECK swt_status swt_run_create(swt_run *out, const swt_options *o);
 void swt_run_close(swt_run *run);
+
+/* The folder's name, and what follows from it, into a run of zeros; nothing is made. */
+SWT_MUST_CHECK swt_status swt_run_name(swt_run *run, const swt_options *o);
+
+/* Lock the folder, which is there, with the hidden file .lock, until the run is closed or its
+ * process ends. Errors: USAGE where another run has it. */
+SWT_MUST_CHECK swt_status swt_run_lock(swt_run *run);
+void swt_run_unlock(swt_run *run);
+
+/* Open the locked folder of a run to go on after a step: rows of metrics.jsonl behind it are cut,
+ * log.txt and metrics.jsonl are written on, config.yaml is that of the options. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_run_reopen(swt_run *run, const swt_options *o, int64_t step);
+
+/* config.yaml, at once. */
+SWT_MUST_CHECK swt_status swt_run_write_config(const swt_run *run, const swt_options *o);
 
 /* One row of metrics.jsonl: a flat JSON object, numbers printed so that they read back exactly
  * (integers without a point; a double in the fewest digits that do). The row is flushed. `names`

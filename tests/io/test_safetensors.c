@@ -112,8 +112,8 @@ static const struct {
     {"{\"a\\nb\":{}}", "tensor 0 has a name that is not printable UTF-8"},
     {"{\"a\xFF\":{}}", "no JSON object (unable to decode byte 0xff"},
     /* dtype */
-    {X_OFFSETS("\"F16\"", "[2]", "[0,4]"),
-     "tensor x: dtype F16 is not supported; one of F32 BF16 F64 I32 I64 U8 is needed"},
+    {X_OFFSETS("\"F8_E4M3\"", "[4]", "[0,4]"),
+     "tensor x: dtype F8_E4M3 is not supported; one of F32 BF16 F64 I32 I64 U8 F16 is needed"},
     {X_OFFSETS("\"f32\"", "[1]", "[0,4]"), "dtype f32 is not supported"},
     {X_OFFSETS("\"\\u001b\"", "[1]", "[0,4]"), "dtype ? is not supported"},
     {X_OFFSETS("4", "[4]", "[0,4]"), "dtype is no string"},
