@@ -60,8 +60,8 @@ const swt_tensor_entry *swt_manifest_tensor(const swt_manifest *m, const char *n
 /* The value of a key of the configuration, NULL if there is none. */
 const char *swt_manifest_value(const swt_manifest *m, const char *key);
 
-/* The folder holds exactly the manifest's files, each of its size; their contents are not read.
- * Errors: CHECKPOINT, naming the first file that is missing, of another size, or not listed. */
+/* The folder holds the manifest's files, each of its size; their contents are not read, nor what
+ * else is there. Errors: CHECKPOINT, naming the first file that is missing or of another size. */
 SWT_MUST_CHECK swt_status swt_manifest_check_files(const swt_manifest *m, const char *folder);
 
 /* Verify a checkpoint folder wholly: its manifest, which *out gets (the caller gives it back also

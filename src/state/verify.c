@@ -66,7 +66,7 @@ swt_status swt_manifest_check_files(const swt_manifest *m, const char *folder) {
     verifier v = {.folder = folder, .m = m};
     for (int64_t i = 0; i < m->file_count; i++)
         SWT_TRY(check_size(&v, &m->files[i]));
-    return swt_folder_walk(folder, look_at_name, &v);
+    return SWT_OK;
 }
 
 /* ---- their contents */

@@ -53,7 +53,7 @@ swt_status swt_agree_on_weights(swt_session *s, const char *path, swt_status cod
     SWT_TRY(swt_comm_differ(s->world, &own, 1, &differs));
     swt_status status = SWT_OK;
     if (differs >= 0 && path != NULL)
-        status = files_differ(code, "a file of other weights", path);
+        status = files_differ(code, "of other weights", path);
     else if (differs >= 0)
         status = SWT_FAIL_AS(
             code, "weights: drawn from train.seed, but not those of rank 0; use the same "

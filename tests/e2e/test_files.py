@@ -35,7 +35,7 @@ def can_mount(folder):
 
 
 def full_disk(kib, keep, code, published):
-    """A run on a disk of so many KiB, where one checkpoint has some 160."""
+    """A run on a disk of so many KiB, where one checkpoint has some 600."""
     with scratch() as folder:
         if not can_mount(folder):
             print("     not judged: no file system can be mounted here")
@@ -154,7 +154,7 @@ def rows_that_do_not_fit():
     with scratch() as folder:
         data = write_text(folder)
         args = shlex.join(command("--data", data, *FLAGS, "--steps", 10**6, "--train.log_every", 1, "--out", "r"))
-        said = shell(f"ulimit -f 200; {args}", folder)
+        said = shell(f"ulimit -f 400; {args}", folder)
         want(said.returncode == 3 and "metrics.jsonl: cannot be written (File too large)" in said.stderr, said.stderr)
         step = re.search(r"the weights of step (\d+) are in r;", said.stderr)
         want(step and entries(os.path.join(folder, "r", "checkpoints")) == [f"step-{int(step[1]):08d}"], said.stderr)
@@ -164,9 +164,9 @@ def rows_that_do_not_fit():
 
 def main():
     suite = Suite()
-    suite.case("full disk: the oldest goes", full_disk, 400, 2, 0, ["step-00000040", "step-00000050"])
-    suite.case("full disk: never the only one", full_disk, 260, 2, 3, ["step-00000010"])
-    suite.case("full disk: all are kept", full_disk, 400, 0, 3, ["step-00000010", "step-00000020"])
+    suite.case("full disk: the oldest goes", full_disk, 1500, 2, 0, ["step-00000040", "step-00000050"])
+    suite.case("full disk: never the only one", full_disk, 950, 2, 3, ["step-00000010"])
+    suite.case("full disk: all are kept", full_disk, 1500, 0, 3, ["step-00000010", "step-00000020"])
     suite.case("a folder in an old checkpoint", untidy)
     suite.case("pipes", pipes)
     suite.case("claims", claims)

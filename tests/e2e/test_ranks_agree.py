@@ -93,7 +93,8 @@ def other_weights(bed):
     inside = bed.elsewhere("weights")
     shutil.copytree(bed.out, os.path.join(inside, "start"))
     other = train(1, inside, "seed", dict(CASES, **{"train.seed": 9}), bed.data)
-    shutil.copy(os.path.join(checkpoint(other), "weights.safetensors"), checkpoint(os.path.join(inside, "start")))
+    for name in ("weights.safetensors", "optim.safetensors", "manifest.json"):
+        shutil.copy(os.path.join(checkpoint(other), name), checkpoint(os.path.join(inside, "start")))
     refused(bed.train(extra=["--init-from", "start"], inside=inside), 4, "start/checkpoints/step-00000002", "other weights")
     refused(bed.run(["eval", "--checkpoint", "start", "--data", bed.data], inside=inside), 4, "other weights")
     refused(bed.run(["generate", "--checkpoint", "start", "--tokens", "3"], inside=inside), 4, "other weights")

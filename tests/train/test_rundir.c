@@ -32,7 +32,8 @@ static void test_create(void **state) {
     temp_path(slashes, path, "//");
     assert_int_equal(create(&run, slashes), SWT_OK);
     assert_string_equal(run.path, path);
-    assert_int_equal(temp_count(path), 3);
+    assert_int_equal(temp_count(path), 4);
+    assert_true(temp_exists(path, ".lock"));
     assert_true(temp_exists(path, "config.yaml"));
     assert_true(temp_exists(path, "metrics.jsonl"));
     assert_true(temp_exists(path, "log.txt"));
@@ -49,8 +50,8 @@ static void test_create(void **state) {
     temp_in(path, "empty");
     assert_int_equal(mkdir(path, 0777), 0);
     assert_int_equal(create(&run, path), SWT_OK);
-    assert_int_equal(temp_count(path), 3);
     swt_run_close(&run);
+    assert_int_equal(temp_count(path), 3);
 }
 
 static void test_create_refuses(void **state) {
