@@ -203,26 +203,17 @@ static swt_status save(const char *path, const void *bytes, size_t count) {
     return status;
 }
 
-bool swt_memory_stream_close(FILE *stream, char *const *text) {
-    if (stream == NULL)
-        return false;
-    const bool written = !ferror(stream);
-    /* fclose says nothing of the memory that it did not get: there is no text then. */
-    return fclose(stream) == 0 && written && *text != NULL;
-}
-
 swt_status swt_file_print(const char *path, const char *what,
                           void (*print)(FILE *out, const void *thing), const void *thing) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
+    swt_memory_stream m;
+    FILE *out = swt_memory_stream_open(&m);
     if (out != NULL)
         print(out, thing);
     const swt_status status =
-        swt_memory_stream_close(out, &text)
-            ? save(path, text, bytes)
+        swt_memory_stream_close(&m)
+            ? save(path, m.text, m.bytes)
             : SWT_FAIL(MEMORY, "%s: no memory to write %s; use a machine with more", path, what);
-    free(text);
+    free(m.text);
     return status;
 }
 

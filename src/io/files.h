@@ -69,9 +69,19 @@ SWT_MUST_CHECK swt_status swt_file_write(int fd, const void *bytes, size_t count
  */
 SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);
 
-/* Close a stream of open_memstream, which is NULL where it got no memory itself. False where not
- * all that was printed is in *text, which the caller frees either way. */
-SWT_MUST_CHECK bool swt_memory_stream_close(FILE *stream, char *const *text);
+/* Text printed into memory, which the caller frees. */
+typedef struct swt_memory_stream {
+    FILE *stream;
+    char *text; /* (bytes), and a 0 byte; what was flushed so far */
+    size_t bytes, capacity;
+} swt_memory_stream;
+
+/* The stream to print to, NULL without memory; *m stays where it is until it is closed. */
+FILE *swt_memory_stream_open(swt_memory_stream *m);
+
+/* Close it, also one that was not opened. False where not all that was printed is in m->text, for
+ * want of memory. */
+SWT_MUST_CHECK bool swt_memory_stream_close(swt_memory_stream *m);
 
 /* Create a file of what `print` prints of a thing, which is made in memory first, so that a lack of
  * memory and a full disk stay two errors. Nothing stays on an error. `what` names the thing, for

@@ -151,8 +151,8 @@ static swt_status parse_tensor(const swt_tensor_file *f, swt_tensor_entry *e, co
 
 /* The text, which the caller frees; false without memory. Spaces make the data begin at a multiple
  * of 8 bytes, as readers that map the file expect. */
-static bool print_header(const swt_tensor_writer *w, char **text, size_t *bytes) {
-    FILE *out = open_memstream(text, bytes);
+static bool print_header(const swt_tensor_writer *w, swt_memory_stream *m) {
+    FILE *out = swt_memory_stream_open(m);
     if (out == NULL)
         return false;
     fputc('{', out);
@@ -163,9 +163,9 @@ static bool print_header(const swt_tensor_writer *w, char **text, size_t *bytes)
     }
     fputc('}', out);
     fflush(out);
-    const size_t over_bytes = *bytes % HEADER_ALIGN_BYTES;
+    const size_t over_bytes = m->bytes % HEADER_ALIGN_BYTES;
     fprintf(out, "%*s", over_bytes > 0 ? HEADER_ALIGN_BYTES - (int)over_bytes : 0, "");
-    return swt_memory_stream_close(out, text);
+    return swt_memory_stream_close(m);
 }
 
 static int by_offset(const void *a, const void *b) {
@@ -313,23 +313,22 @@ static swt_status put(swt_tensor_writer *w, const void *data, size_t bytes) {
 
 swt_status swt_tensor_writer_begin(swt_tensor_writer *w, const char *path) {
     SWT_TRY(keep_path(w->path, path, SWT_FILE));
-    char *text = NULL;
-    size_t text_bytes = 0;
+    swt_memory_stream header;
     swt_status status = SWT_OK;
-    if (!print_header(w, &text, &text_bytes))
+    if (!print_header(w, &header))
         SWT_TRY_TO(status, done, SWT_FAIL(MEMORY, "%s: no memory for the header", path));
-    SWT_TRY_TO(status, done, check_header(w, text, text_bytes));
+    SWT_TRY_TO(status, done, check_header(w, header.text, header.bytes));
     w->state = XXH3_createState();
     if (w->state == NULL || XXH3_64bits_reset(w->state) != XXH_OK)
         SWT_TRY_TO(status, done, SWT_FAIL(MEMORY, "%s: no memory for its checksum", path));
     SWT_TRY_TO(status, done, swt_file_create(&w->fd, path));
     w->begun = true;
-    const uint64_t header_bytes = text_bytes;
-    w->header_bytes = LENGTH_BYTES + (int64_t)text_bytes;
+    const uint64_t header_bytes = header.bytes;
+    w->header_bytes = LENGTH_BYTES + (int64_t)header.bytes;
     SWT_TRY_TO(status, done, put(w, &header_bytes, LENGTH_BYTES));
-    SWT_TRY_TO(status, done, put(w, text, text_bytes));
+    SWT_TRY_TO(status, done, put(w, header.text, header.bytes));
 done:
-    free(text);
+    free(header.text);
     return status;
 }
 

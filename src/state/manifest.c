@@ -148,16 +148,15 @@ static swt_status sort(swt_manifest *m, const char *path) {
 }
 
 swt_status swt_manifest_write(swt_manifest *m, const char *path) {
-    char *body = NULL;
-    size_t bytes = 0;
+    swt_memory_stream body;
     SWT_TRY(sort(m, path));
-    FILE *out = open_memstream(&body, &bytes);
+    FILE *out = swt_memory_stream_open(&body);
     if (out != NULL)
         print_body(out, m);
     const swt_status status =
-        swt_memory_stream_close(out, &body)
-            ? swt_file_print(path, "it", print_text, body)
+        swt_memory_stream_close(&body)
+            ? swt_file_print(path, "it", print_text, body.text)
             : SWT_FAIL(MEMORY, "%s: no memory to write it; use a machine with more", path);
-    free(body);
+    free(body.text);
     return status;
 }

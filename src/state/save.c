@@ -253,15 +253,9 @@ static swt_status write_manifest(const saver *v) {
 /* ---- all of it */
 
 static uint64_t hash_of_weights(const saver *v) {
-    XXH3_state_t *state = XXH3_createState();
     uint64_t hash = 0;
-    bool good = state != NULL && XXH3_64bits_reset(state) == XXH_OK;
-    for (int64_t i = 0; i < v->s->model->params.count && good; i++)
-        good = XXH3_64bits_update(state, &tensor_facts(v, SWT_SAVED_WEIGHT, i)[1],
-                                  sizeof(int64_t)) == XXH_OK;
-    if (good)
-        hash = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
+    for (int64_t i = 0; i < v->s->model->params.count; i++)
+        hash = XXH3_64bits_withSeed(&tensor_facts(v, SWT_SAVED_WEIGHT, i)[1], sizeof hash, hash);
     return hash;
 }
 

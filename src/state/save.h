@@ -19,8 +19,8 @@ typedef struct swt_saving {
 } swt_saving;
 
 /* Collective: write all files into a folder that rank 0 has made (its path is read there alone),
- * the manifest last, each brought to disk. *weights_hash is XXH3 over the hashes of all weights in
- * the order of the parameter table: the same weights have the same, in any layout.
+ * the manifest last, each brought to disk. *weights_hash is a chain of XXH3 over the hashes of all
+ * weights in the order of the parameter table: the same weights have the same, in any layout.
  * *disk_full = some rank's file could not be written for want of room. Errors: FILE; NUMBERS where
  * a weight is not finite, from which nothing can start; the same on all ranks. What was written
  * stays, for the caller to remove. */

@@ -214,10 +214,11 @@ static swt_status evaluate(loop *r) {
     r->eval_start_ms = r->shown_ms = swt_now_ms();
     SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e, &watch));
     r->eval_ms = swt_now_ms() - r->eval_start_ms;
-    r->evaluated_step = r->step;
     r->valid_loss = e.loss;
-    if (!r->first)
+    if (!r->first) {
+        r->evaluated_step = r->step;
         return SWT_OK;
+    }
     swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
                 (long long)r->step, e.loss, e.loss_dropless, 100.0 * e.dropped);
     const swt_metric row[] = {
@@ -226,7 +227,9 @@ static swt_status evaluate(loop *r) {
         {"valid_loss_dropless", e.loss_dropless, false},
         {"valid_dropped", e.dropped, false},
     };
-    return write_row(r, row, (int)(sizeof row / sizeof *row));
+    SWT_TRY(write_row(r, row, (int)(sizeof row / sizeof *row)));
+    r->evaluated_step = r->step; /* with its row: else a run that goes on evaluates once more */
+    return SWT_OK;
 }
 
 static swt_status sample(loop *r) {

@@ -44,6 +44,8 @@ TINY = {
 
 # What differs from run to run: times and what follows from them, and paths that could not be made absolute.
 TIMES = re.compile(r'run directory [^\n]*|text  *[^ ]*|"(step_ms|tokens_per_s|comm_ms)": [^,}]*| *\d+ tokens/s|left [^\n]*|memory of rank 0[^\n]*')
+# Of a manifest what follows from the configuration, which is compared itself; whether its step was evaluated in time.
+CONFIGURED = re.compile(r'"config\.yaml": \{.*|"train\.keep_checkpoints": .*|"hash": "[0-9a-f]{16}"\n\}|"valid_loss": .*')
 ERROR = re.compile(r"swt-dist: error: [^\n]*: [^\n]*\n")
 WARNING = re.compile(r"swt-dist: warning: [^\n]*\n")
 
@@ -119,6 +121,14 @@ def read(path):
         return f.read()
 
 
+def comparable(name, content, folder):
+    """What a file holds, without what differs from run to run."""
+    if name.endswith(".safetensors"):
+        return content
+    words = TIMES.sub("", content.decode(errors="replace")).replace(folder, "FOLDER")
+    return (CONFIGURED.sub("", words) if name.endswith("manifest.json") else words).encode()
+
+
 def products(folder):
     """{name: bytes} of every file that is published: no part of its path starts with a dot. Times are left out."""
     found = {}
@@ -128,10 +138,7 @@ def products(folder):
             path = os.path.join(place, name)
             if name.startswith(".") or path == os.path.join(folder, "report"):
                 continue
-            content = read(path)
-            if not name.endswith(".safetensors"):
-                content = TIMES.sub("", content.decode(errors="replace")).replace(folder, "FOLDER").encode()
-            found[os.path.relpath(path, folder)] = content
+            found[os.path.relpath(path, folder)] = comparable(name, read(path), folder)
     return found
 
 
@@ -181,7 +188,7 @@ class Judge:
             elif self.checkpoints and len(parts) == 4 and parts[1] == "checkpoints":
                 step = int(parts[2].rsplit("-", 1)[1])
                 want(content == self.checkpoints[step].get(parts[3]), f"{name}: is not what it should be")
-                if parts[3] == "weights.safetensors":
+                if parts[3].endswith(".safetensors"):
                     safet.load(os.path.join(outcome.folder, name))
         for step in published(outcome.folder) if self.checkpoints else ():
             missing = set(self.checkpoints[step]) - set(os.listdir(step_folder(outcome.folder, step)))
@@ -230,13 +237,11 @@ def checkpoints_of(folder, data, steps=TINY["train.steps"]):
     for step in published(folder):
         place = step_folder(folder, step)
         by_step[step] = {
-            name: read(os.path.join(place, name)).replace(b"keep_checkpoints: 0", b"keep_checkpoints: 2")
+            name: comparable(
+                name, read(os.path.join(place, name)).replace(b"keep_checkpoints: 0", b"keep_checkpoints: 2"), folder
+            )
             for name in os.listdir(place)
         }
-        for name in by_step[step]:
-            if not name.endswith(".safetensors"):
-                text_of = by_step[step][name].decode(errors="replace")
-                by_step[step][name] = TIMES.sub("", text_of).replace(folder, "FOLDER").encode()
     return by_step
 
 

@@ -19,7 +19,7 @@ from support import LONG, Suite, flags, want
 
 KILLS = 100 if LONG else 12  # at random moments
 STEPS = 400  # more than there is time for
-FILES = ("weights.safetensors", "config.yaml", "tokenizer.json")
+FILES = ("weights.safetensors", "optim.safetensors", "config.yaml", "tokenizer.json", "manifest.json")
 RENAMING = {"rename", "renameat", "renameat2"}
 CHANGING = RENAMING | {"mkdir", "mkdirat", "rmdir", "unlinkat", "unlink"}
 

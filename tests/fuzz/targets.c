@@ -6,6 +6,8 @@
 #include "io/data.h"
 #include "io/safetensors.h"
 #include "options/table.h"
+#include "state/manifest.h"
+#include "state/manifest_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,6 +134,50 @@ static void tensors(const uint8_t *bytes, size_t count) {
     close(fd);
 }
 
+/* ---- manifests */
+
+/* Of a manifest that is read: its names lead nowhere, its tensors are inside of its files, and
+ * written again it says the same. */
+static void judge_manifest(swt_manifest *m) {
+    char path[NAME_BYTES];
+    swt_manifest again;
+    for (int64_t i = 0; i < m->file_count; i++) {
+        const swt_manifest_file *f = &m->files[i];
+        MUST(strchr(f->name, '/') == NULL && f->name[0] != '.' && f->bytes >= 0);
+        MUST(swt_manifest_file_of(m, f->name) == f);
+    }
+    for (int64_t i = 0; i < m->tensor_count; i++) {
+        const swt_tensor_entry *e = &m->tensors[i];
+        MUST(e->file >= 0 && e->file < m->file_count && e->dims <= SWT_TENSOR_DIMS);
+        MUST(e->offset_bytes >= 0 && e->bytes >= 0);
+        MUST(e->offset_bytes <= m->files[e->file].bytes - e->bytes);
+        MUST(swt_manifest_tensor(m, e->name) == e);
+    }
+    snprintf(path, sizeof path, "/tmp/swt-fuzz-manifest-%ld", (long)getpid());
+    unlink(path);
+    MUST(swt_manifest_write(m, path) == SWT_OK && swt_manifest_read(&again, path) == SWT_OK);
+    MUST(again.step == m->step && again.file_count == m->file_count);
+    MUST(again.evaluated == m->evaluated && again.valid_loss == m->valid_loss);
+    MUST(memcmp(again.files, m->files, (size_t)m->file_count * sizeof *m->files) == 0);
+    MUST(memcmp(again.tensors, m->tensors, (size_t)m->tensor_count * sizeof *m->tensors) == 0);
+    swt_manifest_fini(&again);
+    unlink(path);
+}
+
+/* The lines before the own hash, which is made to fit: no input would come further without. */
+static void manifest(const uint8_t *bytes, size_t count) {
+    char path[NAME_BYTES], end[SWT_MANIFEST_END_BYTES];
+    swt_manifest m;
+    swt_manifest_print_end(end, (const char *)bytes, count);
+    const int fd = file_of(bytes, count, path);
+    MUST(write(fd, end, strlen(end)) == (ssize_t)strlen(end));
+    if (judged(swt_manifest_read(&m, path), SWT_CHECKPOINT)) {
+        judge_manifest(&m);
+        swt_manifest_fini(&m);
+    }
+    close(fd);
+}
+
 /* ---- texts */
 
 /* A vocabulary that is read has ascending characters, each of which is its own token. */
@@ -197,7 +243,8 @@ static void text(const uint8_t *bytes, size_t count) {
 const fuzz_target fuzz_targets[] = {
     {"config", config, false},  {"command_line", command_line, false},
     {"tensors", tensors, true}, {"tokenizer", tokenizer, true},
-    {"text", text, false},      {NULL, NULL, false},
+    {"text", text, false},      {"manifest", manifest, true},
+    {NULL, NULL, false},
 };
 
 const fuzz_target *fuzz_target_find(const char *name) {
