@@ -153,7 +153,7 @@ static void judge_manifest(swt_manifest *m) {
         MUST(e->offset_bytes <= m->files[e->file].bytes - e->bytes);
         MUST(swt_manifest_tensor(m, e->name) == e);
     }
-    snprintf(path, sizeof path, "/tmp/swt-fuzz-manifest-%ld", (long)getpid());
+    snprintf(path, sizeof path, P_tmpdir "/swt-fuzz-manifest-%ld", (long)getpid());
     unlink(path);
     MUST(swt_manifest_write(m, path) == SWT_OK && swt_manifest_read(&again, path) == SWT_OK);
     MUST(again.step == m->step && again.file_count == m->file_count);

@@ -118,54 +118,55 @@ static void write_altered(const char *text, const char *part, const char *instea
     free(altered);
 }
 
+static const struct {
+    const char *part, *instead, *why;
+} alterations[] = {
+    {"\"format\": 1", "\"format\": 2", "its format is 2, and this program reads 1"},
+    {"\"format\": 1,\n", "", "its format is -1"},
+    {"\"step\": 12", "\"step\": -1", "its step or valid_loss is none"},
+    {"\"step\": 12", "\"step\": 12.0", "its step or valid_loss is none"},
+    {"\"step\": 12", "\"step\": 12, \"step\": 13", "is no JSON"},
+    {"\"step\": 12", "\"step\": 12, \"more\": 1", "has members that are not known"},
+    {"\"step\": 12", "\"steps\": 12", "it has no step"},
+    {"\"valid_loss\": 0.10000000000000001", "\"valid_loss\": \"0\"",
+     "its step or valid_loss is none"},
+    {"\"valid_loss\": 0.1", "\"valid_loss\": 1e9990", "is no JSON"},
+    {"\"position\": 1", "\"position\": -1", "data has no path, no position"},
+    {"\"train_hash\": \"f", "\"train_hash\": \"F", "hashes not of 16 digits"},
+    {"\"moe.experts\": \"4\"", "\"moe.experts\": 4", "key 0 of config is no key, or no text"},
+    {"\"config.yaml\": {", "\"../config.yaml\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\"/etc/passwd\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\".config.yaml\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\"..\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\"\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\"manifest.json\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {", "\"a\\u001b\": {", "file 0 has a name that no"},
+    {"\"config.yaml\": {\"bytes\": 19", "\"config.yaml\": {\"bytes\": -19", "has no bytes"},
+    {"\"config.yaml\": {\"bytes\": 19", "\"config.yaml\": {\"size\": 19", "has no bytes"},
+    {"\"offset\": ", "\"offset\": -", "a place or a hash that is none"},
+    {"\"offset\": ", "\"offset\": 9223372036854775", "does not fit into its file"},
+    {"\"shape\": [2, 3]", "\"shape\": [2, 300]", "does not fit into its file"},
+    {"\"shape\": [2, 3]", "\"shape\": [2, 9223372036854775807]", "a shape, a place"},
+    {"\"shape\": [2, 3]", "\"shape\": [1, 1, 1, 2, 3]", "a shape, a place"},
+    {"\"shape\": [2, 3]", "\"shape\": \"[2, 3]\"", "a shape, a place"},
+    {"\"dtype\": \"F32\"", "\"dtype\": \"F31\"", "has a dtype"},
+    {"\"file\": \"weights-00001", "\"file\": \"weights-00003", "that it does not list"},
+    {"\"file\": \"weights-00001", "\"file\": \"../weights-00001", "that it does not list"},
+    {"\"tensors\": {", "\"tensors\": {\"a\": [], ", "is no JSON"}, /* a is there already */
+    {"\"tensors\": {", "\"tensors\": {\"\": [], ", "a name that no tensor has"},
+    {"\"optim.m.b\": {\"file\"", "\"optim.m.b\": {\"files\"", "optim.m.b has no file"},
+};
+
 static void test_refused(void **state) {
     (void)state;
-    static const struct {
-        const char *part, *instead, *why;
-    } cases[] = {
-        {"\"format\": 1", "\"format\": 2", "its format is 2, and this program reads 1"},
-        {"\"format\": 1,\n", "", "its format is -1"},
-        {"\"step\": 12", "\"step\": -1", "its step or valid_loss is none"},
-        {"\"step\": 12", "\"step\": 12.0", "its step or valid_loss is none"},
-        {"\"step\": 12", "\"step\": 12, \"step\": 13", "is no JSON"},
-        {"\"step\": 12", "\"step\": 12, \"more\": 1", "has members that are not known"},
-        {"\"step\": 12", "\"steps\": 12", "it has no step"},
-        {"\"valid_loss\": 0.10000000000000001", "\"valid_loss\": \"0\"",
-         "its step or valid_loss is none"},
-        {"\"valid_loss\": 0.1", "\"valid_loss\": 1e9990", "is no JSON"},
-        {"\"position\": 1", "\"position\": -1", "data has no path, no position"},
-        {"\"train_hash\": \"f", "\"train_hash\": \"F", "hashes not of 16 digits"},
-        {"\"moe.experts\": \"4\"", "\"moe.experts\": 4", "key 0 of config is no key, or no text"},
-        {"\"config.yaml\": {", "\"../config.yaml\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\"/etc/passwd\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\".config.yaml\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\"..\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\"\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\"manifest.json\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {", "\"a\\u001b\": {", "file 0 has a name that no"},
-        {"\"config.yaml\": {\"bytes\": 19", "\"config.yaml\": {\"bytes\": -19", "has no bytes"},
-        {"\"config.yaml\": {\"bytes\": 19", "\"config.yaml\": {\"size\": 19", "has no bytes"},
-        {"\"offset\": ", "\"offset\": -", "a place or a hash that is none"},
-        {"\"offset\": ", "\"offset\": 9223372036854775", "does not fit into its file"},
-        {"\"shape\": [2, 3]", "\"shape\": [2, 300]", "does not fit into its file"},
-        {"\"shape\": [2, 3]", "\"shape\": [2, 9223372036854775807]", "a shape, a place"},
-        {"\"shape\": [2, 3]", "\"shape\": [1, 1, 1, 2, 3]", "a shape, a place"},
-        {"\"shape\": [2, 3]", "\"shape\": \"[2, 3]\"", "a shape, a place"},
-        {"\"dtype\": \"F32\"", "\"dtype\": \"F31\"", "has a dtype"},
-        {"\"file\": \"weights-00001", "\"file\": \"weights-00003", "that it does not list"},
-        {"\"file\": \"weights-00001", "\"file\": \"../weights-00001", "that it does not list"},
-        {"\"tensors\": {", "\"tensors\": {\"a\": [], ", "is no JSON"}, /* a is there already */
-        {"\"tensors\": {", "\"tensors\": {\"\": [], ", "a name that no tensor has"},
-        {"\"optim.m.b\": {\"file\"", "\"optim.m.b\": {\"files\"", "optim.m.b has no file"},
-    };
     char path[TEMP_PATH_BYTES];
     size_t bytes = 0;
     swt_manifest m;
     make_checkpoint();
     char *text = temp_read(temp_in(path, SWT_MANIFEST_FILE), &bytes);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_altered(text, cases[i].part, cases[i].instead);
-        expect_error(swt_manifest_read(&m, path), SWT_CHECKPOINT, cases[i].why);
+    for (size_t i = 0; i < sizeof alterations / sizeof *alterations; i++) {
+        write_altered(text, alterations[i].part, alterations[i].instead);
+        expect_error(swt_manifest_read(&m, path), SWT_CHECKPOINT, alterations[i].why);
         expect_error(swt_manifest_read(&m, path), SWT_CHECKPOINT, "manifest.json: ");
     }
     write_altered(text, "\"valid_loss\": 0.10000000000000001", "\"valid_loss\": null");
