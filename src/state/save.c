@@ -72,6 +72,7 @@ static swt_status write_tensor(const saver *v, swt_tensor_writer *w, int which, 
     const swt_param *p = &m->params.table[i];
     const float *const flat[] = {m->param, m->first_moment, m->second_moment};
     const int64_t number = w->written;
+    swt_progress_phase(v->world->progress, SWT_PHASE_CHECKPOINT);
     SWT_TRY(
         swt_model_read(m, m->staging, flat[which] + p->offset, (size_t)p->count * sizeof(float)));
     if (which == SWT_SAVED_WEIGHT)
