@@ -2,6 +2,7 @@
  * preset < file < flags. */
 #include "options/options.h"
 
+#include "base/words.h"
 #include "io/checkpoint_dir.h"
 #include "io/files.h"
 #include "options/table.h"
@@ -12,6 +13,7 @@
 /* A command line taken apart: for each row the last value given and the argument it stood in. */
 typedef struct arguments {
     const swt_topic *command;
+    int operands;                          /* words without a flag so far */
     const char *values[SWT_OPTION_LIMIT];  /* NULL: not given */
     const char *earlier[SWT_OPTION_LIMIT]; /* where it was given twice, the one before */
     const char *flags[SWT_OPTION_LIMIT];   /* "--experts" or "--experts=4" */
@@ -48,15 +50,31 @@ static swt_status find_help_command(swt_options *out, int argc, char *const *arg
     return SWT_OK;
 }
 
+/* The command that the line begins with, of one word or two; *words is how many. */
+static const swt_topic *command_of(int argc, char *const *argv, int *words) {
+    for (*words = 2; *words > 0; --*words) {
+        char name[SWT_OPTION_NAME_BYTES];
+        if (argc <= *words)
+            continue;
+        snprintf(name, sizeof name, *words == 2 ? "%.30s %.30s" : "%.30s", argv[1], argv[2]);
+        const swt_topic *found = swt_topic_named(swt_commands, name);
+        if (found != NULL)
+            return found;
+    }
+    return NULL;
+}
+
 /* --help, --version and --help-config win over everything else on the line; after a command's name
  * --help is that command's page. */
 static swt_status find_help(swt_options *out, int argc, char *const *argv) {
     SWT_TRY(find_help_command(out, argc, argv));
     for (int i = 1; i < argc && out->command == SWT_COMMAND_TRAIN; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            int words = 0;
+            const swt_topic *command = command_of(argc, argv, &words);
             out->command = SWT_COMMAND_HELP;
-            if (swt_topic_named(swt_commands, argv[1]) != NULL)
-                snprintf(out->help_topic, sizeof out->help_topic, "%s", argv[1]);
+            if (command != NULL)
+                snprintf(out->help_topic, sizeof out->help_topic, "%s", command->name);
         } else if (strcmp(argv[i], "--version") == 0) {
             out->command = SWT_COMMAND_VERSION;
         } else if (strncmp(argv[i], "--help-config", 13) == 0) {
@@ -79,10 +97,24 @@ static swt_status unknown_flag(const arguments *a, const char *argument) {
     return SWT_FAIL(USAGE, "%s: unknown flag; %s", name, advice);
 }
 
-static swt_status find_command(arguments *a, const char *word) {
-    a->command = swt_topic_named(swt_commands, word);
+/* "checkpoint" alone, or with a second word that none has: the commands that begin so. */
+static bool name_group(const char *word, char *out, size_t out_bytes) {
+    const size_t n = strlen(word);
+    for (const swt_topic *c = swt_commands; c->name != NULL; c++)
+        if (strncmp(c->name, word, n) == 0 && c->name[n] == ' ')
+            swt_append(out, out_bytes, "%s%s", out[0] == '\0' ? "" : ", ", c->name);
+    return out[0] != '\0';
+}
+
+static swt_status find_command(arguments *a, int argc, char *const *argv, int *words) {
+    const char *word = argv[1];
+    char group[SWT_OPTION_TEXT_BYTES] = "";
+    a->command = command_of(argc, argv, words);
     if (a->command != NULL)
         return SWT_OK;
+    if (name_group(word, group, sizeof group))
+        return SWT_FAIL(USAGE, "%.60s: is the beginning of a command; write one of %s", word,
+                        group);
     const swt_topic *nearest = swt_topic_nearest(swt_commands, word);
     if (nearest != NULL)
         return SWT_FAIL(USAGE, "%.60s: unknown command; did you mean %s? (--help lists them)", word,
@@ -93,6 +125,24 @@ static swt_status find_command(arguments *a, const char *word) {
     return strchr(word, '=') != NULL
                ? unknown_flag(a, word)
                : SWT_FAIL(USAGE, "%.60s: unknown command; --help lists them", word);
+}
+
+/* A word without a flag: the next operand of the command. */
+static swt_status read_operand(arguments *a, const char *word) {
+    a->operands++;
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (row->operand != a->operands || (row->commands & (1u << a->command->command)) == 0)
+            continue;
+        a->flags[i] = row->flag;
+        a->earlier[i] = a->values[i];
+        a->values[i] = word;
+        return SWT_OK;
+    }
+    return SWT_FAIL(USAGE,
+                    "\"%.60s\": stands where a flag is expected; write --KEY VALUE or "
+                    "--KEY=VALUE",
+                    word);
 }
 
 /* The flag of another command: say whose it is. */
@@ -108,17 +158,18 @@ static swt_status foreign_flag(const arguments *a, const swt_option *row) {
 }
 
 static swt_status read_arguments(arguments *a, int argc, char *const *argv) {
-    const bool named = argc > 1 && argv[1][0] != '-';
-    SWT_TRY(find_command(a, named ? argv[1] : "train"));
-    for (int i = named ? 2 : 1; i < argc; i++) {
+    int words = 0;
+    a->command = &swt_commands[0];
+    if (argc > 1 && argv[1][0] != '-')
+        SWT_TRY(find_command(a, argc, argv, &words));
+    for (int i = 1 + words; i < argc; i++) {
         const char *argument = argv[i];
         if (argument[0] == '-' && isalpha((unsigned char)argument[1]))
             return unknown_flag(a, argument);
-        if (strncmp(argument, "--", 2) != 0)
-            return SWT_FAIL(USAGE,
-                            "\"%.60s\": stands where a flag is expected; write --KEY VALUE or "
-                            "--KEY=VALUE",
-                            argument);
+        if (strncmp(argument, "--", 2) != 0) {
+            SWT_TRY(read_operand(a, argument));
+            continue;
+        }
         const swt_option *row = swt_option_named(argument + 2, strcspn(argument + 2, "="));
         if (row == NULL)
             return unknown_flag(a, argument);
@@ -159,6 +210,9 @@ static swt_status check_required(const arguments *a) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
         const bool required = (row->required & (1u << a->command->command)) != 0;
+        if (required && a->values[i] == NULL && row->operand > 0)
+            return SWT_FAIL(USAGE, "%s: needs %s; write swt-dist %s %s", a->command->name,
+                            a->command->arguments, a->command->name, a->command->arguments);
         if (required && a->values[i] == NULL)
             return SWT_FAIL(USAGE, "%s: needs %s; add %s %s", a->command->name, row->flag,
                             row->flag, row->value);
@@ -172,11 +226,12 @@ static swt_status check_required(const arguments *a) {
 
 /* A checkpoint says what the model is, not where and how it ran: any number of ranks may read it,
  * on any processor, and its weights are fp32 whatever they were rounded to in the products. A run
- * that goes on keeps what decides over its numbers. */
-static void forget_layout(swt_options *o, bool goes_on) {
+ * that goes on, or is done again, keeps what decides over its numbers, and where it began. */
+static void forget_layout(swt_options *o, bool same_numbers) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        const bool kept = goes_on && row->resumes == SWT_RESUMES_SAME;
+        const bool kept = same_numbers && (row->resumes == SWT_RESUMES_SAME ||
+                                           (row->commands & (1u << o->command)) == 0);
         if (!kept && (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist")))
             swt_option_reset(o, row, SWT_PRESET_LABML);
     }
@@ -228,14 +283,20 @@ static swt_status parse_line(swt_options *out, arguments *a, int argc, char *con
     return apply_flags(out, a, false);
 }
 
-/* The file of --config, or the checkpoint's, or that of the run to go on with; without any, as many
- * micro-batches of labml's 32 sequences as give up to four ranks work of their own. */
+/* The file of --config, or the checkpoint's, or that of the run to go on with or to do again;
+ * without any, as many micro-batches of labml's 32 sequences as give up to four ranks work of their
+ * own. */
 static swt_status read_file(swt_options *o, const arguments *a) {
     const bool preset_given = is_given(a, "model.preset");
+    const bool redo = ((1u << o->command) & SWT_TAKES_REDO) != 0;
     char path[SWT_PATH_BYTES];
     bool goes_on = false;
     SWT_TRY(find_resumed(a, path, &goes_on));
-    if (o->checkpoint_path[0] != '\0') {
+    if (redo) {
+        SWT_TRY(swt_path_join(path, o->folder_path, SWT_CONFIG_FILE));
+        SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
+        forget_layout(o, true);
+    } else if (o->checkpoint_path[0] != '\0') {
         SWT_TRY(swt_path_join(path, o->checkpoint_path, SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
         forget_layout(o, false);

@@ -101,7 +101,7 @@ static void print_flag(FILE *f, const swt_option *row) {
 
 /* What every command with a model or a device takes besides. */
 static const char *more_flags(const swt_topic *c) {
-    return c->command < SWT_COMMAND_HELP ? " [--KEY VALUE]..." : "";
+    return ((1u << c->command) & SWT_TAKES_EVERY) != 0 ? " [--KEY VALUE]..." : "";
 }
 
 /* The flags without a key, which stand together by their commands in the table. */

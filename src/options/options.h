@@ -25,6 +25,12 @@ typedef enum swt_command {
     SWT_COMMAND_PLAN,
     SWT_COMMAND_PROBE,
     SWT_COMMAND_SELFTEST,
+    SWT_COMMAND_CHECKPOINT_LIST,
+    SWT_COMMAND_CHECKPOINT_VERIFY,
+    SWT_COMMAND_CHECKPOINT_DIFF,
+    SWT_COMMAND_AUDIT,
+    SWT_COMMAND_REPLAY,
+    SWT_COMMAND_BISECT,
     SWT_COMMAND_HELP,
     SWT_COMMAND_HELP_CONFIG, /* also --help-config=markdown, which docs/options.md is made of */
     SWT_COMMAND_VERSION
@@ -70,7 +76,8 @@ typedef struct swt_options {
     bool optim_scale_parameter;
 
     int64_t train_seed, train_steps, train_log_every, train_eval_every, train_eval_windows,
-        train_sample_every, train_checkpoint_every, train_keep_checkpoints, train_check_every;
+        train_sample_every, train_checkpoint_every, train_keep_checkpoints, train_check_every,
+        train_ledger_every;
 
     char data_path[SWT_PATH_BYTES], data_valid[SWT_PATH_BYTES];
     int data_tokenizer, data_unknown;
@@ -88,6 +95,12 @@ typedef struct swt_options {
     /* Arguments of single commands; they have no key and are not in config.yaml. */
     char config_path[SWT_PATH_BYTES];     /* --config */
     char checkpoint_path[SWT_PATH_BYTES]; /* --checkpoint: eval, generate; the folder found */
+    char folder_path[SWT_PATH_BYTES];     /* checkpoint, audit, replay, bisect: what they look at */
+    char other_path[SWT_PATH_BYTES];      /* checkpoint diff, bisect: and with what they compare */
+    double tolerance;                     /* --tolerance: checkpoint diff */
+    int64_t audit_from, audit_to;         /* --from, --to: audit; steps, 0 = the end */
+    int64_t audit_samples;                /* --samples: audit; 0 = all */
+    int64_t replay_step;                  /* --step: replay */
     char prompt[SWT_TEXT_BYTES];          /* --prompt: generate */
     int64_t tokens;                       /* --tokens: generate */
     double temperature;                   /* --temperature: generate; 0 = greedy */
@@ -143,6 +156,11 @@ typedef const char *(*swt_options_old)(const void *context, const char *key);
 SWT_MUST_CHECK swt_status swt_options_check_resume(const swt_options *o, swt_options_old old,
                                                    const void *context, int64_t step,
                                                    const char *from);
+
+/* A hash of the keys that decide over the numbers, and of their values: XXH3 over each key
+ * and each value, seeded with the hash before. Runs with the same text and the same hash are the
+ * same run. */
+uint64_t swt_options_identity(const swt_options *o);
 
 /* Write every key with its value into a new YAML file, which reads back to the same options.
  * Errors: FILE. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 int swt_options_key_count(void) {
     int count = 0;
@@ -70,4 +71,18 @@ swt_status swt_options_check_resume(const swt_options *o, swt_options_old old, c
                                                    : check_row(o, row, value, from));
     }
     return SWT_OK;
+}
+
+uint64_t swt_options_identity(const swt_options *o) {
+    char value[SWT_PATH_BYTES];
+    uint64_t hash = 0;
+    for (int i = 0; i < swt_option_count; i++) {
+        const swt_option *row = &swt_option_table[i];
+        if (row->key == NULL || row->resumes != SWT_RESUMES_SAME)
+            continue;
+        swt_option_print(o, row, value, sizeof value);
+        hash = XXH3_64bits_withSeed(row->key, strlen(row->key), hash);
+        hash = XXH3_64bits_withSeed(value, strlen(value), hash);
+    }
+    return hash;
 }

@@ -269,9 +269,13 @@ const swt_option swt_option_table[] = {
         .also = "save-total-limit keep-last-epochs max-checkpoints keep-last",
         .help = "How many of the newest checkpoints are kept. 0: all."),
     KEY("train.check_every", TRAINING, FREE, INT(train_check_every, 0, 99999999, "steps"),
-        BOTH("100"), .only_with = "",
-        .help = "Steps between comparisons of parameters that several ranks hold (not in use yet). "
-                "0: never."),
+        BOTH("100"),
+        .help = "Steps between comparisons of the parameters that several ranks hold: where one "
+                "differs, the run ends (exit code 5). 0: only where the ledger has a line."),
+    KEY("train.ledger_every", TRAINING, FREE, INT(train_ledger_every, 0, 99999999, "steps"),
+        BOTH("0"),
+        .help = "Steps from one line of ledger.jsonl to the next; by its hashes audit compares. 0: "
+                "with every training row."),
     KEY("data.path", ALL, FREE, .flag = "--data", TEXT(data_path, "FILE"), BOTH(""), .own = true,
         .also = "dataset data-path train-file input data-dir train-data text corpus",
         .help = "Text to train on; else $SWT_DATA, else the newest data/*.txt. launch/dataset "
@@ -295,10 +299,11 @@ const swt_option swt_option_table[] = {
         .also = "expert-parallel-size ep-size expert-model-parallel-size ep moe-ep-size",
         .help = "Ranks that share one set of experts; it must divide the number of ranks. 0: the "
                 "largest divisor of that number that is at most moe.experts."),
-    KEY("run.out", TRAINING, FREE, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
-        .required = SWT_TAKES_PROBE,
+    KEY("run.out", WRITING, FREE, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
+        .required = SWT_TAKES_PROBE | SWT_TAKES_REPLAY,
         .also = "output-dir out-dir save-dir save output log-dir logdir run-dir results-dir",
-        .help = "The run directory, runs/DATE-TIME-PID if not given; for probe the output file. A "
+        .help = "The run directory, runs/DATE-TIME-PID if not given; for probe and replay the "
+                "output file. A "
                 "directory that already holds a run is refused."),
     KEY("run.device", EVERY, FREE, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
         BOTH("auto"), .also = "gpu gpus cuda use-cuda no-cuda use-cpu cpu accelerator backend",
@@ -349,6 +354,23 @@ const swt_option swt_option_table[] = {
                      "checkpoint-dir path weights run init-from out out-dir load-dir",
              .help = "A checkpoint, or a run, which means its newest one. Its config.yaml is the "
                      "configuration; flags win over it."),
+    ARGUMENT("--folder", FOLDER, TEXT(folder_path, "DIR"), BOTH(""), .own = true, .operand = 1,
+             .required = SWT_TAKES_FOLDER, .also = "run dir",
+             .help = "A run or a checkpoint, also without the flag: checkpoint verify DIR."),
+    ARGUMENT("--other", TWO, TEXT(other_path, "DIR"), BOTH(""), .own = true, .operand = 2,
+             .required = SWT_TAKES_TWO,
+             .help = "What it is compared with, also without the flag: checkpoint diff A B."),
+    ARGUMENT("--tolerance", DIFF, REAL(tolerance, 0, 1e30, NULL), BOTH("0"), .also = "tol atol",
+             .help = "The largest difference of two numbers that are taken for equal."),
+    ARGUMENT("--from", AUDIT, INT(audit_from, 0, 99999999, "steps"), BOTH("0"), .also = "start",
+             .help = "First step that is done again."),
+    ARGUMENT("--to", AUDIT, INT(audit_to, 0, 99999999, "steps"), BOTH("0"), .also = "end",
+             .help = "Last step that is done again. 0: the ledger's last."),
+    ARGUMENT("--samples", AUDIT, INT(audit_samples, 0, 1000000, "lines"), BOTH("0"), .also = "n",
+             .help = "Lines of the ledger, drawn at random, that are done again. 0: all."),
+    ARGUMENT("--step", REPLAY, INT(replay_step, 1, 99999999, "steps"), BOTH("1"),
+             .required = SWT_TAKES_REPLAY,
+             .help = "The step whose tensors are written: 1 is the first."),
     ARGUMENT("--prompt", GENERATE, TEXT(prompt, "TEXT"), BOTH(""),
              .also = "start text input prefix context",
              .help = "The text to continue; data.prompt where the flag is not given."),
@@ -378,44 +400,3 @@ const swt_option swt_option_table[] = {
 const int swt_option_count = (int)(sizeof swt_option_table / sizeof swt_option_table[0]);
 _Static_assert(sizeof swt_option_table / sizeof swt_option_table[0] <= SWT_OPTION_LIMIT,
                "arrays beside the table are too short");
-
-const swt_topic swt_sections[] = {
-    {.name = "model", .summary = "the network", .also = "network architecture"},
-    {.name = "moe",
-     .summary = "sparse layers: routing, capacity, auxiliary losses",
-     .also = "experts switch"},
-    {.name = "batch", .summary = "the shape of a step", .also = "batches"},
-    {.name = "optim", .summary = "the update", .also = "optimizer optimiser opt"},
-    {.name = "train", .summary = "the course of a run", .also = "training trainer"},
-    {.name = "data", .summary = "the text", .also = "dataset datasets"},
-    {.name = "dist",
-     .summary = "the layout over ranks",
-     .also = "distributed parallel parallelism"},
-    {.name = "run", .summary = "where and how it runs", .also = "runtime system output"},
-    {.name = NULL},
-};
-
-const swt_topic swt_commands[] = {
-    {"train", "train a model; also without the word train",
-     "fit run pretrain start finetune training", SWT_COMMAND_TRAIN, "[--config FILE.yaml]",
-     "swt-dist train --experts 16 --steps 500 --out runs/first"},
-    {"eval", "cross-entropy on the validation part of the text",
-     "validate valid evaluate test score", SWT_COMMAND_EVAL, "--checkpoint DIR",
-     "swt-dist eval --checkpoint runs/first"},
-    {"generate", "continue a prompt", "sample infer inference predict complete chat write gen",
-     SWT_COMMAND_GENERATE, "--checkpoint DIR",
-     "swt-dist generate --checkpoint runs/first --prompt \"It is\" --tokens 200"},
-    {"plan", "memory, messages and FLOPs per rank; allocates nothing",
-     "estimate memory dry-run cost flops", SWT_COMMAND_PLAN, "[--ranks N]",
-     "swt-dist plan --experts 64 --ranks 8"},
-    {"probe", "one step on given numbers; writes every tensor", "trace debug dump forward",
-     SWT_COMMAND_PROBE, "--weights FILE --batch FILE --out FILE",
-     "swt-dist probe --weights w.st --batch b.st --out o.st"},
-    {"selftest", "every operation and all ranks against independent answers",
-     "check doctor verify tests", SWT_COMMAND_SELFTEST, "[--device auto|cpu|cuda] [--seed N]",
-     "swt-dist selftest --threads 2"},
-    {"help", "one page on it, such as: help eval, help moe, help moe.drop", "man usage ?",
-     SWT_COMMAND_HELP, "[COMMAND|SECTION|KEY]", NULL},
-    {"version", "the version of the program", "-v -V", SWT_COMMAND_VERSION, "", NULL},
-    {.name = NULL},
-};

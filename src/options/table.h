@@ -34,7 +34,17 @@ enum {
     SWT_TAKES_SELFTEST = 1 << SWT_COMMAND_SELFTEST,
     SWT_TAKES_TRAINING = SWT_TAKES_TRAIN | SWT_TAKES_PLAN | SWT_TAKES_PROBE,
     SWT_TAKES_RESTORE = SWT_TAKES_EVAL | SWT_TAKES_GENERATE, /* take a checkpoint */
-    SWT_TAKES_ALL = SWT_TAKES_TRAINING | SWT_TAKES_RESTORE,  /* have a model */
+    SWT_TAKES_LIST = 1 << SWT_COMMAND_CHECKPOINT_LIST,
+    SWT_TAKES_VERIFY = 1 << SWT_COMMAND_CHECKPOINT_VERIFY,
+    SWT_TAKES_DIFF = 1 << SWT_COMMAND_CHECKPOINT_DIFF,
+    SWT_TAKES_AUDIT = 1 << SWT_COMMAND_AUDIT,
+    SWT_TAKES_REPLAY = 1 << SWT_COMMAND_REPLAY,
+    SWT_TAKES_BISECT = 1 << SWT_COMMAND_BISECT,
+    SWT_TAKES_REDO = SWT_TAKES_AUDIT | SWT_TAKES_REPLAY, /* do again what a run did */
+    SWT_TAKES_TWO = SWT_TAKES_DIFF | SWT_TAKES_BISECT,   /* compare two folders */
+    SWT_TAKES_FOLDER = SWT_TAKES_LIST | SWT_TAKES_VERIFY | SWT_TAKES_TWO | SWT_TAKES_REDO,
+    SWT_TAKES_WRITING = SWT_TAKES_TRAINING | SWT_TAKES_REPLAY,
+    SWT_TAKES_ALL = SWT_TAKES_TRAINING | SWT_TAKES_RESTORE | SWT_TAKES_REDO, /* have a model */
     SWT_TAKES_EVERY = SWT_TAKES_ALL | SWT_TAKES_SELFTEST
 };
 
@@ -62,6 +72,7 @@ struct swt_option {
     const char *built;          /* the values that are built today, "adam sgd"; NULL: all */
     unsigned commands;          /* which take the flag */
     unsigned required;          /* which cannot do without the flag */
+    int operand;                /* 1, 2: also taken from words without a flag, in this order */
     bool own;                   /* each rank may have its own; the others must be the same */
     swt_resumes resumes;
     const char *help;       /* the first sentence alone is the line in --help */
@@ -74,7 +85,7 @@ struct swt_option {
 
 /* A section of keys or a command, which help has a page on. */
 typedef struct swt_topic {
-    const char *name; /* NULL: behind the last */
+    const char *name; /* of a command it may be two words; NULL: behind the last */
     const char *summary;
     const char *also; /* what other programs call it */
     /* of a command */
@@ -85,7 +96,7 @@ typedef struct swt_topic {
 
 /* More than the table has (checked where it stands), for arrays beside it. */
 enum {
-    SWT_OPTION_LIMIT = 96,
+    SWT_OPTION_LIMIT = 112,
     SWT_OPTION_NAME_BYTES = 64,
     SWT_OPTION_RANGE_BYTES = 160,
     SWT_OPTION_TEXT_BYTES = 512

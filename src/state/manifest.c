@@ -74,8 +74,8 @@ static void print_head(FILE *out, const swt_manifest *m) {
     swt_json_print_string(out, m->data_path);
     fprintf(out,
             ", \"train_hash\": \"%016" PRIx64 "\", \"valid_hash\": \"%016" PRIx64
-            "\", \"position\": %" PRId64 "},\n",
-            m->train_hash, m->valid_hash, m->position_tokens);
+            "\", \"position\": %" PRId64 "},\n\"ledger\": \"%016" PRIx64 "\",\n",
+            m->train_hash, m->valid_hash, m->position_tokens, m->ledger);
 }
 
 /* What stands between an entry and the one before it. */

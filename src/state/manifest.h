@@ -36,6 +36,7 @@ typedef struct swt_manifest {
     uint64_t train_hash;     /* of the token ids that training reads, I32 */
     uint64_t valid_hash;     /* and of those that evaluation reads */
     int64_t position_tokens; /* consumed by the updates */
+    uint64_t ledger;         /* chain of the ledger's last line up to the step */
     int64_t key_count, file_count, tensor_count;
     swt_manifest_key *keys;    /* (key_count), owned, in the order of the options' table */
     swt_manifest_file *files;  /* (file_count), owned, sorted by name: all but the manifest */

@@ -216,6 +216,7 @@ static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
     *m = (swt_manifest){.step = s->step,
                         .evaluated = s->evaluated,
                         .valid_loss = s->valid_loss,
+                        .ledger = s->ledger,
                         .train_hash = s->train_hash,
                         .valid_hash = s->valid_hash,
                         .position_tokens = s->step * d->M * d->B * d->T};

@@ -13,6 +13,7 @@ typedef struct swt_saving {
     const swt_options *options;
     const swt_tokenizer *tokenizer;
     uint64_t train_hash, valid_hash; /* of the token ids */
+    uint64_t ledger;                 /* chain of the ledger's last line */
     int64_t step;                    /* updates done */
     bool evaluated;
     double valid_loss; /* of this step, where it was evaluated */

@@ -52,7 +52,9 @@ static swt_status write_once(swt_session *s, swt_run *run, const swt_saving *wha
     const bool first = s->world->rank == 0;
     char dir[SWT_PATH_BYTES] = "";
     uint64_t hash = 0;
-    swt_status status = first ? swt_checkpoints_begin(&run->checkpoints, what->step, dir) : SWT_OK;
+    swt_status status = first ? swt_run_sync(run) : SWT_OK;
+    if (first && status == SWT_OK)
+        status = swt_checkpoints_begin(&run->checkpoints, what->step, dir);
     *disk_full = status == SWT_FILE && swt_last_error()->disk_full;
     status = swt_comm_agree(s->world, status);
     if (status == SWT_OK)
@@ -109,14 +111,14 @@ static bool make_room(const swt_session *s, swt_run *run) {
     return dropped >= 0;
 }
 
-swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step,
-                                const double *valid_loss) {
+swt_status swt_checkpoint_write(swt_session *s, swt_run *run, const swt_checkpoint_facts *facts) {
     const bool first = s->world->rank == 0;
     bool full = false;
     swt_saving what = saving_of(s);
-    what.step = step;
-    what.evaluated = valid_loss != NULL;
-    what.valid_loss = valid_loss != NULL ? *valid_loss : 0.0;
+    what.step = facts->step;
+    what.ledger = facts->ledger;
+    what.evaluated = facts->valid_loss != NULL;
+    what.valid_loss = what.evaluated ? *facts->valid_loss : 0.0;
     swt_progress_phase(s->world->progress, SWT_PHASE_CHECKPOINT);
     swt_status status = write_once(s, run, &what, &full);
     if (status != SWT_FILE) /* the same on all ranks, or one that ends them by force */

@@ -5,13 +5,20 @@
 #include "train/rundir.h"
 #include "train/session.h"
 
+/* What a checkpoint is of, beside the session. */
+typedef struct swt_checkpoint_facts {
+    int64_t step;             /* updates done */
+    const double *valid_loss; /* of this step; NULL where it was not evaluated */
+    uint64_t ledger;          /* chain of the ledger's last line */
+} swt_checkpoint_facts;
+
 /* Collective: write checkpoints/step-NNNNNNNN of the run (rank 0's `run`; the others' path is
  * theirs for messages) and publish it: weights, moments, configuration, vocabulary, manifest; the
- * log gets the weights' hash. valid_loss is that of this step, NULL where it was not evaluated. On
- * a full disk the oldest checkpoint that may go makes room for a second attempt. Errors: FILE, on
- * every rank; nothing half-written stays. */
-SWT_MUST_CHECK swt_status swt_checkpoint_write(swt_session *s, swt_run *run, int64_t step,
-                                               const double *valid_loss);
+ * log gets the weights' hash. The run's rows and ledger reach the disk before it does. On a full
+ * disk the oldest checkpoint that may go makes room for a second attempt. Errors: FILE, on every
+ * rank; nothing half-written stays. */
+SWT_MUST_CHECK swt_status swt_checkpoint_write(swt_session *s, swt_run *run,
+                                               const swt_checkpoint_facts *facts);
 
 /* Rank 0, before the first step: warn where the disk has less room than the run needs. */
 void swt_checkpoint_check_room(swt_session *s, swt_run *run);

@@ -9,6 +9,7 @@
 #include "train/eval.h"
 #include "train/generate.h"
 #include "train/header.h"
+#include "train/record.h"
 #include "train/report.h"
 #include "train/resume.h"
 #include "train/stop.h"
@@ -30,6 +31,7 @@ typedef struct loop {
     double *eval_rows;     /* of swt_eval_alloc */
     swt_report report;     /* of the last row */
     swt_step_state state;  /* after the last step */
+    swt_record record;     /* the ledger's */
     int64_t step;          /* updates done */
     int64_t row_step;      /* at the last row */
     int64_t first_step;    /* updates done when this program began */
@@ -63,7 +65,7 @@ static bool looks_at(const swt_session *s, int64_t step) {
     const swt_options *o = s->options;
     return !s->device.table->queues || step == o->train_steps || every(o->train_log_every, step) ||
            every(o->train_eval_every, step) || every(o->train_sample_every, step) ||
-           every(o->train_checkpoint_every, step);
+           every(o->train_checkpoint_every, step) || swt_record_due(s, step);
 }
 
 static swt_status look_after_turn(void *context) {
@@ -232,6 +234,18 @@ static swt_status evaluate(loop *r) {
     return SWT_OK;
 }
 
+/* Where ranks differ nobody knows which weights are good: none are kept. */
+static swt_status record(loop *r) {
+    const swt_record_step step = {.step = r->step,
+                                  .report = r->row_step == r->step ? &r->report : NULL,
+                                  .rows = r->rows,
+                                  .targets = r->state.targets};
+    const swt_status status = swt_record_take(&r->record, r->s, &step);
+    if (status == SWT_NUMBERS)
+        r->tried_step = r->step;
+    return status;
+}
+
 static swt_status sample(loop *r) {
     const swt_sampling greedy = {.temperature = 0.0};
     char *text = NULL;
@@ -249,7 +263,10 @@ static swt_status sample(loop *r) {
 static swt_status save(loop *r, int64_t step) {
     r->tried_step = step;
     const bool evaluated = r->evaluated_step == step && isfinite(r->valid_loss);
-    SWT_TRY(swt_checkpoint_write(r->s, &r->run, step, evaluated ? &r->valid_loss : NULL));
+    const swt_checkpoint_facts facts = {.step = step,
+                                        .valid_loss = evaluated ? &r->valid_loss : NULL,
+                                        .ledger = r->record.line.chain};
+    SWT_TRY(swt_checkpoint_write(r->s, &r->run, &facts));
     r->saved_step = step;
     return SWT_OK;
 }
@@ -262,9 +279,11 @@ static swt_status between_steps(loop *r, swt_status io) {
     const bool last = r->step == o->train_steps;
     if (r->row_step == r->step || io != SWT_OK)
         SWT_TRY(swt_comm_agree(s->world, io));
+    SWT_TRY(record(r));
     SWT_TRY(swt_stop_look(s, &r->steps));
     if (r->evaluated_step != r->step && (last || every(o->train_eval_every, r->step)))
         SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
+    SWT_TRY(swt_record_write(&r->record, s, &r->run, r->step));
     if (r->first_step != r->step && every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
     if (r->saved_step != r->step && (last || every(o->train_checkpoint_every, r->step)))
@@ -324,7 +343,10 @@ static swt_status end_early(loop *r, swt_status status) {
     const swt_error why = *swt_last_error();
     const int64_t step = step_to_keep(r, status);
     if (step >= 0) {
-        const bool saved = r->saved_step == step || save(r, step) == SWT_OK;
+        /* a signal may have come between what a step made and its line in the ledger */
+        const bool saved =
+            r->saved_step == step || (swt_record_write(&r->record, r->s, &r->run, step) == SWT_OK &&
+                                      save(r, step) == SWT_OK);
         const swt_error failed = *swt_last_error();
         if (!saved && !failed.agreed)
             return failed.status;
@@ -386,6 +408,8 @@ static swt_status prepare(loop *r, swt_checkpoint *resumed) {
     swt_status status = swt_report_alloc(&s->model, &r->rows);
     if (status == SWT_OK)
         status = swt_eval_alloc(s, &r->eval_rows);
+    if (status == SWT_OK)
+        status = swt_record_init(&r->record, s);
     if (status == SWT_OK && r->first)
         status = swt_resume_run(s, &r->run, resumed);
     SWT_TRY(swt_comm_agree(s->world, status));
@@ -395,6 +419,7 @@ static swt_status prepare(loop *r, swt_checkpoint *resumed) {
         swt_watchdog_log(s->watchdog, log, r->run.terminal);
     if (resumed->listed)
         go_on(r, &resumed->manifest);
+    SWT_TRY(swt_record_open(&r->record, s, &r->run, resumed->listed ? &resumed->manifest : NULL));
     if (r->first) {
         swt_header_say(&r->run, s);
         swt_checkpoint_check_room(s, &r->run);
@@ -405,8 +430,8 @@ static swt_status prepare(loop *r, swt_checkpoint *resumed) {
 /* The others are done by then. */
 static swt_status say_done(loop *r) {
     swt_run_say_warnings(&r->run, &r->s->warnings);
-    swt_run_say(&r->run, "done: %lld step%s, %s", (long long)r->step, swt_plural(r->step),
-                r->run.path);
+    swt_run_say(&r->run, "done: %lld step%s, %s, ledger's hash %016llx", (long long)r->step,
+                swt_plural(r->step), r->run.path, (unsigned long long)r->record.line.chain);
     const swt_status status = swt_run_check_log(&r->run);
     swt_last_error()->agreed = true;
     return status;
@@ -434,6 +459,7 @@ swt_status swt_command_train(swt_session *s) {
     if (status != SWT_OK && begun)
         status = end_early(&r, status);
     swt_run_close(&r.run);
+    swt_record_fini(&r.record);
     free(r.eval_rows);
     free(r.rows);
     return status;

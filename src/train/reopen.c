@@ -1,5 +1,6 @@
 /* A run directory that is there already: one run at a time in it, and how one goes on. */
 #include "io/files.h"
+#include "state/ledger.h"
 #include "train/rundir.h"
 
 #include <errno.h>
@@ -11,8 +12,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-static const char *const lock_name = ".lock", *const hidden_name = ".metrics.jsonl";
+static const char *const lock_name = ".lock", *const hidden_name = ".rows.jsonl";
 
 /* Whether the name still leads to the open file: whoever had the lock may have removed it between
  * our opening and our locking. */
@@ -77,13 +79,26 @@ static swt_status write_rows(const char *hidden, const char *text, size_t bytes)
     return status;
 }
 
-/* metrics.jsonl without what comes behind a step: the whole old file, or the whole new one. */
-static swt_status cut_rows(const swt_run *run, const char *path, int64_t step) {
+static uint64_t hash_rows(const char *text, size_t bytes) {
+    const char *const end = text + bytes;
+    uint64_t hash = 0;
+    while (text < end) {
+        const char *next = (const char *)memchr(text, '\n', (size_t)(end - text)) + 1;
+        hash = XXH3_64bits_withSeed(text, (size_t)(next - text), hash);
+        text = next;
+    }
+    return hash;
+}
+
+/* metrics.jsonl or ledger.jsonl without what comes behind a step: the whole old file, or the whole
+ * new one. *hash = that of the rows that stay. */
+static swt_status cut_rows(const swt_run *run, const char *path, int64_t step, uint64_t *hash) {
     char hidden[SWT_PATH_BYTES], *text = NULL;
     size_t bytes = 0;
     SWT_TRY(swt_path_join(hidden, run->path, hidden_name));
     SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_FILE));
     const size_t kept = rows_up_to(text, bytes, step);
+    *hash = hash_rows(text, kept);
     swt_status status = SWT_OK;
     if (kept < bytes)
         status = write_rows(hidden, text, kept);
@@ -114,14 +129,20 @@ static swt_status end_line(int fd, const char *path) {
 }
 
 swt_status swt_run_reopen(swt_run *run, const swt_options *o, int64_t step) {
-    char metrics[SWT_PATH_BYTES], log[SWT_PATH_BYTES];
+    char metrics[SWT_PATH_BYTES], ledger[SWT_PATH_BYTES], log[SWT_PATH_BYTES];
     swt_path_kind kind = SWT_PATH_NONE;
+    uint64_t unused = 0;
+    SWT_TRY(swt_path_join(ledger, run->path, SWT_LEDGER_FILE));
     SWT_TRY(swt_path_join(metrics, run->path, SWT_METRICS_FILE));
     SWT_TRY(swt_path_join(log, run->path, SWT_LOG_FILE));
     SWT_TRY(swt_path_look(&kind, metrics, false));
     if (kind != SWT_PATH_NONE)
-        SWT_TRY(cut_rows(run, metrics, step));
+        SWT_TRY(cut_rows(run, metrics, step, &run->metrics_hash));
+    SWT_TRY(swt_path_look(&kind, ledger, false));
+    if (kind != SWT_PATH_NONE)
+        SWT_TRY(cut_rows(run, ledger, step, &unused));
     SWT_TRY(open_end(&run->metrics, metrics));
+    SWT_TRY(open_end(&run->ledger, ledger));
     SWT_TRY(open_end(&run->log, log));
     SWT_TRY(end_line(run->log, log));
     SWT_TRY(swt_run_write_config(run, o));

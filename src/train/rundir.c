@@ -3,6 +3,7 @@
 #include "base/words.h"
 #include "comm/swt_comm.h"
 #include "io/files.h"
+#include "state/ledger.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
 
@@ -37,7 +39,8 @@ static swt_status choose_path(char path[SWT_PATH_BYTES], const swt_options *o) {
 }
 
 static swt_status check_unused(const char *path) {
-    const char *const names[] = {SWT_CONFIG_FILE, SWT_METRICS_FILE, SWT_LOG_FILE, "checkpoints"};
+    const char *const names[] = {SWT_CONFIG_FILE, SWT_METRICS_FILE, SWT_LEDGER_FILE, SWT_LOG_FILE,
+                                 "checkpoints"};
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(swt_path_look(&kind, path, true));
     if (kind == SWT_PATH_NONE)
@@ -137,13 +140,15 @@ swt_status swt_run_create(swt_run *out, const swt_options *o) {
         goto failed;
     SWT_TRY_TO(status, failed, swt_run_lock(out));
     SWT_TRY_TO(status, failed, open_new(&out->metrics, out, SWT_METRICS_FILE));
+    SWT_TRY_TO(status, failed, open_new(&out->ledger, out, SWT_LEDGER_FILE));
     SWT_TRY_TO(status, failed, open_new(&out->log, out, SWT_LOG_FILE));
     SWT_TRY_TO(status, failed, swt_run_write_config(out, o));
     return SWT_OK;
 failed:
     discard(out->log, out, SWT_LOG_FILE);
+    discard(out->ledger, out, SWT_LEDGER_FILE);
     discard(out->metrics, out, SWT_METRICS_FILE);
-    out->log = out->metrics = 0;
+    out->log = out->ledger = out->metrics = 0;
     swt_run_unlock(out);
     unmake_folders(out->path, kept_bytes);
     return status;
@@ -154,6 +159,8 @@ void swt_run_close(swt_run *run) {
         fputc('\n', stdout);
     if (run->metrics > 0)
         close(run->metrics);
+    if (run->ledger > 0)
+        close(run->ledger);
     if (run->log > 0)
         close(run->log);
     swt_run_unlock(run);
@@ -197,5 +204,25 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
     SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
+    run->metrics_hash = XXH3_64bits_withSeed(line, strlen(line), run->metrics_hash);
     return swt_file_write(run->metrics, line, strlen(line), path);
+}
+
+swt_status swt_run_ledger(swt_run *run, const char *line) {
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
+    return swt_file_write(run->ledger, line, strlen(line), path);
+}
+
+static swt_status sync_one(const swt_run *run, int fd, const char *name) {
+    if (fdatasync(fd) == 0 || errno == EINVAL || errno == EROFS) /* what cannot be synced, a pipe */
+        return SWT_OK;
+    return SWT_FAIL(FILE,
+                    "%s/%s: cannot be brought to disk (%s); free space or choose another --out",
+                    swt_path_tail(run->path), name, strerror(errno));
+}
+
+swt_status swt_run_sync(const swt_run *run) {
+    SWT_TRY(sync_one(run, run->metrics, SWT_METRICS_FILE));
+    return sync_one(run, run->ledger, SWT_LEDGER_FILE);
 }

@@ -1,5 +1,5 @@
-/* The run directory: config.yaml, metrics.jsonl, log.txt, checkpoints/ (io/checkpoint_dir.h). Rank
- * 0 alone calls what writes. */
+/* The run directory: config.yaml, metrics.jsonl, ledger.jsonl, log.txt, checkpoints/
+ * (io/checkpoint_dir.h). Rank 0 alone calls what writes. */
 #ifndef SWT_TRAIN_RUNDIR_H
 #define SWT_TRAIN_RUNDIR_H
 
@@ -18,11 +18,13 @@ typedef struct swt_run {
     char path[SWT_PATH_BYTES];
     swt_checkpoints checkpoints;
     /* descriptors; 0, which is standard input's, where there is no file */
-    int metrics, log, lock;
+    int metrics, ledger, log, lock;
     bool terminal;       /* standard output is a terminal: one live line */
     bool live_line_open; /* a live line stands unfinished on the terminal */
     bool untidy_said;    /* checkpoints.untidy was said */
-    int log_failed;      /* errno of the last line that log.txt did not take; 0 = none */
+    uint64_t
+        metrics_hash; /* XXH3 of each row of metrics.jsonl, seeded with that of the rows before */
+    int log_failed;   /* errno of the last line that log.txt did not take; 0 = none */
 } swt_run;
 
 /* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and
@@ -55,6 +57,12 @@ typedef struct swt_metric {
     bool integer;
 } swt_metric;
 SWT_MUST_CHECK swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count);
+
+/* A line of ledger.jsonl (state/ledger.h), flushed. */
+SWT_MUST_CHECK swt_status swt_run_ledger(swt_run *run, const char *line);
+
+/* Bring metrics.jsonl and ledger.jsonl to the disk. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_run_sync(const swt_run *run);
 
 /* A line to the terminal (after the live line, if one is open) and to log.txt. */
 void swt_run_say(swt_run *run, const char *fmt, ...) SWT_PRINTF(2, 3);

@@ -1,0 +1,101 @@
+#include "state/digest.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+swt_status swt_digest_init(swt_digest *out, const swt_model *m) {
+    *out = (swt_digest){.tensor_count = m->params.count, .batch_count = m->dims.M};
+    const size_t count = (size_t)(out->tensor_count + out->batch_count);
+    out->tensors = calloc(count, sizeof *out->tensors);
+    if (out->tensors == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for the hashes of %zu tensors", count);
+    out->batches = out->tensors + out->tensor_count;
+    return SWT_OK;
+}
+
+void swt_digest_fini(swt_digest *d) {
+    free(d->tensors);
+    *d = (swt_digest){0};
+}
+
+uint64_t swt_digest_of(const uint64_t *hashes, int64_t count) {
+    return XXH3_64bits(hashes, (size_t)count * sizeof *hashes);
+}
+
+static swt_status hash_tensor(swt_model *m, const swt_param *p, uint64_t *hash) {
+    const size_t bytes = (size_t)p->count * sizeof(float);
+    SWT_TRY(swt_model_read(m, m->staging, m->param + p->offset, bytes));
+    *hash = XXH3_64bits(m->staging, bytes);
+    return SWT_OK;
+}
+
+/* The first rank that holds the tensor speaks for it. */
+static bool speaks(const swt_model *m, const swt_param *p) {
+    const int first = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
+    return m->dist->rank == first;
+}
+
+static swt_status hash_own(swt_digest *d, swt_model *m, uint64_t *own) {
+    for (int64_t i = 0; i < d->tensor_count; i++) {
+        const swt_param *p = &m->params.table[i];
+        own[i] = d->tensors[i] = 0;
+        if (p->offset < 0)
+            continue;
+        SWT_TRY(hash_tensor(m, p, &own[i]));
+        if (speaks(m, p))
+            d->tensors[i] = own[i];
+    }
+    return SWT_OK;
+}
+
+static void hash_batch(swt_digest *d, const swt_model *m) {
+    const size_t N = (size_t)(m->dims.B * m->dims.T);
+    for (int64_t turn = 0; turn < m->turns; turn++) {
+        const int64_t number = swt_dist_micro_batch(m->dist, d->batch_count, turn, m->dist->rank);
+        const size_t first = (size_t)turn * N;
+        if (number < 0)
+            continue;
+        const uint64_t tokens = XXH3_64bits(m->host_tokens + first, N * sizeof(int32_t));
+        d->batches[number] =
+            XXH3_64bits_withSeed(m->host_targets + first, N * sizeof(int32_t), tokens);
+    }
+}
+
+/* The tensor that this rank holds otherwise than who speaks for it. */
+static swt_status compare(const swt_digest *d, const swt_model *m, const uint64_t *own,
+                          int64_t step) {
+    for (int64_t i = 0; i < d->tensor_count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (p->offset < 0 || own[i] == d->tensors[i])
+            continue;
+        const int first = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
+        return SWT_FAIL(NUMBERS,
+                        "step %" PRId64 ": %s is not that of rank %d, which it must equal: memory, "
+                        "a processor or the program failed; go on from an earlier checkpoint",
+                        step, p->name, first);
+    }
+    return SWT_OK;
+}
+
+swt_status swt_digest_take(swt_digest *d, swt_model *m, int64_t step, bool with_batch) {
+    const int64_t count = d->tensor_count + d->batch_count;
+    uint64_t *own = calloc((size_t)d->tensor_count, sizeof *own);
+    swt_status status = SWT_OK;
+    if (own == NULL)
+        status = SWT_FAIL(MEMORY, "memory: no room for the hashes of %" PRId64 " tensors",
+                          d->tensor_count);
+    if (status == SWT_OK)
+        status = hash_own(d, m, own);
+    for (int64_t i = 0; i < d->batch_count; i++)
+        d->batches[i] = 0;
+    if (with_batch)
+        hash_batch(d, m);
+    SWT_TRY_TO(status, done, swt_comm_agree(m->dist->host, status));
+    SWT_TRY_TO(status, done,
+               swt_comm_all_reduce_i64(m->dist->host, (int64_t *)d->tensors, count, NULL));
+    status = swt_comm_agree(m->dist->host, compare(d, m, own, step));
+done:
+    free(own);
+    return status;
+}

@@ -1,0 +1,67 @@
+/* The ledger of a run, ledger.jsonl: what every step that it lists has made, in hashes, so that
+ * anybody can re-execute any part of the run, in any layout, and compare.
+ *
+ *     {"step": 20, "loss": "400a63a1f8000000", "batch": "...", "weights": "...", "tensors": "...",
+ *      "chain": "...", "metrics": "..."}
+ *
+ *   loss      the row's, as the bits of a double
+ *   batch     over the hashes of the micro-batches (swt_digest)
+ *   weights   over the hashes of all tensors after the step; a checkpoint's log line has the same
+ *   tensors   4 digits of each tensor's hash, in the order of the parameter table, which say where
+ *             to look first where weights differs; of models with more than SWT_LEDGER_MARKS
+ *             tensors, of so many equal parts of the table
+ *   chain     over the line before's chain and this line up to here, without the comma: nothing
+ *             before it can be altered without all that follows
+ *   metrics   over the rows of metrics.jsonl up to and with this step's, each seeded with the hash
+ *             of those before; they have times, so it is outside of the chain, which is the same in
+ *             any layout
+ *
+ * The first line is of step 0: no loss and no batch, but "run", over the keys of the configuration
+ * that decide over the numbers, and "data", of the tokens that training reads.
+ * All hashes are XXH3 (64 bits), 16 digits. */
+#ifndef SWT_STATE_LEDGER_H
+#define SWT_STATE_LEDGER_H
+
+#include "state/digest.h"
+
+#include <stddef.h>
+
+enum { SWT_LEDGER_MARKS = 1024 };
+
+#define SWT_LEDGER_FILE "ledger.jsonl"
+
+/* A line. */
+typedef struct swt_ledger_line {
+    int64_t step;
+    double loss;
+    uint64_t run, data; /* of the first */
+    uint64_t batch, weights, chain, metrics;
+    uint16_t *marks; /* (marks) the tensors' */
+} swt_ledger_line;
+
+/* A whole ledger. */
+typedef struct swt_ledger {
+    int64_t count, marks;
+    swt_ledger_line *lines; /* (count), their marks owned as one block by the first */
+} swt_ledger;
+
+/* How many marks a line of a model with so many tensors has. */
+int64_t swt_ledger_marks(int64_t tensors);
+
+/* Fill in weights and marks from a digest, and batch but for step 0. line->marks has room. */
+void swt_ledger_hash(swt_ledger_line *line, const swt_digest *d);
+
+/* The tensors that mark i stands for: first <= tensor < end. */
+void swt_ledger_marked(int64_t tensors, int64_t mark, int64_t *first, int64_t *end);
+
+/* The line as text, which the caller frees, with its chain behind that of the line before (0 before
+ * the first) filled in. Errors: MEMORY. */
+SWT_MUST_CHECK swt_status swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before,
+                                           char **text);
+
+/* Read and check a ledger: every line's form, rising steps, the chain. Errors: CHECKPOINT, naming
+ * file and line. */
+SWT_MUST_CHECK swt_status swt_ledger_read(swt_ledger *out, const char *path);
+void swt_ledger_fini(swt_ledger *l);
+
+#endif
