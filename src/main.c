@@ -80,6 +80,12 @@ static swt_status run(swt_comm *world, swt_watchdog **watchdog, swt_options *o, 
         [SWT_COMMAND_PLAN] = swt_command_plan,
         [SWT_COMMAND_PROBE] = swt_command_probe,
         [SWT_COMMAND_SELFTEST] = swt_command_selftest,
+        [SWT_COMMAND_CHECKPOINT_LIST] = swt_command_checkpoint_list,
+        [SWT_COMMAND_CHECKPOINT_VERIFY] = swt_command_checkpoint_verify,
+        [SWT_COMMAND_CHECKPOINT_DIFF] = swt_command_checkpoint_diff,
+        [SWT_COMMAND_AUDIT] = swt_command_audit,
+        [SWT_COMMAND_REPLAY] = swt_command_replay,
+        [SWT_COMMAND_BISECT] = swt_command_bisect,
     };
     if (o->command >= SWT_COMMAND_HELP) {
         SWT_TRY(print_text(o, world->rank, out));

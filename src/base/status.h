@@ -16,6 +16,7 @@
     X(CHECKPOINT, 4, "a checkpoint is missing, broken or of another model")                        \
     X(NUMBERS, 5, "a number is not finite or too large")                                           \
     X(COMM, 6, "a peer or the communication failed")                                               \
+    X(DIFFERENT, 1, "two things that were compared differ")                                        \
     X(MEMORY, 1, "out of memory")                                                                  \
     X(SHAPE, 1, "an operation got arguments that do not fit together (a defect of the program)")   \
     X(INTERNAL, 1, "a defect of the program")                                                      \

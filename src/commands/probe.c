@@ -1,7 +1,9 @@
 /* The probe command: the doorway for every outside check. Weights and a batch in, every tensor of
- * one forward and backward step out, and the parameters after n optimiser steps. */
+ * one forward and backward step out, and the parameters after n optimiser steps. And replay, which
+ * does so with a step of a run. */
 #include "base/checked.h"
 #include "commands/commands.h"
+#include "commands/redo.h"
 #include "io/files.h"
 #include "io/safetensors.h"
 #include "state/weights.h"
@@ -323,5 +325,39 @@ swt_status swt_command_probe(swt_session *s) {
     capture k = {0};
     const swt_status status = run_probe(s, &k);
     capture_fini(&k);
+    return status;
+}
+
+/* ---- replay */
+
+/* The batch of a step and its model are where the run had them: the step is done as probe does it,
+ * with its update. */
+static swt_status replay(swt_redo *r, capture *k) {
+    swt_session *s = r->s;
+    const int64_t step = s->options->replay_step;
+    const int64_t last = r->ledger.lines[r->ledger.count - 1].step;
+    if (step > last)
+        return swt_comm_agree(
+            s->world, SWT_FAIL(USAGE, "--step %lld: the run has %lld steps; give one of them",
+                               (long long)step, (long long)last));
+    SWT_TRY(swt_comm_agree(s->world, check_output(s)));
+    SWT_TRY(swt_redo_to(r, step - 1, step - 1));
+    SWT_TRY(swt_comm_agree(s->world, capture_alloc(k, &s->model)));
+    SWT_TRY(swt_comm_agree(s->world, swt_session_load_batch(s, step)));
+    s->options->optim_steps = 1;
+    return write_output(s, k);
+}
+
+swt_status swt_command_replay(swt_session *s) {
+    capture k = {0};
+    swt_redo r;
+    swt_status status = swt_redo_open(&r, s);
+    if (status == SWT_OK)
+        status = replay(&r, &k);
+    if (status == SWT_OK && s->world->rank == 0)
+        fprintf(s->out, "step %lld of %s: %s\n", (long long)s->options->replay_step,
+                s->options->folder_path, s->options->run_out);
+    capture_fini(&k);
+    swt_redo_close(&r);
     return status;
 }

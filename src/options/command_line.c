@@ -288,7 +288,7 @@ static swt_status parse_line(swt_options *out, arguments *a, int argc, char *con
  * own. */
 static swt_status read_file(swt_options *o, const arguments *a) {
     const bool preset_given = is_given(a, "model.preset");
-    const bool redo = ((1u << o->command) & SWT_TAKES_REDO) != 0;
+    const bool redo = ((1u << o->command) & (SWT_TAKES_REDO | SWT_TAKES_BISECT)) != 0;
     char path[SWT_PATH_BYTES];
     bool goes_on = false;
     SWT_TRY(find_resumed(a, path, &goes_on));
