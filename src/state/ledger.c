@@ -73,20 +73,21 @@ static bool hash_two(uint64_t before, const char *facts, size_t bytes, uint64_t 
 }
 
 swt_status swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, char **text) {
-    size_t bytes = 0;
-    FILE *f = open_memstream(text, &bytes);
+    swt_memory_stream m;
+    FILE *f = swt_memory_stream_open(&m);
     bool good = f != NULL;
     if (good) {
         print_facts(f, line, marks);
-        good = fflush(f) == 0 && *text != NULL && hash_two(before, *text, bytes, &line->chain);
+        good = fflush(f) == 0 && m.text != NULL && hash_two(before, m.text, m.bytes, &line->chain);
         print_hash(f, "chain", line->chain);
         print_hash(f, "metrics", line->metrics);
         fprintf(f, "}\n");
     }
-    if (swt_memory_stream_close(f, text) && good)
+    good = swt_memory_stream_close(&m) && good;
+    *text = good ? m.text : NULL;
+    if (good)
         return SWT_OK;
-    free(*text);
-    *text = NULL;
+    free(m.text);
     return SWT_FAIL(MEMORY, "memory: no room for a line of the ledger");
 }
 
