@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 /* ---- the run's files */
 
@@ -33,7 +32,7 @@ static bool next_row(const char **at, row *out) {
     const char *loss = strstr(*at, "\"loss\": ");
     out->trains = loss != NULL && loss < end;
     out->loss = out->trains ? strtod(loss + strlen("\"loss\": "), NULL) : 0.0;
-    out->hash = XXH3_64bits_withSeed(*at, (size_t)(end + 1 - *at), before);
+    out->hash = swt_ledger_row_hash(*at, (size_t)(end + 1 - *at), before);
     *at = end + 1;
     return true;
 }

@@ -189,6 +189,12 @@ swt_status swt_file_finish(int *fd, const char *path) {
     return failed == 0 ? SWT_OK : unwritten(path, failed);
 }
 
+swt_status swt_file_sync(int fd, const char *path) {
+    const int failed = sync_whole(fd);
+    /* EINVAL: a pipe, or a file system that has nothing to sync for folders. */
+    return failed == 0 || failed == EINVAL ? SWT_OK : unwritten(path, failed);
+}
+
 /* Create, write and finish. */
 static swt_status save(const char *path, const void *bytes, size_t count) {
     int fd = -1;
@@ -222,10 +228,9 @@ swt_status swt_path_sync(const char *path) {
     if (fd < 0)
         return SWT_FAIL(FILE, "%s: cannot be opened (%s); give a file that can be read", path,
                         strerror(errno));
-    const int failed = sync_whole(fd);
+    const swt_status status = swt_file_sync(fd, path);
     close(fd);
-    /* EINVAL: a file system that has nothing to sync for folders. */
-    return failed == 0 || failed == EINVAL ? SWT_OK : unwritten(path, failed);
+    return status;
 }
 
 swt_status swt_path_rename(const char *from, const char *to) {

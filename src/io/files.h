@@ -65,6 +65,9 @@ SWT_MUST_CHECK swt_status swt_file_remove(const char *path);
  * missing. */
 SWT_MUST_CHECK swt_status swt_file_write(int fd, const void *bytes, size_t count, const char *path);
 
+/* fsync a file that goes on being written. Errors: as above. */
+SWT_MUST_CHECK swt_status swt_file_sync(int fd, const char *path);
+
 /* fsync and close a file being written; *fd is -1 afterwards, also on an error. Errors: as above.
  */
 SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);

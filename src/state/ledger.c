@@ -15,6 +15,10 @@ static const int64_t MOST_BYTES = (int64_t)1 << 33;
 
 enum { HASH_DIGITS = 16, MARK_DIGITS = 4 };
 
+uint64_t swt_ledger_row_hash(const char *row, size_t bytes, uint64_t before) {
+    return XXH3_64bits_withSeed(row, bytes, before);
+}
+
 int64_t swt_ledger_marks(int64_t tensors) {
     return swt_min(tensors, SWT_LEDGER_MARKS);
 }

@@ -45,6 +45,10 @@ typedef struct swt_ledger {
     swt_ledger_line *lines; /* (count), their marks owned as one block by the first */
 } swt_ledger;
 
+/* The hash of the rows of metrics.jsonl up to and with this one, of so many bytes, from that of the
+ * rows before (0 before the first). */
+uint64_t swt_ledger_row_hash(const char *row, size_t bytes, uint64_t before);
+
 /* How many marks a line of a model with so many tensors has. */
 int64_t swt_ledger_marks(int64_t tensors);
 

@@ -12,7 +12,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 static const char *const lock_name = ".lock", *const hidden_name = ".rows.jsonl";
 
@@ -84,7 +83,7 @@ static uint64_t hash_rows(const char *text, size_t bytes) {
     uint64_t hash = 0;
     while (text < end) {
         const char *next = (const char *)memchr(text, '\n', (size_t)(end - text)) + 1;
-        hash = XXH3_64bits_withSeed(text, (size_t)(next - text), hash);
+        hash = swt_ledger_row_hash(text, (size_t)(next - text), hash);
         text = next;
     }
     return hash;

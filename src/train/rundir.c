@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
 
@@ -204,7 +203,7 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
     SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
-    run->metrics_hash = XXH3_64bits_withSeed(line, strlen(line), run->metrics_hash);
+    run->metrics_hash = swt_ledger_row_hash(line, strlen(line), run->metrics_hash);
     return swt_file_write(run->metrics, line, strlen(line), path);
 }
 
@@ -214,15 +213,10 @@ swt_status swt_run_ledger(swt_run *run, const char *line) {
     return swt_file_write(run->ledger, line, strlen(line), path);
 }
 
-static swt_status sync_one(const swt_run *run, int fd, const char *name) {
-    if (fdatasync(fd) == 0 || errno == EINVAL || errno == EROFS) /* what cannot be synced, a pipe */
-        return SWT_OK;
-    return SWT_FAIL(FILE,
-                    "%s/%s: cannot be brought to disk (%s); free space or choose another --out",
-                    swt_path_tail(run->path), name, strerror(errno));
-}
-
 swt_status swt_run_sync(const swt_run *run) {
-    SWT_TRY(sync_one(run, run->metrics, SWT_METRICS_FILE));
-    return sync_one(run, run->ledger, SWT_LEDGER_FILE);
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
+    SWT_TRY(swt_file_sync(run->metrics, path));
+    SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
+    return swt_file_sync(run->ledger, path);
 }

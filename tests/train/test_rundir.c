@@ -32,8 +32,9 @@ static void test_create(void **state) {
     temp_path(slashes, path, "//");
     assert_int_equal(create(&run, slashes), SWT_OK);
     assert_string_equal(run.path, path);
-    assert_int_equal(temp_count(path), 4);
+    assert_int_equal(temp_count(path), 5);
     assert_true(temp_exists(path, ".lock"));
+    assert_true(temp_exists(path, "ledger.jsonl"));
     assert_true(temp_exists(path, "config.yaml"));
     assert_true(temp_exists(path, "metrics.jsonl"));
     assert_true(temp_exists(path, "log.txt"));
@@ -44,7 +45,7 @@ static void test_create(void **state) {
     swt_run_close(&run);
     swt_run_close(&run);
     expect_error(create(&run, path), SWT_USAGE, "c: already holds a run; give another --out");
-    assert_int_equal(temp_count(path), 3);
+    assert_int_equal(temp_count(path), 4);
 
     /* An empty folder that is there is used. */
     temp_in(path, "empty");
@@ -112,7 +113,7 @@ static void test_create_over_link(void **state) {
     assert_int_equal(symlink(victim, temp_path(hidden, path, ".config.yaml")), 0);
     assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
     swt_run_close(&run);
-    assert_int_equal(temp_count(path), 3);
+    assert_int_equal(temp_count(path), 4);
     /* One that comes between the removal and the creation is not followed either. */
     int fd = -1;
     assert_int_equal(symlink(victim, hidden), 0);
@@ -271,7 +272,7 @@ static void test_log_end_of_another_rank(void **state) {
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink("elsewhere", path), 0);
     swt_run_log_end(&other, 2, "lost a peer");
-    assert_int_equal(temp_count(other.path), 3);
+    assert_int_equal(temp_count(other.path), 4);
     assert_false(temp_exists(other.path, "elsewhere"));
 }
 
