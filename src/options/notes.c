@@ -6,10 +6,6 @@
 /* The row's flag has an effect only where another option has some of its values. */
 static void note_unused(swt_options *o, const swt_option *row, const char *flag) {
     char value[SWT_OPTION_NAME_BYTES];
-    if (row->only_with[0] == '\0') {
-        swt_warn(&o->notes, "%s: is not in use yet; leave it out", flag);
-        return;
-    }
     const char *name = row->only_with, *words = strchr(name, ' ') + 1;
     const int n = (int)(words - 1 - name), dashes = (int)strspn(name, "-");
     const swt_option *other = swt_option_named(name + dashes, (size_t)(n - dashes));

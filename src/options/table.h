@@ -77,7 +77,7 @@ struct swt_option {
     swt_resumes resumes;
     const char *help;       /* the first sentence alone is the line in --help */
     const char *only_with;  /* "optim.name adam": of use only where that key has one of these
-                               values, with a ! none of them; "": of no use yet; NULL: always */
+                               values, with a ! none of them; NULL: always */
     const char *also;       /* what other programs call it, "lr learning-rate"; NULL: nothing */
     const char *nearly;     /* what they call a thing near to it, as "epochs" is to steps, and */
     const char *difference; /* what it is here; both or none */

@@ -178,9 +178,8 @@ static void notes(void **state) {
     expect_notes("");
     ACCEPTED("--experts", "8", "--moe.experts=2");
     expect_notes("--experts: is given twice, 8 and then 2; the last one counts\n");
-    ACCEPTED("--data=", "--train.check_every", "3");
-    expect_notes("--train.check_every: is not in use yet; leave it out\n"
-                 "--data: is empty, as if it were not given; give a path, or leave it out\n");
+    ACCEPTED("--data=");
+    expect_notes("--data: is empty, as if it were not given; give a path, or leave it out\n");
     ACCEPTED("--optim.name", "sgd", "--optim.beta1", "0.8", "--optim.schedule", "constant",
              "--optim.warmup_steps", "3");
     expect_notes("--optim.warmup_steps: has no effect with optim.schedule constant; leave "

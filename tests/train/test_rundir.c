@@ -52,7 +52,7 @@ static void test_create(void **state) {
     assert_int_equal(mkdir(path, 0777), 0);
     assert_int_equal(create(&run, path), SWT_OK);
     swt_run_close(&run);
-    assert_int_equal(temp_count(path), 3);
+    assert_int_equal(temp_count(path), 4);
 }
 
 static void test_create_refuses(void **state) {
