@@ -199,7 +199,7 @@ class BundleCheck(Parts):
 
     def shared_gpu(self, name):
         """Two ranks on the one GPU exchange and add over NCCL, where NCCL can let them."""
-        said = self.run(name, [os.path.join(self.folder, "tests", SHARED_GPU)], good=(0, 77), limit_s=260)
+        said = self.run(name, [os.path.join(self.folder, "tests", SHARED_GPU)], good=(0, 77), limit_s=90)
         if self.code == 77:
             raise Skip(said.strip().removeprefix("skipped: "))
         return {"summary": f"{len(said.strip().splitlines())} checks"}

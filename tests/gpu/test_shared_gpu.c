@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RANKS = 2, SKIPPED = 77, LIMIT_S = 240 };
+enum { RANKS = 2, SKIPPED = 77, LIMIT_S = 60 };
 
 static swt_status run_checks(swt_trial *t) {
     for (int i = 0; i < swt_check_count; i++) {
@@ -73,22 +73,28 @@ static void be_rank(int rank, const int ends[RANKS]) {
     _exit(swt_exit_code(status));
 }
 
+static void tell(int rank, int how) {
+    if (WIFSIGNALED(how) && WTERMSIG(how) == SIGALRM)
+        fprintf(stderr, "rank %d: error: not done after %d s\n", rank, LIMIT_S);
+    else
+        fprintf(stderr, "rank %d ended with %s %d\n", rank,
+                WIFSIGNALED(how) ? "signal" : "exit code",
+                WIFSIGNALED(how) ? WTERMSIG(how) : WEXITSTATUS(how));
+}
+
 /* The first one that fails ends the other, which may wait for it in NCCL for ever. */
 static int await(const pid_t ranks[RANKS]) {
     int code = 0;
     for (int left = RANKS; left > 0; left--) {
         int how = 0;
-        const pid_t ended = wait(&how);
+        const int rank = wait(&how) == ranks[1];
         if (how == 0)
             continue;
         if (code == 0)
-            fprintf(stderr, "rank %d ended with %s %d\n", ended == ranks[1],
-                    WIFSIGNALED(how) ? "signal" : "exit code",
-                    WIFSIGNALED(how) ? WTERMSIG(how) : WEXITSTATUS(how));
+            tell(rank, how);
+        if (left > 1)
+            (void)kill(ranks[1 - rank], SIGKILL);
         code = 1;
-        for (int rank = 0; rank < RANKS; rank++)
-            if (left > 1 && ranks[rank] != ended)
-                (void)kill(ranks[rank], SIGKILL);
     }
     return code;
 }
