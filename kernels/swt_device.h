@@ -44,8 +44,13 @@ typedef struct swt_device_table {
     void (*close)(swt_device *d);
 } swt_device_table;
 
+enum { SWT_ARITHMETIC_BYTES = 24 };
+
 struct swt_device {
     const swt_device_table *table;
+    /* "cpu-avx512", "cuda-sm_90": processors of the same name give the same bits, a GPU with the
+     * same libraries. Letters, digits, - and _. */
+    char arithmetic[SWT_ARITHMETIC_BYTES];
     int threads;    /* CPU threads that operations may use, >= 1 */
     void *own;      /* the backend's */
     double idle_ms; /* time in which threads had no part to run, before their first and after their

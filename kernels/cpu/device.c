@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/room.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -166,5 +167,6 @@ swt_status swt_cpu_open(swt_device *out, int ordinal, int threads) {
     }
     own->vec = vec;
     *out = (swt_device){.table = &cpu_table, .threads = threads, .own = own};
+    snprintf(out->arithmetic, sizeof out->arithmetic, "cpu-%s", vec->name);
     return SWT_OK;
 }

@@ -172,7 +172,7 @@ static const swt_device_table cuda_table = {
 };
 
 /* The calling thread works on this GPU from here on. */
-static swt_status choose(int ordinal) {
+static swt_status choose(int ordinal, char arithmetic[SWT_ARITHMETIC_BYTES]) {
     int count = 0, major = 0, minor = 0;
     SWT_TRY(swt_cuda_count(&count));
     if (ordinal < 0 || ordinal >= count)
@@ -187,6 +187,7 @@ static swt_status choose(int ordinal) {
                         "--device cuda: GPU %d has compute capability %d.%d; this program needs "
                         "%d.0 or newer, use --device cpu",
                         ordinal, major, minor, COMPUTE_MAJOR_MIN);
+    snprintf(arithmetic, SWT_ARITHMETIC_BYTES, "cuda-sm_%d%d", major, minor);
     const cudaError_t error = cudaSetDevice(ordinal);
     if (error != cudaErrorDevicesUnavailable)
         return swt_cuda_check(error, "cudaSetDevice", __FILE__, __LINE__);
@@ -200,7 +201,8 @@ static swt_status choose(int ordinal) {
 swt_status swt_cuda_open(swt_device *out, int ordinal, int threads) {
     if (threads < 1)
         return SWT_FAIL(USAGE, "cuda: %d threads; at least 1 is needed", threads);
-    SWT_TRY(choose(ordinal));
+    char arithmetic[SWT_ARITHMETIC_BYTES];
+    SWT_TRY(choose(ordinal, arithmetic));
     struct swt_cuda_device *own = calloc(1, sizeof *own);
     if (own == NULL)
         return SWT_FAIL(MEMORY, "cuda: no host memory for the device");
@@ -211,5 +213,6 @@ swt_status swt_cuda_open(swt_device *out, int ordinal, int threads) {
         return status;
     }
     *out = (swt_device){.table = &cuda_table, .threads = threads, .own = own};
+    memcpy(out->arithmetic, arithmetic, sizeof arithmetic);
     return SWT_OK;
 }

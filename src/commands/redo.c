@@ -188,6 +188,14 @@ static swt_status check(swt_redo *r, bool stepped, const swt_step_state *state) 
     swt_report report = {0};
     if (line == NULL)
         return SWT_OK;
+    if (strcmp(line->by, s->device.arithmetic) != 0)
+        return swt_comm_agree(
+            s->world,
+            SWT_FAIL(USAGE,
+                     "%s: step %" PRId64 " was made by %s, and here is %s, whose bits may be "
+                     "others; use such a processor (--device; of a CPU SWT_ISA=plain, avx2 or "
+                     "avx512)",
+                     s->options->folder_path, line->step, line->by, s->device.arithmetic));
     swt_ledger_line again = *line;
     again.marks = r->marks;
     if (stepped)

@@ -52,7 +52,7 @@ static void print_hash(FILE *f, const char *name, uint64_t hash) {
 static void print_facts(FILE *f, const swt_ledger_line *line, int64_t marks) {
     uint64_t loss;
     memcpy(&loss, &line->loss, sizeof loss);
-    fprintf(f, "{\"step\": %" PRId64, line->step);
+    fprintf(f, "{\"step\": %" PRId64 ", \"by\": \"%s\"", line->step, line->by);
     print_hash(f, line->step == 0 ? "run" : "loss", line->step == 0 ? line->run : loss);
     print_hash(f, line->step == 0 ? "data" : "batch", line->step == 0 ? line->data : line->batch);
     print_hash(f, "weights", line->weights);
@@ -138,6 +138,19 @@ static int64_t step(const char **at) {
     return value;
 }
 
+/* A word of letters, digits, - and _. */
+static void word(const char **at, const char *name, char out[SWT_ARITHMETIC_BYTES]) {
+    size_t n = 0;
+    expect(at, ", \"");
+    expect(at, name);
+    expect(at, "\": \"");
+    while (*at != NULL && n < SWT_ARITHMETIC_BYTES - 1 &&
+           (isalnum((unsigned char)**at) || **at == '-' || **at == '_'))
+        out[n++] = *(*at)++;
+    out[n] = '\0';
+    expect(at, "\"");
+}
+
 /* How many marks the line at `at` has. */
 static int64_t count_marks(const char *at) {
     const char *first = strstr(at, "\"tensors\": \"");
@@ -151,6 +164,7 @@ static int64_t count_marks(const char *at) {
 
 static bool parse(swt_ledger_line *line, int64_t marks, const char *at) {
     line->step = step(&at);
+    word(&at, "by", line->by);
     const uint64_t one = hash(&at, line->step == 0 ? "run" : "loss");
     const uint64_t two = hash(&at, line->step == 0 ? "data" : "batch");
     if (line->step == 0) {

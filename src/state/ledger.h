@@ -1,9 +1,10 @@
 /* The ledger of a run, ledger.jsonl: what every step that it lists has made, in hashes, so that
  * anybody can re-execute any part of the run, in any layout, and compare.
  *
- *     {"step": 20, "loss": "400a63a1f8000000", "batch": "...", "weights": "...", "tensors": "...",
- *      "chain": "...", "metrics": "..."}
+ *     {"step": 20, "by": "cpu-avx512", "loss": "400a63a1f8000000", "batch": "...", "weights":
+ * "...", "tensors": "...", "chain": "...", "metrics": "..."}
  *
+ *   by        whose arithmetic made it (swt_device): the bits of another may be others
  *   loss      the row's, as the bits of a double
  *   batch     over the hashes of the micro-batches (swt_digest)
  *   weights   over the hashes of all tensors after the step; a checkpoint's log line has the same
@@ -33,6 +34,7 @@ enum { SWT_LEDGER_MARKS = 1024 };
 /* A line. */
 typedef struct swt_ledger_line {
     int64_t step;
+    char by[SWT_ARITHMETIC_BYTES];
     double loss;
     uint64_t run, data; /* of the first */
     uint64_t batch, weights, chain, metrics;

@@ -114,6 +114,27 @@ static swt_status count_threads(swt_session *s, int *threads) {
     return SWT_OK;
 }
 
+/* Ranks whose bits are not each other's: the layout decides over the numbers then. */
+static swt_status compare_arithmetic(swt_session *s) {
+    char own[SWT_ARITHMETIC_BYTES] = "";
+    memcpy(own, s->device.arithmetic, sizeof own);
+    const int size = s->world->size;
+    char(*all)[SWT_ARITHMETIC_BYTES] = calloc((size_t)size, sizeof *all);
+    if (all == NULL)
+        return SWT_FAIL(MEMORY, "memory: no room for a list of %d rank%s", size, swt_plural(size));
+    const swt_status status = swt_comm_all_gather(s->world, all, own, sizeof own, NULL);
+    int other = 0;
+    while (status == SWT_OK && other < size && strcmp(all[other], own) == 0)
+        other++;
+    if (status == SWT_OK && other < size)
+        swt_warn(&s->warnings,
+                 "rank %d works as %s and rank %d as %s, so the numbers depend on which rank does "
+                 "what; set SWT_ISA=avx2, say, for all",
+                 s->world->rank, own, other, all[other]);
+    free(all);
+    return status;
+}
+
 swt_status swt_session_open_device(swt_session *s) {
     const int choice = s->options->run_device;
     int threads = 1;
@@ -129,6 +150,7 @@ swt_status swt_session_open_device(swt_session *s) {
         status = swt_stream_create(&s->device, &s->stream);
     SWT_TRY(swt_comm_agree(s->world, status));
     s->device.warnings = &s->warnings;
+    SWT_TRY(compare_arithmetic(s));
     if (s->backend == &swt_cpu_backend)
         return SWT_OK;
     s->devices = &s->gpu_world;

@@ -3,6 +3,7 @@
 #include "io/files.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 swt_status swt_record_init(swt_record *out, const swt_session *s) {
@@ -48,6 +49,7 @@ swt_status swt_record_take(swt_record *r, swt_session *s, const swt_record_step 
         return SWT_OK;
     r->line.step = step->step;
     r->line.loss = report.loss;
+    snprintf(r->line.by, sizeof r->line.by, "%s", s->device.arithmetic);
     swt_ledger_hash(&r->line, &r->digest);
     return SWT_OK;
 }
@@ -96,6 +98,7 @@ swt_status swt_record_open(swt_record *r, swt_session *s, swt_run *run,
     SWT_TRY(swt_digest_take(&r->digest, &s->model, 0, false));
     r->line.run = swt_options_identity(s->options);
     r->line.data = s->train_hash;
+    snprintf(r->line.by, sizeof r->line.by, "%s", s->device.arithmetic);
     swt_ledger_hash(&r->line, &r->digest);
     return swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK);
 }

@@ -69,6 +69,13 @@ class Runs:
         want(ledger(out) == ledger(self.out), "the ledger of a run that was resumed differs")
         self.audited_whole(out)
 
+    def other_processor(self):
+        """The bits of other vector code are others; on that of the run they are the same."""
+        out = self.train(1, env={"SWT_ISA": "plain"})
+        want('"by": "cpu-plain"' in ledger(out)[-1], f"the ledger says {ledger(out)[-1][:60]}")
+        fails(run(1, ["audit", out], env={"SWT_ISA": "avx2"}), 2, "was made by cpu-plain, and here is cpu-avx2")
+        want("equal: " in succeed(2, ["audit", out], env={"SWT_ISA": "plain"}).out, "not equal on the run's own")
+
     def audited_whole(self, out):
         want(f"{STEPS} of {STEPS} steps done again" in succeed(1, ["audit", out]).out, "not all steps were done again")
 
@@ -201,6 +208,7 @@ def main():
         suite.case("audit of a part", runs.audited, 3, ("--from", "4", "--to", "6"), "2 lines of 5 compared, 3 of 8 steps")
         suite.case("audit of samples", runs.audited, 1, ("--samples", "2"), r"[2-4] lines of 5 compared")
         suite.case("resumed", runs.resumed)
+        suite.case("another processor", runs.other_processor)
         suite.case("altered rows", runs.altered, "metrics.jsonl", rb"\d", ["audit"], "metrics.jsonl|ledger.jsonl")
         suite.case("altered ledger", runs.altered, "ledger.jsonl", rb"[0-9a-f]", ["audit"], "ledger.jsonl|metrics.jsonl")
         suite.case("altered checkpoint", runs.altered_weights)

@@ -12,6 +12,7 @@ static size_t write_ledger(char *out, size_t out_bytes) {
     for (int i = 0; i < LINES; i++) {
         char *text = NULL;
         swt_ledger_line line = {.step = 5 * i,
+                                .by = "cpu-avx512",
                                 .loss = 4.25 / (i + 1),
                                 .run = 7,
                                 .data = 0xfedcba9876543210,
@@ -47,6 +48,7 @@ static void test_reads_what_it_wrote(void **state) {
     assert_true(l.lines[0].data == 0xfedcba9876543210);
     for (int i = 0; i < LINES; i++) {
         assert_int_equal(l.lines[i].step, 5 * i);
+        assert_string_equal(l.lines[i].by, "cpu-avx512");
         assert_true(i == 0 || l.lines[i].loss == 4.25 / (i + 1));
         assert_int_equal(l.lines[i].batch, i == 0 ? 0 : 100 + i);
         assert_int_equal(l.lines[i].marks[1], 0xabcd);
