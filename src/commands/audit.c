@@ -134,7 +134,7 @@ static const char *difference(const swt_ledger_line *a, const swt_ledger_line *b
         return "the text";
     if (a->batch != b->batch)
         return "the batch";
-    if (memcmp(&a->loss, &b->loss, sizeof a->loss) != 0)
+    if (!swt_same_bits(a->loss, b->loss))
         return "the loss, so what came after the last equal line";
     return a->weights != b->weights ? "the weights" : NULL;
 }

@@ -59,7 +59,10 @@ static void differences(const float *a, const float *b, int64_t count, double *m
                         double *relative) {
     *most = *relative = 0.0;
     for (int64_t i = 0; i < count; i++) {
-        if (memcmp(&a[i], &b[i], sizeof a[i]) == 0)
+        uint32_t x, y;
+        memcpy(&x, &a[i], sizeof x);
+        memcpy(&y, &b[i], sizeof y);
+        if (x == y)
             continue;
         const double d = fabs((double)a[i] - (double)b[i]);
         const double size = fmax(fabs((double)a[i]), fabs((double)b[i]));

@@ -27,7 +27,7 @@ typedef struct row {
 static bool next_row(const char **at, row *out) {
     const char *end = strchr(*at, '\n');
     const uint64_t before = out->hash;
-    if (end == NULL || sscanf(*at, "{\"step\": %" SCNd64 ",", &out->step) != 1)
+    if (end == NULL || !swt_ledger_row_step(*at, &out->step))
         return false;
     const char *loss = strstr(*at, "\"loss\": ");
     out->trains = loss != NULL && loss < end;
@@ -50,7 +50,7 @@ static swt_status check_rows(const swt_ledger *l, const char *path, const char *
             more = next_row(&text, &next);
             fits = fits || line->metrics == now.hash;
             if (now.step == line->step && now.trains)
-                loss_fits = memcmp(&now.loss, &line->loss, sizeof now.loss) == 0;
+                loss_fits = swt_same_bits(now.loss, line->loss);
             if (now.step < line->step)
                 fits = false;
         }
@@ -167,7 +167,7 @@ static swt_status compare(const swt_redo *r, const swt_ledger_line *line,
     if (line->batch != again->batch)
         return SWT_FAIL(DIFFERENT, "%s: step %" PRId64 " read another batch than the ledger says",
                         run, line->step);
-    if (memcmp(&line->loss, &again->loss, sizeof line->loss) != 0)
+    if (!swt_same_bits(line->loss, again->loss))
         return SWT_FAIL(DIFFERENT,
                         "%s: step %" PRId64 " has the loss %.17g, and %.17g in the ledger; what "
                         "came before is equal as far as it was compared",

@@ -6,11 +6,12 @@
 
 swt_status swt_digest_init(swt_digest *out, const swt_model *m) {
     *out = (swt_digest){.tensor_count = m->params.count, .batch_count = m->dims.M};
-    const size_t count = (size_t)(out->tensor_count + out->batch_count);
+    const size_t count = (size_t)(2 * out->tensor_count + out->batch_count);
     out->tensors = calloc(count, sizeof *out->tensors);
     if (out->tensors == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for the hashes of %zu tensors", count);
     out->batches = out->tensors + out->tensor_count;
+    out->own = out->batches + out->batch_count;
     return SWT_OK;
 }
 
@@ -36,15 +37,15 @@ static bool speaks(const swt_model *m, const swt_param *p) {
     return m->dist->rank == first;
 }
 
-static swt_status hash_own(swt_digest *d, swt_model *m, uint64_t *own) {
+static swt_status hash_own(swt_digest *d, swt_model *m) {
     for (int64_t i = 0; i < d->tensor_count; i++) {
         const swt_param *p = &m->params.table[i];
-        own[i] = d->tensors[i] = 0;
+        d->own[i] = d->tensors[i] = 0;
         if (p->offset < 0)
             continue;
-        SWT_TRY(hash_tensor(m, p, &own[i]));
+        SWT_TRY(hash_tensor(m, p, &d->own[i]));
         if (speaks(m, p))
-            d->tensors[i] = own[i];
+            d->tensors[i] = d->own[i];
     }
     return SWT_OK;
 }
@@ -63,11 +64,10 @@ static void hash_batch(swt_digest *d, const swt_model *m) {
 }
 
 /* The tensor that this rank holds otherwise than who speaks for it. */
-static swt_status compare(const swt_digest *d, const swt_model *m, const uint64_t *own,
-                          int64_t step) {
+static swt_status compare(const swt_digest *d, const swt_model *m, int64_t step) {
     for (int64_t i = 0; i < d->tensor_count; i++) {
         const swt_param *p = &m->params.table[i];
-        if (p->offset < 0 || own[i] == d->tensors[i])
+        if (p->offset < 0 || d->own[i] == d->tensors[i])
             continue;
         const int first = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
         return SWT_FAIL(NUMBERS,
@@ -80,22 +80,12 @@ static swt_status compare(const swt_digest *d, const swt_model *m, const uint64_
 
 swt_status swt_digest_take(swt_digest *d, swt_model *m, int64_t step, bool with_batch) {
     const int64_t count = d->tensor_count + d->batch_count;
-    uint64_t *own = calloc((size_t)d->tensor_count, sizeof *own);
-    swt_status status = SWT_OK;
-    if (own == NULL)
-        status = SWT_FAIL(MEMORY, "memory: no room for the hashes of %" PRId64 " tensors",
-                          d->tensor_count);
-    if (status == SWT_OK)
-        status = hash_own(d, m, own);
+    const swt_status status = hash_own(d, m);
     for (int64_t i = 0; i < d->batch_count; i++)
         d->batches[i] = 0;
     if (with_batch)
         hash_batch(d, m);
-    SWT_TRY_TO(status, done, swt_comm_agree(m->dist->host, status));
-    SWT_TRY_TO(status, done,
-               swt_comm_all_reduce_i64(m->dist->host, (int64_t *)d->tensors, count, NULL));
-    status = swt_comm_agree(m->dist->host, compare(d, m, own, step));
-done:
-    free(own);
-    return status;
+    SWT_TRY(swt_comm_agree(m->dist->host, status));
+    SWT_TRY(swt_comm_all_reduce_i64(m->dist->host, (int64_t *)d->tensors, count, NULL));
+    return swt_comm_agree(m->dist->host, compare(d, m, step));
 }

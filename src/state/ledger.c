@@ -1,6 +1,7 @@
 #include "state/ledger.h"
 
 #include "base/checked.h"
+#include "base/words.h"
 #include "io/files.h"
 
 #include <ctype.h>
@@ -42,57 +43,49 @@ void swt_ledger_hash(swt_ledger_line *line, const swt_digest *d) {
     }
 }
 
+bool swt_ledger_row_step(const char *row, int64_t *step) {
+    static const char begins[] = "{\"step\": ";
+    char *end = NULL;
+    if (strncmp(row, begins, sizeof begins - 1) != 0)
+        return false;
+    *step = strtoll(row + sizeof begins - 1, &end, 10);
+    return end != row + sizeof begins - 1 && *end == ',';
+}
+
 /* ---- writing */
 
-static void print_hash(FILE *f, const char *name, uint64_t hash) {
-    fprintf(f, ", \"%s\": \"%0*" PRIx64 "\"", name, HASH_DIGITS, hash);
+size_t swt_ledger_line_bytes(int64_t marks) {
+    return 512 + (size_t)marks * MARK_DIGITS; /* 330 and the digits of the step at most */
 }
 
-/* What the chain is over. */
-static void print_facts(FILE *f, const swt_ledger_line *line, int64_t marks) {
+static void append_hash(char *text, size_t text_bytes, const char *name, uint64_t hash) {
+    swt_append(text, text_bytes, ", \"%s\": \"%0*" PRIx64 "\"", name, HASH_DIGITS, hash);
+}
+
+void swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, char *text) {
+    static const char digits[] = "0123456789abcdef";
+    const size_t room = swt_ledger_line_bytes(marks);
+    const bool first = line->step == 0;
     uint64_t loss;
     memcpy(&loss, &line->loss, sizeof loss);
-    fprintf(f, "{\"step\": %" PRId64 ", \"by\": \"%s\"", line->step, line->by);
-    print_hash(f, line->step == 0 ? "run" : "loss", line->step == 0 ? line->run : loss);
-    print_hash(f, line->step == 0 ? "data" : "batch", line->step == 0 ? line->data : line->batch);
-    print_hash(f, "weights", line->weights);
-    fprintf(f, ", \"tensors\": \"");
+    /* The chain is over this and the line as one text. */
+    snprintf(text, room, "%0*" PRIx64, HASH_DIGITS, before);
+    swt_append(text, room, "{\"step\": %" PRId64 ", \"by\": \"%s\"", line->step, line->by);
+    append_hash(text, room, first ? "run" : "loss", first ? line->run : loss);
+    append_hash(text, room, first ? "data" : "batch", first ? line->data : line->batch);
+    append_hash(text, room, "weights", line->weights);
+    swt_append(text, room, ", \"tensors\": \"");
+    char *at = text + strlen(text);
     for (int64_t i = 0; i < marks; i++)
-        fprintf(f, "%0*x", MARK_DIGITS, line->marks[i]);
-    fprintf(f, "\"");
-}
-
-/* Hashes both texts as if they were one. */
-static bool hash_two(uint64_t before, const char *facts, size_t bytes, uint64_t *hash) {
-    char digits[HASH_DIGITS + 1];
-    XXH3_state_t *state = XXH3_createState();
-    snprintf(digits, sizeof digits, "%0*" PRIx64, HASH_DIGITS, before);
-    const bool good = state != NULL && XXH3_64bits_reset(state) == XXH_OK &&
-                      XXH3_64bits_update(state, digits, HASH_DIGITS) == XXH_OK &&
-                      XXH3_64bits_update(state, facts, bytes) == XXH_OK;
-    if (good)
-        *hash = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
-    return good;
-}
-
-swt_status swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, char **text) {
-    swt_memory_stream m;
-    FILE *f = swt_memory_stream_open(&m);
-    bool good = f != NULL;
-    if (good) {
-        print_facts(f, line, marks);
-        good = fflush(f) == 0 && m.text != NULL && hash_two(before, m.text, m.bytes, &line->chain);
-        print_hash(f, "chain", line->chain);
-        print_hash(f, "metrics", line->metrics);
-        fprintf(f, "}\n");
-    }
-    good = swt_memory_stream_close(&m) && good;
-    *text = good ? m.text : NULL;
-    if (good)
-        return SWT_OK;
-    free(m.text);
-    return SWT_FAIL(MEMORY, "memory: no room for a line of the ledger");
+        for (int shift = 4 * (MARK_DIGITS - 1); shift >= 0; shift -= 4)
+            *at++ = digits[line->marks[i] >> shift & 0xf];
+    *at = '\0';
+    swt_append(text, room, "\"");
+    line->chain = XXH3_64bits(text, strlen(text));
+    append_hash(text, room, "chain", line->chain);
+    append_hash(text, room, "metrics", line->metrics);
+    swt_append(text, room, "}\n");
+    memmove(text, text + HASH_DIGITS, strlen(text + HASH_DIGITS) + 1);
 }
 
 /* ---- reading */
@@ -186,16 +179,15 @@ static bool parse(swt_ledger_line *line, int64_t marks, const char *at) {
 }
 
 /* A line is good where it is, to the letter, what would be written. */
-static swt_status check_line(const swt_ledger *l, const char *path, int64_t i, const char *text) {
+static swt_status check_line(const swt_ledger *l, const char *path, int64_t i, const char *text,
+                             char *written) {
     swt_ledger_line *line = &l->lines[i];
-    char *written = NULL;
     const bool whole = parse(line, l->marks, text);
     const uint64_t chain = line->chain;
     bool same = false;
     if (whole) {
-        SWT_TRY(swt_ledger_print(line, l->marks, i > 0 ? line[-1].chain : 0, &written));
+        swt_ledger_print(line, l->marks, i > 0 ? line[-1].chain : 0, written);
         same = strncmp(written, text, strlen(written)) == 0;
-        free(written);
     }
     if (whole && chain != line->chain)
         return SWT_FAIL(CHECKPOINT,
@@ -220,18 +212,19 @@ static swt_status check_lines(swt_ledger *out, const char *path, const char *tex
         return SWT_FAIL(CHECKPOINT, "%s: line 1 is none of a ledger; it was cut off or altered",
                         path);
     out->lines = calloc((size_t)out->count, sizeof *out->lines);
-    uint16_t *marks = calloc((size_t)(out->count * out->marks), sizeof *marks);
-    if (out->lines == NULL || marks == NULL) {
-        free(marks);
-        return SWT_FAIL(MEMORY, "memory: no room for the %" PRId64 " lines of %.200s", out->count,
-                        path);
-    }
-    for (int64_t i = 0; i < out->count; i++) {
-        out->lines[i].marks = marks + i * out->marks;
-        SWT_TRY(check_line(out, path, i, text));
+    out->all_marks = calloc((size_t)(out->count * out->marks), sizeof *out->all_marks);
+    char *written = malloc(swt_ledger_line_bytes(out->marks));
+    swt_status status = SWT_OK;
+    if (out->lines == NULL || out->all_marks == NULL || written == NULL)
+        status = SWT_FAIL(MEMORY, "memory: no room for the %" PRId64 " lines of %.200s", out->count,
+                          path);
+    for (int64_t i = 0; i < out->count && status == SWT_OK; i++) {
+        out->lines[i].marks = out->all_marks + i * out->marks;
+        status = check_line(out, path, i, text, written);
         text = strchr(text, '\n') + 1;
     }
-    return SWT_OK;
+    free(written);
+    return status;
 }
 
 swt_status swt_ledger_read(swt_ledger *out, const char *path) {
@@ -247,8 +240,7 @@ swt_status swt_ledger_read(swt_ledger *out, const char *path) {
 }
 
 void swt_ledger_fini(swt_ledger *l) {
-    if (l->lines != NULL)
-        free(l->lines[0].marks);
+    free(l->all_marks);
     free(l->lines);
     *l = (swt_ledger){0};
 }

@@ -26,6 +26,7 @@
 #include "state/digest.h"
 
 #include <stddef.h>
+#include <string.h>
 
 enum { SWT_LEDGER_MARKS = 1024 };
 
@@ -41,15 +42,27 @@ typedef struct swt_ledger_line {
     uint16_t *marks; /* (marks) the tensors' */
 } swt_ledger_line;
 
+/* Whether two losses are one, to the bit. */
+static inline bool swt_same_bits(double a, double b) {
+    uint64_t x, y;
+    memcpy(&x, &a, sizeof x);
+    memcpy(&y, &b, sizeof y);
+    return x == y;
+}
+
 /* A whole ledger. */
 typedef struct swt_ledger {
     int64_t count, marks;
-    swt_ledger_line *lines; /* (count), their marks owned as one block by the first */
+    swt_ledger_line *lines; /* (count), owned */
+    uint16_t *all_marks;    /* (count, marks) theirs, owned */
 } swt_ledger;
 
 /* The hash of the rows of metrics.jsonl up to and with this one, of so many bytes, from that of the
  * rows before (0 before the first). */
 uint64_t swt_ledger_row_hash(const char *row, size_t bytes, uint64_t before);
+
+/* The step of a row of metrics.jsonl or a line of the ledger; false where it is none. */
+bool swt_ledger_row_step(const char *row, int64_t *step);
 
 /* How many marks a line of a model with so many tensors has. */
 int64_t swt_ledger_marks(int64_t tensors);
@@ -60,10 +73,12 @@ void swt_ledger_hash(swt_ledger_line *line, const swt_digest *d);
 /* The tensors that mark i stands for: first <= tensor < end. */
 void swt_ledger_marked(int64_t tensors, int64_t mark, int64_t *first, int64_t *end);
 
-/* The line as text, which the caller frees, with its chain behind that of the line before (0 before
- * the first) filled in. Errors: MEMORY. */
-SWT_MUST_CHECK swt_status swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before,
-                                           char **text);
+/* Room for a line's text, with its end. */
+size_t swt_ledger_line_bytes(int64_t marks);
+
+/* The line as text into so much room, with its chain, behind that of the line before (0 before the
+ * first), filled in. Allocates nothing. */
+void swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, char *text);
 
 /* Read and check a ledger: every line's form, rising steps, the chain. Errors: CHECKPOINT, naming
  * file and line. */

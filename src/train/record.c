@@ -11,7 +11,8 @@ swt_status swt_record_init(swt_record *out, const swt_session *s) {
     SWT_TRY(swt_digest_init(&out->digest, &s->model));
     const int64_t marks = swt_ledger_marks(out->digest.tensor_count);
     out->line.marks = calloc((size_t)marks, sizeof *out->line.marks);
-    if (out->line.marks == NULL)
+    out->text = malloc(swt_ledger_line_bytes(marks));
+    if (out->line.marks == NULL || out->text == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for a line of the ledger");
     return SWT_OK;
 }
@@ -19,6 +20,7 @@ swt_status swt_record_init(swt_record *out, const swt_session *s) {
 void swt_record_fini(swt_record *r) {
     swt_digest_fini(&r->digest);
     free(r->line.marks);
+    free(r->text);
 }
 
 static bool every(int64_t interval, int64_t step) {
@@ -55,13 +57,9 @@ swt_status swt_record_take(swt_record *r, swt_session *s, const swt_record_step 
 }
 
 static swt_status write_line(swt_record *r, swt_run *run) {
-    char *text = NULL;
     r->line.metrics = run->metrics_hash;
-    SWT_TRY(
-        swt_ledger_print(&r->line, swt_ledger_marks(r->digest.tensor_count), r->line.chain, &text));
-    const swt_status status = swt_run_ledger(run, text);
-    free(text);
-    return status;
+    swt_ledger_print(&r->line, swt_ledger_marks(r->digest.tensor_count), r->line.chain, r->text);
+    return swt_run_ledger(run, r->text);
 }
 
 swt_status swt_record_write(swt_record *r, swt_session *s, swt_run *run, int64_t step) {

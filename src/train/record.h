@@ -12,6 +12,7 @@
 typedef struct swt_record {
     swt_digest digest;
     swt_ledger_line line; /* the last; its chain goes on */
+    char *text;           /* room for a line's, owned */
     int64_t written_step; /* what the ledger ends with */
 } swt_record;
 

@@ -60,7 +60,7 @@ static size_t rows_up_to(const char *text, size_t bytes, int64_t step) {
     const char *row = text, *end = NULL;
     int64_t of_row = 0;
     while ((end = memchr(row, '\n', bytes - (size_t)(row - text))) != NULL) {
-        if (sscanf(row, "{\"step\": %" SCNd64 ",", &of_row) != 1 || of_row > step)
+        if (!swt_ledger_row_step(row, &of_row) || of_row > step)
             break;
         row = end + 1;
     }
