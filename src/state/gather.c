@@ -60,10 +60,11 @@ static swt_status choose_ip(swt_comm *world, uint32_t *ip) {
     if (local_size == world->size)
         return SWT_OK;
     swt_offers own, *all = calloc((size_t)world->size, sizeof *all);
-    SWT_TRY(swt_comm_agree(world, all != NULL ? SWT_OK : no_memory()));
+    swt_status status = swt_comm_agree(world, all != NULL ? SWT_OK : no_memory());
     swt_offers_find(&own);
-    const swt_status status = swt_comm_all_gather(world, all, &own, sizeof own, NULL);
     if (status == SWT_OK)
+        status = swt_comm_all_gather(world, all, &own, sizeof own, NULL);
+    if (status == SWT_OK && all != NULL)
         *ip = swt_offers_choose(all, world->size, world->rank);
     free(all);
     return status;

@@ -30,7 +30,8 @@ static int64_t *tensor_facts(const saver *v, int which, int64_t i) {
 }
 
 static int64_t *file_facts(const saver *v, int kind, int rank) {
-    return v->facts + 2 * (v->tensors * v->s->model->params.count + kind * v->shards.size + rank);
+    const int64_t file = (int64_t)kind * v->shards.size + rank;
+    return v->facts + 2 * (v->tensors * v->s->model->params.count + file);
 }
 
 static int kinds_of(const saver *v) {
@@ -41,7 +42,8 @@ static swt_status init(saver *v, const swt_saving *s) {
     *v = (saver){.s = s, .world = s->model->dist->host};
     v->tensors = s->model->moments ? SWT_SAVED_TENSORS : 1;
     SWT_TRY(swt_shards_init(&v->shards, &s->model->params, s->model->dist));
-    v->fact_count = 2 * (v->tensors * s->model->params.count + kinds_of(v) * v->shards.size);
+    v->fact_count =
+        2 * (v->tensors * s->model->params.count + (int64_t)kinds_of(v) * v->shards.size);
     v->facts = calloc((size_t)v->fact_count, sizeof *v->facts);
     if (v->facts == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for the hashes of %lld tensors",
@@ -220,7 +222,7 @@ static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
                         .train_hash = s->train_hash,
                         .valid_hash = s->valid_hash,
                         .position_tokens = s->step * d->M * d->B * d->T};
-    m->files = calloc((size_t)(2 + kinds_of(v) * v->shards.size), sizeof *m->files);
+    m->files = calloc(2 + (size_t)kinds_of(v) * (size_t)v->shards.size, sizeof *m->files);
     m->tensors = calloc((size_t)(v->tensors * s->model->params.count), sizeof *m->tensors);
     if (m->files == NULL || m->tensors == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
@@ -235,7 +237,7 @@ static swt_status write_manifest(const saver *v) {
     char path[SWT_PATH_BYTES];
     swt_manifest m = {0};
     swt_status status = swt_path_join(path, v->folder, SWT_MANIFEST_FILE);
-    int *where = calloc((size_t)(SWT_SHARD_KINDS * v->shards.size), sizeof *where);
+    int *where = calloc((size_t)SWT_SHARD_KINDS * (size_t)v->shards.size, sizeof *where);
     if (status == SWT_OK && where == NULL)
         status = SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
     if (status == SWT_OK)
@@ -309,7 +311,8 @@ swt_status swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
     SWT_TRY(swt_shards_init(&shards, p, s->model->dist));
     const int64_t times = s->model->moments ? SWT_SAVED_TENSORS : 1;
     int64_t most = 0;
-    *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + FILE_BYTES * 2 * shards.writers;
+    *all =
+        CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + (int64_t)FILE_BYTES * 2 * shards.writers;
     for (int64_t i = 0; i < p->count; i++)
         *all += times * (ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name));
     for (int rank = 0; rank < shards.size; rank++) {

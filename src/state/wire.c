@@ -47,7 +47,8 @@ void swt_offers_find(swt_offers *out) {
 }
 
 static bool same_network(uint32_t a, uint32_t b, uint32_t prefix) {
-    return prefix == 0 || (a ^ b) >> (32 - (prefix < 32 ? prefix : 32)) == 0;
+    const uint64_t differ = a ^ b; /* 64 bits: a prefix of 0 shifts by 32 */
+    return differ >> (32 - (prefix < 32 ? prefix : 32)) == 0;
 }
 
 /* What an address is to another machine's offers. */

@@ -32,6 +32,12 @@ RARE = {
     "parse_tensors": "the same, as a reader would see it: a header is judged before it is written",
     "allocate": "its JSON, some for each tensor",
     "add_step": "the list of checkpoints, to remove old ones",
+    "swt_shards_init": "which rank writes what of a checkpoint",
+    "init": "what is said of a checkpoint's tensors",
+    "take": "texts in memory, before they are written",
+    **dict.fromkeys(
+        ("write_manifest", "fill_manifest", "list_keys", "sort", "swt_hash_file", "swt_file_load", "read_config", "read_files",
+         "read_tensors"), "the manifest, which is also read back"),
 }
 
 # What a process holds beside its arenas: MPI's buffers, stacks, tables.
@@ -116,8 +122,9 @@ def rare_things(ranks):
             calls = own(answer)
             if shutil.which("addr2line"):
                 want(set(calls) <= set(RARE), f"rank {rank}: allocations of others than the rare: {calls}")
-            # 3 buffers for each of 10 samples; nothing happens more often than that, but for the nodes of a JSON tree.
-            often = max((n for site, n in calls.items() if site != "allocate"), default=0)
+            # 3 buffers for each of 10 samples; nothing happens more often than that, but for the nodes of a JSON tree and texts
+            # that grow.
+            often = max((n for site, n in calls.items() if site not in ("allocate", "take")), default=0)
             want(0 < often <= 3 * STEPS / 10, f"rank {rank}: {calls}")
             flat(answer, rank)
 
