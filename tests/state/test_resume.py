@@ -5,6 +5,7 @@ The judge of a resumed run is a run that was never interrupted, at one rank. Ten
 readers.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,8 +16,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 from support import (  # noqa: E402
-    Suite, begin, checkpoint, end, finish, flags, moments, read, run, same_tensors, scratch, small, succeed, tensors,
-    train, want, weights, write_text,
+    Suite, begin, checkpoint, end, finish, flags, moments, read, run, same_tensors, scratch, session_members, small, succeed,
+    tensors, train, want, weights, write_text,
 )
 
 TIMES = ("step_ms", "tokens_per_s", "comm_ms")
@@ -259,12 +260,18 @@ def interrupted(bed, number):
     out = bed.place()
     process = begin(3, out, ["--data", bed.data, *flags(options)], "checkpoint written")
     time.sleep(0.05)
-    os.kill(process.pid, number) if number == signal.SIGTERM else os.killpg(process.pid, number)
     if number == signal.SIGTERM:
+        process.send_signal(number)
         said = finish(process, "interrupted", 60)
         want(said.code == 130 and f"go on with --run.resume auto --out {out}" in said.err, said.told())
     else:
-        end(process)
+        for _ in range(100):  # the ranks, too, which are in groups of their own; nobody may come for a zombie
+            for pid in list(session_members(process.pid)):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            process.poll()
+            time.sleep(0.02)
+        process.communicate()
     resumed(2, out)
     same(out, bed.reference(options))
 
