@@ -1,5 +1,5 @@
 /* Checks, dispatch and accounting, once for all communicators. */
-#include "comm/swt_comm.h"
+#include "comm/same_call.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
@@ -100,6 +100,9 @@ swt_status swt_comm_all_to_all(swt_comm *comm, swt_direction direction, void *re
                                swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_exchange(comm, direction, receive, send, split, block_bytes, &sent_bytes));
+    const swt_claim claim = {SWT_CALL_ALL_TO_ALL, (int)direction, split->first[comm->size],
+                             (int64_t)block_bytes, swt_claim_split(split, comm->size)};
+    SWT_TRY(swt_comm_same_call(comm, &claim));
     const double start_ms = begin(comm, SWT_CALL_ALL_TO_ALL);
     return finish(
         comm, start_ms, sent_bytes,
@@ -121,6 +124,7 @@ swt_status swt_comm_all_reduce_i64(swt_comm *comm, int64_t *data, int64_t count,
                                    swt_stream *stream) {
     int64_t sent_bytes = 0;
     SWT_TRY(check_reduce(comm, data, count, sizeof *data, __func__, &sent_bytes));
+    SWT_TRY(swt_comm_same_call(comm, &(swt_claim){SWT_CALL_ALL_REDUCE, 0, count, sizeof *data, 0}));
     const double start_ms = begin(comm, SWT_CALL_ALL_REDUCE);
     return finish(comm, start_ms, sent_bytes,
                   comm->table->all_reduce_i64(comm, data, count, stream));
@@ -138,6 +142,7 @@ swt_status swt_comm_all_gather(swt_comm *comm, void *receive, const void *send, 
     SWT_TRY(check_buffer(receive, receive_bytes, __func__));
     SWT_TRY(check_buffer(send, (int64_t)bytes, __func__));
     SWT_TRY(check_apart(receive, receive_bytes, send, (int64_t)bytes, __func__));
+    SWT_TRY(swt_comm_same_call(comm, &(swt_claim){SWT_CALL_ALL_GATHER, 0, 1, (int64_t)bytes, 0}));
     const double start_ms = begin(comm, SWT_CALL_ALL_GATHER);
     return finish(comm, start_ms, receive_bytes - (int64_t)bytes,
                   comm->table->all_gather(comm, receive, send, bytes, stream));
@@ -153,6 +158,7 @@ swt_status swt_comm_broadcast(swt_comm *comm, void *data, size_t bytes, int root
     SWT_TRY(size_of(comm->size, bytes, &all_bytes, __func__));
     SWT_TRY(check_buffer(data, (int64_t)bytes, __func__));
     const int64_t sent_bytes = comm->rank == root ? all_bytes - (int64_t)bytes : 0;
+    SWT_TRY(swt_comm_same_call(comm, &(swt_claim){SWT_CALL_BROADCAST, root, 1, (int64_t)bytes, 0}));
     const double start_ms = begin(comm, SWT_CALL_BROADCAST);
     return finish(comm, start_ms, sent_bytes,
                   comm->table->broadcast(comm, data, bytes, root, stream));
@@ -171,6 +177,7 @@ swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {
     if (color < 0 || !out || out == comm)
         return SWT_FAIL(SHAPE, "%s: color %d; a color >= 0 and another communicator are needed",
                         __func__, color);
+    SWT_TRY(swt_comm_same_call(comm, &(swt_claim){.call = SWT_CALL_SPLIT}));
     const double start_ms = begin(comm, SWT_CALL_SPLIT);
     const swt_status status = comm->table->split(comm, color, key, out);
     if (status == SWT_OK) {
@@ -183,6 +190,7 @@ swt_status swt_comm_split(swt_comm *comm, int color, int key, swt_comm *out) {
 
 swt_status swt_comm_node(swt_comm *comm, int *local_rank, int *local_size) {
     SWT_TRY(check_comm(comm, __func__));
+    SWT_TRY(swt_comm_same_call(comm, &(swt_claim){.call = SWT_CALL_NODE}));
     const double start_ms = begin(comm, SWT_CALL_NODE);
     return finish(comm, start_ms, 0, comm->table->node(comm, local_rank, local_size));
 }

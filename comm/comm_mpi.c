@@ -275,8 +275,12 @@ static swt_status wrap(MPI_Comm handle, bool world, swt_comm *out) {
         return SWT_FAIL(MEMORY, "MPI on rank %d: no memory for a communicator; free some", rank);
     own->comm = handle;
     own->world = world;
-    *out =
-        (swt_comm){.table = &mpi_table, .rank = rank, .size = size, .own = own, .world_stride = 1};
+    *out = (swt_comm){.table = &mpi_table,
+                      .rank = rank,
+                      .size = size,
+                      .own = own,
+                      .world_stride = 1,
+                      .compares = SWT_COMM_COMPARES};
     return SWT_OK;
 }
 

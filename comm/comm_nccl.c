@@ -263,6 +263,8 @@ static void take_ranks(swt_comm *out, swt_comm *host) {
     out->size = host->size;
     out->progress = host->progress;
     out->world_stride = 1;
+    out->compares = host->compares;
+    out->host = host;
 }
 
 static swt_status split_into(swt_comm *out, nccl_own *parent, int color, int key) {

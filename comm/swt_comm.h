@@ -65,7 +65,18 @@ struct swt_comm {
     /* The ranks' numbers in the whole world, for messages. Of a part whoever splits it says them.
      */
     int world_first, world_stride;
+    /* Each call is compared over the ranks first (same_call.h), on host memory: by `host`, of the
+     * same ranks, or by this one where that is NULL. comparing: one is, right now. */
+    bool compares, comparing;
+    swt_comm *host;
 };
+
+/* Whether communicators of this build compare their calls. */
+#ifdef SWT_COMPARE_CALLS
+#define SWT_COMM_COMPARES true
+#else
+#define SWT_COMM_COMPARES false
+#endif
 
 /* One rank alone. Cannot fail. */
 void swt_comm_open_self(swt_comm *out);

@@ -1,4 +1,5 @@
 /* swt-dist: argument parsing, signals, exit codes. Everything else is in the layers below. */
+#include "base/clock.h"
 #include "base/standard.h"
 #include "commands/commands.h"
 #include "judge/selftest.h"
@@ -97,6 +98,7 @@ static swt_status run(swt_comm *world, swt_watchdog **watchdog, swt_options *o, 
     swt_session session = {.options = o,
                            .world = world,
                            .watchdog = *watchdog,
+                           .start_ms = swt_now_ms(),
                            .out = out,
                            .err = stderr,
                            .catch_signals = catch_signals};

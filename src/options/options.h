@@ -88,7 +88,7 @@ typedef struct swt_options {
 
     char run_out[SWT_PATH_BYTES];
     int run_device, run_resume, run_nonfinite;
-    int64_t run_threads, run_hang_seconds, run_stall_seconds;
+    int64_t run_threads, run_max_seconds, run_hang_seconds, run_stall_seconds;
     char run_init_from[SWT_PATH_BYTES];
     bool run_deterministic;
 

@@ -339,6 +339,10 @@ const swt_option swt_option_table[] = {
         .built = "stop",
         .help = "What a step does whose gradient is not finite. stop: the run ends (exit code 5); "
                 "skip: no update."),
+    KEY("run.max_seconds", TRAINING, FREE, INT(run_max_seconds, 0, 99999999, "seconds"), BOTH("0"),
+        .also = "max-time max-train-time time-limit walltime",
+        .help = "A run ends before so long, with a checkpoint and exit code 0, to go on by "
+                "run.resume auto. 0: no limit."),
     KEY("run.hang_seconds", ALL, FREE, INT(run_hang_seconds, 0, 86400, "seconds"), BOTH("5"),
         .help = "A rank that is not heard of for so long is lost, which ends the run (exit code "
                 "6). 0: nobody watches, nor for run.stall_seconds."),

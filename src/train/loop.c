@@ -45,6 +45,7 @@ static swt_status run_step(swt_loop *r) {
         SWT_TRY(swt_step_state_read(&s->model, &r->state));
     const double ms = swt_now_ms() - start_ms;
     r->steps_ms += ms;
+    swt_limit_note(&r->limit.step_ms, ms);
     for (int i = 0; i < 3; i++)
         r->comm_ms += comm_of(s, i)->busy_ms;
     return SWT_OK;
@@ -175,6 +176,7 @@ static swt_status evaluate(swt_loop *r) {
     r->eval_start_ms = r->shown_ms = swt_now_ms();
     SWT_TRY(swt_evaluate(r->s, r->eval_rows, &e, &watch));
     r->eval_ms = swt_now_ms() - r->eval_start_ms;
+    swt_limit_note(&r->limit.eval_ms, r->eval_ms);
     r->valid_loss = e.loss;
     if (!r->first) {
         r->evaluated_step = r->step;
@@ -220,6 +222,7 @@ static swt_status sample(swt_loop *r) {
 }
 
 swt_status swt_loop_save(swt_loop *r, int64_t step) {
+    const double start_ms = swt_now_ms();
     r->tried_step = step;
     const bool evaluated = r->evaluated_step == step && isfinite(r->valid_loss);
     const swt_checkpoint_facts facts = {.step = step,
@@ -227,6 +230,7 @@ swt_status swt_loop_save(swt_loop *r, int64_t step) {
                                         .ledger = r->record.line.chain};
     SWT_TRY(swt_checkpoint_write(r->s, &r->run, &facts));
     r->saved_step = step;
+    r->limit.save_ms = swt_now_ms() - start_ms;
     return SWT_OK;
 }
 
@@ -239,13 +243,16 @@ static swt_status between_steps(swt_loop *r, swt_status io) {
     if (r->row_step == r->step || io != SWT_OK)
         SWT_TRY(swt_comm_agree(s->world, io));
     SWT_TRY(record(r));
+    if (r->step > r->first_step) /* a step at least, or runs in pieces might never end */
+        r->steps.until_ms = swt_limit_until(&r->limit, o, r->step);
     SWT_TRY(swt_stop_look(s, &r->steps));
     if (r->evaluated_step != r->step && (last || every(o->train_eval_every, r->step)))
         SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
     SWT_TRY(swt_record_write(&r->record, s, &r->run, r->step));
     if (r->first_step != r->step && every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
-    if (r->saved_step != r->step && (last || every(o->train_checkpoint_every, r->step)))
+    if (r->saved_step != r->step &&
+        (last || r->steps.late || every(o->train_checkpoint_every, r->step)))
         SWT_TRY(swt_loop_save(r, r->step));
     return SWT_OK;
 }
@@ -253,8 +260,14 @@ static swt_status between_steps(swt_loop *r, swt_status io) {
 /* The others are done by then. */
 static swt_status say_done(swt_loop *r) {
     swt_run_say_warnings(&r->run, &r->s->warnings);
-    swt_run_say(&r->run, "done: %lld step%s, %s, ledger's hash %016llx", (long long)r->step,
-                swt_plural(r->step), r->run.path, (unsigned long long)r->record.line.chain);
+    if (r->step < r->s->options->train_steps)
+        swt_run_say(&r->run,
+                    "stopped in time (run.max_seconds): %lld of %lld steps; the same command with "
+                    "--out %s --run.resume auto goes on",
+                    (long long)r->step, (long long)r->s->options->train_steps, r->run.path);
+    else
+        swt_run_say(&r->run, "done: %lld step%s, %s, ledger's hash %016llx", (long long)r->step,
+                    swt_plural(r->step), r->run.path, (unsigned long long)r->record.line.chain);
     const swt_status status = swt_run_check_log(&r->run);
     swt_last_error()->agreed = true;
     return status;
@@ -272,7 +285,7 @@ swt_status swt_command_train(swt_session *s) {
     swt_checkpoint_close(&resumed);
     if (begun && (r.step > 0 || s->options->train_steps == 0))
         status = between_steps(&r, SWT_OK);
-    while (status == SWT_OK && r.step < s->options->train_steps) {
+    while (status == SWT_OK && r.step < s->options->train_steps && !r.steps.late) {
         status = run_step(&r);
         if (status == SWT_OK)
             status = between_steps(&r, report(&r));

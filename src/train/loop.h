@@ -4,6 +4,7 @@
 #define SWT_TRAIN_LOOP_H
 
 #include "state/load.h"
+#include "train/limit.h"
 #include "train/record.h"
 #include "train/report.h"
 #include "train/rundir.h"
@@ -34,6 +35,7 @@ typedef struct swt_loop {
     int64_t evaluated_step;         /* of the last evaluation; -1: none */
     double valid_loss;              /* its result */
     swt_pace turns, steps;          /* when they look for a signal */
+    swt_limit limit;                /* what has to fit into run.max_seconds */
     int32_t prompt[SWT_TEXT_BYTES]; /* of samples; read where there are some */
     int64_t prompt_count;
 } swt_loop;

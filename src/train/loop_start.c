@@ -54,6 +54,7 @@ swt_status swt_loop_start(swt_loop *r, swt_checkpoint *resumed) {
         SWT_TRY(swt_agree_on_checkpoint(s->world, "run.init_from", dir));
     const char *from = resumed->listed ? resumed->folder : dir[0] != '\0' ? dir : NULL;
     SWT_TRY(open_model(r, resumed, from));
+    swt_limit_open(&r->limit, s);
     s->stop = s->catch_signals();
     if (!s->device.table->queues) { /* else turns are done long after they were queued */
         s->update.look = look_after_turn;

@@ -19,6 +19,7 @@ typedef struct swt_session {
     swt_watchdog *watchdog;            /* of world; NULL: none */
     FILE *out;                         /* where rank 0's answers go */
     FILE *err;                         /* where its warnings go, where there is no run */
+    double start_ms;                   /* when the command began */
     const volatile sig_atomic_t *stop; /* set by a signal; NULL: they are not caught */
     const volatile sig_atomic_t *(*catch_signals)(void); /* main's: from now on let them set that */
     char data_path[SWT_PATH_BYTES]; /* the text that was read; in eval the one evaluated */

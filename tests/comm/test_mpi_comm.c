@@ -350,6 +350,42 @@ static void only_one_world(void **state) {
     check(comm, swt_comm_open_mpi(&second) == SWT_INTERNAL);
 }
 
+/* Where calls are compared, ranks that make different ones, or with other counts, hear of both;
+ * nothing has moved, so the next call is made as if nothing had been. */
+static void other_calls_are_named(void **state) {
+    swt_comm *comm = *state;
+    const bool before = comm->compares, odd = comm->rank == comm->size - 1;
+    int64_t ours[8] = {1, 2, 3, 4, 5, 6, 7, 8}, all[8 * 4] = {0};
+    comm->compares = true;
+    for (int i = 0; i < 3; i++) {
+        const char *what = NULL;
+        swt_status status = SWT_OK;
+        if (comm->size == 1)
+            break;
+        if (i == 0) {
+            what = "swt_comm_all_gather of 1 x 8 bytes while rank 0 calls swt_comm_all_reduce_i64 "
+                   "of 4 x 8 bytes";
+            status = odd ? swt_comm_all_gather(comm, all, ours, 8, NULL)
+                         : swt_comm_all_reduce_i64(comm, ours, 4, NULL);
+        } else if (i == 1) {
+            what = "swt_comm_all_reduce_i64 of 5 x 8 bytes while rank 0 calls "
+                   "swt_comm_all_reduce_i64 of 4 x 8 bytes";
+            status = swt_comm_all_reduce_i64(comm, ours, odd ? 5 : 4, NULL);
+        } else {
+            what = "swt_comm_broadcast of 1 x 8 bytes from rank 1 while rank 0 calls "
+                   "swt_comm_broadcast of 1 x 8 bytes from rank 0";
+            status = swt_comm_broadcast(comm, ours, 8, odd ? 1 : 0, NULL);
+        }
+        check(comm, status == SWT_INTERNAL && swt_last_error()->agreed);
+        check(comm, swt_last_error()->silent == !odd);
+        check(comm, strstr(swt_last_error()->message, what) != NULL);
+        check(comm, ours[0] == 1 && ours[4] == 5 && all[0] == 0);
+    }
+    succeeds(comm, swt_comm_all_reduce_i64(comm, ours, 8, NULL));
+    check(comm, ours[7] == 8 * comm->size);
+    comm->compares = before;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_exact),
@@ -366,6 +402,7 @@ int main(void) {
         cmocka_unit_test(waiting_is_counted_once),
         cmocka_unit_test(ranks_of_this_node),
         cmocka_unit_test(only_one_world),
+        cmocka_unit_test(other_calls_are_named),
     };
     return cmocka_run_group_tests(tests, swt_world_open, swt_world_close);
 }

@@ -11,7 +11,7 @@ failures=0
 
 cd "$root"
 mpicc -std=c11 -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -O1 -Wall -Wextra -Werror -I. -Isrc \
-    tests/comm/run_ranks.c comm/comm.c comm/comm_self.c comm/comm_mpi.c src/base/status.c src/base/utf8.c \
+    tests/comm/run_ranks.c comm/comm.c comm/same_call.c comm/comm_self.c comm/comm_mpi.c src/base/status.c src/base/utf8.c src/base/words.c \
     -o "$ranks"
 
 wrong() {

@@ -3,13 +3,13 @@
  * and MPI (MPI's profiling names).
  *
  *   SWT_FAULT="RANK PHASE CALL WHERE STEP ACTION"
- *     PHASE   number of the swt_phase that the rank is in; -1: any
+ *     PHASE   number of the swt_phase that the rank is in; -1: any phase of any step
  *     CALL    all_to_all, all_reduce, broadcast, all_gather: the first of them there
  *     WHERE   before, inside (MPI has been called, nothing has been sent by it), after
  *     STEP    of the run, from this one on
  *     ACTION  kill, stop, exit, or sleep=MS
  *
- *   SWT_FAULT_MARK   a file that is made when it happens
+ *   SWT_FAULT_MARK   a file that is made when it happens; where it is there, nothing happens
  *
  * Before a rank dies it stands there for 300 ms, so that its last beat tells of that place. */
 #include "comm/swt_comm.h"
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct {
     bool planned, done, inside;
@@ -35,6 +36,8 @@ __attribute__((constructor)) static void read_plan(void) {
                                fault.call, fault.where, &fault.step, fault.action) == 6;
     if (text != NULL && !fault.planned)
         abort();
+    const char *mark = getenv("SWT_FAULT_MARK");
+    fault.done = mark != NULL && access(mark, F_OK) == 0;
 }
 
 static void sleep_ms(long ms) {
@@ -69,11 +72,13 @@ static void strike(void) {
 /* Whether the fault is in this call; `rank` is that in the world, which each part was told. */
 static bool is_here(const swt_comm *comm, const char *call) {
     const swt_progress *p = comm->progress;
-    if (!fault.planned || fault.done || p == NULL || strcmp(call, fault.call) != 0)
+    if (!fault.planned || fault.done || strcmp(call, fault.call) != 0)
         return false;
     const int rank = comm->world_first + comm->rank * comm->world_stride;
-    return rank == fault.rank && SWT_PROGRESS_GET(p->step) >= fault.step &&
-           (fault.phase < 0 || SWT_PROGRESS_GET(p->phase) == fault.phase);
+    if (rank != fault.rank || fault.phase < 0)
+        return rank == fault.rank;
+    return p != NULL && SWT_PROGRESS_GET(p->step) >= fault.step &&
+           SWT_PROGRESS_GET(p->phase) == fault.phase;
 }
 
 static bool strikes(bool here, const char *where) {

@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
 
 from support import (  # noqa: E402
-    BUILD, SLOW, Suite, choose, finish, flags, metrics, read, run, scratch, small, start, subprocess, want, write_text,
+    BUILD, SLOW, Suite, choose, environment, finish, flags, read, run, scratch, small, start, subprocess, want, write_text,
 )
 
 FAULTY = os.path.join(BUILD, "tests", "state_fault")
@@ -98,11 +98,58 @@ def all_faults(folder, data):
     print(f"     {len(times)} faults, the slowest end {slowest[1]:.1f} s after it could be noticed: {slowest[0]}")
 
 
+def slow_is_no_loss(folder, data):
+    """A tenth of the time that would be a loss is a warning, once; writing a checkpoint may take longer than that, and
+    stopped for less than run.hang_seconds is nothing: the run ends as if nothing had been."""
+    options = dict(OPTIONS, **{"train.steps": 6, "run.hang_seconds": 2 * HANG_S, "run.stall_seconds": STALL_S})
+
+    def train(name, **env):
+        out = os.path.join(folder, name)
+        mark = os.path.join(folder, name + ".mark")
+        return run(RANKS, ["--data", data, "--out", out, *flags(options)], env={"SWT_FAULT_MARK": mark, **env}, program=FAULTY)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        slow = pool.submit(train, "slow", **fault(1, "forward", "before", "sleep=1500"))
+        disk = pool.submit(train, "disk", **fault(0, "checkpoint", "before", f"sleep={1000 * STALL_S + 1500}"))
+        plain = pool.submit(train, "plain")
+    for name, job in (("slow", slow), ("disk", disk), ("plain", plain)):
+        want(job.result().code == 0, f"{name}: {job.result().told()}")
+        warned = re.findall("^swt-dist: warning: (.*)$", job.result().err, re.M)
+        want(len(warned) == (name == "slow"), f"{name}: {warned}")
+        want(not warned or re.match(r"rank 1: without progress for [\d.]+ s, at step 3, forward of layer 0", warned[0]), warned)
+        logs = read(os.path.join(folder, name, "log.txt"))
+        want(("warning: rank 1" in logs) == (name == "slow") and "done: 6 steps" in logs, f"{name}: {logs}")
+
+
+def nobody_watches(folder, data):
+    """run.hang_seconds 0: the launcher alone notices a rank that is killed."""
+    out, mark = os.path.join(folder, "unwatched"), os.path.join(folder, "unwatched.mark")
+    args = ["--data", data, "--out", out, *flags(dict(OPTIONS, **{"run.hang_seconds": 0}))]
+    env = {"SWT_FAULT_MARK": mark, "SWT_FAULT": "1 -1 all_to_all before 0 kill"}
+    result = run(RANKS, args, env=env, program=FAULTY)
+    want(result.code == 6 and "swt-dist: error" not in result.err, result.told())
+    want("launch/run: error: a rank was lost (mpirun: 137)" in result.err, result.told())
+
+
+def plain_mpirun(folder, data):
+    """Which gives survivors a second: long enough for the line. Its exit code is its own."""
+    out, mark = os.path.join(folder, "mpirun"), os.path.join(folder, "mpirun.mark")
+    line = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", str(RANKS), FAULTY, "--data", data, "--out", out, *flags(OPTIONS)]
+    env = environment({"SWT_FAULT_MARK": mark, **fault(0, "backward", "inside", "kill")})
+    said = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=60).stderr
+    lines = re.findall("^swt-dist: error: .*$", said, re.M)
+    want(len(lines) == 1 and "rank 0: its process has ended without a word" in lines[0], said)
+    want(lines[0].split("dist: ", 1)[1] == read(os.path.join(out, "log.txt")).splitlines()[-1], "the log has another line")
+
+
 def main():
     suite = Suite()
     with scratch() as folder:
         data = write_text(folder)
         suite.case("lost at each place", all_faults, folder, data)
+        suite.case("slow is no loss", slow_is_no_loss, folder, data)
+        suite.case("nobody watches", nobody_watches, folder, data)
+        suite.case("plain mpirun", plain_mpirun, folder, data)
     suite.finish()
 
 
