@@ -180,6 +180,14 @@ static int sync_whole(int fd) {
     return failed;
 }
 
+void swt_file_append(const char *path, const char *text) {
+    const int fd = swt_open_at(AT_FDCWD, path, O_WRONLY | O_APPEND | O_NOFOLLOW);
+    if (fd < 0)
+        return;
+    (void)swt_write_all(fd, text, strlen(text));
+    close(fd);
+}
+
 swt_status swt_file_finish(int *fd, const char *path) {
     int failed = sync_whole(*fd);
     /* Linux has closed it also where a signal came in between. */

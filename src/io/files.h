@@ -68,6 +68,10 @@ SWT_MUST_CHECK swt_status swt_file_write(int fd, const void *bytes, size_t count
 /* fsync a file that goes on being written. Errors: as above. */
 SWT_MUST_CHECK swt_status swt_file_sync(int fd, const char *path);
 
+/* Append to a file that is there, as well as it goes: for who ends the process and has no other way
+ * to say why, of whatever thread or rank. A link is not followed. */
+void swt_file_append(const char *path, const char *text);
+
 /* fsync and close a file being written; *fd is -1 afterwards, also on an error. Errors: as above.
  */
 SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);

@@ -171,7 +171,7 @@ swt_status swt_watchdog_open(swt_watchdog **out, swt_comm *world, int64_t hang_s
         return SWT_OK;
     }
     swt_watchdog_close(w);
-    if (!swt_last_error()->agreed)
+    if (status != SWT_COMM || !swt_last_error()->agreed)
         return status;
     swt_warn(warnings, "a rank that is lost is not noticed (run.hang_seconds): %s",
              swt_last_error()->message);

@@ -3,19 +3,21 @@
 #include "base/clock.h"
 #include "base/standard.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Of a stranger at the port, to say who it is; from the
- * first sign of a loss to its telling, in which the others say where they are; to let the others
- * end first; until a rank that was told of nothing tells itself. */
-enum { HELLO_MS = 2000, GRACE_MS = 200, LINGER_MS = 300, PATIENCE_MS = 3000 };
-enum { CONSIDER_MS = 1500, FAREWELL_MS = 500 };
-enum { LINE_BYTES = 8192 };
+enum {
+    HELLO_MS = 2000,    /* a stranger's time to say who it is */
+    GRACE_MS = 200,     /* from a loss to its telling, in which the others say where they are */
+    LINGER_MS = 300,    /* from the telling to the end, so that the others end first */
+    PATIENCE_MS = 3000, /* until a rank that hears no telling tells, or ends, by itself */
+    CONSIDER_MS = 1500, /* in which a loss that broke an exchange is found */
+    FAREWELL_MS = 500,  /* in which the thread says goodbye */
+    LINE_BYTES = 8192
+};
 
 /* ---- what is said */
 
@@ -49,14 +51,10 @@ static void tell(swt_watchdog *w, const char *kind, const char *what) {
     pthread_mutex_lock(&w->lock);
     swt_append(line, sizeof line, "%sswt-dist: %s: %s\n", w->terminal ? "\n" : "", kind, what);
     (void)swt_write_all(STDERR_FILENO, line, strlen(line));
-    const int log =
-        w->log[0] != '\0' ? open(w->log, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC) : -1;
     line[0] = '\0';
     swt_append(line, sizeof line, "%s: %s\n", kind, what);
-    if (log >= 0) {
-        (void)swt_write_all(log, line, strlen(line));
-        close(log);
-    }
+    if (w->log[0] != '\0')
+        swt_file_append(w->log, line);
     pthread_mutex_unlock(&w->lock);
 }
 

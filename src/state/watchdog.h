@@ -19,7 +19,8 @@ typedef struct swt_watchdog swt_watchdog;
 /* Collective over the whole world: the ranks' threads find each other and begin. From here on
  * world->progress says where this rank is, also for what is split from it. *out stays NULL, with no
  * thread anywhere, on one rank, where hang_seconds is 0, and where the ranks cannot reach each
- * other over TCP, of which *warnings tells. Errors: COMM. */
+ * other over TCP, of which *warnings tells. Errors: COMM where the exchange of addresses fails,
+ * MEMORY. */
 SWT_MUST_CHECK swt_status swt_watchdog_open(swt_watchdog **out, swt_comm *world,
                                             int64_t hang_seconds, int64_t stall_seconds,
                                             swt_warnings *warnings);

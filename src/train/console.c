@@ -6,7 +6,6 @@
 #include "base/words.h"
 #include "io/files.h"
 
-#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -58,12 +57,8 @@ void swt_run_log_end(const swt_run *run, int rank, const char *why) {
     char path[SWT_PATH_BYTES], line[LINE_BYTES];
     if (swt_path_join(path, run->path, SWT_LOG_FILE) != SWT_OK)
         return;
-    const int log = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-    if (log < 0)
-        return;
     snprintf(line, sizeof line, "error: rank %d: %s\n", rank, why);
-    swt_write_all(log, line, strlen(line));
-    close(log);
+    swt_file_append(path, line);
 }
 
 void swt_run_log(swt_run *run, const char *fmt, ...) {
