@@ -99,8 +99,8 @@ def all_faults(folder, data):
 
 
 def slow_is_no_loss(folder, data):
-    """A tenth of the time that would be a loss is a warning, once; writing a checkpoint may take longer than that, and
-    stopped for less than run.hang_seconds is nothing: the run ends as if nothing had been."""
+    """A tenth of the time that would be a loss is a warning, once, and writing a checkpoint may take longer than all of it:
+    the run ends as if nothing had been."""
 
     def train(name, stall_seconds, **env):
         options = dict(OPTIONS, **{"train.steps": 6, "run.hang_seconds": HANG_S, "run.stall_seconds": stall_seconds})
