@@ -15,55 +15,6 @@
 
 /* ---- the run's files */
 
-/* One row of metrics.jsonl. */
-typedef struct row {
-    int64_t step;
-    double loss;
-    bool trains; /* a training row */
-    uint64_t hash;
-} row;
-
-/* The next row from *at on, its hash behind that of the rows before. False where there is none. */
-static bool next_row(const char **at, row *out) {
-    const char *end = strchr(*at, '\n');
-    const uint64_t before = out->hash;
-    if (end == NULL || !swt_ledger_row_step(*at, &out->step))
-        return false;
-    const char *loss = strstr(*at, "\"loss\": ");
-    out->trains = loss != NULL && loss < end;
-    out->loss = out->trains ? strtod(loss + strlen("\"loss\": "), NULL) : 0.0;
-    out->hash = swt_ledger_row_hash(*at, (size_t)(end + 1 - *at), before);
-    *at = end + 1;
-    return true;
-}
-
-/* Each line of the ledger fits the rows up to its step: the hash, and the loss of the step's row.
- * The evaluation of a step may stand behind its line. */
-static swt_status check_rows(const swt_ledger *l, const char *path, const char *text) {
-    row now = {.step = 0}, next = {.step = 0};
-    bool more = next_row(&text, &next);
-    for (int64_t i = 0; i < l->count; i++) {
-        const swt_ledger_line *line = &l->lines[i];
-        bool fits = line->metrics == now.hash, loss_fits = true;
-        while (more && next.step <= line->step) {
-            now = next;
-            more = next_row(&text, &next);
-            fits = fits || line->metrics == now.hash;
-            if (now.step == line->step && now.trains)
-                loss_fits = swt_same_bits(now.loss, line->loss);
-            if (now.step < line->step)
-                fits = false;
-        }
-        if (!fits || !loss_fits)
-            return SWT_FAIL(CHECKPOINT,
-                            "%s: its rows up to step %" PRId64
-                            " are not those that the ledger's line of that step saw; a row was "
-                            "altered or is missing",
-                            path, line->step);
-    }
-    return SWT_OK;
-}
-
 static swt_status read_files(swt_redo *r, const char *run) {
     char path[SWT_PATH_BYTES], *text = NULL;
     size_t bytes = 0;
@@ -71,7 +22,7 @@ static swt_status read_files(swt_redo *r, const char *run) {
     SWT_TRY(swt_ledger_read(&r->ledger, path));
     SWT_TRY(swt_path_join(path, run, SWT_METRICS_FILE));
     SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_CHECKPOINT));
-    const swt_status status = check_rows(&r->ledger, path, text);
+    const swt_status status = swt_ledger_check_rows(&r->ledger, path, text);
     free(text);
     return status;
 }

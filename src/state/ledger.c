@@ -239,6 +239,56 @@ swt_status swt_ledger_read(swt_ledger *out, const char *path) {
     return status;
 }
 
+/* ---- the rows */
+
+/* One row of metrics.jsonl. */
+typedef struct row {
+    int64_t step;
+    double loss;
+    bool trains; /* a training row */
+    uint64_t hash;
+} row;
+
+/* The next row from *at on, its hash behind that of the rows before. False where there is none. */
+static bool next_row(const char **at, row *out) {
+    const char *end = strchr(*at, '\n');
+    const uint64_t before = out->hash;
+    if (end == NULL || !swt_ledger_row_step(*at, &out->step))
+        return false;
+    const char *loss = strstr(*at, "\"loss\": ");
+    out->trains = loss != NULL && loss < end;
+    out->loss = out->trains ? strtod(loss + strlen("\"loss\": "), NULL) : 0.0;
+    out->hash = swt_ledger_row_hash(*at, (size_t)(end + 1 - *at), before);
+    *at = end + 1;
+    return true;
+}
+
+/* The evaluation of a step may stand behind its line. */
+swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path, const char *text) {
+    row now = {.step = 0}, next = {.step = 0};
+    bool more = next_row(&text, &next);
+    for (int64_t i = 0; i < l->count; i++) {
+        const swt_ledger_line *line = &l->lines[i];
+        bool fits = line->metrics == now.hash, loss_fits = true;
+        while (more && next.step <= line->step) {
+            now = next;
+            more = next_row(&text, &next);
+            fits = fits || line->metrics == now.hash;
+            if (now.step == line->step && now.trains)
+                loss_fits = swt_same_bits(now.loss, line->loss);
+            if (now.step < line->step)
+                fits = false;
+        }
+        if (!fits || !loss_fits)
+            return SWT_FAIL(CHECKPOINT,
+                            "%s: its rows up to step %" PRId64
+                            " are not those that the ledger's line of that step saw; a row was "
+                            "altered or is missing",
+                            path, line->step);
+    }
+    return SWT_OK;
+}
+
 void swt_ledger_fini(swt_ledger *l) {
     free(l->all_marks);
     free(l->lines);

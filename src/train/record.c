@@ -69,22 +69,36 @@ swt_status swt_record_write(swt_record *r, swt_session *s, swt_run *run, int64_t
     return swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK);
 }
 
+/* The rows are those that the ledger saw. */
+static swt_status check_rows(const swt_run *run, const swt_ledger *l) {
+    char path[SWT_PATH_BYTES], *text = NULL;
+    size_t bytes = 0;
+    SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
+    SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_CHECKPOINT));
+    const swt_status status = swt_ledger_check_rows(l, path, text);
+    free(text);
+    return status;
+}
+
 /* Rank 0: the chain of the ledger that is there, cut to the checkpoint's step. */
 static swt_status take_up(swt_record *r, const swt_run *run, const swt_manifest *m) {
     char path[SWT_PATH_BYTES];
     swt_ledger l;
     SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
     SWT_TRY(swt_ledger_read(&l, path));
-    const swt_ledger_line last = l.lines[l.count - 1];
+    const swt_ledger_line *last = &l.lines[l.count - 1];
+    swt_status status = SWT_OK;
+    r->line.chain = last->chain;
+    if (last->chain != m->ledger)
+        status = SWT_FAIL(CHECKPOINT,
+                          "%s: up to step %" PRId64 " its last line (step %" PRId64
+                          ") has the hash %016" PRIx64 ", but %016" PRIx64
+                          " in the checkpoint; put the run's own ledger back",
+                          path, m->step, last->step, last->chain, m->ledger);
+    if (status == SWT_OK)
+        status = check_rows(run, &l);
     swt_ledger_fini(&l);
-    if (last.chain != m->ledger)
-        return SWT_FAIL(CHECKPOINT,
-                        "%s: up to step %" PRId64 " its last line (step %" PRId64
-                        ") has the hash %016" PRIx64 ", but %016" PRIx64
-                        " in the checkpoint; put the run's own ledger back",
-                        path, m->step, last.step, last.chain, m->ledger);
-    r->line.chain = last.chain;
-    return SWT_OK;
+    return status;
 }
 
 swt_status swt_record_open(swt_record *r, swt_session *s, swt_run *run,

@@ -153,7 +153,8 @@ def rows_that_do_not_fit():
     """A file of rows at its limit ends the run, and the weights, which fit, are kept."""
     with scratch() as folder:
         data = write_text(folder)
-        args = shlex.join(command("--data", data, *FLAGS, "--steps", 10**6, "--train.log_every", 1, "--out", "r"))
+        args = shlex.join(command("--data", data, *FLAGS, "--steps", 10**6, "--train.log_every", 1, "--train.ledger_every", 10**6,
+                                  "--out", "r"))
         said = shell(f"ulimit -f 400; {args}", folder)
         want(said.returncode == 3 and "metrics.jsonl: cannot be written (File too large)" in said.stderr, said.stderr)
         step = re.search(r"the weights of step (\d+) are in r;", said.stderr)

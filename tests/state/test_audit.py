@@ -69,6 +69,15 @@ class Runs:
         want(ledger(out) == ledger(self.out), "the ledger of a run that was resumed differs")
         self.audited_whole(out)
 
+    def resumed_without_rows(self):
+        """Rows that a crash cannot take, because they were on disk before the checkpoint."""
+        out = self.train(1, dict(OPTIONS, **{"train.steps": 6}))
+        path = os.path.join(out, "metrics.jsonl")
+        lines = read(path).splitlines(True)
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(lines[:1] + lines[2:])
+        fails(run(2, ["--run.resume", "auto", "--out", out, "--steps", str(STEPS)]), 4, "metrics.jsonl: its rows up to step")
+
     def other_processor(self):
         """The bits of other vector code are others; on that of the run they are the same."""
         out = self.train(1, env={"SWT_ISA": "plain"})
@@ -208,6 +217,7 @@ def main():
         suite.case("audit of a part", runs.audited, 3, ("--from", "4", "--to", "6"), "2 lines of 5 compared, 3 of 8 steps")
         suite.case("audit of samples", runs.audited, 1, ("--samples", "2"), r"[2-4] lines of 5 compared")
         suite.case("resumed", runs.resumed)
+        suite.case("resumed without a row", runs.resumed_without_rows)
         suite.case("another processor", runs.other_processor)
         suite.case("altered rows", runs.altered, "metrics.jsonl", rb"\d", ["audit"], "metrics.jsonl|ledger.jsonl")
         suite.case("altered ledger", runs.altered, "ledger.jsonl", rb"[0-9a-f]", ["audit"], "ledger.jsonl|metrics.jsonl")
