@@ -75,7 +75,7 @@ int swt_roll_slow(const swt_roll *roll, double now_ms) {
 
 int swt_roll_speaker(const swt_roll *roll) {
     for (int r = 0; r < roll->ranks && r < SWT_HUBS; r++)
-        if (roll->at[r].presence == SWT_HERE || r == roll->own)
+        if (roll->at[r].presence == SWT_HERE)
             return r;
     return SWT_HUBS;
 }

@@ -115,6 +115,11 @@ static void lowest_live_rank_speaks(void **state) {
     assert_int_equal(swt_roll_speaker(&b.roll), 1);
     b.at[1].presence = SWT_LEFT;
     assert_int_equal(swt_roll_speaker(&b.roll), 2);
+    /* One that stands still is heard of, and hears: it leaves the telling to the next, as that one
+     * takes it for lost. */
+    begin(&b, 3, 0, 0);
+    swt_roll_lose(&b.roll, 0, SWT_LOSS_STALLED);
+    assert_int_equal(swt_roll_speaker(&b.roll), 1);
     /* Beyond the hubs, those who hear the hubs alone know of nobody else. */
     begin(&b, MOST, SWT_HUBS + 1, -1);
     assert_false(swt_roll_hears(&b.roll, SWT_HUBS));
