@@ -37,7 +37,8 @@ ACTIONS = ("kill", "stop", "exit", SLEEP)
 SAID = {
     "kill": "its process has ended without a word",
     "exit": "its process has ended without a word",
-    "stop": f"not heard of for {HANG_S} s",
+    # A stopped rank makes no progress either; a busy machine may see that first, the limits are a second apart.
+    "stop": f"(?:not heard of for {HANG_S} s|without progress for {STALL_S} s)",
     SLEEP: f"without progress for {STALL_S} s",
 }
 CALLS = {"all_to_all": "swt_comm_all_to_all", "all_reduce": "swt_comm_all_reduce_i64", "broadcast": "swt_comm_broadcast"}
