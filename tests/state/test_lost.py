@@ -150,7 +150,8 @@ def main():
     suite = Suite()
     with scratch() as folder:
         data = write_text(folder)
-        suite.case("lost at each place", all_faults, folder, data)
+        # With sanitizers a rank may take as long for its part as the limits are: the plain build judges these.
+        suite.case("lost at each place", all_faults, folder, data, heavy=True)
         suite.case("slow is no loss", slow_is_no_loss, folder, data)
         suite.case("nobody watches", nobody_watches, folder, data)
         suite.case("plain mpirun", plain_mpirun, folder, data)
