@@ -1,5 +1,6 @@
 /* audit and bisect: what a run's ledger says, against doing it again, or another run's. */
 #include "base/checked.h"
+#include "base/rng.h"
 #include "base/words.h"
 #include "commands/commands.h"
 #include "commands/redo.h"
@@ -63,8 +64,8 @@ static swt_status draw(const swt_redo *r, choice *c) {
     for (int64_t i = 0; i < r->ledger.count; i++) {
         if (!c->chosen[i])
             continue;
-        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        c->chosen[i] = (int64_t)((seed >> 33) % (uint64_t)left) < wanted;
+        const swt_rng_u32x4 numbers = swt_rng(seed, (uint32_t)i, 0, 0, SWT_RNG_AUDIT, 0);
+        c->chosen[i] = (int64_t)swt_rng_below(numbers.v[0], numbers.v[1], (uint64_t)left) < wanted;
         wanted -= c->chosen[i];
         left--;
     }

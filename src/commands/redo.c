@@ -16,15 +16,11 @@
 /* ---- the run's files */
 
 static swt_status read_files(swt_redo *r, const char *run) {
-    char path[SWT_PATH_BYTES], *text = NULL;
-    size_t bytes = 0;
+    char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, run, SWT_LEDGER_FILE));
     SWT_TRY(swt_ledger_read(&r->ledger, path));
     SWT_TRY(swt_path_join(path, run, SWT_METRICS_FILE));
-    SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_CHECKPOINT));
-    const swt_status status = swt_ledger_check_rows(&r->ledger, path, text);
-    free(text);
-    return status;
+    return swt_ledger_check_rows(&r->ledger, path);
 }
 
 /* ---- opening */
@@ -152,12 +148,11 @@ static swt_status check(swt_redo *r, bool stepped, const swt_step_state *state) 
     if (stepped)
         SWT_TRY(swt_report_gather(&s->model, r->rows, state->targets, &report));
     SWT_TRY(swt_digest_take(&r->digest, &s->model, r->step, stepped));
-    const uint64_t batch = again.batch;
     swt_ledger_hash(&again, &r->digest);
     if (stepped)
         again.loss = report.loss;
     else
-        again.batch = batch;
+        again.batch = line->batch;
     r->lines++;
     return swt_comm_agree(s->world, compare(r, line, &again));
 }

@@ -54,8 +54,7 @@ void swt_checkpoints_discard(swt_checkpoints *c, int64_t step);
 int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep);
 
 /* The checkpoint that a DIR argument means: itself if it holds weights (a manifest or
- * weights.safetensors), else the newest
- * published one of its checkpoints/. Errors: CHECKPOINT. */
+ * weights.safetensors), else the newest published one of its checkpoints/. Errors: CHECKPOINT. */
 SWT_MUST_CHECK swt_status swt_checkpoint_find(char out[SWT_PATH_BYTES], const char *dir);
 
 #endif

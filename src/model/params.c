@@ -212,6 +212,10 @@ static double truncated_normal(uint64_t seed, uint32_t element, uint32_t expert,
     }
 }
 
+int swt_param_holder(const swt_param *p, const swt_dist *dist) {
+    return p->expert >= 0 ? swt_dist_owner(dist, p->expert) : 0;
+}
+
 void swt_param_values(float *out, const swt_param *p, swt_init init, double init_scale,
                       uint64_t seed) {
     const bool copies = init == SWT_INIT_LABML;

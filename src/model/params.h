@@ -68,6 +68,9 @@ SWT_MUST_CHECK swt_status swt_params_visit(const swt_dims *d, swt_param_visit vi
 SWT_MUST_CHECK swt_status swt_params_init(swt_params *out, const swt_dims *d, const swt_dist *dist);
 void swt_params_fini(swt_params *p);
 
+/* The first of the ranks that hold the tensor. */
+int swt_param_holder(const swt_param *p, const swt_dist *dist);
+
 /* Initial values of one tensor, a function of (seed, init, tensor) alone.
  *   labml, pytorch: weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), embedding N(0, 1), norms
  * 1 and 0; with labml every block and every expert is the same copy. switch: weights from a normal

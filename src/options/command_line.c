@@ -288,11 +288,11 @@ static swt_status parse_line(swt_options *out, arguments *a, int argc, char *con
  * own. */
 static swt_status read_file(swt_options *o, const arguments *a) {
     const bool preset_given = is_given(a, "model.preset");
-    const bool redo = ((1u << o->command) & (SWT_TAKES_REDO | SWT_TAKES_BISECT)) != 0;
+    const bool of_run = ((1u << o->command) & (SWT_TAKES_REDO | SWT_TAKES_BISECT)) != 0;
     char path[SWT_PATH_BYTES];
     bool goes_on = false;
     SWT_TRY(find_resumed(a, path, &goes_on));
-    if (redo) {
+    if (of_run) {
         SWT_TRY(swt_path_join(path, o->folder_path, SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
         forget_layout(o, true);

@@ -132,6 +132,11 @@ SWT_MUST_CHECK swt_status swt_agree_on_checkpoint(swt_comm *world, const char *n
  * in them, or that only rank 0 writes. Errors: USAGE, naming the first key that differs. */
 SWT_MUST_CHECK swt_status swt_agree_on_options(swt_comm *world, const swt_options *o);
 
+/* Whether what comes every so many steps comes after this one; interval 0: never. */
+static inline bool swt_comes_every(int64_t interval, int64_t step) {
+    return interval > 0 && step % interval == 0;
+}
+
 /* The defaults of a preset, without file or flags. */
 void swt_options_defaults(swt_options *out, swt_preset preset);
 

@@ -20,8 +20,15 @@ void swt_digest_fini(swt_digest *d) {
     *d = (swt_digest){0};
 }
 
+uint64_t swt_digest_add(uint64_t before, uint64_t hash) {
+    return XXH3_64bits_withSeed(&hash, sizeof hash, before);
+}
+
 uint64_t swt_digest_of(const uint64_t *hashes, int64_t count) {
-    return XXH3_64bits(hashes, (size_t)count * sizeof *hashes);
+    uint64_t all = 0;
+    for (int64_t i = 0; i < count; i++)
+        all = swt_digest_add(all, hashes[i]);
+    return all;
 }
 
 static swt_status hash_tensor(swt_model *m, const swt_param *p, uint64_t *hash) {
@@ -33,8 +40,7 @@ static swt_status hash_tensor(swt_model *m, const swt_param *p, uint64_t *hash) 
 
 /* The first rank that holds the tensor speaks for it. */
 static bool speaks(const swt_model *m, const swt_param *p) {
-    const int first = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
-    return m->dist->rank == first;
+    return m->dist->rank == swt_param_holder(p, m->dist);
 }
 
 static swt_status hash_own(swt_digest *d, swt_model *m) {
@@ -69,11 +75,10 @@ static swt_status compare(const swt_digest *d, const swt_model *m, int64_t step)
         const swt_param *p = &m->params.table[i];
         if (p->offset < 0 || d->own[i] == d->tensors[i])
             continue;
-        const int first = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
         return SWT_FAIL(NUMBERS,
                         "step %" PRId64 ": %s is not that of rank %d, which it must equal: memory, "
                         "a processor or the program failed; go on from an earlier checkpoint",
-                        step, p->name, first);
+                        step, p->name, swt_param_holder(p, m->dist));
     }
     return SWT_OK;
 }

@@ -24,7 +24,9 @@ void swt_digest_fini(swt_digest *d);
 SWT_MUST_CHECK swt_status swt_digest_take(swt_digest *d, swt_model *m, int64_t step,
                                           bool with_batch);
 
-/* One hash of many: XXH3 over them in their order. All weights' is that of a checkpoint. */
+/* One hash of many: each in turn, XXH3 seeded with that of those before it (0 before the first). Of
+ * all weights', in the order of the parameter table, it is the weights' hash. */
+uint64_t swt_digest_add(uint64_t before, uint64_t hash);
 uint64_t swt_digest_of(const uint64_t *hashes, int64_t count);
 
 #endif

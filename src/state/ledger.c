@@ -264,7 +264,7 @@ static bool next_row(const char **at, row *out) {
 }
 
 /* The evaluation of a step may stand behind its line. */
-swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path, const char *text) {
+static swt_status check_rows(const swt_ledger *l, const char *path, const char *text) {
     row now = {.step = 0}, next = {.step = 0};
     bool more = next_row(&text, &next);
     for (int64_t i = 0; i < l->count; i++) {
@@ -287,6 +287,15 @@ swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path, const ch
                             path, line->step);
     }
     return SWT_OK;
+}
+
+swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path) {
+    char *text = NULL;
+    size_t bytes = 0;
+    SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_CHECKPOINT));
+    const swt_status status = check_rows(l, path, text);
+    free(text);
+    return status;
 }
 
 void swt_ledger_fini(swt_ledger *l) {

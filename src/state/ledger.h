@@ -85,9 +85,8 @@ void swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, cha
 SWT_MUST_CHECK swt_status swt_ledger_read(swt_ledger *out, const char *path);
 void swt_ledger_fini(swt_ledger *l);
 
-/* Each line fits the rows of metrics.jsonl, whose text this is, up to its step: the hash, and the
- * loss of the step's row. Errors: CHECKPOINT, naming `path` and the step. */
-SWT_MUST_CHECK swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path,
-                                                const char *text);
+/* Each line fits the rows of the metrics.jsonl under this path, up to its step: the hash, and the
+ * loss of the step's row. Errors: CHECKPOINT, naming path and step. */
+SWT_MUST_CHECK swt_status swt_ledger_check_rows(const swt_ledger *l, const char *path);
 
 #endif

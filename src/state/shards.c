@@ -9,7 +9,7 @@ static const char *const kind_names[SWT_SHARD_KINDS] = {"weights", "optim"}, *co
 
 /* Shared tensors are on every rank, an expert's on one of each expert group. */
 static int choose_owner(const swt_shards *s, const swt_param *p, const swt_dist *dist) {
-    const int first = p->expert >= 0 ? swt_dist_owner(dist, p->expert) : 0;
+    const int first = swt_param_holder(p, dist);
     const int stride = p->expert >= 0 ? dist->P : 1;
     int owner = first;
     for (int rank = first; rank < s->size; rank += stride)

@@ -48,15 +48,15 @@ static swt_status look_at_name(void *context, const char *folder, const char *na
     return DEFECT(v, "%s: is not in its manifest", name);
 }
 
-static swt_status check_size(verifier *v, const swt_manifest_file *f) {
-    char path[SWT_PATH_BYTES];
-    int fd = -1;
-    int64_t bytes = 0;
+/* Open a listed file; *fd stays -1 where it cannot be. */
+static swt_status open_listed(verifier *v, const swt_manifest_file *f, char path[SWT_PATH_BYTES],
+                              int *fd, int64_t *bytes) {
+    *fd = -1;
     SWT_TRY(swt_path_join(path, v->folder, f->name));
-    SWT_TRY(note(v, swt_file_open(&fd, &bytes, path, SWT_CHECKPOINT)));
-    if (fd < 0)
-        return SWT_OK;
-    close(fd);
+    return note(v, swt_file_open(fd, bytes, path, SWT_CHECKPOINT));
+}
+
+static swt_status check_size(verifier *v, const swt_manifest_file *f, int64_t bytes) {
     return bytes == f->bytes ? SWT_OK
                              : DEFECT(v, "%s: has %lld bytes, and %lld in the manifest", f->name,
                                       (long long)bytes, (long long)f->bytes);
@@ -64,8 +64,14 @@ static swt_status check_size(verifier *v, const swt_manifest_file *f) {
 
 swt_status swt_manifest_check_files(const swt_manifest *m, const char *folder) {
     verifier v = {.folder = folder, .m = m};
-    for (int64_t i = 0; i < m->file_count; i++)
-        SWT_TRY(check_size(&v, &m->files[i]));
+    for (int64_t i = 0; i < m->file_count; i++) {
+        char path[SWT_PATH_BYTES];
+        int fd = -1;
+        int64_t bytes = 0;
+        SWT_TRY(open_listed(&v, &m->files[i], path, &fd, &bytes));
+        close(fd);
+        SWT_TRY(check_size(&v, &m->files[i], bytes));
+    }
     return SWT_OK;
 }
 
@@ -183,16 +189,12 @@ static swt_status verify_file(verifier *v, const swt_manifest_file *f) {
     char path[SWT_PATH_BYTES];
     int fd = -1;
     int64_t bytes = 0;
-    SWT_TRY(swt_path_join(path, v->folder, f->name));
-    SWT_TRY(note(v, swt_file_open(&fd, &bytes, path, SWT_CHECKPOINT)));
+    SWT_TRY(open_listed(v, f, path, &fd, &bytes));
     if (fd < 0)
         return SWT_OK;
-    swt_status status = SWT_OK;
     (void)XXH3_64bits_reset(v->whole);
-    if (bytes != f->bytes)
-        status = DEFECT(v, "%s: has %lld bytes, and %lld in the manifest", f->name,
-                        (long long)bytes, (long long)f->bytes);
-    else
+    swt_status status = check_size(v, f, bytes);
+    if (bytes == f->bytes)
         status = note(v, hash_contents(v, f, fd, path));
     close(fd);
     if (status == SWT_OK && holds_tensors(f))

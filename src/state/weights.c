@@ -7,12 +7,15 @@
 
 /* ---- reading */
 
-/* Marks the entry of a tensor that the model has. */
-static swt_status find_tensor(void *context, const swt_param *p) {
-    const swt_source *s = context;
-    SWT_TRY(swt_source_check(s, p->name, p->dims, p->shape));
-    s->all.entries[swt_tensor_file_find(&s->all, p->name) - s->all.entries].known = true;
+/* Marks the entry of a tensor that the model has under this name. */
+static swt_status mark(const swt_source *s, const char *name, const swt_param *p) {
+    SWT_TRY(swt_source_check(s, name, p->dims, p->shape));
+    s->all.entries[swt_tensor_file_find(&s->all, name) - s->all.entries].known = true;
     return SWT_OK;
+}
+
+static swt_status find_tensor(void *context, const swt_param *p) {
+    return mark(context, p->name, p);
 }
 
 static swt_status no_others(const swt_source *s) {
@@ -43,11 +46,10 @@ typedef struct loader {
 /* Every rank judges the whole source, so that all say the same of it; each reads its own part. */
 static swt_status check_tensors(const loader *l) {
     for (int64_t i = 0; i < l->m->params.count; i++) {
-        swt_param p = l->m->params.table[i];
+        const swt_param *p = &l->m->params.table[i];
         char name[SWT_TENSOR_NAME_BYTES];
-        swt_saved_name(name, l->which, p.name);
-        SWT_TRY(swt_source_check(l->s, name, p.dims, p.shape));
-        l->s->all.entries[swt_tensor_file_find(&l->s->all, name) - l->s->all.entries].known = true;
+        swt_saved_name(name, l->which, p->name);
+        SWT_TRY(mark(l->s, name, p));
     }
     return SWT_OK;
 }
@@ -117,7 +119,7 @@ swt_status swt_weights_vocab(const swt_source *s, int64_t *vocab) {
 
 swt_status swt_weights_fetch(swt_model *m, const float *flat, int64_t i) {
     const swt_param *p = &m->params.table[i];
-    const int owner = p->expert >= 0 ? swt_dist_owner(m->dist, p->expert) : 0;
+    const int owner = swt_param_holder(p, m->dist);
     const size_t bytes = (size_t)p->count * sizeof(float);
     if (m->dist->rank == owner)
         SWT_TRY(swt_model_read(m, m->staging, flat + p->offset, bytes));

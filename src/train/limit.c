@@ -15,13 +15,10 @@ void swt_limit_note(double *most_ms, double ms) {
     *most_ms = ms > *most_ms ? ms : *most_ms;
 }
 
-static int due(int64_t interval, int64_t step) {
-    return interval > 0 && step % interval == 0;
-}
-
 double swt_limit_until(const swt_limit *limit, const swt_options *o, int64_t step) {
-    const int evaluations = due(o->train_eval_every, step) + due(o->train_eval_every, step + 1);
-    const int saves = due(o->train_checkpoint_every, step) + 1;
+    const int evaluations =
+        swt_comes_every(o->train_eval_every, step) + swt_comes_every(o->train_eval_every, step + 1);
+    const int saves = swt_comes_every(o->train_checkpoint_every, step) + 1;
     if (limit->end_ms == 0.0)
         return 0.0;
     return limit->end_ms - SPARE_MS - limit->step_ms - evaluations * limit->eval_ms -

@@ -19,17 +19,15 @@ static swt_comm *comm_of(swt_session *s, int i) {
     return comms[i];
 }
 
-static bool every(int64_t interval, int64_t step) {
-    return interval > 0 && step % interval == 0;
-}
-
 /* Whether the host looks at what step `step` did: after every step where that costs nothing; else
  * only before something is made of it, so that steps queue up on the device meanwhile. */
 static bool looks_at(const swt_session *s, int64_t step) {
     const swt_options *o = s->options;
-    return !s->device.table->queues || step == o->train_steps || every(o->train_log_every, step) ||
-           every(o->train_eval_every, step) || every(o->train_sample_every, step) ||
-           every(o->train_checkpoint_every, step) || swt_record_due(s, step);
+    return !s->device.table->queues || step == o->train_steps ||
+           swt_comes_every(o->train_log_every, step) ||
+           swt_comes_every(o->train_eval_every, step) ||
+           swt_comes_every(o->train_sample_every, step) ||
+           swt_comes_every(o->train_checkpoint_every, step) || swt_record_due(s, step);
 }
 
 static swt_status run_step(swt_loop *r) {
@@ -246,13 +244,13 @@ static swt_status between_steps(swt_loop *r, swt_status io) {
     if (r->step > r->first_step) /* a step at least, or runs in pieces might never end */
         r->steps.until_ms = swt_limit_until(&r->limit, o, r->step);
     SWT_TRY(swt_stop_look(s, &r->steps));
-    if (r->evaluated_step != r->step && (last || every(o->train_eval_every, r->step)))
+    if (r->evaluated_step != r->step && (last || swt_comes_every(o->train_eval_every, r->step)))
         SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
     SWT_TRY(swt_record_write(&r->record, s, &r->run, r->step));
-    if (r->first_step != r->step && every(o->train_sample_every, r->step))
+    if (r->first_step != r->step && swt_comes_every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
     if (r->saved_step != r->step &&
-        (last || r->steps.late || every(o->train_checkpoint_every, r->step)))
+        (last || r->steps.late || swt_comes_every(o->train_checkpoint_every, r->step)))
         SWT_TRY(swt_loop_save(r, r->step));
     return SWT_OK;
 }

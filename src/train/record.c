@@ -3,11 +3,12 @@
 #include "io/files.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 swt_status swt_record_init(swt_record *out, const swt_session *s) {
     *out = (swt_record){0};
+    memcpy(out->line.by, s->device.arithmetic, sizeof out->line.by);
     SWT_TRY(swt_digest_init(&out->digest, &s->model));
     const int64_t marks = swt_ledger_marks(out->digest.tensor_count);
     out->line.marks = calloc((size_t)marks, sizeof *out->line.marks);
@@ -23,18 +24,15 @@ void swt_record_fini(swt_record *r) {
     free(r->text);
 }
 
-static bool every(int64_t interval, int64_t step) {
-    return interval > 0 && step % interval == 0;
-}
-
 static bool is_listed(const swt_options *o, int64_t step) {
     const int64_t interval = o->train_ledger_every > 0 ? o->train_ledger_every : o->train_log_every;
-    return step > 0 && (step == o->train_steps || every(interval, step));
+    return step > 0 && (step == o->train_steps || swt_comes_every(interval, step));
 }
 
 bool swt_record_due(const swt_session *s, int64_t step) {
     const swt_options *o = s->options;
-    return is_listed(o, step) || (s->world->size > 1 && every(o->train_check_every, step));
+    return is_listed(o, step) ||
+           (s->world->size > 1 && swt_comes_every(o->train_check_every, step));
 }
 
 swt_status swt_record_take(swt_record *r, swt_session *s, const swt_record_step *step) {
@@ -51,7 +49,6 @@ swt_status swt_record_take(swt_record *r, swt_session *s, const swt_record_step 
         return SWT_OK;
     r->line.step = step->step;
     r->line.loss = report.loss;
-    snprintf(r->line.by, sizeof r->line.by, "%s", s->device.arithmetic);
     swt_ledger_hash(&r->line, &r->digest);
     return SWT_OK;
 }
@@ -67,17 +64,6 @@ swt_status swt_record_write(swt_record *r, swt_session *s, swt_run *run, int64_t
         return SWT_OK;
     r->written_step = step;
     return swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK);
-}
-
-/* The rows are those that the ledger saw. */
-static swt_status check_rows(const swt_run *run, const swt_ledger *l) {
-    char path[SWT_PATH_BYTES], *text = NULL;
-    size_t bytes = 0;
-    SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
-    SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_CHECKPOINT));
-    const swt_status status = swt_ledger_check_rows(l, path, text);
-    free(text);
-    return status;
 }
 
 /* Rank 0: the chain of the ledger that is there, cut to the checkpoint's step. */
@@ -96,7 +82,9 @@ static swt_status take_up(swt_record *r, const swt_run *run, const swt_manifest 
                           " in the checkpoint; put the run's own ledger back",
                           path, m->step, last->step, last->chain, m->ledger);
     if (status == SWT_OK)
-        status = check_rows(run, &l);
+        status = swt_path_join(path, run->path, SWT_METRICS_FILE);
+    if (status == SWT_OK)
+        status = swt_ledger_check_rows(&l, path);
     swt_ledger_fini(&l);
     return status;
 }
@@ -110,7 +98,6 @@ swt_status swt_record_open(swt_record *r, swt_session *s, swt_run *run,
     SWT_TRY(swt_digest_take(&r->digest, &s->model, 0, false));
     r->line.run = swt_options_identity(s->options);
     r->line.data = s->train_hash;
-    snprintf(r->line.by, sizeof r->line.by, "%s", s->device.arithmetic);
     swt_ledger_hash(&r->line, &r->digest);
     return swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK);
 }

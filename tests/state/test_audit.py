@@ -91,6 +91,9 @@ class Runs:
     def hash_is_told(self):
         chain = re.search(r'"chain": "([0-9a-f]{16})"', ledger(self.out)[-1]).group(1)
         want(f"ledger's hash {chain}" in read(os.path.join(self.out, "log.txt")), "the end does not print the hash")
+        weights = re.search(r'"weights": "([0-9a-f]{16})"', ledger(self.out)[-1]).group(1)
+        want(f"step {STEPS:6d}  checkpoint written, weights' hash {weights}" in read(os.path.join(self.out, "log.txt")),
+             "the checkpoint's line has another hash of the weights than the ledger")
         want(f'"ledger": "{chain}"' in read(os.path.join(checkpoint(self.out), "manifest.json")), "the manifest has another")
 
     # ---- what was altered

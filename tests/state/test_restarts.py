@@ -42,26 +42,27 @@ def in_pieces(folder, data, straight):
     same_run(out, straight)
 
 
-def after_losses(folder, data, straight):
-    """A rank is killed in a step behind the second checkpoint; the launcher starts all again."""
-    out, mark = os.path.join(folder, "lost"), os.path.join(folder, "lost.mark")
-    env = environment({"SWT_FAULT_MARK": mark, "SWT_FAULT": "1 3 all_to_all inside 47 kill"})
-    line = [LAUNCH, "-n", "3", "--max-restarts", "2", "--program", FAULTY, "--", "--data", data, "--out", out, *flags(OPTIONS)]
+def restarted(folder, name, fault, restarts, data, straight):
+    """What the launcher said of a run with a fault that it starts again so often, and that has the straight run's results."""
+    out = os.path.join(folder, name)
+    env = environment({"SWT_FAULT_MARK": out + ".mark", "SWT_FAULT": fault})
+    line = [LAUNCH, "-n", 3, "--max-restarts", restarts, "--program", FAULTY, "--", "--data", data, "--out", out, *flags(OPTIONS)]
     said = subprocess.run([str(a) for a in line], env=env, capture_output=True, text=True, check=False, timeout=300)
     want(said.returncode == 0, said.stderr)
-    want("error: rank 1: its process has ended without a word, last at step 47" in said.stderr, said.stderr)
-    want(said.stderr.count("starting again on 3 rank(s)") == 1, said.stderr)
     same_run(out, straight)
+    return said.stderr
+
+
+def after_losses(folder, data, straight):
+    """A rank is killed in a step behind the second checkpoint; the launcher starts all again."""
+    said = restarted(folder, "lost", "1 3 all_to_all inside 47 kill", 2, data, straight)
+    want("error: rank 1: its process has ended without a word, last at step 47" in said, said)
+    want(said.count("starting again on 3 rank(s)") == 1, said)
 
 
 def before_the_first_checkpoint(folder, data, straight):
     """There is nothing to go on from: the run begins once more."""
-    out, mark = os.path.join(folder, "early"), os.path.join(folder, "early.mark")
-    env = environment({"SWT_FAULT_MARK": mark, "SWT_FAULT": "0 2 all_to_all before 3 kill"})
-    line = [LAUNCH, "-n", "3", "--max-restarts", "1", "--program", FAULTY, "--", "--data", data, "--out", out, *flags(OPTIONS)]
-    said = subprocess.run([str(a) for a in line], env=env, capture_output=True, text=True, check=False, timeout=300)
-    want(said.returncode == 0, said.stderr)
-    same_run(out, straight)
+    restarted(folder, "early", "0 2 all_to_all before 3 kill", 1, data, straight)
 
 
 def main():
