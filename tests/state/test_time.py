@@ -19,7 +19,9 @@ def ends_in_time(folder, data, ranks):
     options = small(train_steps=10**6, train_eval_every=7, train_checkpoint_every=5, run_threads=1)
     result = run(ranks, ["--data", data, "--out", out, *flags(dict(options, **{"run.max_seconds": SECONDS}))])
     want(result.code == 0 and not result.err, result.told())
-    want(SECONDS / 2 < result.seconds < SECONDS + 1, f"it took {result.seconds:.1f} of {SECONDS} s")  # 1 s: mpirun
+    want(SECONDS / 2 < result.seconds, f"it took {result.seconds:.1f} of {SECONDS} s")
+    # 2 s: mpirun's own start and end beside other tests; a sanitizer's end takes longer than that at times.
+    want(SLOW or result.seconds < SECONDS + 2, f"it took {result.seconds:.1f} of {SECONDS} s")
     last = result.out.strip().splitlines()[-1]
     match = re.match(r"stopped in time \(run.max_seconds\): (\d+) of 1000000 steps; .*--run.resume auto goes on$", last)
     want(match and last == read(os.path.join(out, "log.txt")).splitlines()[-1], last)
