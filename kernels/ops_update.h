@@ -17,8 +17,9 @@ typedef struct swt_schedule {
     double lr, warmup_steps, width, total_steps, beta1, beta2;
 } swt_schedule;
 
-/* Begin update t = ++state.step (the step stays that of the bad gradient once state.nonfinite is
- * set):  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
+/* Begin update t = ++state.step, without the SWT_STEP_BAD that the step before may have left. Once
+ * state.nonfinite is SWT_STEP_STOPPED it stays so, and the step that of the gradient that did it.
+ * Then  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
  * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
  * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
 typedef struct swt_state_advance_args {
@@ -34,7 +35,7 @@ typedef struct swt_count_targets_args {
 
 /* sum = q for the first micro-batch of a step, else sum += q, with q = rint((double)grad * 2^48):
  * the exact sum of micro-batches in any order. A gradient that is not finite or whose |q| > limit
- * sets state.nonfinite and counts as 0. */
+ * sets state.nonfinite to SWT_STEP_BAD and counts as 0. */
 typedef struct swt_grad_add_args {
     int64_t *sum;      /* (n) */
     const float *grad; /* (n) */
@@ -65,13 +66,18 @@ typedef struct swt_grad_squares_args {
 } swt_grad_squares_args;
 
 /* state.grad_norm = sqrt(sum of squares[i], in an order that n alone decides); state.clip = min(1,
- * max_norm / (norm + 1e-6)), 1 if max_norm is 0. A norm that is not finite, or nonfinite_ranks[0]
- * != 0 (the flags summed over all ranks), sets state.nonfinite. */
+ * max_norm / (norm + 1e-6)), 1 if max_norm is 0.
+ *
+ * The step is bad where the norm is not finite, state.nonfinite is set, or nonfinite_ranks[0] != 0
+ * (the flags summed over all ranks). It is left out as long as fewer than skips_most steps before
+ * it were, in a row: SWT_STEP_BAD, and skipped, skipped_in_row and skipped_step count it. Else
+ * SWT_STEP_STOPPED. A step that is not bad ends the row: skipped_in_row = 0. */
 typedef struct swt_state_clip_args {
     const double *squares;          /* (n) */
     const int64_t *nonfinite_ranks; /* (1) */
     int64_t n;
     double max_norm;
+    int64_t skips_most; /* 0: the first bad step stops the run */
 } swt_state_clip_args;
 
 typedef struct swt_adam_hyper {

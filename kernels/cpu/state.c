@@ -27,6 +27,8 @@ static double learning_rate(const swt_schedule *s, double t) {
 swt_status swt_cpu_state_advance(const swt_ctx *c, const swt_state_advance_args *a) {
     const swt_schedule *schedule = &a->schedule;
     swt_step_state *state = c->state;
+    if (state->nonfinite == SWT_STEP_BAD)
+        state->nonfinite = 0;
     state->step += state->nonfinite == 0;
     const double t = (double)state->step;
     state->lr = learning_rate(schedule, t);
@@ -44,6 +46,20 @@ swt_status swt_cpu_count_targets(const swt_ctx *c, const swt_count_targets_args 
     return SWT_OK;
 }
 
+/* Whether this step is left out, or ends the run. */
+static void judge_step(swt_step_state *state, bool bad, int64_t skips_most) {
+    if (!bad) {
+        state->skipped_in_row = 0;
+    } else if (state->skipped_in_row < skips_most) {
+        state->nonfinite = SWT_STEP_BAD;
+        state->skipped++;
+        state->skipped_in_row++;
+        state->skipped_step = state->step;
+    } else {
+        state->nonfinite = SWT_STEP_STOPPED;
+    }
+}
+
 swt_status swt_cpu_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
     double sum = 0.0;
     for (int64_t i = 0; i < a->n; i++)
@@ -51,7 +67,8 @@ swt_status swt_cpu_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
     swt_step_state *state = c->state;
     state->grad_norm = sqrt(sum);
     state->clip = a->max_norm == 0.0 ? 1.0 : fmin(1.0, a->max_norm / (state->grad_norm + 1e-6));
-    if (!isfinite(state->grad_norm) || a->nonfinite_ranks[0] != 0)
-        state->nonfinite = 1;
+    judge_step(state,
+               !isfinite(state->grad_norm) || state->nonfinite != 0 || a->nonfinite_ranks[0] != 0,
+               a->skips_most);
     return SWT_OK;
 }

@@ -15,7 +15,7 @@ static int64_t block_count(int64_t n, int64_t part) {
 void swt_cpu_add_sums(const swt_ctx *c, int64_t *sum, const float *grad, int64_t n, double limit,
                       bool first) {
     if (!swt_cpu_vec(c)->grad_add(sum, grad, n, limit, first))
-        __atomic_store_n(&c->state->nonfinite, 1, __ATOMIC_RELAXED); /* parts may meet here */
+        __atomic_store_n(&c->state->nonfinite, SWT_STEP_BAD, __ATOMIC_RELAXED); /* parts meet */
 }
 
 static void grad_add_part(const swt_ctx *c, const void *args, int64_t part) {

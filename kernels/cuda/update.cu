@@ -33,7 +33,7 @@ static __global__ void grad_add_kernel(swt_step_state *state, swt_grad_add_args 
         bad = bad || !ok;
     }
     if (bad)
-        atomicExch((unsigned long long *)&state->nonfinite, 1ull);
+        atomicExch((unsigned long long *)&state->nonfinite, (unsigned long long)SWT_STEP_BAD);
 }
 
 swt_status swt_cuda_grad_add(const swt_ctx *c, const swt_grad_add_args *a) {

@@ -70,6 +70,7 @@ swt_status swt_redo_open(swt_redo *out, swt_session *s) {
     SWT_TRY(swt_agree_on_text(s, began_with(s)));
     swt_session_say_warnings(s);
     SWT_TRY(swt_session_open_model(s, &d, true));
+    s->update.skips_most = INT64_MAX; /* what the run went on from is gone on from here */
     SWT_TRY(swt_comm_agree(s->world, check_identity(out)));
     return swt_comm_agree(s->world, alloc(out));
 }

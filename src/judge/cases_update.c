@@ -29,7 +29,7 @@ static double rate(const swt_schedule *s, double t) {
     }
 }
 
-/* Of a stopped run the step is that of the bad gradient. */
+/* A bad step's flag goes; of a stopped run the step is that of the bad gradient. */
 void swt_draw_state_advance(swt_case *k, void *args) {
     swt_state_advance_args *a = args;
     swt_step_state *s = k->t->state;
@@ -42,22 +42,25 @@ void swt_draw_state_advance(swt_case *k, void *args) {
                                  .beta2 = 0.999};
     swt_trial_release_state(k->t);
     s->step = k->number % 3 == 0 ? k->number : 89 + swt_trial_choose(k->t, 0, 800);
-    s->nonfinite = k->number % 5 == 4;
+    s->nonfinite = k->number % 5 == 3 ? SWT_STEP_BAD : k->number % 5 == 4 ? SWT_STEP_STOPPED : 0;
     swt_case_note(k, "schedule", (int64_t)a->schedule.kind);
     swt_case_note(k, "step", s->step);
-    swt_case_note(k, "stopped", s->nonfinite);
+    swt_case_note(k, "nonfinite", s->nonfinite);
 }
 
 void swt_judge_state_advance(swt_case *k, const void *args) {
     const swt_state_advance_args *a = args;
     const swt_step_state *old = swt_case_before(k, k->t->state), *s = k->t->state;
-    const double step = (double)(old->step + (old->nonfinite == 0));
+    const bool stopped = old->nonfinite == SWT_STEP_STOPPED;
+    const int64_t flag = stopped ? SWT_STEP_STOPPED : 0;
+    const double step = (double)(old->step + !stopped);
     swt_trial_number(k->t, "step", (double)s->step, step, 0);
     swt_trial_number(k->t, "lr", s->lr, rate(&a->schedule, step), 1e-15);
     swt_trial_number(k->t, "correction1", s->correction1, 1 - pow(a->schedule.beta1, step), 1e-15);
     swt_trial_number(k->t, "correction2", s->correction2, 1 - pow(a->schedule.beta2, step), 1e-15);
     swt_trial_same(k->t, "seed", &s->seed, &old->seed, 1, SWT_I64);
-    swt_trial_same(k->t, "nonfinite", &s->nonfinite, &old->nonfinite, 1, SWT_I64);
+    swt_trial_same(k->t, "nonfinite", &s->nonfinite, &flag, 1, SWT_I64);
+    swt_trial_same(k->t, "skipped", &s->skipped, &old->skipped, 1, SWT_I64);
 }
 
 void swt_draw_count_targets(swt_case *k, void *args) {
@@ -74,32 +77,50 @@ void swt_judge_count_targets(swt_case *k, const void *args) {
     swt_case_number(k, a->count, 0, real, 0);
 }
 
+/* Bad steps of each kind, with room in the row of those that are left out, and without. */
 void swt_draw_state_clip(swt_case *k, void *args) {
     swt_state_clip_args *a = args;
-    const bool bad = k->number % 4 == 3;
+    swt_step_state *s = k->t->state;
+    const bool bad = k->number % 2 == 1;
     swt_trial_release_state(k->t);
+    a->skips_most = swt_trial_choose(k->t, 0, 2);
+    s->step = 70;
+    s->skipped = 5;
+    s->skipped_in_row = swt_trial_choose(k->t, 0, (int)a->skips_most);
+    s->skipped_step = 60;
     swt_case_dim(k, "n", &a->n, swt_trial_choose(k->t, 1, 40));
     a->max_norm = k->number % 3 == 0 ? 0 : swt_trial_draw(k->t) * 10;
     double *squares = swt_case_uniform(k, a->n, SWT_F64, 0, 1);
     int64_t *ranks = swt_trial_in(k->t, 1, SWT_I64);
-    if (bad && k->number > 6)
+    if (bad && k->number % 3 == 0)
         squares[a->n / 2] = NAN;
+    else if (bad && k->number % 3 == 1)
+        s->nonfinite = SWT_STEP_BAD;
     else
         *ranks = bad;
     a->squares = squares;
     a->nonfinite_ranks = ranks;
     swt_case_note(k, "bad", bad);
+    swt_case_note(k, "skips_most", a->skips_most);
+    swt_case_note(k, "skipped_in_row", s->skipped_in_row);
 }
 
 void swt_judge_state_clip(swt_case *k, const void *args) {
     const swt_state_clip_args *a = args;
-    const swt_step_state *s = k->t->state;
+    const swt_step_state *old = swt_case_before(k, k->t->state), *s = k->t->state;
     double sum = 0;
     for (int64_t i = 0; i < a->n; i++)
         sum += a->squares[i];
-    const bool bad = isnan(sum) || *a->nonfinite_ranks != 0;
+    const bool bad = isnan(sum) || *a->nonfinite_ranks != 0 || old->nonfinite != 0;
+    const bool left_out = bad && old->skipped_in_row < a->skips_most;
     const double norm = sqrt(sum), clip = fmin(1, a->max_norm / (norm + 1e-6));
-    swt_trial_number(k->t, "nonfinite", s->nonfinite != 0, bad, 0);
+    const double flag = !bad ? 0 : left_out ? SWT_STEP_BAD : SWT_STEP_STOPPED;
+    const double in_row = (double)old->skipped_in_row;
+    swt_trial_number(k->t, "nonfinite", (double)s->nonfinite, flag, 0);
+    swt_trial_number(k->t, "skipped", (double)s->skipped, 5 + left_out, 0);
+    swt_trial_number(k->t, "skipped_in_row", (double)s->skipped_in_row,
+                     !bad ? 0 : in_row + left_out, 0);
+    swt_trial_number(k->t, "skipped_step", (double)s->skipped_step, left_out ? 70 : 60, 0);
     if (bad)
         return;
     swt_trial_number(k->t, "grad_norm", s->grad_norm, norm, 0x1p-51 * norm);

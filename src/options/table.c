@@ -335,10 +335,10 @@ const swt_option swt_option_table[] = {
     KEY("run.deterministic", ALL, WORDS(run_deterministic, "off", "on"), BOTH("on"), .built = "on",
         .also = "cudnn-deterministic use-deterministic-algorithms",
         .help = "on: the same bits for any number of ranks and threads."),
-    KEY("run.nonfinite", TRAINING, CHOICE(run_nonfinite, "stop", "skip"), BOTH("stop"),
-        .built = "stop",
-        .help = "What a step does whose gradient is not finite. stop: the run ends (exit code 5); "
-                "skip: no update."),
+    KEY("run.nonfinite", TRAINING, FREE, CHOICE(run_nonfinite, "stop", "skip"), BOTH("stop"),
+        .help = "What a step does whose gradient is not finite or too large. stop: the run ends "
+                "(exit code 5); skip: no update, which the log tells and the column skipped "
+                "counts, up to 10 in a row."),
     KEY("run.max_seconds", TRAINING, FREE, INT(run_max_seconds, 0, 99999999, "seconds"), BOTH("0"),
         .also = "max-time max-train-time time-limit walltime",
         .help = "A run ends before so long, with a checkpoint and exit code 0, to go on by "

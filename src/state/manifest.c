@@ -64,8 +64,9 @@ static void print_tensor(FILE *out, const swt_manifest *m, const swt_tensor_entr
 
 static void print_head(FILE *out, const swt_manifest *m) {
     fprintf(out,
-            "{\n\"format\": %d,\n\"step\": %" PRId64 ",\n\"valid_loss\": ", SWT_MANIFEST_FORMAT,
-            m->step);
+            "{\n\"format\": %d,\n\"step\": %" PRId64 ",\n\"skipped\": %" PRId64
+            ",\n\"valid_loss\": ",
+            SWT_MANIFEST_FORMAT, m->step, m->skipped);
     if (m->evaluated)
         fprintf(out, "%.17g", m->valid_loss);
     else

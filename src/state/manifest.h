@@ -30,6 +30,7 @@ typedef struct swt_manifest_key {
 
 typedef struct swt_manifest {
     int64_t step;            /* updates done */
+    int64_t skipped;         /* of those, left out: their gradients were bad */
     bool evaluated;          /* there is a valid_loss of this step */
     double valid_loss;       /* nats per target */
     const char *data_path;   /* the text, for people: it may have moved */

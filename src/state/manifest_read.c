@@ -184,14 +184,17 @@ static swt_status read_root(swt_manifest *m, const json_t *root, const char *pat
     if (format != SWT_MANIFEST_FORMAT)
         return FAIL(path, "its format is %lld, and this program reads %d", (long long)format,
                     SWT_MANIFEST_FORMAT);
-    SWT_TRY(WANT_MEMBERS(root, path, "it", "format", "step", "valid_loss", "data", "ledger",
-                         "config", "files", "tensors", "hash"));
+    SWT_TRY(WANT_MEMBERS(root, path, "it", "format", "step", "skipped", "valid_loss", "data",
+                         "ledger", "config", "files", "tensors", "hash"));
     const json_t *loss = json_object_get(root, "valid_loss");
     m->step = count_of(root, "step");
+    m->skipped = count_of(root, "skipped");
     m->evaluated = !json_is_null(loss);
     m->valid_loss = json_number_value(loss);
     if (m->step < 0 || (m->evaluated && (!json_is_number(loss) || !isfinite(m->valid_loss))))
         return FAIL(path, "%s", "its step or valid_loss is none");
+    if (m->skipped < 0 || m->skipped > m->step)
+        return FAIL(path, "%s", "it has skipped no number of steps, or more than it has done");
     if (!read_hash(root, "ledger", &m->ledger))
         return FAIL(path, "%s", "its ledger is no hash of 16 digits");
     SWT_TRY(read_data(m, json_object_get(root, "data"), path));

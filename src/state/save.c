@@ -216,6 +216,7 @@ static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
     const swt_saving *s = v->s;
     const swt_dims *d = &s->model->dims;
     *m = (swt_manifest){.step = s->step,
+                        .skipped = s->skipped,
                         .evaluated = s->evaluated,
                         .valid_loss = s->valid_loss,
                         .ledger = s->ledger,

@@ -15,6 +15,7 @@ typedef struct swt_saving {
     uint64_t train_hash, valid_hash; /* of the token ids */
     uint64_t ledger;                 /* chain of the ledger's last line */
     int64_t step;                    /* updates done */
+    int64_t skipped;                 /* of those, left out */
     bool evaluated;
     double valid_loss; /* of this step, where it was evaluated */
 } swt_saving;

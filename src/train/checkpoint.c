@@ -116,6 +116,7 @@ swt_status swt_checkpoint_write(swt_session *s, swt_run *run, const swt_checkpoi
     bool full = false;
     swt_saving what = saving_of(s);
     what.step = facts->step;
+    what.skipped = facts->skipped;
     what.ledger = facts->ledger;
     what.evaluated = facts->valid_loss != NULL;
     what.valid_loss = what.evaluated ? *facts->valid_loss : 0.0;

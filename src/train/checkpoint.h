@@ -8,6 +8,7 @@
 /* What a checkpoint is of, beside the session. */
 typedef struct swt_checkpoint_facts {
     int64_t step;             /* updates done */
+    int64_t skipped;          /* of those, left out */
     const double *valid_loss; /* of this step; NULL where it was not evaluated */
     uint64_t ledger;          /* chain of the ledger's last line */
 } swt_checkpoint_facts;

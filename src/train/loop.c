@@ -30,6 +30,31 @@ static bool looks_at(const swt_session *s, int64_t step) {
            swt_comes_every(o->train_checkpoint_every, step) || swt_record_due(s, step);
 }
 
+/* The log tells what was left out since it was told last. */
+static void tell_skipped(swt_loop *r) {
+    const swt_step_state *state = &r->state;
+    const int64_t count = state->skipped - r->told_skipped;
+    r->told_skipped = state->skipped;
+    if (!r->first || count == 0)
+        return;
+    if (count == 1)
+        swt_run_say(&r->run,
+                    "warning: step %lld: a gradient is not finite or too large, so there was no "
+                    "update",
+                    (long long)state->skipped_step);
+    else
+        swt_run_say(&r->run,
+                    "warning: %lld steps, the last of them step %lld: a gradient is not finite or "
+                    "too large, so there was no update",
+                    (long long)count, (long long)state->skipped_step);
+}
+
+swt_status swt_loop_look(swt_loop *r) {
+    SWT_TRY(swt_step_state_read(&r->s->model, &r->state));
+    tell_skipped(r);
+    return SWT_OK;
+}
+
 static swt_status run_step(swt_loop *r) {
     swt_session *s = r->s;
     const double start_ms = swt_now_ms();
@@ -40,7 +65,7 @@ static swt_status run_step(swt_loop *r) {
     SWT_TRY(swt_step(&s->model, &s->update));
     r->step++;
     if (looks_at(s, r->step))
-        SWT_TRY(swt_step_state_read(&s->model, &r->state));
+        SWT_TRY(swt_loop_look(r));
     const double ms = swt_now_ms() - start_ms;
     r->steps_ms += ms;
     swt_limit_note(&r->limit.step_ms, ms);
@@ -106,6 +131,8 @@ static swt_status write_row(swt_loop *r, const swt_metric *row, int count) {
     return swt_run_metrics(&r->run, row, count);
 }
 
+/* Of a step that was left out there is no gradient norm, and the rest of what its pass gave may be
+ * no number either: its row ends before the loss. */
 static swt_status write_training_row(swt_loop *r) {
     const swt_dims *d = &r->s->model.dims;
     const swt_report *p = &r->report;
@@ -114,15 +141,16 @@ static swt_status write_training_row(swt_loop *r) {
     const swt_metric row[] = {
         {"step", (double)r->step, true},
         {"tokens", (double)r->step * step_tokens, true},
+        {"skipped", (double)(r->first_skipped + r->state.skipped), true},
+        {"lr", r->state.lr, false},
+        {"step_ms", r->steps_ms / steps, false},
+        {"tokens_per_s", 1e3 * steps * step_tokens / r->steps_ms, false},
+        {"comm_ms", r->comm_ms / steps, false},
         {"loss", p->loss, false},
         {"ce", p->ce, false},
         {"aux", p->aux, false},
         {"z", p->z, false},
-        {"lr", r->state.lr, false},
         {"grad_norm", r->state.grad_norm, false},
-        {"step_ms", r->steps_ms / steps, false},
-        {"tokens_per_s", 1e3 * steps * step_tokens / r->steps_ms, false},
-        {"comm_ms", r->comm_ms / steps, false},
         {"dropped", p->dropped, false},
         {"load_max", p->load_max, false},
         {"load_min", p->load_min, false},
@@ -131,7 +159,8 @@ static swt_status write_training_row(swt_loop *r) {
         {"flops_useful", p->flops_useful, false},
         {"flops_padded", p->flops_padded, false},
     };
-    return write_row(r, row, (int)(sizeof row / sizeof *row));
+    enum { ALL = sizeof row / sizeof *row, BEFORE_LOSS = 7 };
+    return write_row(r, row, r->state.nonfinite == 0 ? ALL : BEFORE_LOSS);
 }
 
 /* A training row at every log interval and at the last step. */
@@ -225,6 +254,7 @@ swt_status swt_loop_save(swt_loop *r, int64_t step) {
     const bool evaluated = r->evaluated_step == step && isfinite(r->valid_loss);
     const swt_checkpoint_facts facts = {.step = step,
                                         .valid_loss = evaluated ? &r->valid_loss : NULL,
+                                        .skipped = r->first_skipped + r->state.skipped,
                                         .ledger = r->record.line.chain};
     SWT_TRY(swt_checkpoint_write(r->s, &r->run, &facts));
     r->saved_step = step;

@@ -24,6 +24,8 @@ typedef struct swt_loop {
     int64_t step;          /* updates done */
     int64_t row_step;      /* at the last row */
     int64_t first_step;    /* updates done when this program began */
+    int64_t first_skipped; /* of those, left out */
+    int64_t told_skipped;  /* of those left out since, told */
     double steps_ms;       /* time of the steps since the last row */
     double comm_ms;        /* of that, communication */
     double shown_ms;       /* when the live line was last drawn */
@@ -42,6 +44,10 @@ typedef struct swt_loop {
 
 /* Collective: open all that a run needs, new or going on from *resumed, which the caller closes. */
 SWT_MUST_CHECK swt_status swt_loop_start(swt_loop *r, swt_checkpoint *resumed);
+
+/* Collective: read what the steps so far did, and tell of those that were left out. Errors: NUMBERS
+ * where one of them ends the run. */
+SWT_MUST_CHECK swt_status swt_loop_look(swt_loop *r);
 
 /* Collective: a checkpoint of the step that the model has done. */
 SWT_MUST_CHECK swt_status swt_loop_save(swt_loop *r, int64_t step);

@@ -4,11 +4,11 @@
 #include <stdio.h>
 
 /* The step whose weights are worth keeping when a run ends so; -1: none, or they cannot be written.
- * Of other errors nobody knows where each rank stands. A step whose gradient was not finite has
- * changed nothing, and neither have those that a device made after it. */
+ * Of other errors nobody knows where each rank stands. A step that was stopped has changed
+ * nothing, and neither have those that a device made after it. */
 static int64_t step_to_keep(const swt_loop *r, swt_status why) {
     const bool between = why == SWT_INTERRUPTED || why == SWT_NUMBERS || why == SWT_FILE;
-    const int64_t step = r->state.nonfinite != 0 ? r->state.step - 1 : r->step;
+    const int64_t step = r->state.nonfinite == SWT_STEP_STOPPED ? r->state.step - 1 : r->step;
     const bool failed = r->tried_step == step && r->saved_step != step;
     return between && swt_last_error()->agreed && !failed ? step : -1;
 }
@@ -42,7 +42,7 @@ static swt_status settle(swt_loop *r, swt_status status) {
     const swt_error why = *swt_last_error();
     if (status != SWT_INTERRUPTED)
         return status;
-    SWT_TRY(swt_step_state_read(&r->s->model, &r->state));
+    SWT_TRY(swt_loop_look(r));
     *swt_last_error() = why;
     return status;
 }

@@ -42,6 +42,7 @@ static swt_status open_model(swt_loop *r, const swt_checkpoint *resumed, const c
 /* Where the checkpoint's run stood. */
 static void go_on(swt_loop *r, const swt_manifest *m) {
     r->step = r->row_step = r->first_step = r->saved_step = r->tried_step = m->step;
+    r->first_skipped = m->skipped;
     r->evaluated_step = m->evaluated ? m->step : -1;
     r->valid_loss = m->valid_loss;
 }

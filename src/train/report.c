@@ -79,6 +79,8 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
     out->aux /= (double)d->M * layers;
     out->z /= (double)d->M * layers;
     out->loss = out->ce + d->aux_coef * out->aux + d->z_coef * out->z;
+    if (isnan(out->loss)) /* whose bits else depend on the order of operands */
+        out->loss = (double)NAN;
     out->dropped = routed > 0.0 ? dropped / routed : 0.0;
     out->load_cv = sparse > 0 ? out->load_cv / (double)sparse : 0.0;
     out->flops_useful = swt_step_flops(d, routed - dropped);

@@ -5,7 +5,7 @@
 #include "train/session.h"
 
 typedef struct swt_report {
-    double loss; /* ce + aux_coef aux + z_coef z */
+    double loss; /* ce + aux_coef aux + z_coef z; all that is no number has the bits of one NaN */
     double ce, aux,
         z; /* cross-entropy per target; aux and z over the layers, mean of micro-batches */
     double accuracy; /* share of targets that had the largest logit */

@@ -1,12 +1,16 @@
 #include "train/step.h"
 
+#include "base/words.h"
 #include "model/sums.h"
+
+#include <stdio.h>
 
 swt_update_rule swt_update_from_options(const swt_options *o) {
     swt_update_rule u = {.name = (swt_optim_name)o->optim_name,
                          .schedule = o->schedule,
                          .adam = o->adam,
-                         .clip_norm = o->optim_clip_norm};
+                         .clip_norm = o->optim_clip_norm,
+                         .skips_most = o->run_nonfinite == SWT_NONFINITE_SKIP ? SWT_SKIPS_MOST : 0};
     u.schedule.width = (double)o->dims.C;
     u.schedule.total_steps = (double)o->train_steps;
     u.schedule.beta1 = o->adam.beta1;
@@ -87,7 +91,7 @@ swt_status swt_step_gradients(swt_model *m, const swt_update_rule *u) {
 /* The squares of each tensor come from one rank and zero from the others, so their integer sum is
  * an exact copy (as in swt_comm_share_f64). Behind them travel the ranks' flags: their sum, too, is
  * one of integers. */
-static swt_status clip(swt_model *m, double max_norm) {
+static swt_status clip(swt_model *m, const swt_update_rule *u) {
     const swt_ctx *c = &m->ctx;
     const int64_t n = m->params.count;
     int64_t *bits = (int64_t *)(void *)m->squares;
@@ -98,15 +102,17 @@ static swt_status clip(swt_model *m, double max_norm) {
     SWT_TRY(swt_device_copy(c->device, c->stream, SWT_ON_DEVICE, &bits[n], &c->state->nonfinite,
                             sizeof *bits));
     SWT_TRY(swt_comm_all_reduce_i64(m->dist->devices, bits, n + 1, c->stream));
-    return swt_state_clip(
-        c, &(swt_state_clip_args){
-               .squares = m->squares, .nonfinite_ranks = &bits[n], .n = n, .max_norm = max_norm});
+    return swt_state_clip(c, &(swt_state_clip_args){.squares = m->squares,
+                                                    .nonfinite_ranks = &bits[n],
+                                                    .n = n,
+                                                    .max_norm = u->clip_norm,
+                                                    .skips_most = u->skips_most});
 }
 
 swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u) {
     swt_progress_phase(m->dist->host->progress, SWT_PHASE_REDUCE);
     SWT_TRY(swt_sums_reduce(m));
-    return clip(m, u->clip_norm);
+    return clip(m, u);
 }
 
 swt_status swt_step_update(swt_model *m, const swt_update_rule *u) {
@@ -133,12 +139,16 @@ swt_status swt_step(swt_model *m, const swt_update_rule *u) {
 
 swt_status swt_step_state_read(swt_model *m, swt_step_state *out) {
     SWT_TRY(swt_model_read(m, out, m->ctx.state, sizeof *out));
-    if (out->nonfinite == 0)
+    if (out->nonfinite != SWT_STEP_STOPPED)
         return SWT_OK;
+    char before[64] = "";
+    if (out->skipped_in_row > 0)
+        snprintf(before, sizeof before, ", as in the %lld step%s before it",
+                 (long long)out->skipped_in_row, swt_plural(out->skipped_in_row));
     const swt_status status =
         SWT_FAIL(NUMBERS,
-                 "step %lld: a gradient is not finite or too large; lower optim.lr, clip with "
+                 "step %lld: a gradient is not finite or too large%s; lower optim.lr, clip with "
                  "optim.clip_norm, or look at the data",
-                 (long long)out->step);
+                 (long long)out->step, before);
     return swt_comm_agree(m->dist->host, status);
 }

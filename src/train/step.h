@@ -14,12 +14,18 @@
 #include "model/model.h"
 #include "options/options.h"
 
+/* swt_update_rule.skips_most of run.nonfinite skip, whose help tells it. A batch that is bad, or
+ * two, are passed over; weights that make every gradient bad are not trained on. */
+enum { SWT_SKIPS_MOST = 10 };
+
 /* How parameters are updated; constant over a run. */
 typedef struct swt_update_rule {
     swt_optim_name name;
     swt_schedule schedule;
     swt_adam_hyper adam;
-    double clip_norm; /* 0 = no clipping */
+    double clip_norm;   /* 0 = no clipping */
+    int64_t skips_most; /* steps in a row that are left out for a bad gradient; the next one ends
+                           the run */
     /* Asked after each turn; NULL: not. An error leaves the parameters as they were. */
     swt_status (*look)(void *context);
     void *look_context;
@@ -50,19 +56,18 @@ SWT_MUST_CHECK swt_status swt_step_gradients(swt_model *m, const swt_update_rule
 
 /* After it model.grad is the gradient of the global batch on every rank that holds the tensor.
  * Integer sums for M > 1; for M = 1 the gradients of the only micro-batch, which rank 0's group
- * has, are copied. Then the global norm over every parameter once, the clip factor, and the
- * non-finite flag of all ranks are in the step state. */
+ * has, are copied. Then the global norm over every parameter once, the clip factor, and what
+ * becomes of the step (swt_step_state.nonfinite), the same on all ranks, are in the step state. */
 SWT_MUST_CHECK swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u);
 
-/* The optimiser, with the clip factor. Local. Once a gradient was not finite nothing changes any
- * more. */
+/* The optimiser, with the clip factor. Local. Where the gradient was not finite nothing changes. */
 SWT_MUST_CHECK swt_status swt_step_update(swt_model *m, const swt_update_rule *u);
 
 /* The batch on the device makes one step. */
 SWT_MUST_CHECK swt_status swt_step(swt_model *m, const swt_update_rule *u);
 
 /* Read the step state back after a reduction (waits for the device). Errors: NUMBERS, on every rank
- * alike, if a gradient was not finite. */
+ * alike, if a gradient was not finite and its step could not be left out. */
 SWT_MUST_CHECK swt_status swt_step_state_read(swt_model *m, swt_step_state *out);
 
 #endif

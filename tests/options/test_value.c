@@ -177,7 +177,6 @@ static void not_built(void **state) {
     refused("optim.name", "adafactor", "optim.name: adafactor is not built yet; use adam or sgd");
     refused("optim.z_loss", "1e-4", "optim.z_loss: 0.0001 is not built yet; use 0");
     refused("run.resume", "auto", "run.resume: auto needs the run to go on with; add --out DIR");
-    refused("run.nonfinite", "skip", "run.nonfinite: skip is not built yet; use stop");
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
     if (swt_cuda_backend.ops == NULL)
         refused("run.device", "cuda",

@@ -38,6 +38,7 @@ static void make_checkpoint(void) {
     static const swt_manifest_key keys[] = {{"moe.experts", "4"}, {"run.out", "a \"run\"\n"}};
     char path[TEMP_PATH_BYTES];
     swt_manifest m = {.step = 12,
+                      .skipped = 3,
                       .evaluated = true,
                       .valid_loss = 0.1,
                       .data_path = "/a/text",
@@ -75,6 +76,7 @@ static void test_reads_back(void **state) {
     make_checkpoint();
     assert_int_equal(swt_manifest_read(&m, temp_in(path, SWT_MANIFEST_FILE)), SWT_OK);
     assert_int_equal(m.step, 12);
+    assert_int_equal(m.skipped, 3);
     assert_true(m.evaluated && m.valid_loss == 0.1);
     assert_string_equal(m.data_path, "/a/text");
     assert_true(m.train_hash == 0xFEDCBA9876543210u && m.valid_hash == 1);
@@ -128,6 +130,9 @@ static const struct {
     {"\"step\": 12", "\"step\": 12, \"step\": 13", "is no JSON"},
     {"\"step\": 12", "\"step\": 12, \"more\": 1", "has members that are not known"},
     {"\"step\": 12", "\"steps\": 12", "it has no step"},
+    {"\"skipped\": 3", "\"skipped\": -1", "it has skipped no number of steps"},
+    {"\"skipped\": 3", "\"skipped\": 13", "or more than it has done"},
+    {"\"skipped\": 3,\n", "", "it has no skipped"},
     {"\"valid_loss\": 0.10000000000000001", "\"valid_loss\": \"0\"",
      "its step or valid_loss is none"},
     {"\"valid_loss\": 0.1", "\"valid_loss\": 1e9990", "is no JSON"},
