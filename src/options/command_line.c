@@ -226,11 +226,12 @@ static swt_status check_required(const arguments *a) {
 
 /* A checkpoint says what the model is, not where and how it ran: any number of ranks may read it,
  * on any processor, and its weights are fp32 whatever they were rounded to in the products. A run
- * that goes on, or is done again, keeps what decides over its numbers, and where it began. */
+ * that goes on, or is done again, keeps what decides over its numbers, and where it began; and its
+ * rule for bad steps, which is no layout. */
 static void forget_layout(swt_options *o, bool same_numbers) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        const bool kept = same_numbers && (row->resumes == SWT_RESUMES_SAME ||
+        const bool kept = same_numbers && (row->resumes != SWT_RESUMES_FREE ||
                                            (row->commands & (1u << o->command)) == 0);
         if (!kept && (swt_option_in_section(row, "run") || swt_option_in_section(row, "dist")))
             swt_option_reset(o, row, SWT_PRESET_LABML);

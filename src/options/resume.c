@@ -60,7 +60,8 @@ swt_status swt_options_check_resume(const swt_options *o, swt_options_old old, c
                                     int64_t step, const char *from) {
     for (int i = 0; i < swt_option_count; i++) {
         const swt_option *row = &swt_option_table[i];
-        if (row->key == NULL || row->resumes == SWT_RESUMES_FREE)
+        if (row->key == NULL || row->resumes == SWT_RESUMES_FREE ||
+            row->resumes == SWT_RESUMES_GIVEN)
             continue;
         const char *value = old(context, row->key);
         if (value == NULL && swt_options_is_default(o, row->key))

@@ -335,7 +335,8 @@ const swt_option swt_option_table[] = {
     KEY("run.deterministic", ALL, WORDS(run_deterministic, "off", "on"), BOTH("on"), .built = "on",
         .also = "cudnn-deterministic use-deterministic-algorithms",
         .help = "on: the same bits for any number of ranks and threads."),
-    KEY("run.nonfinite", TRAINING, FREE, CHOICE(run_nonfinite, "stop", "skip"), BOTH("stop"),
+    KEY("run.nonfinite", TRAINING, .resumes = SWT_RESUMES_GIVEN,
+        CHOICE(run_nonfinite, "stop", "skip"), BOTH("stop"),
         .help = "What a step does whose gradient is not finite or too large. stop: the run ends "
                 "(exit code 5); skip: no update, which the log tells and the column skipped "
                 "counts, up to 10 in a row."),

@@ -52,6 +52,7 @@ enum {
 typedef enum swt_resumes {
     SWT_RESUMES_SAME,   /* no: the value decides over the numbers */
     SWT_RESUMES_FREE,   /* yes: layout, places, what is written and when */
+    SWT_RESUMES_GIVEN,  /* where it is given; the checkpoint's stays else, in section run too */
     SWT_RESUMES_LONGER, /* train.steps: any number from the checkpoint's step on */
 } swt_resumes;
 

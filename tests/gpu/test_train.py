@@ -230,6 +230,23 @@ def bad_numbers():
         e2e.want(not e2e.same_tensors(e2e.weights(again), e2e.weights(kept)), "the weights kept are not those of step 1")
 
 
+def bad_numbers_left_out():
+    """run.nonfinite skip: steps are queued behind those that are left out, and the next row's look tells of them together."""
+    with e2e.scratch() as folder:
+        data = e2e.write_text(folder, 4000)
+        opts = options(optim_lr=1e6, optim_name="sgd", train_steps=40, train_log_every=4, run_nonfinite="skip")
+        for ranks in range(1, min(2, e2e.GPUS) + 1):
+            out = os.path.join(folder, f"out{ranks}")
+            result = e2e.run(ranks, ["--data", data, "--out", out, *e2e.flags(opts), "--device", "cuda"], timeout=600)
+            e2e.want(result.code == 5 and result.err.count("error:") == 1, result.told())
+            e2e.want(": step 12: a gradient is not finite or too large, as in the 10 steps before it; " in result.err, result.told())
+            told = re.findall(r"(?m)^warning: (.*): a gradient is not finite", e2e.read(f"{out}/log.txt"))
+            e2e.want(told == ["3 steps, the last of them step 4", "4 steps, the last of them step 8"], f"told of {told}")
+            e2e.want(os.path.basename(e2e.checkpoint(out)) == "step-00000011", e2e.checkpoint(out))
+            again = e2e.train(ranks, folder, f"again{ranks}", dict(opts, **{"train.steps": 1}), data, ["--device", "cuda"], timeout=600)
+            e2e.want(not e2e.same_tensors(e2e.weights(again), e2e.weights(out)), "the weights kept are not those of step 1")
+
+
 def begin(ranks, folder, opts, mark, **how):
     """A training on GPUs that has written `mark` to its log, and its folder."""
     out = os.path.join(folder, "out")
@@ -294,6 +311,7 @@ def main():
     suite.case("eval and generate", reload)
     suite.case("auto takes GPUs", auto_takes_gpus)
     suite.case("bad numbers", bad_numbers)
+    suite.case("bad numbers, left out", bad_numbers_left_out)
     suite.case("bad numbers not yet seen", bad_numbers_not_yet_seen)
     suite.case("interrupted", interrupted)
     if e2e.EMULATED:

@@ -101,12 +101,12 @@ class Bed:
         want('"loss": "7ff8000000000000"' in one[BAD], f"the ledger's line is {one[BAD]}")
 
     def bound(self, ranks):
-        """As many in a row as there may be, and one more."""
+        """As many in a row as there may be, and one more; the row begins anew when the run goes on. Doing it again has no bound."""
         out = self.good(ranks, f"3 {MOST + 2} 0", train_steps=MOST + 4)
         same_state(out, out, MOST + 2, 2)
         want(rows(out)[-1]["step"] == MOST + 4 and rows(out)[-2]["skipped"] == MOST, f"the last rows: {rows(out)[-2:]}")
         want(same_tensors(weights(out, MOST + 3), weights(out, 2)), "there was no update any more")
-        out, result = self.start(ranks, f"3 99 {ranks - 1}", train_steps=99)
+        out, result = self.start(ranks, f"3 99 {ranks - 1}", train_steps=MOST + 6)
         want(result.code == 5, result.told())
         pattern = (rf"step {MOST + 3}: a gradient is not finite or too large, as in the {MOST} steps before it; .*"
                    rf"the weights of step {MOST + 2} are in ")
@@ -114,6 +114,11 @@ class Bed:
         want(warned(out) == [str(step) for step in range(3, MOST + 3)], f"told of {warned(out)}")
         want(checkpoint(out).endswith(f"step-{MOST + 2:08d}"), f"the newest checkpoint is {checkpoint(out)}")
         same_state(out, self.out, MOST + 2, 2)
+        bad = f"3 {MOST + 4} {ranks - 1}"
+        self.go_on(ranks, out, bad)
+        want(rows(out)[-2]["skipped"] == MOST + 2, f"the last row: {rows(out)[-2]}")
+        result = run(ranks, ["audit", out], program=PLANT, env={"SWT_TEST_BAD": bad})
+        want(result.code == 0, result.told())
 
     def stopped(self):
         """The default; from there the run goes on over the step when it is told to."""
