@@ -64,7 +64,7 @@ swt_status __wrap_swt_step(swt_model *m, const swt_update_rule *u) {
     float *weight = is_bad(m, m->ctx.state->step + 1, name) ? weight_of(m, name) : NULL;
     const float good = weight != NULL ? *weight : 0.0f;
     if (weight != NULL)
-        *weight = NAN;
+        *weight = -NAN; /* the sign that x86 gives what is none; the ledger has the other */
     const swt_status status = __real_swt_step(m, u);
     if (weight != NULL)
         *weight = good;
