@@ -62,7 +62,7 @@ typedef struct swt_embedding_backward_args {
 /* ------------------------------------------------------------------ norms */
 
 /* mean[n] = mean(x[n]); rstd[n] = 1 / sqrt(mean((x[n] - mean)^2) + eps);
- * y = (x - mean) rstd weight + bias.
+ * y = scale ((x - mean) rstd weight + bias).
  * LayerNorm where mean is given; without it, here and in backward, RMS norm: mean is 0 in all of
  * the above, so rstd = 1 / sqrt(mean(x^2) + eps). Source: Ba, Kiros, Hinton 2016, section 3; Zhang,
  * Sennrich 2019, equation 4. */
@@ -75,11 +75,12 @@ typedef struct swt_norm_forward_args {
     const float *bias;   /* (C) or NULL */
     int64_t N, C;
     double eps;
+    float scale; /* 1; C^-0.5 before a head that is tied to the embedding */
 } swt_norm_forward_args;
 
-/* With xhat = (x - mean) rstd and g = dy weight:
+/* With xhat = (x - mean) rstd, d = scale dy and g = d weight:
  * dx = rstd (g - mean_C(g) - xhat mean_C(g xhat)) + dresidual, of RMS norm without mean_C(g);
- * dweight = sum_n dy xhat;  dbias = sum_n dy.  The sums run over fixed blocks of 64 rows, added in
+ * dweight = sum_n d xhat;  dbias = sum_n d.  The sums run over fixed blocks of 64 rows, added in
  * order. */
 typedef struct swt_norm_backward_args {
     void *dx;              /* (N, C) */
@@ -93,13 +94,22 @@ typedef struct swt_norm_backward_args {
     const float *rstd;     /* (N) */
     void *scratch;         /* swt_norm_backward_scratch_bytes(N, C) */
     int64_t N, C;
-    bool add; /* to dweight and dbias */
+    float scale; /* as in forward */
+    bool add;    /* to dweight and dbias */
 } swt_norm_backward_args;
 
 /* -1 where the dimensions are negative or too large. */
 int64_t swt_norm_backward_scratch_bytes(int64_t N, int64_t C);
 
 /* ------------------------------------------------------------------ GELU */
+
+/* What a feed-forward does between its two layers, dense or an expert's. */
+typedef enum swt_ffn { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
+
+/* Outputs of its first layer, wi, for F hidden features: those of GEGLU are u and v. */
+static inline SWT_ON_ANY int64_t swt_wi_width(swt_ffn ffn, int64_t F) {
+    return ffn == SWT_FFN_GEGLU ? 2 * F : F;
+}
 
 typedef struct swt_gelu_dims {
     int64_t blocks, rows, F; /* of a linear layer: one block of N rows */

@@ -9,7 +9,6 @@
 typedef enum swt_drop { SWT_DROP_POSITION, SWT_DROP_PRIORITY, SWT_DROP_RANDOM } swt_drop;
 typedef enum swt_dropped_output { SWT_DROPPED_ZERO, SWT_DROPPED_GATED_INPUT } swt_dropped_output;
 typedef enum swt_gate { SWT_GATE_SCALE, SWT_GATE_UNIT } swt_gate;
-typedef enum swt_ffn { SWT_FFN_RELU, SWT_FFN_GELU, SWT_FFN_GEGLU } swt_ffn;
 
 /* Everything about one switch layer in one micro-batch that is not a tensor. */
 typedef struct swt_moe_dims {
@@ -36,9 +35,9 @@ static inline SWT_ON_ANY bool swt_moe_jitters(const swt_moe_dims *d) {
     return d->training && d->jitter > 0.0f;
 }
 
-/* Width of what an expert's wi makes, W in the shapes below: wi of GEGLU makes u and v. */
+/* Width of what an expert's wi makes, W in the shapes below. */
 static inline SWT_ON_ANY int64_t swt_moe_wi_width(const swt_moe_dims *d) {
-    return d->ffn == SWT_FFN_GEGLU ? 2 * d->F : d->F;
+    return swt_wi_width(d->ffn, d->F);
 }
 
 /* Of swt_gelu_forward over an expert's slots. */

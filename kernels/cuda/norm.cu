@@ -27,20 +27,20 @@ template <typename T, int W> static __global__ void forward_rows(swt_norm_forwar
             squares += (v[j] - m) * (v[j] - m);
     }
     const float variance = warp_sum(squares) / (float)a.C;
-    const float scale = (float)(1.0 / sqrt((double)variance + a.eps));
+    const float rstd = (float)(1.0 / sqrt((double)variance + a.eps));
     for (int64_t i = first; i < a.C; i += step) {
         load_wide(v, x + i);
         load_wide(w, a.weight + i);
         if (a.bias != NULL)
             load_wide(b, a.bias + i);
         for (int j = 0; j < W; j++)
-            v[j] = (v[j] - m) * scale * w[j] + b[j];
+            v[j] = ((v[j] - m) * rstd * w[j] + b[j]) * a.scale;
         store_wide(y + i, v);
     }
     if (first == 0) {
         if (a.mean != NULL)
             a.mean[n] = m;
-        a.rstd[n] = scale;
+        a.rstd[n] = rstd;
     }
 }
 
@@ -60,15 +60,16 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
     const T *dy = (const T *)a.dy + n * a.C, *x = (const T *)a.x + n * a.C;
     const T *dresidual = a.dresidual != NULL ? (const T *)a.dresidual + n * a.C : NULL;
     T *dx = (T *)a.dx + n * a.C;
-    const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
+    const float m = a.mean != NULL ? a.mean[n] : 0, rstd = a.rstd[n];
     float d[W], v[W], w[W], sum_g = 0, sum_gx = 0;
     for (int64_t i = first; i < a.C; i += step) {
         load_wide(d, dy + i);
         load_wide(v, x + i);
         load_wide(w, a.weight + i);
         for (int j = 0; j < W; j++) {
-            sum_g += d[j] * w[j];
-            sum_gx += d[j] * w[j] * ((v[j] - m) * scale);
+            const float g = d[j] * a.scale * w[j];
+            sum_g += g;
+            sum_gx += g * ((v[j] - m) * rstd);
         }
     }
     const float all_g = warp_sum(sum_g) / (float)a.C, mean_gx = warp_sum(sum_gx) / (float)a.C;
@@ -81,7 +82,7 @@ template <typename T, int W> static __global__ void backward_rows(swt_norm_backw
         if (dresidual != NULL)
             load_wide(r, dresidual + i);
         for (int j = 0; j < W; j++)
-            d[j] = scale * (d[j] * w[j] - mean_g - (v[j] - m) * scale * mean_gx) + r[j];
+            d[j] = rstd * (d[j] * a.scale * w[j] - mean_g - (v[j] - m) * rstd * mean_gx) + r[j];
         store_wide(dx + i, d);
     }
 }
@@ -97,12 +98,12 @@ template <typename T, int W> static __global__ void backward_blocks(swt_norm_bac
     float dweight[W] = {}, dbias[W] = {}, d[W], v[W];
     for (int r = part; r < ROWS && row + r < a.N && column < a.C; r += PARTS) {
         const int64_t n = row + r;
-        const float m = a.mean != NULL ? a.mean[n] : 0, scale = a.rstd[n];
+        const float m = a.mean != NULL ? a.mean[n] : 0, rstd = a.rstd[n];
         load_wide(d, (const T *)a.dy + n * a.C + column);
         load_wide(v, (const T *)a.x + n * a.C + column);
         for (int j = 0; j < W; j++) {
-            dweight[j] += d[j] * ((v[j] - m) * scale);
-            dbias[j] += d[j];
+            dweight[j] += d[j] * a.scale * ((v[j] - m) * rstd);
+            dbias[j] += d[j] * a.scale;
         }
     }
     for (int j = 0; j < W; j++) {

@@ -135,6 +135,11 @@ static void draw_rows(swt_case *k, int64_t *N, int64_t *C) {
     draw_dim(k, "C", C, shape[1]);
 }
 
+/* That of a head that is tied to an embedding of 12 columns, or 1. */
+static float draw_scale(swt_case *k) {
+    return swt_case_note(k, "scaled", k->number % 5 == 1) ? 0.2886751f : 1.0f;
+}
+
 /* What the rows spread around. At 100 a variance as mean(x^2) - mean^2 would have three digits
  * left. */
 static double offset_of(const swt_case *k) {
@@ -148,6 +153,7 @@ void swt_draw_norm_forward(swt_case *k, void *args) {
     draw_rows(k, &a->N, &a->C);
     swt_case_note(k, "offset", (int64_t)offset);
     a->eps = 1e-5;
+    a->scale = draw_scale(k);
     a->x = swt_case_uniform(k, a->N * a->C, k->t->ctx.dtype, offset - 1, offset + 1);
     a->weight = swt_case_uniform(k, a->C, SWT_F32, -2, 2);
 }
@@ -160,7 +166,7 @@ void swt_judge_norm_forward(swt_case *k, const void *args) {
     double *y = swt_case_want(k, a->y), *mean = swt_case_want(k, a->mean),
            *rstd = swt_case_want(k, a->rstd), largest = 0;
     swt_oracle_norm_forward(y, mean, rstd, swt_case_wide(k, a->x), swt_case_wide(k, a->weight),
-                            swt_case_wide(k, a->bias), a->N, a->C, a->eps);
+                            swt_case_wide(k, a->bias), a->N, a->C, a->eps, (double)a->scale);
     for (int64_t n = 0; n < a->N; n++)
         largest = fmax(largest, rstd[n]);
     const double tolerance =
@@ -175,6 +181,7 @@ void swt_draw_norm_backward(swt_case *k, void *args) {
     swt_norm_backward_args *a = args;
     draw_rows(k, &a->N, &a->C);
     a->add = swt_case_note(k, "add", k->number >> 2 & 1);
+    a->scale = draw_scale(k);
     a->weight = swt_case_uniform(k, a->C, SWT_F32, -2, 2);
     if (swt_case_note(k, "mean", k->number >> 3 & 1))
         a->mean = swt_case_uniform(k, a->N, SWT_F32, -0.1, 0.1);
@@ -190,7 +197,7 @@ void swt_judge_norm_backward(swt_case *k, const void *args) {
     swt_oracle_norm_backward(dx, dweight, dbias, swt_case_wide(k, a->dy),
                              swt_case_wide(k, a->dresidual), swt_case_wide(k, a->x),
                              swt_case_wide(k, a->mean), swt_case_wide(k, a->rstd),
-                             swt_case_wide(k, a->weight), a->N, a->C);
+                             swt_case_wide(k, a->weight), a->N, a->C, (double)a->scale);
     const double rows = sqrt(1 + (double)a->N);
     swt_case_close(k, a->dx, dx, 8 * sqrt((double)a->C) * SWT_ROUNDING, 3);
     swt_case_close(k, a->dweight, dweight, 4 * rows * SWT_ROUNDING, rows);

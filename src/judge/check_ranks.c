@@ -35,7 +35,6 @@ static swt_dims model_dims(int64_t E, int64_t M) {
                       .every = 2,
                       .attn_scale = 0.4f,
                       .bias = true,
-                      .norm_eps = 1e-5,
                       .capacity_factor = 1,
                       .dropped_output = SWT_DROPPED_GATED_INPUT,
                       .aux_coef = 0.1,

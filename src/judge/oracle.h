@@ -25,11 +25,12 @@ void swt_oracle_embedding_backward(double *dtable, const double *dx, const int32
 /* mean NULL: RMS norm; bias, dbias and dresidual may be NULL. */
 void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double *x,
                              const double *weight, const double *bias, int64_t N, int64_t C,
-                             double eps);
+                             double eps, double scale);
 /* Adds to dweight and dbias. */
 void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const double *dy,
                               const double *dresidual, const double *x, const double *mean,
-                              const double *rstd, const double *weight, int64_t N, int64_t C);
+                              const double *rstd, const double *weight, int64_t N, int64_t C,
+                              double scale);
 
 void swt_oracle_gelu_forward(double *y, const double *x, int64_t N, int64_t F, bool gated);
 void swt_oracle_gelu_backward(double *dx, const double *dy, const double *x, int64_t N, int64_t F,

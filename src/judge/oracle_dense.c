@@ -51,7 +51,7 @@ void swt_oracle_embedding_backward(double *dtable, const double *dx, const int32
 
 void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double *x,
                              const double *weight, const double *bias, int64_t N, int64_t C,
-                             double eps) {
+                             double eps, double scale) {
     for (int64_t n = 0; n < N; n++) {
         double sum = 0, squares = 0;
         for (int64_t i = 0; i < C; i++)
@@ -61,7 +61,8 @@ void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double
             squares += (x[n * C + i] - m) * (x[n * C + i] - m);
         rstd[n] = 1 / sqrt(squares / (double)C + eps);
         for (int64_t i = 0; i < C; i++)
-            y[n * C + i] = (x[n * C + i] - m) * rstd[n] * weight[i] + (bias != NULL ? bias[i] : 0);
+            y[n * C + i] =
+                scale * ((x[n * C + i] - m) * rstd[n] * weight[i] + (bias != NULL ? bias[i] : 0));
         if (mean != NULL)
             mean[n] = m;
     }
@@ -69,22 +70,23 @@ void swt_oracle_norm_forward(double *y, double *mean, double *rstd, const double
 
 void swt_oracle_norm_backward(double *dx, double *dweight, double *dbias, const double *dy,
                               const double *dresidual, const double *x, const double *mean,
-                              const double *rstd, const double *weight, int64_t N, int64_t C) {
+                              const double *rstd, const double *weight, int64_t N, int64_t C,
+                              double scale) {
     for (int64_t n = 0; n < N; n++) {
         const double m = mean != NULL ? mean[n] : 0;
         double g_mean = 0, gx_mean = 0;
         for (int64_t i = 0; i < C; i++) {
             const double xhat = (x[n * C + i] - m) * rstd[n];
-            const double g = dy[n * C + i] * weight[i];
+            const double g = scale * dy[n * C + i] * weight[i];
             g_mean += mean != NULL ? g / (double)C : 0;
             gx_mean += g * xhat / (double)C;
-            dweight[i] += dy[n * C + i] * xhat;
+            dweight[i] += scale * dy[n * C + i] * xhat;
             if (dbias != NULL)
-                dbias[i] += dy[n * C + i];
+                dbias[i] += scale * dy[n * C + i];
         }
         for (int64_t i = 0; i < C; i++) {
             const double xhat = (x[n * C + i] - m) * rstd[n];
-            const double g = dy[n * C + i] * weight[i];
+            const double g = scale * dy[n * C + i] * weight[i];
             dx[n * C + i] = rstd[n] * (g - g_mean - xhat * gx_mean) +
                             (dresidual != NULL ? dresidual[n * C + i] : 0);
         }

@@ -10,7 +10,7 @@ double swt_dense_flops_per_token(const swt_dims *d) {
 }
 
 double swt_expert_flops_per_slot(const swt_dims *d) {
-    return 4.0 * (double)d->C * (double)d->F;
+    return 2.0 * (double)d->C * (double)(swt_wi_width(d->ffn, d->F) + d->F);
 }
 
 double swt_step_slots(const swt_dims *d) {

@@ -28,6 +28,14 @@ int64_t swt_group_capacity(const swt_dims *d, int64_t tokens, bool training) {
     return swt_max(swt_min(rounded, tokens), d->min_capacity);
 }
 
+double swt_norm_eps(const swt_dims *d) {
+    return d->norm == SWT_NORM_RMSNORM ? 1e-6 : 1e-5;
+}
+
+float swt_head_scale(const swt_dims *d) {
+    return d->tied ? (float)(1.0 / sqrt((double)d->C)) : 1.0f;
+}
+
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B) {
     return d->group == SWT_GROUP_SEQUENCE ? swt_max(B, 1) : 1;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 typedef enum { SWT_INIT_LABML, SWT_INIT_PYTORCH, SWT_INIT_SWITCH } swt_init;
+typedef enum { SWT_NORM_LAYERNORM, SWT_NORM_RMSNORM } swt_norm;
 typedef enum { SWT_ROUND_FLOOR, SWT_ROUND_CEIL, SWT_ROUND_ROUND } swt_capacity_round;
 typedef enum { SWT_GROUP_MICRO_BATCH, SWT_GROUP_SEQUENCE } swt_group;
 typedef enum { SWT_AUX_LAYERS_SUM, SWT_AUX_LAYERS_MEAN } swt_aux_layers;
@@ -19,7 +20,9 @@ typedef struct swt_dims {
     int64_t every;    /* the last block of each `every` is sparse; 0 = all dense */
     float attn_scale; /* of the attention scores */
     bool bias;        /* linear layers have one */
-    double norm_eps;
+    swt_norm norm;
+    swt_ffn ffn; /* of dense feed-forwards and of experts */
+    bool tied;   /* the head is the embedding, behind a factor of C^-0.5 */
 
     double capacity_factor, eval_capacity_factor; /* eval: 0 = the same */
     int64_t capacity, min_capacity; /* fixed slots per expert and group; 0 = by factor */
@@ -39,6 +42,12 @@ typedef struct swt_dims {
  * capacity = max(min(round_mode(factor tokens / E), tokens), min_capacity), computed in double, or
  * the fixed capacity. Source: Fedus, Zoph, Shazeer 2021, equation 3; rounding: docs/numerics.md. */
 int64_t swt_group_capacity(const swt_dims *d, int64_t tokens, bool training);
+
+/* The number under the root of a norm: 1e-5 of LayerNorm, 1e-6 of RMS norm. */
+double swt_norm_eps(const swt_dims *d);
+
+/* What scales the last norm's output: C^-0.5 where the head is tied, else 1. */
+float swt_head_scale(const swt_dims *d);
 
 /* Routing groups of a micro-batch of B sequences. */
 int64_t swt_groups_per_micro_batch(const swt_dims *d, int64_t B);

@@ -26,9 +26,11 @@ typedef struct swt_shared_acts {
     void *dnorm;             /* (N, C) of norm */
     void *dqkv, *dattention; /* attention: (N, 3 H D), (N, H D) */
     void *dhidden;           /* dense: (N, F) */
+    void *dpre;              /* (N, swt_wi_width); of ReLU dhidden itself, as below */
     /* switch */
     float *dgate;                     /* (N, k) */
     void *dhidden_experts;            /* (El, P, K, F) */
+    void *dpre_experts;               /* (El, P, K, swt_wi_width) */
     int32_t *send_counts;             /* (E) */
     void *source_slots, *owner_slots; /* (E, K, C), (El, P, K, C): what travels, at the tokens'
                                          side and at the experts'; in backward its gradients */

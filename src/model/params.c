@@ -60,40 +60,61 @@ static int64_t add_shared(swt_param_walk *w, swt_param_kind kind, const int64_t 
     return entry.offset;
 }
 
-/* One tensor of every expert of a layer; this rank's stand side by side. */
-static int64_t add_experts(swt_param_walk *w, swt_param_kind kind, const int64_t shape[2],
-                           int64_t fan_in, const char *part, const char *suffix) {
-    const int64_t begin = align(w->experts), count = shape[0] * swt_max(shape[1], 1);
-    const int64_t own = w->dist != NULL ? w->dist->El : 0;
-    const int64_t first_own = w->dist != NULL ? w->dist->first_own : 0;
+/* What the experts of a layer lie in: this rank's side by side, and of each its parts. */
+typedef struct expert_rows {
+    int64_t begin, width; /* of the first of them; elements of an expert, all parts */
+    int64_t first, own;   /* this rank's experts */
+} expert_rows;
+
+/* One part's tensor of every expert, `at` elements behind where the expert begins. */
+static void add_part(swt_param_walk *w, const expert_rows *rows, int64_t at, swt_param entry,
+                     const char *part, const char *suffix) {
     const bool each = w->p->table != NULL || w->visit != NULL;
     if (!each) { /* all but the first, which is counted as any tensor */
         w->p->count += w->d->E - 1;
-        w->p->total += (w->d->E - 1) * count;
+        w->p->total += (w->d->E - 1) * entry.count;
     }
     for (int64_t e = 0; e < (each ? w->d->E : 1) && w->status == SWT_OK; e++) {
-        const int64_t local = e - first_own;
-        swt_param entry = {.kind = kind,
-                           .dims = shape[1] > 0 ? 2 : 1,
-                           .shape = {shape[0], shape[1]},
-                           .count = count,
-                           .fan_in = fan_in,
-                           .expert = e,
-                           .offset = local >= 0 && local < own ? begin + local * count : -1};
+        const int64_t local = e - rows->first;
+        entry.expert = e;
+        entry.offset =
+            local >= 0 && local < rows->own ? rows->begin + local * rows->width + at : -1;
         snprintf(entry.name, sizeof entry.name, "%sexperts.%lld.%s.%s", w->prefix, (long long)e,
                  part, suffix);
         add_entry(w, entry);
     }
     w->role++;
-    w->experts = begin + own * count;
-    return begin;
+}
+
+static int64_t add_experts(swt_param_walk *w, swt_param_kind kind, const int64_t shape[2],
+                           int64_t fan_in, const char *const *parts, const char *suffix) {
+    const int64_t count = shape[0] * swt_max(shape[1], 1);
+    expert_rows rows = {.begin = align(w->experts)};
+    if (w->dist != NULL) {
+        rows.first = w->dist->first_own;
+        rows.own = w->dist->El;
+    }
+    for (int i = 0; parts[i] != NULL; i++)
+        rows.width += count;
+    for (int i = 0; parts[i] != NULL; i++)
+        add_part(w, &rows, i * count,
+                 (swt_param){.kind = kind,
+                             .dims = shape[1] > 0 ? 2 : 1,
+                             .shape = {shape[0], shape[1]},
+                             .count = count,
+                             .fan_in = fan_in},
+                 parts[i], suffix);
+    w->experts = rows.begin + rows.own * rows.width;
+    return rows.begin;
 }
 
 static swt_place add_norm(swt_param_walk *w, const char *name) {
     const int64_t C = w->d->C, shape[2] = {C, 0};
-    swt_place p = {.out = C, .in = C};
+    swt_place p = {.bias = -1, .out = C, .in = C};
     w->shared = align(w->shared);
     p.weight = add_shared(w, SWT_PARAM_NORM_WEIGHT, shape, C, name, "weight");
+    if (w->d->norm == SWT_NORM_RMSNORM)
+        return p;
     w->shared = align(w->shared);
     p.bias = add_shared(w, SWT_PARAM_NORM_BIAS, shape, C, name, "bias");
     return p;
@@ -115,13 +136,20 @@ swt_place swt_params_linear(swt_param_walk *w, const char *const *parts, int64_t
     return p;
 }
 
-swt_place swt_params_experts(swt_param_walk *w, const char *part, int64_t out, int64_t in) {
+swt_place swt_params_experts(swt_param_walk *w, const char *const *parts, int64_t out, int64_t in) {
     const int64_t weight[2] = {out, in}, bias[2] = {out, 0};
-    swt_place p = {.bias = -1, .out = out, .in = in};
-    p.weight = add_experts(w, SWT_PARAM_WEIGHT, weight, in, part, "weight");
+    swt_place p = {.bias = -1, .in = in};
+    for (int i = 0; parts[i] != NULL; i++)
+        p.out += out;
+    p.weight = add_experts(w, SWT_PARAM_WEIGHT, weight, in, parts, "weight");
     if (w->d->bias)
-        p.bias = add_experts(w, SWT_PARAM_BIAS, bias, in, part, "bias");
+        p.bias = add_experts(w, SWT_PARAM_BIAS, bias, in, parts, "bias");
     return p;
+}
+
+const char *const *swt_params_wi(const swt_dims *d) {
+    static const char *const alone[] = {"wi", NULL}, *const gated[] = {"wi", "wg", NULL};
+    return d->ffn == SWT_FFN_GEGLU ? gated : alone;
 }
 
 /* Roles begin again in every block. */
@@ -157,7 +185,8 @@ static void walk_model(swt_param_walk *w, int64_t experts) {
     snprintf(w->prefix, sizeof w->prefix, "%s.", swt_stack_name(SWT_DECODER));
     p->final_norm = add_norm(w, "final_norm");
     w->prefix[0] = '\0';
-    p->head = swt_params_linear(w, (const char *const[]){"head", NULL}, d->V, d->C);
+    p->head =
+        d->tied ? p->embed : swt_params_linear(w, (const char *const[]){"head", NULL}, d->V, d->C);
 }
 
 swt_status swt_params_visit(const swt_dims *d, swt_param_visit visit, void *context) {

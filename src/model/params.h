@@ -54,8 +54,11 @@ typedef struct swt_params {
  * where the model has biases, these. Returns the place of the first. */
 swt_place swt_params_linear(swt_param_walk *w, const char *const *parts, int64_t out, int64_t in);
 
-/* The same linear layer of every expert; this rank's stand side by side. */
-swt_place swt_params_experts(swt_param_walk *w, const char *part, int64_t out, int64_t in);
+/* The same linear layer of every expert; this rank's stand side by side, each with its parts. */
+swt_place swt_params_experts(swt_param_walk *w, const char *const *parts, int64_t out, int64_t in);
+
+/* The parts of a feed-forward's first layer: wi, and of GEGLU wi and wg. */
+const char *const *swt_params_wi(const swt_dims *d);
 
 /* Call `visit` for every named tensor of the model, in the table's order but without a table
  * (offset is -1 for experts); stops at its first error. For dimensions that nobody has vouched for.

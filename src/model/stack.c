@@ -34,18 +34,29 @@ swt_status swt_model_linear_backward(swt_model *m, const swt_place *p, int64_t N
                                                    .out = p->out});
 }
 
+/* RMS norm has none. */
+static float *norm_mean(const swt_model *m) {
+    return m->dims.norm == SWT_NORM_RMSNORM ? NULL : m->acts.norm_mean;
+}
+
+/* The last norm's output is what the head reads. */
+static float norm_scale(const swt_model *m, const swt_place *p) {
+    return p == &m->params.final_norm ? swt_head_scale(&m->dims) : 1.0f;
+}
+
 swt_status swt_model_norm(swt_model *m, const swt_place *p, const void *x, int64_t N) {
     swt_shared_acts *a = &m->acts;
     return swt_norm_forward(&m->ctx,
                             &(swt_norm_forward_args){.y = a->norm,
-                                                     .mean = a->norm_mean,
+                                                     .mean = norm_mean(m),
                                                      .rstd = a->norm_rstd,
                                                      .x = x,
                                                      .weight = swt_slice(m->param, p->weight),
                                                      .bias = swt_slice(m->param, p->bias),
                                                      .N = N,
                                                      .C = m->dims.C,
-                                                     .eps = m->dims.norm_eps});
+                                                     .eps = swt_norm_eps(&m->dims),
+                                                     .scale = norm_scale(m, p)});
 }
 
 /* After swt_model_norm of the same x: acts.dnorm is the gradient of acts.norm, acts.dstream becomes
@@ -61,11 +72,12 @@ static swt_status norm_backward(swt_model *m, const swt_place *p, const void *x,
                                                        .dresidual = dresidual,
                                                        .x = x,
                                                        .weight = swt_slice(m->param, p->weight),
-                                                       .mean = a->norm_mean,
+                                                       .mean = norm_mean(m),
                                                        .rstd = a->norm_rstd,
                                                        .scratch = a->scratch,
                                                        .N = N,
-                                                       .C = m->dims.C});
+                                                       .C = m->dims.C,
+                                                       .scale = norm_scale(m, p)});
 }
 
 swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
@@ -123,6 +135,7 @@ swt_status swt_model_backward(swt_model *m, const swt_pass *pass) {
                                                 .tokens = pass->sequences[SWT_DECODER].tokens,
                                                 .N = N,
                                                 .C = p->embed.in,
-                                                .V = p->embed.out}));
+                                                .V = p->embed.out,
+                                                .add = m->dims.tied}));
     return swt_sums_add(m, pass);
 }

@@ -50,6 +50,7 @@ typedef struct swt_attention_acts {
 
 typedef struct swt_dense_acts {
     void *hidden; /* (N, F) */
+    void *pre;    /* (N, swt_wi_width) what hidden is made of; ReLU has none */
 } swt_dense_acts;
 
 typedef struct swt_switch_acts {
@@ -61,6 +62,7 @@ typedef struct swt_switch_acts {
     int32_t *group_counts; /* (G, E) */
     int32_t *slot_counts;  /* (El, P) occupied slots of this rank's experts */
     void *x, *hidden;      /* (El, P, K, C), (El, P, K, F) */
+    void *pre;             /* (El, P, K, swt_wi_width); ReLU has none */
 } swt_switch_acts;
 
 typedef struct swt_sublayer {

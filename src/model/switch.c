@@ -18,7 +18,7 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .N = N,
         .C = d->C,
         .F = d->F,
-        .ffn = SWT_FFN_RELU, /* model.ffn: the others are not built into the model yet */
+        .ffn = d->ffn,
         .E = d->E,
         .k = 1,
         .G = pass_groups,
@@ -40,8 +40,8 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
 
 static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
     out->router = swt_params_linear(w, (const char *const[]){"router", NULL}, d->E, d->C);
-    out->wi = swt_params_experts(w, "wi", d->F, d->C);
-    out->wo = swt_params_experts(w, "wo", d->C, d->F);
+    out->wi = swt_params_experts(w, swt_params_wi(d), d->F, d->C);
+    out->wo = swt_params_experts(w, (const char *const[]){"wo", NULL}, d->C, d->F);
 }
 
 static void keep(swt_memory_walk *w, swt_sublayer *s) {
@@ -60,6 +60,8 @@ static void keep(swt_memory_walk *w, swt_sublayer *s) {
     a->slot_counts = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(dist->El, dist->P));
     a->x = swt_take_act(w, SWT_COUNT(rows, d->C));
     a->hidden = swt_take_act(w, SWT_COUNT(rows, d->F));
+    if (d->ffn != SWT_FFN_RELU)
+        a->pre = swt_take_act(w, SWT_COUNT(rows, swt_wi_width(d->ffn, d->F)));
 }
 
 static void share_backward(swt_memory_walk *w, int64_t rows) {
@@ -68,6 +70,9 @@ static void share_backward(swt_memory_walk *w, int64_t rows) {
     swt_shared_acts *a = &w->m->acts;
     a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(d->B, d->T));
     a->dhidden_experts = swt_take_act(w, SWT_COUNT(rows, d->F));
+    a->dpre_experts = a->dhidden_experts;
+    if (d->ffn != SWT_FFN_RELU)
+        a->dpre_experts = swt_take_act(w, SWT_COUNT(rows, swt_wi_width(d->ffn, d->F)));
     a->source_dot = swt_take(w, SWT_ARENA_COMM, SWT_F32, SWT_COUNT(d->E, w->m->message_slots));
     if (w->m->dist->P > 1) {
         a->owner_dx = swt_take(w, SWT_ARENA_COMM, act, SWT_COUNT(rows, d->C));
@@ -144,6 +149,7 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
     SWT_TRY(exchange_slots(m, dims, SWT_TO_OWNERS, moe->x, tokens));
     SWT_TRY(swt_experts_forward(c, &(swt_experts_forward_args){.y = answers,
                                                                .hidden = moe->hidden,
+                                                               .pre = moe->pre,
                                                                .x = moe->x,
                                                                .wi = swt_weight(m, p->wi.weight),
                                                                .bi = swt_weight(m, p->wi.bias),
@@ -234,7 +240,7 @@ static swt_status expert_gradients(swt_model *m, const swt_pass *pass, const swt
                                                 .dbo = swt_slice(m->grad, p->wo.bias),
                                                 .x = moe->x,
                                                 .hidden = moe->hidden,
-                                                .dpre = m->acts.dhidden_experts,
+                                                .dpre = m->acts.dpre_experts,
                                                 .dy = m->acts.owner_slots,
                                                 .slot_counts = moe->slot_counts,
                                                 .dims = *dims,
@@ -263,9 +269,11 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     SWT_TRY(exchange_slots(m, &dims, SWT_TO_OWNERS, a->owner_slots, dy));
     const swt_experts_backward_input_args experts = {.dx = dx,
                                                      .dhidden = a->dhidden_experts,
+                                                     .dpre = moe->pre ? a->dpre_experts : NULL,
                                                      .dot = dot,
                                                      .dy = a->owner_slots,
                                                      .hidden = moe->hidden,
+                                                     .pre = moe->pre,
                                                      .wi = swt_weight(m, p->wi.weight),
                                                      .wo = swt_weight(m, p->wo.weight),
                                                      .bo = swt_weight(m, p->wo.bias),

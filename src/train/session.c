@@ -23,7 +23,6 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
                         (long long)d.pad_id, (long long)d.V - 1);
     d.attn_scale =
         o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)d.D)) : 1.0f;
-    d.norm_eps = 1e-5;
     *out = d;
     return SWT_OK;
 }

@@ -111,7 +111,8 @@ typedef struct norm {
 
 static double norm_loss(const void *context) {
     const norm *o = context;
-    swt_oracle_norm_forward(o->y, o->mean, o->rstd, o->x, o->weight, o->bias, o->N, o->C, 1e-5);
+    swt_oracle_norm_forward(o->y, o->mean, o->rstd, o->x, o->weight, o->bias, o->N, o->C, 1e-5,
+                            0.3);
     return inner(o->dy, o->y, o->N * o->C);
 }
 
@@ -134,7 +135,7 @@ static void test_norm(void **state) {
                *dbias = rms ? NULL : swt_trial_doubles(t, C);
         (void)norm_loss(&o);
         swt_oracle_norm_backward(dx, dweight, dbias, o.dy, NULL, o.x, o.mean, o.rstd, o.weight, N,
-                                 C);
+                                 C, 0.3);
         expect_gradient(t, "dx", norm_loss, &o, o.x, N * C, dx);
         expect_gradient(t, "dweight", norm_loss, &o, o.weight, C, dweight);
         if (!rms)

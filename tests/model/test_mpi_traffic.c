@@ -39,7 +39,6 @@ static void exchanges_are_as_planned(void **state) {
                             .M = 1 + variant / 2 * 2,
                             .every = 2,
                             .bias = true,
-                            .norm_eps = 1e-5,
                             .attn_scale = 0.4f,
                             .capacity_factor = 1.25,
                             .pad_id = -1,

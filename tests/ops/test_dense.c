@@ -32,7 +32,7 @@ static void test_norm_blocks(void **state) {
     float *dy = swt_trial_in(t, N * C, SWT_F32), *dbias = swt_trial_out(t, C, SWT_F32);
     dy[0] = dy[1] = 0x1p24F;
     dy[62 * C] = dy[63 * C] = dy[64 * C] = dy[64 * C + 1] = dy[65 * C + 1] = 1;
-    SWT_RUN(t, norm_backward, .dbias = dbias, .dy = dy, .mean = mean, .N = N, .C = C);
+    SWT_RUN(t, norm_backward, .dbias = dbias, .dy = dy, .mean = mean, .N = N, .C = C, .scale = 1);
     assert_true(dbias[0] == 0x1p24F && dbias[1] == 0x1p24F + 2);
 }
 

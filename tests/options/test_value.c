@@ -167,11 +167,7 @@ static void not_built(void **state) {
     refused("model.preset", "t5", "model.preset: t5 is not built yet; use labml");
     refused("model.stacks", "encoder-decoder",
             "model.stacks: encoder-decoder is not built yet; use decoder");
-    refused("model.norm", "rmsnorm", "model.norm: rmsnorm is not built yet; use layernorm");
     refused("model.positions", "relative", "model.positions: relative is not built yet; use none");
-    refused("model.ffn", "gelu", "model.ffn: gelu is not built yet; use relu");
-    refused("model.ffn", "geglu", "model.ffn: geglu is not built yet; use relu");
-    refused("model.tied", "true", "model.tied: true is not built yet; use false");
     refused("model.dropout", "0.1", "model.dropout: 0.1 is not built yet; use 0");
     refused("moe.expert_dropout", "0.4", "moe.expert_dropout: 0.4 is not built yet; use 0");
     refused("optim.name", "adafactor", "optim.name: adafactor is not built yet; use adam or sgd");

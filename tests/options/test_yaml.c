@@ -125,7 +125,7 @@ static void dumped_by_python(void **state) {
                  "run: {resume: false, out: ~, init_from: , deterministic: True}\n");
     assert_string_equal(o.data_path, "");
     assert_string_equal(o.data_prompt, "1e3");
-    assert_false(o.dims.bias || o.model_tied || o.dims.route_padding || o.optim_scale_parameter);
+    assert_false(o.dims.bias || o.dims.tied || o.dims.route_padding || o.optim_scale_parameter);
     assert_true(o.adam.eps_uncorrected && o.run_deterministic);
     assert_true(o.dims.jitter == 1e-5 && o.dims.z_coef == 0.5 && o.adam.eps == 1e-8 &&
                 o.schedule.lr == 1e-3);

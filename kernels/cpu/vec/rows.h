@@ -77,6 +77,7 @@ static void row_norm_forward(const swt_norm_forward_args *a, int64_t first, int6
     const int64_t C = a->C;
     const float *x = (const float *)a->x + first * C, *weight = a->weight, *bias = a->bias;
     const double eps = a->eps;
+    const float scale = a->scale;
     float *y = (float *)a->y + first * C, *mean = a->mean, *rstd = a->rstd;
     for (int64_t n = first; n < end; n++, x += C, y += C) {
         vf sum = {0}, squares = {0};
@@ -88,30 +89,30 @@ static void row_norm_forward(const swt_norm_forward_args *a, int64_t first, int6
             squares += centred * centred;
         }
         const double variance = (double)(sum_of_lanes(squares) / (float)C);
-        const float scale = (float)(1.0 / sqrt(variance + eps));
+        const float r = (float)(1.0 / sqrt(variance + eps));
         for (int64_t i = 0; i < C; i += LANES) {
-            const vf xhat = (load(x + i, C - i) - m) * scale;
+            const vf xhat = (load(x + i, C - i) - m) * r;
             const vf b = bias != NULL ? load(bias + i, C - i) : (vf){0};
-            store(y + i, xhat * load(weight + i, C - i) + b, C - i);
+            store(y + i, (xhat * load(weight + i, C - i) + b) * scale, C - i);
         }
         if (mean != NULL)
             mean[n] = m;
-        rstd[n] = scale;
+        rstd[n] = r;
     }
 }
 
 static void row_norm_backward(const swt_norm_backward_args *a, int64_t first, int64_t end,
                               float *dweight, float *dbias) {
     const int64_t C = a->C;
-    const float *weight = a->weight, *mean = a->mean, *rstd = a->rstd;
+    const float *weight = a->weight, *mean = a->mean, *rstd = a->rstd, scale = a->scale;
     for (int64_t n = first; n < end; n++) {
         const float *dy = (const float *)a->dy + n * C, *x = (const float *)a->x + n * C;
         const float *dresidual = a->dresidual != NULL ? (const float *)a->dresidual + n * C : NULL;
-        const float m = mean != NULL ? mean[n] : 0.0f, scale = rstd[n];
+        const float m = mean != NULL ? mean[n] : 0.0f, s = rstd[n];
         float *dx = (float *)a->dx + n * C;
         vf sum_g = {0}, sum_gx = {0};
         for (int64_t i = 0; i < C; i += LANES) {
-            const vf d = load(dy + i, C - i), xhat = (load(x + i, C - i) - m) * scale;
+            const vf d = load(dy + i, C - i) * scale, xhat = (load(x + i, C - i) - m) * s;
             const vf g = d * load(weight + i, C - i); /* 0 beyond C */
             sum_g += g;
             sum_gx += g * xhat;
@@ -121,12 +122,12 @@ static void row_norm_backward(const swt_norm_backward_args *a, int64_t first, in
         const float mean_g = mean != NULL ? sum_of_lanes(sum_g) / (float)C : 0.0f;
         const float mean_gx = sum_of_lanes(sum_gx) / (float)C;
         for (int64_t i = 0; i < C; i += LANES) {
-            const vf xhat = (load(x + i, C - i) - m) * scale;
-            const vf g = load(dy + i, C - i) * load(weight + i, C - i);
+            const vf xhat = (load(x + i, C - i) - m) * s;
+            const vf g = load(dy + i, C - i) * scale * load(weight + i, C - i);
             /* One expression, so that it is fused or not whatever the compiler makes of the loop;
              * -0 changes nothing that it is added to. */
             const vf r = dresidual != NULL ? load(dresidual + i, C - i) : splat(-0.0f);
-            store(dx + i, scale * (g - mean_g - xhat * mean_gx) + r, C - i);
+            store(dx + i, s * (g - mean_g - xhat * mean_gx) + r, C - i);
         }
     }
 }
