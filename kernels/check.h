@@ -31,6 +31,11 @@ SWT_OPS(SWT_LIST_FUNCTION)
 #define OPTIONAL(...)     SWT_ARG(SWT_ARG_OPTIONAL, __VA_ARGS__)
 #define OPTIONAL_OUT(...) SWT_ARG(SWT_ARG_OUT | SWT_ARG_OPTIONAL, __VA_ARGS__)
 
+/* The role of a parameter's gradient. */
+static inline unsigned swt_arg_gradient(bool add) {
+    return SWT_ARG_OUT | (add ? SWT_ARG_UPDATED : 0);
+}
+
 /* The same tensor with its rows of `row` elements `stride` apart, not one behind the other. */
 swt_arg swt_arg_rows(swt_arg arg, int64_t row, int64_t stride);
 

@@ -12,14 +12,9 @@ SWT_ARGS_OF(linear_backward_input) {
                     OPTIONAL(relu_output, ACT, a->N, a->in));
 }
 
-/* A parameter's gradient. */
-static unsigned gradient(bool add) {
-    return SWT_ARG_OUT | (add ? SWT_ARG_UPDATED : 0);
-}
-
 SWT_ARGS_OF(linear_backward_weight) {
-    return SWT_LIST(SWT_ARG(gradient(a->add), dw, F32, a->out, a->in),
-                    SWT_ARG(gradient(a->add) | SWT_ARG_OPTIONAL, dbias, F32, a->out),
+    return SWT_LIST(SWT_ARG(swt_arg_gradient(a->add), dw, F32, a->out, a->in),
+                    SWT_ARG(swt_arg_gradient(a->add) | SWT_ARG_OPTIONAL, dbias, F32, a->out),
                     IN(dy, ACT, a->N, a->out), IN(x, ACT, a->N, a->in));
 }
 
@@ -28,8 +23,8 @@ SWT_ARGS_OF(embedding_forward) {
 }
 
 SWT_ARGS_OF(embedding_backward) {
-    return SWT_LIST(SWT_ARG(gradient(a->add), dtable, F32, a->V, a->C), IN(dx, ACT, a->N, a->C),
-                    IN(tokens, I32, a->N));
+    return SWT_LIST(SWT_ARG(swt_arg_gradient(a->add), dtable, F32, a->V, a->C),
+                    IN(dx, ACT, a->N, a->C), IN(tokens, I32, a->N));
 }
 
 SWT_ARGS_OF(norm_forward) {
@@ -38,12 +33,13 @@ SWT_ARGS_OF(norm_forward) {
 }
 
 SWT_ARGS_OF(norm_backward) {
-    return SWT_LIST(
-        OUT(dx, ACT, a->N, a->C), SWT_ARG(gradient(a->add), dweight, F32, a->C),
-        SWT_ARG(gradient(a->add) | SWT_ARG_OPTIONAL, dbias, F32, a->C), IN(dy, ACT, a->N, a->C),
-        SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->C),
-        IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), OPTIONAL(mean, F32, a->N),
-        IN(rstd, F32, a->N), SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
+    return SWT_LIST(OUT(dx, ACT, a->N, a->C), SWT_ARG(swt_arg_gradient(a->add), dweight, F32, a->C),
+                    SWT_ARG(swt_arg_gradient(a->add) | SWT_ARG_OPTIONAL, dbias, F32, a->C),
+                    IN(dy, ACT, a->N, a->C),
+                    SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->C),
+                    IN(x, ACT, a->N, a->C), IN(weight, F32, a->C), OPTIONAL(mean, F32, a->N),
+                    IN(rstd, F32, a->N),
+                    SCRATCH(scratch, U8, swt_norm_backward_scratch_bytes(a->N, a->C)));
 }
 
 SWT_ARGS_OF(gelu_forward) {
@@ -63,49 +59,6 @@ SWT_ARGS_OF(gelu_backward) {
 }
 
 /* What fits no list of dimensions. Lengths and strides are 32 bits wide in places. */
-static swt_status check_attention(const swt_attention_dims *d, const char *op) {
-    if (d->D > SWT_HEAD_WIDTH_MAX)
-        return SWT_FAIL(SHAPE, "%s: heads of %lld features; up to %d are possible", op,
-                        (long long)d->D, SWT_HEAD_WIDTH_MAX);
-    const int64_t row = SWT_COUNT(d->H, d->D);
-    if (d->q_stride < row || d->kv_stride < row)
-        return SWT_FAIL(SHAPE,
-                        "%s: q_stride %lld, kv_stride %lld; they must be >= H D = %lld, a row", op,
-                        (long long)d->q_stride, (long long)d->kv_stride, (long long)row);
-    if (d->Tq > INT32_MAX || d->Tk > INT32_MAX || d->q_stride > INT32_MAX ||
-        d->kv_stride > INT32_MAX)
-        return SWT_FAIL(
-            SHAPE, "%s: Tq %lld, Tk %lld, q_stride %lld, kv_stride %lld; they must be < 2^31", op,
-            (long long)d->Tq, (long long)d->Tk, (long long)d->q_stride, (long long)d->kv_stride);
-    return SWT_OK;
-}
-
-SWT_ARGS_OF(attention_forward) {
-    const swt_attention_dims *d = &a->dims;
-    const int64_t row = SWT_COUNT(d->H, d->D);
-    SWT_TRY(check_attention(d, out->op));
-    return SWT_LIST(OUT(y, ACT, d->B, d->Tq, d->H, d->D), OUT(lse, F32, d->B, d->H, d->Tq),
-                    swt_arg_rows(IN(q, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
-                    swt_arg_rows(IN(k, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    swt_arg_rows(IN(v, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    OPTIONAL(key_lengths, I32, d->B));
-}
-
-SWT_ARGS_OF(attention_backward) {
-    const swt_attention_dims *d = &a->dims;
-    const int64_t row = SWT_COUNT(d->H, d->D);
-    SWT_TRY(check_attention(d, out->op));
-    return SWT_LIST(swt_arg_rows(OUT(dq, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
-                    swt_arg_rows(OUT(dk, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    swt_arg_rows(OUT(dv, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    IN(dy, ACT, d->B, d->Tq, d->H, d->D),
-                    swt_arg_rows(IN(q, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
-                    swt_arg_rows(IN(k, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    swt_arg_rows(IN(v, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
-                    OPTIONAL(key_lengths, I32, d->B), IN(y, ACT, d->B, d->Tq, d->H, d->D),
-                    IN(lse, F32, d->B, d->H, d->Tq));
-}
-
 SWT_ARGS_OF(cross_entropy) {
     out->state = true;
     return SWT_LIST(OPTIONAL_OUT(dlogits, ACT, a->N, a->V), OUT(stats, F64, SWT_LOSS_STATS),

@@ -1,4 +1,4 @@
-/* Operations of the dense layers: linear layers, embedding, norms, GELU, attention, the loss. The
+/* Operations of the dense layers: linear layers, embedding, norms, GELU, the loss. The
  * conventions stand in swt_ops.h, which includes this. */
 #ifndef SWT_OPS_DENSE_H
 #define SWT_OPS_DENSE_H
@@ -142,57 +142,6 @@ typedef struct swt_gelu_backward_args {
     const int32_t *row_counts; /* (blocks) or NULL */
     swt_gelu_dims dims;
 } swt_gelu_backward_args;
-
-/* ------------------------------------------------------------------ attention */
-
-/* The widest head that every backend can hold in its registers or local memory. */
-enum { SWT_HEAD_WIDTH_MAX = 256 };
-
-/* Which keys a query sees. */
-typedef enum swt_mask {
-    SWT_MASK_NONE,  /* all of its sequence */
-    SWT_MASK_CAUSAL /* query i sees the keys up to i */
-} swt_mask;
-
-typedef struct swt_attention_dims {
-    int64_t B, H, D;             /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
-    int64_t Tq, Tk;              /* queries and keys of a sequence */
-    int64_t q_stride, kv_stride; /* elements from row to row: of q, and of k and v; >= H D */
-    swt_mask mask;
-    float scale; /* of the scores */
-} swt_attention_dims;
-
-/* For each sequence and head, where query i sees key j by the mask and j < key_lengths[b]:
- * s[i, j] = scale q[i] . k[j];  p[i] = softmax(s[i]);  y[i] = sum_j p[i, j] v[j];
- * lse[i] = logsumexp(s[i]).  A query that sees no key: y = 0, lse = -infinity.
- * Heads stand side by side in a row, and rows of q, k and v may lie between one another's: with
- * strides of 3 H D all three are columns of what one linear layer made.
- * Source: Vaswani et al. 2017, section 3.2.1. */
-typedef struct swt_attention_forward_args {
-    void *y;                    /* (B, Tq, H D) */
-    float *lse;                 /* (B, H, Tq), saved for backward */
-    const void *q;              /* (B, Tq, H D), q_stride */
-    const void *k, *v;          /* (B, Tk, H D), kv_stride */
-    const int32_t *key_lengths; /* (B), from 0 to Tk (beyond: the nearest); NULL: all Tk */
-    swt_attention_dims dims;
-} swt_attention_forward_args;
-
-/* With p as above, which is made again from lse (Dao et al. 2022):
- * dv[j] = sum_i p[i, j] dy[i];  dp[i, j] = dy[i] . v[j];
- * ds[i, j] = p[i, j] (dp[i, j] - dy[i] . y[i]);
- * dq[i] = scale sum_j ds[i, j] k[j];  dk[j] = scale sum_i ds[i, j] q[i].
- * Rows alone are written, not what lies between them. */
-typedef struct swt_attention_backward_args {
-    void *dq;                   /* (B, Tq, H D), q_stride */
-    void *dk, *dv;              /* (B, Tk, H D), kv_stride */
-    const void *dy;             /* (B, Tq, H D) */
-    const void *q;              /* (B, Tq, H D), q_stride */
-    const void *k, *v;          /* (B, Tk, H D), kv_stride */
-    const int32_t *key_lengths; /* as in forward */
-    const void *y;              /* (B, Tq, H D) */
-    const float *lse;           /* (B, H, Tq) */
-    swt_attention_dims dims;
-} swt_attention_backward_args;
 
 /* ------------------------------------------------------------------ the loss */
 

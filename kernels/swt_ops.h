@@ -1,10 +1,10 @@
 /* The operations: the mathematics of the program, one slot each, for every backend.
  *
- * Reading ops_dense.h, ops_moe.h and ops_update.h is reading the model: each operation is a
- * structure of arguments there, below its equation. Letters: B sequences, T positions, N = B * T
- * tokens of one micro-batch, C width, H heads, D head width, F hidden width, V vocabulary, E
- * experts, El experts on this rank, P ranks of the expert group, K slots per expert in a
- * message, G routing groups, k experts per token (1).
+ * Reading ops_dense.h, ops_attention.h, ops_moe.h and ops_update.h is reading the model: each
+ * operation is a structure of arguments there, below its equation. Letters: B sequences, T
+ * positions, N = B * T tokens of one micro-batch, C width, H heads, D head width, F hidden width, V
+ * vocabulary, E experts, El experts on this rank, P ranks of the expert group, K slots per expert
+ * in a message, G routing groups, k experts per token (1).
  *
  * Conventions
  *  - Arguments: context, outputs, inputs, saved for backward, scratch, dims, scalars.
@@ -20,6 +20,7 @@
 #ifndef SWT_OPS_H
 #define SWT_OPS_H
 
+#include "kernels/ops_attention.h"
 #include "kernels/ops_dense.h"
 #include "kernels/ops_moe.h"
 #include "kernels/ops_update.h"
@@ -38,6 +39,8 @@
     X(norm_backward)                                                                               \
     X(gelu_forward)                                                                                \
     X(gelu_backward)                                                                               \
+    X(bias_forward)                                                                                \
+    X(bias_backward)                                                                               \
     X(attention_forward)                                                                           \
     X(attention_backward)                                                                          \
     X(cross_entropy)                                                                               \

@@ -3,11 +3,14 @@
  * of the other side in order; scores never leave the block. */
 #include "kernels/cuda/attention_tile.cuh"
 
+enum { FINISH = 128 };
+
 /* One head of one sequence, as the block sees it. */
 template <typename T> struct head {
     head_rows<T> q, k, v; /* k and v: the keys that the sequence has */
     int64_t q_at, kv_at;  /* where its first rows stand in q and dq; k, v, dk and dv */
     int64_t y_at, lse_at; /* in y and dy; in lse */
+    const float *bias;    /* of distance 0, NULL: none */
     int width;            /* of a row of y */
     int first;            /* row of the block's tile */
     bool causal;
@@ -34,6 +37,7 @@ static __device__ inline head<T> head_of_block(const A &a, bool wide, bool keys)
     head<T> of;
     of.q_at = b * queries * q_stride + column;
     of.kv_at = b * d.Tk * kv_stride + column;
+    of.bias = a.bias == NULL ? NULL : a.bias + h % H * SWT_BIAS_DISTANCES + SWT_BIAS_REACH;
     of.width = H * D;
     of.y_at = b * queries * of.width + column;
     of.lse_at = h * queries;
@@ -43,6 +47,14 @@ static __device__ inline head<T> head_of_block(const A &a, bool wide, bool keys)
     of.k = head_rows<T>{(const T *)a.k + of.kv_at, kv_stride, count, D, wide};
     of.v = head_rows<T>{(const T *)a.v + of.kv_at, kv_stride, count, D, wide};
     return of;
+}
+
+/* What is added to the score of a query and a key. */
+template <typename T> static __device__ inline float bias_of(const head<T> &h, int query, int key) {
+    const int distance = key - query, reach = SWT_BIAS_REACH;
+    if (h.bias == NULL)
+        return 0;
+    return h.bias[distance < -reach ? -reach : distance > reach ? reach : distance];
 }
 
 /* How many keys a query sees: the first ones. */
@@ -62,10 +74,11 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
                                            float (&sum)[PER], float (&out)[PER][4 * GROUPS],
                                            const head<T> &h, int key, float scale) {
     for (int i = 0; i < PER; i++) {
-        const int seen = keys_seen(h, h.first + tile_row() + i);
+        const int query = h.first + tile_row() + i, seen = keys_seen(h, query);
         float top = max[i], part = 0;
         for (int j = 0; j < PER; j++) {
-            s[i][j] = key + j * SIDE < seen ? scale * s[i][j] : -INFINITY;
+            const float score = scale * s[i][j] + bias_of(h, query, key + j * SIDE);
+            s[i][j] = key + j * SIDE < seen ? score : -INFINITY;
             top = fmaxf(top, s[i][j]);
         }
         top = row_max(top);
@@ -143,6 +156,51 @@ static __device__ inline void load_queries(tiles *t, const head_outputs<T> &h, i
     }
 }
 
+/* Add the tile's diagonals of scores, each in order, to the block's sums by distance, a thread
+ * each; column 0 is `ahead` of row 0. Beyond the reach all distances are one: what a thread meets
+ * there gathers in far. After a barrier; one must follow before scores change. */
+static __device__ inline void add_diagonals(tiles *t, float (&far)[2], int ahead) {
+    const int diagonal = (int)threadIdx.x - (TILE - 1), distance = ahead + diagonal;
+    if (diagonal >= TILE)
+        return;
+    float sum = 0;
+    for (int row = diagonal < 0 ? -diagonal : 0; row < TILE && row + diagonal < TILE; row++)
+        sum += t->scores[row * TILE_STRIDE + row + diagonal];
+    if (distance <= -SWT_BIAS_REACH)
+        far[0] += sum;
+    else if (distance >= SWT_BIAS_REACH)
+        far[1] += sum;
+    else
+        t->dbias[distance + SWT_BIAS_REACH] += sum;
+}
+
+/* The block's sums. */
+static __device__ inline void write_diagonals(float *sums, tiles *t, const float (&far)[2]) {
+    for (int side = 0; side < 2; side++)
+        t->rows[side * THREADS + threadIdx.x] = far[side];
+    __syncthreads();
+    for (int i = threadIdx.x; i < SWT_BIAS_DISTANCES; i += THREADS) {
+        float sum = t->dbias[i];
+        if (i == 0 || i == 2 * SWT_BIAS_REACH)
+            for (int n = 0; n < THREADS; n++)
+                sum += t->rows[(i == 0 ? 0 : THREADS) + n];
+        sums[i] = sum;
+    }
+}
+
+/* A thread for each of dbias's numbers: the sequences' and tiles' sums in order. */
+static __global__ void bias_finish(swt_attention_backward_args a, int tiles_of_head) {
+    const int64_t i = (int64_t)blockIdx.x * FINISH + threadIdx.x, H = a.dims.H;
+    if (i >= H * SWT_BIAS_DISTANCES)
+        return;
+    const int64_t h = i / SWT_BIAS_DISTANCES, r = i % SWT_BIAS_DISTANCES, heads = a.dims.B * H;
+    float sum = a.add ? a.dbias[i] : 0;
+    for (int64_t b = 0; b < a.dims.B; b++)
+        for (int64_t tile = 0; tile < tiles_of_head; tile++)
+            sum += ((const float *)a.scratch)[(tile * heads + b * H + h) * SWT_BIAS_DISTANCES + r];
+    a.dbias[i] = sum;
+}
+
 template <typename T, int GROUPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
     backward_queries(swt_attention_backward_args a, bool wide) {
@@ -150,22 +208,30 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
     const head<T> h = head_of_block<T>(a, wide, false);
     const int keys = keys_of_tile(h);
     const head_outputs<T> o = outputs_of(a, h);
-    float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER];
+    float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER], far[2] = {};
+    if (a.dbias != NULL)
+        for (int i = threadIdx.x; i < SWT_BIAS_DISTANCES; i += THREADS)
+            t->dbias[i] = 0;
     load_queries(t, o, h.first);
     for (int key = 0; key < keys; key += TILE) {
         score_tile(s, t, h.q, h.first, h.k, key);
         score_tile(dp, t, o.dy, h.first, h.v, key);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
-                const int at = tile_row() + i;
-                const bool seen = key + tile_column() + j * SIDE < keys_seen(h, h.first + at);
-                s[i][j] =
-                    seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) * (dp[i][j] - t->delta[at])
-                         : 0;
+                const int at = tile_row() + i, query = h.first + at;
+                const int to = key + tile_column() + j * SIDE;
+                const float score = a.dims.scale * s[i][j] + bias_of(h, query, to);
+                s[i][j] = to < keys_seen(h, query)
+                              ? expf(score - t->lse[at]) * (dp[i][j] - t->delta[at])
+                              : 0;
             }
         keep_scores(t, s);
         add_rows<GROUPS>(out, t, h.k, key, 0);
+        if (a.dbias != NULL)
+            add_diagonals(t, far, key - h.first);
     }
+    if (a.dbias != NULL)
+        write_diagonals((float *)a.scratch + blockIdx.x * SWT_BIAS_DISTANCES, t, far);
     for (int i = 0; i < PER; i++)
         factor[i] = a.dims.scale;
     write_rows<GROUPS>((T *)a.dq + h.q_at, h.q, h.q.stride, h.first, 0, out, factor);
@@ -188,9 +254,11 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
         score_tile(dp, t, h.v, h.first, o.dy, first);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
-                const int at = tile_column() + j * SIDE;
-                const bool seen = h.first + tile_row() + i < keys_seen(h, first + at);
-                s[i][j] = seen ? expf(a.dims.scale * s[i][j] - t->lse[at]) : 0;
+                const int at = tile_column() + j * SIDE, query = first + at;
+                const int key = h.first + tile_row() + i;
+                const bool seen = key < keys_seen(h, query);
+                const float score = a.dims.scale * s[i][j] + bias_of(h, query, key);
+                s[i][j] = seen ? expf(score - t->lse[at]) : 0;
                 dp[i][j] = seen ? s[i][j] * (dp[i][j] - t->delta[at]) : 0;
             }
         keep_scores(t, s);
@@ -254,7 +322,10 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_bac
     const uintptr_t places = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v |
                              (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
     if (is_empty(d))
-        return SWT_OK;
+        return a->dbias == NULL || a->add
+                   ? SWT_OK
+                   : swt_device_set(c->device, c->stream, a->dbias, 0,
+                                    (size_t)(d->H * SWT_BIAS_DISTANCES) * sizeof *a->dbias);
     return by_head(c, d->D, [&](auto as, auto of) {
         typedef typename decltype(as)::type T;
         enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
@@ -264,6 +335,9 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_bac
         if (d->Tq > 0)
             SWT_TRY(SWT_LAUNCH(queries, blocks_of_heads(d, d->Tq), THREADS, sizeof(tiles),
                                swt_cuda_stream(c), *a, wide));
+        if (a->dbias != NULL)
+            SWT_TRY(SWT_LAUNCH(bias_finish, blocks_of(d->H * SWT_BIAS_DISTANCES, FINISH), FINISH, 0,
+                               swt_cuda_stream(c), *a, (int)blocks_of(d->Tq, TILE)));
         if (d->Tk == 0)
             return SWT_OK;
         const dim3 grid(blocks_of_heads(d, d->Tk), blocks_of(d->D, KEY_GROUPS * TILE));

@@ -28,6 +28,7 @@ typedef struct tiles {
     };
     float scores[TILE * TILE_STRIDE];
     float lse[TILE], delta[TILE]; /* of queries, backward */
+    float dbias[SWT_BIAS_DISTANCES];
 } tiles;
 
 /* Rows of a head: row t stands at `at + t stride`, and has D columns; there are T. */

@@ -19,41 +19,42 @@ typedef struct shape {
     swt_mask mask;
     layout layout;
     bool lengths; /* of B > 2 sequences: 0, -1 (counts as 0), ..., Tk + 1 (counts as Tk) */
-    int scores;   /* -1: -200 and less, and one of 0 too many would be all that is left; 1: 200 and
-                     more, whose exponentials overflow; 0: small ones */
+    bool bias;
+    int scores; /* -1: -200 and less, and one of 0 too many would be all that is left; 1: 200 and
+                   more, whose exponentials overflow; 0: small ones */
 } shape;
 
 /* Of a large trial. Each number of 64 columns that a head may have (one to four), whole ones and
  * others, has several tiles of 64 queries or keys. */
 static const shape shapes[SWT_CASES] = {
-    {2, 2, 136, 130, 130, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {2, 3, 5, 1, 1, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {2, 2, 40, 64, 64, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {3, 1, 200, 65, 70, SWT_MASK_NONE, APART, true, 0},
-    {1, 1, 256, 70, 70, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {6, 2, 5, 17, 80, SWT_MASK_NONE, GAPS, true, 0},
-    {1, 2, 64, 63, 63, SWT_MASK_CAUSAL, APART, false, 1},
-    {2, 2, 72, 70, 133, SWT_MASK_NONE, KV_PACKED, false, 0},
-    {3, 1, 100, 70, 70, SWT_MASK_CAUSAL, SHIFTED, true, 0},
-    {2, 1, 250, 67, 131, SWT_MASK_CAUSAL, GAPS, false, 0},
-    {4, 1, 5, 40, 90, SWT_MASK_NONE, GAPS, true, -1},
-    {0, 2, 4, 5, 5, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {5, 2, 7, 30, 140, SWT_MASK_CAUSAL, APART, true, -1},
-    {2, 2, 8, 9, 0, SWT_MASK_NONE, APART, false, 0},
-    {1, 1, 1, 200, 200, SWT_MASK_CAUSAL, QKV_PACKED, false, 0},
-    {4, 1, 128, 128, 1, SWT_MASK_NONE, KV_PACKED, true, 0},
+    {2, 2, 136, 130, 130, SWT_MASK_CAUSAL, QKV_PACKED, false, true, 0},
+    {2, 3, 5, 1, 1, SWT_MASK_CAUSAL, QKV_PACKED, false, false, 0},
+    {2, 2, 40, 64, 64, SWT_MASK_CAUSAL, QKV_PACKED, false, true, 0},
+    {3, 1, 200, 65, 70, SWT_MASK_NONE, APART, true, false, 0},
+    {1, 1, 256, 70, 70, SWT_MASK_CAUSAL, QKV_PACKED, false, false, 0},
+    {6, 2, 5, 17, 80, SWT_MASK_NONE, GAPS, true, true, 0},
+    {1, 2, 64, 63, 63, SWT_MASK_CAUSAL, APART, false, true, 1},
+    {2, 2, 72, 70, 133, SWT_MASK_NONE, KV_PACKED, false, true, 0},
+    {3, 1, 100, 70, 70, SWT_MASK_CAUSAL, SHIFTED, true, true, 0},
+    {2, 1, 250, 67, 131, SWT_MASK_CAUSAL, GAPS, false, true, 0},
+    {4, 1, 5, 40, 90, SWT_MASK_NONE, GAPS, true, false, -1},
+    {0, 2, 4, 5, 5, SWT_MASK_CAUSAL, QKV_PACKED, false, true, 0},
+    {5, 2, 7, 30, 140, SWT_MASK_CAUSAL, APART, true, false, -1},
+    {2, 2, 8, 9, 0, SWT_MASK_NONE, APART, false, true, 0},
+    {1, 1, 1, 200, 200, SWT_MASK_CAUSAL, QKV_PACKED, false, true, 0},
+    {4, 1, 128, 128, 1, SWT_MASK_NONE, KV_PACKED, true, true, 0},
 };
 
 /* Of a small one, by turns, without its dimensions. */
 enum { TURNS = 8 };
 static const shape turns[TURNS] = {
     {.layout = QKV_PACKED, .mask = SWT_MASK_CAUSAL},
-    {.layout = APART, .mask = SWT_MASK_NONE, .lengths = true},
+    {.layout = APART, .mask = SWT_MASK_NONE, .lengths = true, .bias = true},
     {.layout = KV_PACKED, .mask = SWT_MASK_NONE},
     {.layout = GAPS, .mask = SWT_MASK_NONE, .lengths = true, .scores = -1},
-    {.layout = QKV_PACKED, .mask = SWT_MASK_CAUSAL},
+    {.layout = QKV_PACKED, .mask = SWT_MASK_CAUSAL, .bias = true},
     {.layout = SHIFTED, .mask = SWT_MASK_CAUSAL, .lengths = true},
-    {.layout = APART, .mask = SWT_MASK_CAUSAL, .scores = 1},
+    {.layout = APART, .mask = SWT_MASK_CAUSAL, .bias = true, .scores = 1},
     {.layout = KV_PACKED, .mask = SWT_MASK_CAUSAL, .lengths = true},
 };
 
@@ -93,7 +94,12 @@ static void set_dims(swt_case *k, swt_attention_dims *d, const shape *s) {
     d->scale = (float)(1 / sqrt((double)d->D));
     swt_case_note(k, "mask", (int64_t)d->mask);
     swt_case_note(k, "scores", s->scores);
-    k->choices = 0; /* lengths are drawn here */
+    swt_case_note(k, "bias", s->bias);
+    k->choices = s->bias ? 1 : 0; /* dbias; lengths and biases are drawn here */
+}
+
+static const float *draw_bias(swt_case *k, const shape *s) {
+    return s->bias ? swt_case_uniform(k, s->H * SWT_BIAS_DISTANCES, SWT_F32, -1, 1) : NULL;
 }
 
 static const int32_t *draw_lengths(swt_case *k, const shape *s) {
@@ -174,6 +180,7 @@ void swt_draw_attention_forward(swt_case *k, void *args) {
     const shape s = draw_shape(k);
     set_dims(k, &a->dims, &s);
     a->key_lengths = draw_lengths(k, &s);
+    a->bias = draw_bias(k, &s);
     const three x = take_three(k, &s, &a->dims, draw_input);
     a->q = x.q;
     a->k = x.k;
@@ -185,8 +192,13 @@ void swt_judge_attention_forward(swt_case *k, const void *args) {
     const swt_attention_forward_args *a = args;
     const swt_attention_dims *d = &a->dims;
     double *y = swt_case_want(k, a->y), *lse = swt_case_want(k, a->lse);
-    swt_oracle_attention_forward(y, lse, swt_case_wide(k, a->q), swt_case_wide(k, a->k),
-                                 swt_case_wide(k, a->v), a->key_lengths, d);
+    swt_oracle_attention_forward(y, lse,
+                                 &(swt_oracle_attention){.q = swt_case_wide(k, a->q),
+                                                         .k = swt_case_wide(k, a->k),
+                                                         .v = swt_case_wide(k, a->v),
+                                                         .bias = swt_case_wide(k, a->bias),
+                                                         .key_lengths = a->key_lengths,
+                                                         .d = d});
     swt_case_close(k, a->y, y, tolerance_of(k, d), 0);
     swt_case_close(k, a->lse, lse, tolerance_of(k, d), 1);
 }
@@ -208,6 +220,8 @@ void swt_draw_attention_backward(swt_case *k, void *args) {
     const shape s = draw_shape(k);
     set_dims(k, &a->dims, &s);
     a->key_lengths = draw_lengths(k, &s);
+    a->bias = draw_bias(k, &s);
+    a->add = swt_case_note(k, "add", s.bias && (k->number & 2));
     const three x = take_three(k, &s, d, draw_input), dx = take_three(k, &s, d, take_output);
     a->q = x.q;
     a->k = x.k;
@@ -218,9 +232,17 @@ void swt_draw_attention_backward(swt_case *k, void *args) {
     const int64_t HD = d->H * d->D, queries = d->B * d->Tq, keys = d->B * d->Tk;
     double *y = swt_trial_doubles(k->t, queries * HD),
            *lse = swt_trial_doubles(k->t, queries * d->H);
-    swt_oracle_attention_forward(y, lse, wide_rows(k, x.q, queries, d->q_stride, HD),
-                                 wide_rows(k, x.k, keys, d->kv_stride, HD),
-                                 wide_rows(k, x.v, keys, d->kv_stride, HD), a->key_lengths, d);
+    double *bias = s.bias ? swt_trial_doubles(k->t, d->H * SWT_BIAS_DISTANCES) : NULL;
+    for (int64_t i = 0; s.bias && i < d->H * SWT_BIAS_DISTANCES; i++)
+        bias[i] = (double)a->bias[i];
+    swt_oracle_attention_forward(
+        y, lse,
+        &(swt_oracle_attention){.q = wide_rows(k, x.q, queries, d->q_stride, HD),
+                                .k = wide_rows(k, x.k, keys, d->kv_stride, HD),
+                                .v = wide_rows(k, x.v, keys, d->kv_stride, HD),
+                                .bias = bias,
+                                .key_lengths = a->key_lengths,
+                                .d = d});
     a->y = swt_case_rounded(k, y, queries * HD, k->t->ctx.dtype);
     a->lse = swt_case_rounded(k, lse, queries * d->H, SWT_F32);
 }
@@ -244,14 +266,62 @@ void swt_judge_attention_backward(swt_case *k, const void *args) {
     const swt_attention_backward_args *a = args;
     const swt_attention_dims *d = &a->dims;
     double *dq = swt_case_want(k, a->dq), *dk = swt_case_want(k, a->dk),
-           *dv = swt_case_want(k, a->dv);
+           *dv = swt_case_want(k, a->dv), *dbias = swt_case_want(k, a->dbias);
+    const swt_oracle_attention inputs = {.q = swt_case_wide(k, a->q),
+                                         .k = swt_case_wide(k, a->k),
+                                         .v = swt_case_wide(k, a->v),
+                                         .bias = swt_case_wide(k, a->bias),
+                                         .key_lengths = a->key_lengths,
+                                         .d = d};
     swt_oracle_attention_backward(
-        dq, dk, dv, swt_case_wide(k, a->dy), swt_case_wide(k, a->y), swt_case_wide(k, a->lse),
-        swt_case_wide(k, a->q), swt_case_wide(k, a->k), swt_case_wide(k, a->v), a->key_lengths, d);
+        &(swt_oracle_attention_gradients){.dq = dq, .dk = dk, .dv = dv, .dbias = dbias},
+        swt_case_wide(k, a->dy), swt_case_wide(k, a->y), swt_case_wide(k, a->lse), &inputs);
     const double terms = sqrt((double)d->D) / 3, scale = (double)d->scale * size_of_case(k) * terms;
     const double T = (double)(d->Tq < d->Tk ? d->Tq : d->Tk);
     const double tolerance = tolerance_of(k, d) * (1 + terms / sqrt(fmax(1, T)));
     judge_rows(k, a->dq, dq, d->B * d->Tq, d->q_stride, tolerance, scale);
     judge_rows(k, a->dk, dk, d->B * d->Tk, d->kv_stride, tolerance, scale);
     judge_rows(k, a->dv, dv, d->B * d->Tk, d->kv_stride, tolerance, scale);
+    /* A query's p are 1 in all, and what is wrong with them is another error in each query. */
+    const double queries = sqrt(1 + (double)(d->B * d->Tq));
+    swt_case_close(k, a->dbias, dbias, tolerance, terms * queries);
+}
+
+/* ---- the bias by distance */
+
+void swt_draw_bias_forward(swt_case *k, void *args) {
+    swt_bias_forward_args *a = args;
+    swt_case_dim(k, "H", &a->H, swt_trial_size(k->t, 70));
+    a->both_ways = swt_case_note(k, "both_ways", k->number & 1);
+}
+
+void swt_judge_bias_forward(swt_case *k, const void *args) {
+    const swt_bias_forward_args *a = args;
+    const double *table = swt_case_wide(k, a->table);
+    double *bias = swt_case_want(k, a->bias);
+    for (int64_t i = 0; i < a->H * SWT_BIAS_DISTANCES; i++) {
+        const int distance = (int)(i % SWT_BIAS_DISTANCES) - SWT_BIAS_REACH;
+        bias[i] =
+            table[swt_oracle_bias_bucket(distance, a->both_ways) * a->H + i / SWT_BIAS_DISTANCES];
+    }
+    swt_case_close(k, a->bias, bias, 0, 0);
+}
+
+void swt_draw_bias_backward(swt_case *k, void *args) {
+    swt_bias_backward_args *a = args;
+    swt_case_dim(k, "H", &a->H, swt_trial_size(k->t, 70));
+    a->both_ways = swt_case_note(k, "both_ways", k->number & 1);
+}
+
+/* A sum of up to 129 + 16 numbers. */
+void swt_judge_bias_backward(swt_case *k, const void *args) {
+    const swt_bias_backward_args *a = args;
+    const double *dbias = swt_case_wide(k, a->dbias);
+    double *dtable = swt_case_want(k, a->dtable);
+    for (int64_t i = 0; i < a->H * SWT_BIAS_DISTANCES; i++) {
+        const int distance = (int)(i % SWT_BIAS_DISTANCES) - SWT_BIAS_REACH;
+        dtable[swt_oracle_bias_bucket(distance, a->both_ways) * a->H + i / SWT_BIAS_DISTANCES] +=
+            dbias[i];
+    }
+    swt_case_close(k, a->dtable, dtable, 12 * SWT_ROUNDING, 12);
 }

@@ -36,14 +36,25 @@ void swt_oracle_gelu_forward(double *y, const double *x, int64_t N, int64_t F, b
 void swt_oracle_gelu_backward(double *dx, const double *dy, const double *x, int64_t N, int64_t F,
                               bool gated);
 
-void swt_oracle_attention_forward(double *y, double *lse, const double *q, const double *k,
-                                  const double *v, const int32_t *key_lengths,
-                                  const swt_attention_dims *dims);
-/* Adds to dq, dk and dv. */
-void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const double *dy,
-                                   const double *y, const double *lse, const double *q,
-                                   const double *k, const double *v, const int32_t *key_lengths,
-                                   const swt_attention_dims *dims);
+/* Shapes as in swt_attention_forward_args; bias, key_lengths and dbias may be NULL. */
+typedef struct swt_oracle_attention {
+    const double *q, *k, *v, *bias;
+    const int32_t *key_lengths;
+    const swt_attention_dims *d;
+} swt_oracle_attention;
+
+typedef struct swt_oracle_attention_gradients {
+    double *dq, *dk, *dv, *dbias;
+} swt_oracle_attention_gradients;
+
+void swt_oracle_attention_forward(double *y, double *lse, const swt_oracle_attention *a);
+/* Adds to the gradients. */
+void swt_oracle_attention_backward(const swt_oracle_attention_gradients *g, const double *dy,
+                                   const double *y, const double *lse,
+                                   const swt_oracle_attention *a);
+
+/* The bucket of a distance by the formula, with a logarithm: swt_bias_bucket's judge. */
+int swt_oracle_bias_bucket(int distance, bool both_ways);
 
 /* stats as swt_cross_entropy; dlogits may be NULL. targets_of_batch is state.targets. */
 void swt_oracle_cross_entropy(double *dlogits, double stats[2], const double *logits,

@@ -150,62 +150,85 @@ static int64_t keys_seen(const swt_attention_dims *d, const int32_t *key_lengths
     return d->mask == SWT_MASK_CAUSAL && i + 1 < keys ? i + 1 : keys;
 }
 
-/* s[i, j] of one head, from the beginnings of its rows. */
-static double score(const swt_attention_dims *d, const double *qi, const double *kj) {
-    return (double)d->scale * dot(qi, kj, d->D);
+/* Where the bias of query i and key j stands, at head h. */
+static int64_t bias_place(int64_t h, int64_t i, int64_t j) {
+    const int64_t reach = SWT_BIAS_REACH, distance = j - i;
+    const int64_t r = distance < -reach ? -reach : distance > reach ? reach : distance;
+    return h * (2 * reach + 1) + reach + r;
 }
 
-/* y[i] (D) and its lse, from the first key and value of a head. */
-static void attend(double *yi, double *lse, const double *qi, const double *k, const double *v,
-                   int64_t keys, const swt_attention_dims *d) {
+/* s[i, j] of one head, from the beginnings of its rows. */
+static double score(const swt_oracle_attention *a, const double *qi, const double *kj, int64_t h,
+                    int64_t i, int64_t j) {
+    const double bias = a->bias != NULL ? a->bias[bias_place(h, i, j)] : 0;
+    return (double)a->d->scale * dot(qi, kj, a->d->D) + bias;
+}
+
+/* y[i] (D) and its lse, of head h of sequence b. */
+static void attend(double *yi, double *lse, const swt_oracle_attention *a, int64_t b, int64_t h,
+                   int64_t i) {
+    const swt_attention_dims *d = a->d;
+    const int64_t keys = keys_seen(d, a->key_lengths, b, i);
+    const double *qi = a->q + q_row(d, b, i, h), *k = a->k + kv_row(d, b, 0, h),
+                 *v = a->v + kv_row(d, b, 0, h);
     double largest = -INFINITY, sum = 0;
     for (int64_t j = 0; j < keys; j++)
-        largest = fmax(largest, score(d, qi, k + j * d->kv_stride));
+        largest = fmax(largest, score(a, qi, k + j * d->kv_stride, h, i, j));
     for (int64_t j = 0; j < keys; j++)
-        sum += exp(score(d, qi, k + j * d->kv_stride) - largest);
+        sum += exp(score(a, qi, k + j * d->kv_stride, h, i, j) - largest);
     /* cppcheck-suppress invalidFunctionArg ; the largest term is 1 */
     *lse = keys > 0 ? largest + log(sum) : -INFINITY;
     for (int64_t c = 0; c < d->D; c++)
         yi[c] = 0;
     for (int64_t j = 0; j < keys; j++) {
-        const double p = exp(score(d, qi, k + j * d->kv_stride) - *lse);
+        const double p = exp(score(a, qi, k + j * d->kv_stride, h, i, j) - *lse);
         for (int64_t c = 0; c < d->D; c++)
             yi[c] += p * v[j * d->kv_stride + c];
     }
 }
 
-void swt_oracle_attention_forward(double *y, double *lse, const double *q, const double *k,
-                                  const double *v, const int32_t *key_lengths,
-                                  const swt_attention_dims *d) {
+void swt_oracle_attention_forward(double *y, double *lse, const swt_oracle_attention *a) {
+    const swt_attention_dims *d = a->d;
     for (int64_t b = 0; b < d->B; b++)
         for (int64_t h = 0; h < d->H; h++)
             for (int64_t i = 0; i < d->Tq; i++)
-                attend(y + y_row(d, b, i, h), lse + (b * d->H + h) * d->Tq + i,
-                       q + q_row(d, b, i, h), k + kv_row(d, b, 0, h), v + kv_row(d, b, 0, h),
-                       keys_seen(d, key_lengths, b, i), d);
+                attend(y + y_row(d, b, i, h), lse + (b * d->H + h) * d->Tq + i, a, b, h, i);
 }
 
-void swt_oracle_attention_backward(double *dq, double *dk, double *dv, const double *dy,
-                                   const double *y, const double *lse, const double *q,
-                                   const double *k, const double *v, const int32_t *key_lengths,
-                                   const swt_attention_dims *d) {
+void swt_oracle_attention_backward(const swt_oracle_attention_gradients *g, const double *dy,
+                                   const double *y, const double *lse,
+                                   const swt_oracle_attention *a) {
+    const swt_attention_dims *d = a->d;
     const double scale = (double)d->scale;
     for (int64_t b = 0; b < d->B; b++)
         for (int64_t h = 0; h < d->H; h++)
             for (int64_t i = 0; i < d->Tq; i++)
-                for (int64_t j = 0; j < keys_seen(d, key_lengths, b, i); j++) {
+                for (int64_t j = 0; j < keys_seen(d, a->key_lengths, b, i); j++) {
                     const int64_t qi = q_row(d, b, i, h), kj = kv_row(d, b, j, h);
                     const double *dyi = dy + y_row(d, b, i, h), *yi = y + y_row(d, b, i, h);
-                    const double p =
-                        exp(score(d, q + qi, k + kj) - lse[(b * d->H + h) * d->Tq + i]);
-                    const double dp = dot(dyi, v + kj, d->D);
+                    const double p = exp(score(a, a->q + qi, a->k + kj, h, i, j) -
+                                         lse[(b * d->H + h) * d->Tq + i]);
+                    const double dp = dot(dyi, a->v + kj, d->D);
                     const double ds = p * (dp - dot(dyi, yi, d->D));
+                    if (g->dbias != NULL)
+                        g->dbias[bias_place(h, i, j)] += ds;
                     for (int64_t c = 0; c < d->D; c++) {
-                        dq[qi + c] += scale * ds * k[kj + c];
-                        dk[kj + c] += scale * ds * q[qi + c];
-                        dv[kj + c] += p * dyi[c];
+                        g->dq[qi + c] += scale * ds * a->k[kj + c];
+                        g->dk[kj + c] += scale * ds * a->q[qi + c];
+                        g->dv[kj + c] += p * dyi[c];
                     }
                 }
+}
+
+/* A whole number of the logarithm may come out a little too small: 1e-9 is far above its rounding
+ * and far below the least distance to a border of any other whole n. */
+int swt_oracle_bias_bucket(int distance, bool both_ways) {
+    const double side = both_ways ? 8 : 16, most = 2 * side - 1;
+    const double n = both_ways ? abs(distance) : distance < 0 ? -distance : 0;
+    double bucket = n;
+    if (n >= side)
+        bucket = fmin(side + floor(log(n / side) / log(128 / side) * side + 1e-9), most);
+    return (int)bucket + (both_ways && distance > 0 ? 16 : 0);
 }
 
 double swt_oracle_logsumexp(const double *z, int64_t n) {

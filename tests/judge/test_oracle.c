@@ -176,12 +176,18 @@ static void test_gelu(void **state) {
 typedef struct attention {
     swt_attention_dims d;
     const int32_t *lengths;
-    double *q, *k, *v, *y, *lse, *dy;
+    double *q, *k, *v, *bias, *y, *lse, *dy;
 } attention;
+
+static swt_oracle_attention inputs_of(const attention *o) {
+    return (swt_oracle_attention){
+        .q = o->q, .k = o->k, .v = o->v, .bias = o->bias, .key_lengths = o->lengths, .d = &o->d};
+}
 
 static double attention_loss(const void *context) {
     const attention *o = context;
-    swt_oracle_attention_forward(o->y, o->lse, o->q, o->k, o->v, o->lengths, &o->d);
+    const swt_oracle_attention a = inputs_of(o);
+    swt_oracle_attention_forward(o->y, o->lse, &a);
     return inner(o->dy, o->y, o->d.B * o->d.Tq * o->d.H * o->d.D);
 }
 
@@ -214,16 +220,23 @@ static void test_attention(void **state) {
                              .q = numbers(t, Q),
                              .k = numbers(t, KV),
                              .v = numbers(t, KV),
+                             .bias = i == 0 ? NULL : numbers(t, H * SWT_BIAS_DISTANCES),
                              .y = swt_trial_doubles(t, Y),
                              .lse = swt_trial_doubles(t, Y),
                              .dy = numbers(t, Y)};
         double *dq = swt_trial_doubles(t, Q), *dk = swt_trial_doubles(t, KV),
                *dv = swt_trial_doubles(t, KV);
+        double *dbias = i == 0 ? NULL : swt_trial_doubles(t, H * SWT_BIAS_DISTANCES);
+        const swt_oracle_attention a = inputs_of(&o);
         (void)attention_loss(&o);
-        swt_oracle_attention_backward(dq, dk, dv, o.dy, o.y, o.lse, o.q, o.k, o.v, o.lengths, &o.d);
+        swt_oracle_attention_backward(
+            &(swt_oracle_attention_gradients){.dq = dq, .dk = dk, .dv = dv, .dbias = dbias}, o.dy,
+            o.y, o.lse, &a);
         expect_gradient(t, "dq", attention_loss, &o, o.q, Q, dq);
         expect_gradient(t, "dk", attention_loss, &o, o.k, KV, dk);
         expect_gradient(t, "dv", attention_loss, &o, o.v, KV, dv);
+        if (dbias != NULL)
+            expect_gradient(t, "dbias", attention_loss, &o, o.bias, H * SWT_BIAS_DISTANCES, dbias);
     }
 }
 

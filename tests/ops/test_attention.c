@@ -198,10 +198,12 @@ static void both_ways(const widths *w) {
     void *y = swt_trial_out(t, places, dtype);
     float *lse = swt_trial_out(t, 2 * w->T, SWT_F32);
     SWT_RUN(t, attention_forward, .y = y, .lse = lse, .q = q, .k = k, .v = v, .dims = d);
-    const double *q_wide = widened(w, q, n, dtype), *k_wide = widened(w, k, n, dtype),
-                 *v_wide = widened(w, v, n, dtype);
+    const swt_oracle_attention wide = {.q = widened(w, q, n, dtype),
+                                       .k = widened(w, k, n, dtype),
+                                       .v = widened(w, v, n, dtype),
+                                       .d = &d};
     double *want_y = swt_trial_doubles(t, places), *want_lse = swt_trial_doubles(t, 2 * w->T);
-    swt_oracle_attention_forward(want_y, want_lse, q_wide, k_wide, v_wide, NULL, &d);
+    swt_oracle_attention_forward(want_y, want_lse, &wide);
     compare_rows(w, "y", y, w->D, want_y, 1);
     for (int64_t i = 0; i < w->T; i++)
         swt_trial_number(t, "lse", (double)lse[i], want_lse[i], 200 * SWT_ROUNDING);
@@ -211,15 +213,16 @@ static void both_ways(const widths *w) {
          *dv = swt_trial_out(t, n, dtype);
     SWT_RUN(t, attention_backward, .dq = dq, .dk = dk, .dv = dv, .dy = dy, .q = q, .k = k, .v = v,
             .y = y, .lse = lse, .dims = d);
-    double *want_q = swt_trial_doubles(t, n), *want_k = swt_trial_doubles(t, n),
-           *want_v = swt_trial_doubles(t, n);
-    swt_oracle_attention_backward(want_q, want_k, want_v, widened(w, dy, places, dtype),
+    const swt_oracle_attention_gradients want = {.dq = swt_trial_doubles(t, n),
+                                                 .dk = swt_trial_doubles(t, n),
+                                                 .dv = swt_trial_doubles(t, n)};
+    swt_oracle_attention_backward(&want, widened(w, dy, places, dtype),
                                   widened(w, y, places, dtype), widened(w, lse, 2 * w->T, SWT_F32),
-                                  q_wide, k_wide, v_wide, NULL, &d);
+                                  &wide);
     const double growth = 1 + sqrt((double)w->D) / 3;
-    compare_rows(w, "dq", dq, w->stride, want_q, growth);
-    compare_rows(w, "dk", dk, w->stride, want_k, growth);
-    compare_rows(w, "dv", dv, w->stride, want_v, growth);
+    compare_rows(w, "dq", dq, w->stride, want.dq, growth);
+    compare_rows(w, "dk", dk, w->stride, want.dk, growth);
+    compare_rows(w, "dv", dv, w->stride, want.dv, growth);
 }
 
 /* Widths that end at each place of a run in each of the 64 columns that a GPU takes at a time, and

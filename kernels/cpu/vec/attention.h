@@ -45,6 +45,37 @@ static int64_t ahead_of(const swt_vec_head *h, int64_t j, int64_t i) {
     return h->causal ? j - i : -KEYS;
 }
 
+/* ------------------------------------------------------------------ the bias by distance */
+
+/* A head's biases as vectors of neighbouring distances read them, wherever they begin: beyond the
+ * reach on a side all are the same, and a vector of that is there once. */
+enum { BIAS_BEGIN = -SWT_BIAS_REACH - LANES, BIAS_COUNT = 2 * (SWT_BIAS_REACH + LANES) };
+
+/* Where the vector stands whose first number is that of distance `first`. */
+static int64_t bias_at(int64_t first) {
+    return swt_min(swt_max(first, BIAS_BEGIN), SWT_BIAS_REACH) - BIAS_BEGIN;
+}
+
+static int64_t within_reach(int64_t distance) {
+    return swt_min(swt_max(distance, -SWT_BIAS_REACH), SWT_BIAS_REACH);
+}
+
+/* side: 1, or -1 for distances from key to query. In units of ln 2, as the scores. */
+static void spread_bias(float *spread, const float *bias, int64_t side) {
+    for (int64_t i = 0; i < BIAS_COUNT; i++)
+        spread[i] = bias[SWT_BIAS_REACH + side * within_reach(BIAS_BEGIN + i)] * LOG2_E;
+}
+
+/* The sums of such vectors, of what is scale times the gradient of scores. */
+static void gather_bias(float *dbias, const float *sums, float scale) {
+    for (int64_t i = 0; i < SWT_BIAS_DISTANCES; i++)
+        dbias[i] = 0;
+    for (int64_t i = 0; i < BIAS_COUNT; i++)
+        dbias[SWT_BIAS_REACH + within_reach(BIAS_BEGIN + i)] += sums[i];
+    for (int64_t i = 0; i < SWT_BIAS_DISTANCES; i++)
+        dbias[i] /= scale;
+}
+
 /* ------------------------------------------------------------------ forward: a query per lane */
 
 enum { QUERIES = 2 * LANES };
@@ -55,14 +86,16 @@ typedef struct forward_block {
     _Alignas(64) float factor[QUERIES];              /* for what was summed under an older max */
     _Alignas(64) float inverse[QUERIES];             /* 1 / total */
     vf max[2], total[2];
+    bool biased;
+    float bias[BIAS_COUNT]; /* from key to query */
     fetch next;
 } forward_block;
 _Static_assert(sizeof(forward_block) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
 /* Scores of ROWS keys, of which there are `count` and the first is `ahead` of the first query, with
- * vectors first, ..., 1 of the queries. */
+ * vectors first, ..., 1 of the queries; `distance`: the same, whatever the mask. */
 ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, operand keys,
-                                  int64_t count, int64_t D, int64_t ahead) {
+                                  int64_t count, int64_t D, int64_t ahead, int64_t distance) {
     vf s[ROWS][2] = {{{0}}};
     const operand queries = {b->queries + first * LANES, QUERIES, 1};
     multiply_add(s, ROWS, 2 - first, keys, queries, LANES, D);
@@ -73,6 +106,8 @@ ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, o
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++) {
             vf score = s[i][v - first];
+            if (b->biased)
+                score += load(b->bias + bias_at(v * LANES - distance - i), LANES);
             if (ahead + ROWS > v * LANES) /* some keys come after some queries */
                 score = blend(query < i, splat(-INFINITY), score);
             if (i >= count)
@@ -106,16 +141,16 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
                          bool last) {
     float copy[ROWS * WIDTH_MAX];
     const int64_t queries = swt_min(QUERIES, h->Tq - top), keys = swt_min(KEYS, h->Tk - j);
-    const int64_t ahead = ahead_of(h, j, top);
+    const int64_t ahead = ahead_of(h, j, top), distance = j - top;
     const vf old_max[2] = {b->max[0], b->max[1]};
     for (int64_t r = 0; r < keys && ahead + r < QUERIES; r += ROWS) {
         const operand k = {h->k + (j + r) * h->kv_stride, h->kv_stride, 1};
         const operand rows = whole_rows(k, keys - r, ROWS, h->D, copy);
         fetch_rows(&b->next);
         if (ahead + r < LANES)
-            forward_scores(b, 0, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r);
+            forward_scores(b, 0, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r, distance + r);
         else
-            forward_scores(b, 1, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r);
+            forward_scores(b, 1, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r, distance + r);
     }
     forward_softmax(b, old_max, keys, ahead);
     for (int64_t i = 0; i < queries; i += ROWS) {
@@ -140,6 +175,9 @@ static void attention_forward(float *y, float *lse, const swt_vec_head *h, void 
                       .tensors = 4,
                       .rows = rows_ahead(h),
                       .D = h->D};
+    b->biased = h->bias != NULL;
+    if (b->biased)
+        spread_bias(b->bias, h->bias, -1);
     for (int64_t top = 0; top < h->Tq; top += QUERIES) {
         for (int v = 0; v < 2; v++) {
             const int64_t i = top + v * LANES;
@@ -166,17 +204,23 @@ typedef struct backward_tile {
     _Alignas(64) float p[KEYS * KEYS], ds[KEYS * KEYS];
     float lse[KEYS];   /* / ln 2 */
     float delta[KEYS]; /* scale dy . y */
+    bool biased, bias_learns;
+    float bias[BIAS_COUNT], dbias[BIAS_COUNT]; /* from query to key; sums of scale ds */
     fetch next;
 } backward_tile;
 _Static_assert(sizeof(backward_tile) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
 /* From scores (in p) and dp (in ds) of query r of the block to p and scale ds. The query sees the
- * tile's first `visible` keys; n is a multiple of LANES. */
-static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_t n) {
+ * tile's first `visible` keys, the first of them at `distance`; n is a multiple of LANES. */
+static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_t distance,
+                            int64_t n) {
     const float lse = b->lse[r], delta = b->delta[r];
     float *p = b->p + r * KEYS, *ds = b->ds + r * KEYS;
     for (int64_t c = 0; c < n; c += LANES) {
-        vf e = exp2_of(load(p + c, LANES) - lse);
+        vf score = load(p + c, LANES);
+        if (b->biased)
+            score += load(b->bias + bias_at(distance + c), LANES);
+        vf e = exp2_of(score - lse);
         vf gradient = e * (load(ds + c, LANES) - delta);
         if (visible < c + LANES) {
             e = first_lanes(e, visible - c, (vf){0});
@@ -184,6 +228,10 @@ static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_
         }
         store(p + c, e, LANES);
         store(ds + c, gradient, LANES);
+        if (b->bias_learns) {
+            float *sum = b->dbias + bias_at(distance + c);
+            store(sum, load(sum, LANES) + gradient, LANES);
+        }
     }
 }
 
@@ -216,7 +264,7 @@ static void backward_scores(backward_tile *b, const swt_vec_head_backward *a, in
         p.b.data = b->values;
         gemm_rows(&p);
         for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
-            score_gradients(b, t, t + 1 - ahead, n);
+            score_gradients(b, t, swt_min(t + 1 - ahead, keys), j - i - t, n);
     }
 }
 
@@ -270,6 +318,12 @@ static void attention_backward(const swt_vec_head_backward *a, void *scratch) {
                       .tensors = 8,
                       .rows = rows_ahead(h),
                       .D = h->D};
+    b->biased = h->bias != NULL;
+    b->bias_learns = a->dbias != NULL;
+    if (b->biased)
+        spread_bias(b->bias, h->bias, 1);
+    for (int64_t i = 0; i < BIAS_COUNT && b->bias_learns; i++)
+        b->dbias[i] = 0;
     for (int64_t j = 0; j < h->Tk; j += KEYS) {
         for (int64_t c = 0; c < KEYS && j + c < h->Tk; c += LANES) {
             const int64_t at = (j + c) * stride, rows = h->Tk - j - c;
@@ -284,6 +338,8 @@ static void attention_backward(const swt_vec_head_backward *a, void *scratch) {
             backward_gemms(b, a, i, j, i == first);
         }
     }
+    if (b->bias_learns)
+        gather_bias(a->dbias, b->dbias, h->scale);
 }
 
 #endif

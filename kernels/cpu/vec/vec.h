@@ -26,6 +26,7 @@ typedef struct swt_vec_head {
     int64_t D;        /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
     bool causal;      /* query i sees the keys up to i alone; then Tk <= Tq */
     float scale;
+    const float *bias; /* (SWT_BIAS_DISTANCES) or NULL */
     /* From this head's rows to those of the head that will probably be next, in floats: its tensors
      * are fetched into the cache meanwhile. 0: none. */
     int64_t next_q, next_kv, next_y;
@@ -38,6 +39,7 @@ typedef struct swt_vec_head_backward {
     float *dk, *dv;      /* rows as k and v */
     const float *dy, *y; /* rows of D */
     const float *lse;    /* (Tq) */
+    float *dbias;        /* (SWT_BIAS_DISTANCES) of this head of this sequence, or NULL */
 } swt_vec_head_backward;
 
 /* The scalars of one Adam update, rounded once from the state's doubles:
