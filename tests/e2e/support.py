@@ -5,7 +5,9 @@ A test is called with the build folder. Every case prints one line; a miss makes
 A build folder named *asan* is slow: cases marked `heavy` are left out there.
 """
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -100,10 +102,15 @@ class Suite:
         sys.exit(1 if self.failed or not self.passed else 0)
 
 
+def in_memory():
+    """A folder where fsync costs nothing, or None where there is none."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 @contextlib.contextmanager
-def scratch():
-    """A folder of one case, removed afterwards."""
-    path = tempfile.mkdtemp(prefix="swt-e2e-")
+def scratch(fast=False):
+    """A folder of one case, removed afterwards; `fast`: in memory, for runs of many checkpoints."""
+    path = tempfile.mkdtemp(prefix="swt-e2e-", dir=in_memory() if fast else None)
     try:
         yield path
     finally:
@@ -136,9 +143,25 @@ def command(ranks, args, launched=False, program=PROGRAM):
     return [LAUNCH, "-n", str(ranks), "--program", program, "--", *args]
 
 
+@functools.lru_cache(maxsize=None)
+def mpi_files():
+    """A folder of this test's own for Open MPI's session and shared-memory files: ranks that are killed leave megabytes."""
+    path = tempfile.mkdtemp(prefix="swt-mpi-", dir=in_memory())
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def clean_mpi_files():
+    """Between runs, of which some were killed."""
+    for name in os.listdir(mpi_files()):
+        path = os.path.join(mpi_files(), name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
 def environment(extra=None):
     """Threads and ranks that wait give their core away, so that a loaded machine does not turn seconds into minutes."""
     polite = {"LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "passive", "OMPI_MCA_mpi_yield_when_idle": "1"}
+    polite["OMPI_MCA_orte_tmpdir_base"] = polite["OMPI_MCA_btl_vader_backing_directory"] = mpi_files()
     if SLOW:  # whole stack traces, without which the libraries' own leaks cannot be told from ours
         polite["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "exitcode=99") + ":fast_unwind_on_malloc=0"
         polite["LSAN_OPTIONS"] = f"suppressions={ROOT}/tests/support/lsan.supp:print_suppressions=0"

@@ -16,6 +16,7 @@ from support import BUILD, LONG, PROGRAM, Miss, Probe, Suite, environment, flags
 import safet  # noqa: E402  (support has put the oracle's folder into the path)
 
 INJECT = os.path.join(BUILD, "tests", "libfaults_inject.so")
+LOG = os.path.join("run", "log.txt")
 HANGS_S = 20  # the runs below take 0.02 s
 
 # Steps of milliseconds; a checkpoint after each, of which two are kept.
@@ -46,7 +47,11 @@ TINY = {
 OF_LEDGER = re.compile(rb'(?m)^"(ledger|hash)": "[0-9a-f]{16}"')
 TIMES = re.compile(r'run directory [^\n]*|text  *[^ ]*|"(step_ms|tokens_per_s|comm_ms|metrics)": [^,}]*| *\d+ tokens/s|left [^\n]*|memory of rank 0[^\n]*')
 # Of a manifest what follows from the configuration, which is compared itself; whether its step was evaluated in time.
-CONFIGURED = re.compile(r'"config\.yaml": \{.*|"train\.keep_checkpoints": .*|"hash": "[0-9a-f]{16}"\n\}|"valid_loss": .*')
+CONFIGURED = re.compile(
+    r'"config\.yaml": \{.*|"train\.keep_checkpoints": .*|"run\.resume": .*|"hash": "[0-9a-f]{16}"\n\}|"valid_loss": .*'
+)
+# Of a configuration what a run that goes on, or keeps other checkpoints, has otherwise.
+OTHERWISE = re.compile(r"(?m)^  (keep_checkpoints|resume): .*")
 ERROR = re.compile(r"swt-dist: error: [^\n]*: [^\n]*\n")
 WARNING = re.compile(r"swt-dist: warning: [^\n]*\n")
 
@@ -78,7 +83,7 @@ class Outcome:
 
 def start(folder, args, kind="", at=0, error=0):
     """The program in a folder of its own, with a report of what failed in the file `report`."""
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "report"), "wb") as report:
         fault = {
             "LD_PRELOAD": INJECT,
@@ -127,7 +132,8 @@ def comparable(name, content, folder):
     if name.endswith(".safetensors"):
         return content
     words = TIMES.sub("", content.decode(errors="replace")).replace(folder, "FOLDER")
-    return (CONFIGURED.sub("", words) if name.endswith("manifest.json") else words).encode()
+    own = {"manifest.json": CONFIGURED, "config.yaml": OTHERWISE}.get(os.path.basename(name))
+    return (own.sub("", words) if own else words).encode()
 
 
 def products(folder):
@@ -164,19 +170,24 @@ class Judge:
     def unchanged(self, outcome, stdout=True):
         """Exit code 0: all is there as it is without the fault."""
         files, expected = products(outcome.folder), dict(self.files)
-        log = os.path.join("run", "log.txt")
-        lines = files.get(log, b"").splitlines(True)
+        lines = files.get(LOG, b"").splitlines(True)
         told = [line for line in lines if line.startswith(b"warning: ")]
-        if len(told) > self.files.get(log, b"").count(b"warning: "):
+        if len(told) > self.files.get(LOG, b"").count(b"warning: "):
             # What could not be tidied up is told, and an old checkpoint may stay; `whole` looks at it.
             kept = {name for name in files if name.split(os.sep)[1:2] == ["checkpoints"]}
             expected.update((name, files[name]) for name in kept - set(expected))
-            calm = [line for line in expected[log].splitlines(True) if not line.startswith(b"warning: ")]
-            files[log], expected[log] = b"".join(line for line in lines if line not in told), b"".join(calm)
+            calm = [line for line in expected[LOG].splitlines(True) if not line.startswith(b"warning: ")]
+            files[LOG], expected[LOG] = b"".join(line for line in lines if line not in told), b"".join(calm)
         differ = [n for n in sorted(set(files) | set(expected)) if files.get(n) != expected.get(n)]
         want(not differ, f"exit 0, but other files than without the fault: {differ}")
         if stdout:
             want(self.reference.out == outcome.out, f"exit 0, but it printed {outcome.out[-200:]!r}")
+
+    def same_run(self, outcome):
+        """What another run that ends has made; it says other things on its way."""
+        files, expected = products(outcome.folder), dict(self.files)
+        differ = [n for n in sorted(set(files) | set(expected)) if files.get(n) != expected.get(n) and n != LOG]
+        want(not differ, f"other files than those of the undisturbed run: {differ}")
 
     def whole(self, outcome):
         """What is published is whole, whatever happened."""
@@ -214,16 +225,34 @@ def published(folder):
 
 
 class Command:
-    """A command with its undisturbed run. `broken`: exit codes that say that a file is at fault."""
+    """A command with its undisturbed run. `broken`: exit codes that say that a file is at fault. `given`: a run's folder, of
+    which each of its runs gets a copy as `run`."""
 
-    def __init__(self, folder, name, args, broken, stdout=True, checkpoints=None):
+    def __init__(self, folder, name, args, broken, stdout=True, checkpoints=None, given=None):
         self.folder, self.name, self.args, self.broken, self.stdout = folder, name, args, broken, stdout
-        reference = run(os.path.join(folder, name, "reference"), args)
+        self.given, self.trains = given, checkpoints is not None
+        reference = self.begin("reference")
         want(reference.code == 0, f"{name}: {reference.told()}")
         self.judge = Judge(reference, stdout, checkpoints or {})
+        self.judge.whole(reference)
+
+    def begin(self, place, **fault):
+        place = os.path.join(self.folder, self.name, place)
+        if self.given:
+            shutil.copytree(self.given, os.path.join(place, "run"))
+        return run(place, self.args, **fault)
 
     def run(self, kind, at, error=0):
-        return run(os.path.join(self.folder, self.name, f"{kind}-{at}-{error}"), self.args, kind=kind, at=at, error=error)
+        return self.begin(f"{kind}-{at}-{error}", kind=kind, at=at, error=error)
+
+    def go_on(self, outcome):
+        """A run that failed or was killed, once more with nothing in its way: it ends as if undisturbed."""
+        given = published(os.path.dirname(self.given)) if self.given else []
+        kept = max(published(outcome.folder), default=0)
+        want(kept >= max(given, default=0), f"the checkpoint of step {max(given, default=0)} is lost")
+        again = run(outcome.folder, [*self.args, "--run.resume", "auto"])
+        want(again.code == 0, f"going on from step {kept}: {again.told()}")
+        self.judge.same_run(again)
 
     def requests(self, kind):
         """What the command asks for, in order: a list of the words of each request."""
@@ -241,12 +270,18 @@ def checkpoints_of(folder, data, steps=TINY["train.steps"]):
     for step in published(folder):
         place = step_folder(folder, step)
         by_step[step] = {
-            name: comparable(
-                name, read(os.path.join(place, name)).replace(b"keep_checkpoints: 0", b"keep_checkpoints: 2"), folder
-            )
-            for name in os.listdir(place)
+            name: comparable(name, read(os.path.join(place, name)), folder) for name in os.listdir(place)
         }
     return by_step
+
+
+def interrupted(folder, source):
+    """A copy of a run with the checkpoints of its first two steps; its rows and its ledger go on behind them."""
+    target = os.path.join(folder, "run")
+    shutil.copytree(source, target)
+    for step in published(folder)[2:]:
+        shutil.rmtree(step_folder(folder, step))
+    return target
 
 
 def write_text(folder):
@@ -263,7 +298,8 @@ def commands(folder):
     run_folder = os.path.join(folder, "all", "run")
     probe = Probe(folder, model_width=8, model_hidden=8, model_heads=2, model_layers=2)
     probe.run()
-    options = list(map(str, flags(TINY)))
+    options, half = list(map(str, flags(TINY))), interrupted(os.path.join(folder, "half"), run_folder)
+    go_on = ["--run.resume", "auto", "--out", "run", "--data", data, *options]
     rows = (
         # name, arguments, exit codes for a file at fault, whether standard output is the product
         ("train", ["--data", data, "--out", "run", *options], (3,), False),
@@ -273,9 +309,12 @@ def commands(folder):
         ("plan", ["plan", "--ranks", "2", "--data", data, "--config", os.path.join(run_folder, "config.yaml")], (2, 3), True),
         ("probe", probe_args(folder, out="out.safetensors", threads=1), (2, 3), False),
         ("help", ["--help-config"], (3,), True),
+        ("resume", go_on, (3, 4), False),
+        ("verify", ["checkpoint", "verify", run_folder], (3, 4), True),
     )
     for name, args, broken, stdout in rows:
-        yield Command(folder, name, args, broken, stdout, by_step if name == "train" else None)
+        by_step_here = by_step if name in ("train", "resume") else None
+        yield Command(folder, name, args, broken, stdout, by_step_here, half if name == "resume" else None)
 
 
 def all_of(jobs, function):

@@ -3,7 +3,8 @@
 
 Judged are the exit code and the form of the error's line, that nothing hangs, that exit code 0 means that everything is
 there as without the fault, and that what is published is whole whatever happened. An interrupted call (EINTR) and one that
-does half of what was asked must change nothing at all.
+does half of what was asked must change nothing at all. A training that failed has lost no checkpoint, and goes on to its
+undisturbed end when the fault is gone.
 """
 
 import errno
@@ -63,6 +64,8 @@ def trial(command, outcome, request, error):
         # What is said in training is no product: the log file has it.
         command.judge.unchanged(outcome, stdout=command.stdout)
     command.judge.whole(outcome)
+    if command.trains and outcome.code != 0:
+        command.go_on(outcome)
 
 
 every_command("call", chosen, trial)
