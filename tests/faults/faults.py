@@ -226,11 +226,11 @@ def published(folder):
 
 class Command:
     """A command with its undisturbed run. `broken`: exit codes that say that a file is at fault. `given`: a run's folder, of
-    which each of its runs gets a copy as `run`."""
+    which each of its runs gets a copy as `run`. `few`: each request fails in one way only, unless all is tried."""
 
-    def __init__(self, folder, name, args, broken, stdout=True, checkpoints=None, given=None):
+    def __init__(self, folder, name, args, broken, stdout=True, checkpoints=None, given=None, few=False):
         self.folder, self.name, self.args, self.broken, self.stdout = folder, name, args, broken, stdout
-        self.given, self.trains = given, checkpoints is not None
+        self.given, self.trains, self.few = given, checkpoints is not None, few
         reference = self.begin("reference")
         want(reference.code == 0, f"{name}: {reference.told()}")
         self.judge = Judge(reference, stdout, checkpoints or {})
@@ -313,8 +313,8 @@ def commands(folder):
         ("verify", ["checkpoint", "verify", run_folder], (3, 4), True),
     )
     for name, args, broken, stdout in rows:
-        by_step_here = by_step if name in ("train", "resume") else None
-        yield Command(folder, name, args, broken, stdout, by_step_here, half if name == "resume" else None)
+        steps, given = (by_step if name in ("train", "resume") else None), (half if name == "resume" else None)
+        yield Command(folder, name, args, broken, stdout, steps, given, few=name in ("resume", "verify"))
 
 
 def all_of(jobs, function):
@@ -347,7 +347,7 @@ def every_request(command, kind, chosen, trial):
         shutil.rmtree(outcome.folder)
 
     requests = command.requests(kind)
-    jobs = chosen(list(enumerate(requests, 1)))
+    jobs = chosen(list(enumerate(requests, 1)), command.few)
     all_of(jobs, judged)
     print(f"     {len(jobs)} for {len(requests)} requests")
 

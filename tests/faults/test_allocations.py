@@ -12,14 +12,14 @@ from support import LONG, want
 OF_A_PLACE = 8
 
 
-def chosen(requests):
+def chosen(requests, few):
     """[(number, request)] of every place in the code, which the address of the caller tells apart."""
     places = {}
     for number, request in requests:
         places.setdefault(request[1], []).append((number, request))
-    jobs = []
+    jobs, parts = [], 2 if few else OF_A_PLACE
     for calls in places.values():
-        few = {0, 1, len(calls) - 1, *range(0, len(calls), len(calls) // OF_A_PLACE + 1)}
+        few = {0, 1, len(calls) - 1, *range(0, len(calls), len(calls) // parts + 1)}
         jobs += [call for i, call in enumerate(calls) if LONG or i in few]
     return sorted(jobs)
 
