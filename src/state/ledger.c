@@ -52,6 +52,18 @@ bool swt_ledger_row_step(const char *row, int64_t *step) {
     return end != row + sizeof begins - 1 && *end == ',';
 }
 
+size_t swt_ledger_rows_up_to(const char *text, size_t bytes, int64_t step) {
+    const char *row = text, *end = NULL;
+    int64_t before = 0, now = 0;
+    while ((end = memchr(row, '\n', bytes - (size_t)(row - text))) != NULL) {
+        if (!swt_ledger_row_step(row, &now) || now < before || now > step)
+            break;
+        before = now;
+        row = end + 1;
+    }
+    return (size_t)(row - text);
+}
+
 /* ---- writing */
 
 size_t swt_ledger_line_bytes(int64_t marks) {
@@ -193,12 +205,15 @@ static swt_status check_line(const swt_ledger *l, const char *path, int64_t i, c
         return SWT_FAIL(CHECKPOINT,
                         "%s: line %" PRId64 " (step %" PRId64 "): its chain is %016" PRIx64
                         ", but this line behind those before it has "
-                        "%016" PRIx64 "; it or a line before it was altered",
+                        "%016" PRIx64
+                        "; it or a line before it was altered; put the run's own file back",
                         path, i + 1, line->step, chain, line->chain);
     if (!same || (i == 0) != (line->step == 0) || (i > 0 && line->step <= line[-1].step))
-        return SWT_FAIL(CHECKPOINT,
-                        "%s: line %" PRId64 " is none of a ledger; it was cut off or altered", path,
-                        i + 1);
+        return SWT_FAIL(
+            CHECKPOINT,
+            "%s: line %" PRId64
+            " is none of a ledger; it was cut off or altered; put the run's own file back",
+            path, i + 1);
     return SWT_OK;
 }
 
@@ -209,7 +224,9 @@ static swt_status check_lines(swt_ledger *out, const char *path, const char *tex
         return SWT_FAIL(CHECKPOINT, "%s: is no ledger, or cut off; give the folder of a run", path);
     out->marks = count_marks(text);
     if (out->marks < 1 || out->marks > SWT_LEDGER_MARKS)
-        return SWT_FAIL(CHECKPOINT, "%s: line 1 is none of a ledger; it was cut off or altered",
+        return SWT_FAIL(CHECKPOINT,
+                        "%s: line 1 is none of a ledger; it was cut off or altered; put the run's "
+                        "own file back",
                         path);
     out->lines = calloc((size_t)out->count, sizeof *out->lines);
     out->all_marks = calloc((size_t)(out->count * out->marks), sizeof *out->all_marks);
@@ -227,16 +244,27 @@ static swt_status check_lines(swt_ledger *out, const char *path, const char *tex
     return status;
 }
 
-swt_status swt_ledger_read(swt_ledger *out, const char *path) {
+/* step NULL: all lines. */
+static swt_status read_lines(swt_ledger *out, const char *path, const int64_t *step) {
     char *text = NULL;
     size_t bytes = 0;
     *out = (swt_ledger){0};
     SWT_TRY(swt_file_load(&text, &bytes, path, MOST_BYTES, SWT_CHECKPOINT));
+    if (step != NULL)
+        bytes = swt_ledger_rows_up_to(text, bytes, *step);
     const swt_status status = check_lines(out, path, text, bytes);
     free(text);
     if (status != SWT_OK)
         swt_ledger_fini(out);
     return status;
+}
+
+swt_status swt_ledger_read(swt_ledger *out, const char *path) {
+    return read_lines(out, path, NULL);
+}
+
+swt_status swt_ledger_read_up_to(swt_ledger *out, const char *path, int64_t step) {
+    return read_lines(out, path, &step);
 }
 
 /* ---- the rows */
@@ -283,7 +311,7 @@ static swt_status check_rows(const swt_ledger *l, const char *path, const char *
             return SWT_FAIL(CHECKPOINT,
                             "%s: its rows up to step %" PRId64
                             " are not those that the ledger's line of that step saw; a row was "
-                            "altered or is missing",
+                            "altered or is missing; put the run's own file back",
                             path, line->step);
     }
     return SWT_OK;

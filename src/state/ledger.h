@@ -80,9 +80,16 @@ size_t swt_ledger_line_bytes(int64_t marks);
  * first), filled in. Allocates nothing. */
 void swt_ledger_print(swt_ledger_line *line, int64_t marks, uint64_t before, char *text);
 
+/* The bytes of the whole rows up to a step at the beginning of a metrics.jsonl or a ledger; they
+ * stand in the order of their steps. */
+size_t swt_ledger_rows_up_to(const char *text, size_t bytes, int64_t step);
+
 /* Read and check a ledger: every line's form, rising steps, the chain. Errors: CHECKPOINT, naming
  * file and line. */
 SWT_MUST_CHECK swt_status swt_ledger_read(swt_ledger *out, const char *path);
+
+/* The same with its lines up to a step, whatever comes behind them. */
+SWT_MUST_CHECK swt_status swt_ledger_read_up_to(swt_ledger *out, const char *path, int64_t step);
 void swt_ledger_fini(swt_ledger *l);
 
 /* Each line fits the rows of the metrics.jsonl under this path, up to its step: the hash, and the

@@ -125,12 +125,6 @@ static void show_progress(swt_loop *r, bool due) {
                      1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
 }
 
-/* A row, if the log is as well as the metrics. */
-static swt_status write_row(swt_loop *r, const swt_metric *row, int count) {
-    SWT_TRY(swt_run_check_log(&r->run));
-    return swt_run_metrics(&r->run, row, count);
-}
-
 /* Of a step that was left out there is no gradient norm, and the rest of what its pass gave may be
  * no number either: its row ends before the loss. */
 static swt_status write_training_row(swt_loop *r) {
@@ -160,7 +154,7 @@ static swt_status write_training_row(swt_loop *r) {
         {"flops_padded", p->flops_padded, false},
     };
     enum { ALL = sizeof row / sizeof *row, BEFORE_LOSS = 7 };
-    return write_row(r, row, r->state.nonfinite == 0 ? ALL : BEFORE_LOSS);
+    return swt_run_metrics(&r->run, row, r->state.nonfinite == 0 ? ALL : BEFORE_LOSS);
 }
 
 /* A training row at every log interval and at the last step. */
@@ -205,10 +199,9 @@ static swt_status evaluate(swt_loop *r) {
     r->eval_ms = swt_now_ms() - r->eval_start_ms;
     swt_limit_note(&r->limit.eval_ms, r->eval_ms);
     r->valid_loss = e.loss;
-    if (!r->first) {
-        r->evaluated_step = r->step;
+    r->evaluated_step = r->step;
+    if (!r->first)
         return SWT_OK;
-    }
     swt_run_say(&r->run, "step %6lld  valid_loss %.4f  dropless %.4f  dropped %.1f %%",
                 (long long)r->step, e.loss, e.loss_dropless, 100.0 * e.dropped);
     const swt_metric row[] = {
@@ -217,13 +210,10 @@ static swt_status evaluate(swt_loop *r) {
         {"valid_loss_dropless", e.loss_dropless, false},
         {"valid_dropped", e.dropped, false},
     };
-    SWT_TRY(write_row(r, row, (int)(sizeof row / sizeof *row)));
-    r->evaluated_step = r->step; /* with its row: else a run that goes on evaluates once more */
-    return SWT_OK;
+    return swt_run_metrics(&r->run, row, (int)(sizeof row / sizeof *row));
 }
 
-/* Where ranks differ nobody knows which weights are good: none are kept. */
-static swt_status record(swt_loop *r) {
+swt_status swt_loop_record(swt_loop *r) {
     const swt_record_step step = {.step = r->step,
                                   .report = r->row_step == r->step ? &r->report : NULL,
                                   .rows = r->rows,
@@ -251,7 +241,9 @@ static swt_status sample(swt_loop *r) {
 swt_status swt_loop_save(swt_loop *r, int64_t step) {
     const double start_ms = swt_now_ms();
     r->tried_step = step;
-    const bool evaluated = r->evaluated_step == step && isfinite(r->valid_loss);
+    /* With its row: else a run that goes on evaluates once more. */
+    const bool evaluated =
+        r->evaluated_step == step && isfinite(r->valid_loss) && r->run.row[0] == '\0';
     const swt_checkpoint_facts facts = {.step = step,
                                         .valid_loss = evaluated ? &r->valid_loss : NULL,
                                         .skipped = r->first_skipped + r->state.skipped,
@@ -270,7 +262,7 @@ static swt_status between_steps(swt_loop *r, swt_status io) {
     const bool last = r->step == o->train_steps;
     if (r->row_step == r->step || io != SWT_OK)
         SWT_TRY(swt_comm_agree(s->world, io));
-    SWT_TRY(record(r));
+    SWT_TRY(swt_loop_record(r));
     if (r->step > r->first_step) /* a step at least, or runs in pieces might never end */
         r->steps.until_ms = swt_limit_until(&r->limit, o, r->step);
     SWT_TRY(swt_stop_look(s, &r->steps));

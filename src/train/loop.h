@@ -49,6 +49,10 @@ SWT_MUST_CHECK swt_status swt_loop_start(swt_loop *r, swt_checkpoint *resumed);
  * where one of them ends the run. */
 SWT_MUST_CHECK swt_status swt_loop_look(swt_loop *r);
 
+/* Collective: hashes of the step that was just done (swt_record_take). Errors: NUMBERS where ranks
+ * differ: nobody knows which weights are good, and no checkpoint of the step will be tried. */
+SWT_MUST_CHECK swt_status swt_loop_record(swt_loop *r);
+
 /* Collective: a checkpoint of the step that the model has done. */
 SWT_MUST_CHECK swt_status swt_loop_save(swt_loop *r, int64_t step);
 

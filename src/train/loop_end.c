@@ -47,15 +47,31 @@ static swt_status settle(swt_loop *r, swt_status status) {
     return status;
 }
 
+/* A failure or a signal may have come between what the step has made and its row and line: they are
+ * tried once more. Weights are kept without those that no file takes. Errors: NUMBERS where ranks
+ * differ. */
+static swt_status write_rest(swt_loop *r, int64_t step) {
+    swt_comm *world = r->s->world;
+    swt_status status = swt_comm_agree(world, r->first ? swt_run_write_row(&r->run) : SWT_OK);
+    if (status == SWT_OK && step == r->step)
+        status = swt_loop_record(r);
+    if (status == SWT_OK)
+        status = swt_record_write(&r->record, r->s, &r->run, step);
+    if (status != SWT_FILE)
+        return status;
+    if (r->first)
+        swt_run_say(&r->run, "warning: %s; the rows of step %lld are not complete",
+                    swt_last_error()->message, (long long)step);
+    return SWT_OK;
+}
+
 swt_status swt_loop_end_early(swt_loop *r, swt_status status) {
     status = settle(r, status);
     const swt_error why = *swt_last_error();
     const int64_t step = step_to_keep(r, status);
     if (step >= 0) {
-        /* a signal may have come between what a step made and its line in the ledger */
-        const bool saved =
-            r->saved_step == step || (swt_record_write(&r->record, r->s, &r->run, step) == SWT_OK &&
-                                      swt_loop_save(r, step) == SWT_OK);
+        const bool saved = r->saved_step == step ||
+                           (write_rest(r, step) == SWT_OK && swt_loop_save(r, step) == SWT_OK);
         const swt_error failed = *swt_last_error();
         if (!saved && !failed.agreed)
             return failed.status;

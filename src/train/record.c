@@ -1,8 +1,5 @@
 #include "train/record.h"
 
-#include "io/files.h"
-
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,47 +50,31 @@ swt_status swt_record_take(swt_record *r, swt_session *s, const swt_record_step 
     return SWT_OK;
 }
 
+/* The chain goes on where the line is written. */
 static swt_status write_line(swt_record *r, swt_run *run) {
+    const uint64_t before = r->line.chain;
     r->line.metrics = run->metrics_hash;
-    swt_ledger_print(&r->line, swt_ledger_marks(r->digest.tensor_count), r->line.chain, r->text);
-    return swt_run_ledger(run, r->text);
+    swt_ledger_print(&r->line, swt_ledger_marks(r->digest.tensor_count), before, r->text);
+    const swt_status status = swt_run_ledger(run, r->text);
+    if (status != SWT_OK)
+        r->line.chain = before;
+    return status;
 }
 
 swt_status swt_record_write(swt_record *r, swt_session *s, swt_run *run, int64_t step) {
-    if (!is_listed(s->options, step) || r->written_step == step)
+    if (!is_listed(s->options, step) || r->line.step != step || r->written_step == step)
         return SWT_OK;
+    SWT_TRY(swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK));
     r->written_step = step;
-    return swt_comm_agree(s->world, s->world->rank == 0 ? write_line(r, run) : SWT_OK);
-}
-
-/* Rank 0: the chain of the ledger that is there, cut to the checkpoint's step. */
-static swt_status take_up(swt_record *r, const swt_run *run, const swt_manifest *m) {
-    char path[SWT_PATH_BYTES];
-    swt_ledger l;
-    SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
-    SWT_TRY(swt_ledger_read(&l, path));
-    const swt_ledger_line *last = &l.lines[l.count - 1];
-    swt_status status = SWT_OK;
-    r->line.chain = last->chain;
-    if (last->chain != m->ledger)
-        status = SWT_FAIL(CHECKPOINT,
-                          "%s: up to step %" PRId64 " its last line (step %" PRId64
-                          ") has the hash %016" PRIx64 ", but %016" PRIx64
-                          " in the checkpoint; put the run's own ledger back",
-                          path, m->step, last->step, last->chain, m->ledger);
-    if (status == SWT_OK)
-        status = swt_path_join(path, run->path, SWT_METRICS_FILE);
-    if (status == SWT_OK)
-        status = swt_ledger_check_rows(&l, path);
-    swt_ledger_fini(&l);
-    return status;
+    return SWT_OK;
 }
 
 swt_status swt_record_open(swt_record *r, swt_session *s, swt_run *run,
                            const swt_manifest *resumed) {
     if (resumed != NULL) {
         r->line.step = r->written_step = resumed->step;
-        return swt_comm_agree(s->world, s->world->rank == 0 ? take_up(r, run, resumed) : SWT_OK);
+        r->line.chain = resumed->ledger; /* which the file has, too (swt_resume_run) */
+        return SWT_OK;
     }
     SWT_TRY(swt_digest_take(&r->digest, &s->model, 0, false));
     r->line.run = swt_options_identity(s->options);

@@ -20,9 +20,8 @@ typedef struct swt_record {
 SWT_MUST_CHECK swt_status swt_record_init(swt_record *out, const swt_session *s);
 void swt_record_fini(swt_record *r);
 
-/* The line of step 0 into a new ledger; or, in a run that goes on, rank 0 takes up the chain where
- * the checkpoint's run had left it. Errors: CHECKPOINT where the ledger is not that of the
- * checkpoint's manifest; FILE. */
+/* The line of step 0 into a new ledger; or, in a run that goes on, the chain is taken up where the
+ * checkpoint's run had left it. Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_record_open(swt_record *r, swt_session *s, swt_run *run,
                                           const swt_manifest *resumed);
 
@@ -42,7 +41,8 @@ typedef struct swt_record_step {
 SWT_MUST_CHECK swt_status swt_record_take(swt_record *r, swt_session *s,
                                           const swt_record_step *step);
 
-/* Once all rows of the step are written: its line, where the ledger lists it. Errors: FILE. */
+/* Once all rows of the step are written: its line, where the ledger lists it, the step was taken
+ * and the line is not there yet. Errors: FILE; it may be tried again. */
 SWT_MUST_CHECK swt_status swt_record_write(swt_record *r, swt_session *s, swt_run *run,
                                            int64_t step);
 

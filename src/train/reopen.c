@@ -55,18 +55,6 @@ void swt_run_unlock(swt_run *run) {
     run->lock = 0;
 }
 
-/* The bytes of the whole rows up to a step; they stand in the order of their steps. */
-static size_t rows_up_to(const char *text, size_t bytes, int64_t step) {
-    const char *row = text, *end = NULL;
-    int64_t of_row = 0;
-    while ((end = memchr(row, '\n', bytes - (size_t)(row - text))) != NULL) {
-        if (!swt_ledger_row_step(row, &of_row) || of_row > step)
-            break;
-        row = end + 1;
-    }
-    return (size_t)(row - text);
-}
-
 static swt_status write_rows(const char *hidden, const char *text, size_t bytes) {
     int fd = -1;
     SWT_TRY(swt_file_remove(hidden)); /* of a run that was killed here */
@@ -96,7 +84,7 @@ static swt_status cut_rows(const swt_run *run, const char *path, int64_t step, u
     size_t bytes = 0;
     SWT_TRY(swt_path_join(hidden, run->path, hidden_name));
     SWT_TRY(swt_file_load(&text, &bytes, path, INT64_MAX - 1, SWT_FILE));
-    const size_t kept = rows_up_to(text, bytes, step);
+    const size_t kept = swt_ledger_rows_up_to(text, bytes, step);
     *hash = hash_rows(text, kept);
     swt_status status = SWT_OK;
     if (kept < bytes)
@@ -107,9 +95,9 @@ static swt_status cut_rows(const swt_run *run, const char *path, int64_t step, u
     return status;
 }
 
-/* Open to write behind what is there, or anew. */
+/* Open to write behind what is there, or anew; and behind what others write meanwhile. */
 static swt_status open_end(int *fd, const char *path) {
-    *fd = swt_open_at(AT_FDCWD, path, O_RDWR | O_CREAT | O_NOFOLLOW);
+    *fd = swt_open_at(AT_FDCWD, path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW);
     if (*fd < 0)
         return swt_path_uncreated(path, errno);
     if (lseek(*fd, 0, SEEK_END) < 0)

@@ -1,8 +1,10 @@
 #include "train/resume.h"
 
 #include "io/files.h"
+#include "state/ledger.h"
 #include "state/resume.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* Rank 0: "" where there is nothing to go on from. */
@@ -51,9 +53,35 @@ swt_status swt_start_weights(swt_session *s, const swt_checkpoint *resumed, cons
     return status;
 }
 
+/* The ledger up to the checkpoint's step is the one that the checkpoint's run had, and the rows are
+ * those that it saw. */
+static swt_status check_ledger(const swt_run *run, const swt_manifest *m) {
+    char path[SWT_PATH_BYTES];
+    swt_ledger l;
+    SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
+    SWT_TRY(swt_ledger_read_up_to(&l, path, m->step));
+    const swt_ledger_line *last = &l.lines[l.count - 1];
+    swt_status status = SWT_OK;
+    if (last->chain != m->ledger)
+        status = SWT_FAIL(CHECKPOINT,
+                          "%s: up to step %" PRId64 " its last line (step %" PRId64
+                          ") has the hash %016" PRIx64 ", but %016" PRIx64
+                          " in the checkpoint; put the run's own file back",
+                          path, m->step, last->step, last->chain, m->ledger);
+    if (status == SWT_OK)
+        status = swt_path_join(path, run->path, SWT_METRICS_FILE);
+    if (status == SWT_OK)
+        status = swt_ledger_check_rows(&l, path);
+    swt_ledger_fini(&l);
+    return status;
+}
+
+/* What does not fit is refused before anything is cut. */
 swt_status swt_resume_run(swt_session *s, swt_run *run, const swt_checkpoint *c) {
     if (run->lock <= 0) /* nothing was there, or nothing was to be gone on from */
         return swt_run_create(run, s->options);
+    if (c->listed)
+        SWT_TRY(check_ledger(run, &c->manifest));
     SWT_TRY(swt_run_reopen(run, s->options, c->listed ? c->manifest.step : -1));
     if (c->listed)
         swt_run_say(run, "resume: %lld step%s done, from %s", (long long)c->manifest.step,

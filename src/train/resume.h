@@ -18,7 +18,8 @@ SWT_MUST_CHECK swt_status swt_start_weights(swt_session *s, const swt_checkpoint
                                             const char *from);
 
 /* Rank 0: create the run's folder, or open the one that is there to write behind the checkpoint's
- * step, and say which. */
+ * step, and say which. Errors: CHECKPOINT, with nothing changed, where ledger and rows up to that
+ * step are not those that the checkpoint's manifest knows; those of swt_run_create, _reopen. */
 SWT_MUST_CHECK swt_status swt_resume_run(swt_session *s, swt_run *run, const swt_checkpoint *c);
 
 #endif

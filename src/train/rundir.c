@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROW_BYTES = 4096, NUMBER_BYTES = 32 };
+enum { NUMBER_BYTES = 32 };
 
 static const char *const config_hidden_name = ".config.yaml";
 
@@ -193,7 +193,7 @@ static swt_status metric_text(char out[NUMBER_BYTES], const swt_metric *m, doubl
 }
 
 swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
-    char line[ROW_BYTES] = "", path[SWT_PATH_BYTES];
+    char line[SWT_ROW_BYTES] = "";
     for (int i = 0; i < count; i++) {
         char number[NUMBER_BYTES];
         SWT_TRY(metric_text(number, &row[i], row[0].value));
@@ -202,15 +202,35 @@ swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count) {
     swt_append(line, sizeof line, "}\n");
     if (strlen(line) == sizeof line - 1)
         return SWT_FAIL(INTERNAL, "metrics: a row of %d numbers is too long", count);
-    SWT_TRY(swt_path_join(path, run->path, SWT_METRICS_FILE));
-    run->metrics_hash = swt_ledger_row_hash(line, strlen(line), run->metrics_hash);
-    return swt_file_write(run->metrics, line, strlen(line), path);
+    memcpy(run->row, line, strlen(line) + 1);
+    SWT_TRY(swt_run_check_log(run));
+    return swt_run_write_row(run);
+}
+
+/* All of a line, or nothing. */
+static swt_status append_line(int fd, const char *line, const swt_run *run, const char *name) {
+    char path[SWT_PATH_BYTES];
+    struct stat before;
+    SWT_TRY(swt_path_join(path, run->path, name));
+    const bool known = fstat(fd, &before) == 0;
+    const swt_status status = swt_file_write(fd, line, strlen(line), path);
+    if (status != SWT_OK && known && ftruncate(fd, before.st_size) == 0)
+        (void)lseek(fd, before.st_size, SEEK_SET);
+    return status;
+}
+
+swt_status swt_run_write_row(swt_run *run) {
+    const size_t bytes = strlen(run->row);
+    if (bytes == 0)
+        return SWT_OK;
+    SWT_TRY(append_line(run->metrics, run->row, run, SWT_METRICS_FILE));
+    run->metrics_hash = swt_ledger_row_hash(run->row, bytes, run->metrics_hash);
+    run->row[0] = '\0';
+    return SWT_OK;
 }
 
 swt_status swt_run_ledger(swt_run *run, const char *line) {
-    char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, run->path, SWT_LEDGER_FILE));
-    return swt_file_write(run->ledger, line, strlen(line), path);
+    return append_line(run->ledger, line, run, SWT_LEDGER_FILE);
 }
 
 swt_status swt_run_sync(const swt_run *run) {

@@ -14,6 +14,8 @@
 #define SWT_METRICS_FILE "metrics.jsonl"
 #define SWT_LOG_FILE     "log.txt"
 
+enum { SWT_ROW_BYTES = 4096 };
+
 typedef struct swt_run {
     char path[SWT_PATH_BYTES];
     swt_checkpoints checkpoints;
@@ -25,6 +27,7 @@ typedef struct swt_run {
     uint64_t
         metrics_hash; /* XXH3 of each row of metrics.jsonl, seeded with that of the rows before */
     int log_failed;   /* errno of the last line that log.txt did not take; 0 = none */
+    char row[SWT_ROW_BYTES]; /* that metrics.jsonl has not taken yet; "": none */
 } swt_run;
 
 /* Create the directory (default runs/<date-time>-<pid> where o->run_out is empty), config.yaml, and
@@ -49,8 +52,9 @@ SWT_MUST_CHECK swt_status swt_run_reopen(swt_run *run, const swt_options *o, int
 SWT_MUST_CHECK swt_status swt_run_write_config(const swt_run *run, const swt_options *o);
 
 /* One row of metrics.jsonl: a flat JSON object, numbers printed so that they read back exactly
- * (integers without a point; a double in the fewest digits that do). The row is flushed. `names`
- * and `values` have `count` entries; step comes first. */
+ * (integers without a point; a double in the fewest digits that do); step comes first. Errors:
+ * FILE, also where log.txt has not taken its lines; the row is kept then, and no part of it in the
+ * file: swt_run_write_row tries it again. */
 typedef struct swt_metric {
     const char *name;
     double value;
@@ -58,7 +62,10 @@ typedef struct swt_metric {
 } swt_metric;
 SWT_MUST_CHECK swt_status swt_run_metrics(swt_run *run, const swt_metric *row, int count);
 
-/* A line of ledger.jsonl (state/ledger.h), flushed. */
+/* The row that metrics.jsonl has not taken yet, if there is one. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_run_write_row(swt_run *run);
+
+/* A line of ledger.jsonl (state/ledger.h), or nothing of it. Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_run_ledger(swt_run *run, const char *line);
 
 /* Bring metrics.jsonl and ledger.jsonl to the disk. Errors: FILE. */
