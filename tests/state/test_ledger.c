@@ -112,6 +112,39 @@ static void test_refuses(void **state) {
     refused(changed, strlen(changed), "line 1");
 }
 
+/* A checkpoint's part of a ledger, or of rows: whatever a crash has left behind it does not count,
+ * and what is before it does. */
+static void test_up_to_a_step(void **state) {
+    (void)state;
+    static const char ends[][24] = {
+        "",         "{\"step\": 20, \"by\"",      "\n",
+        "no row\n", "{\"step\": 3, \"by\": 0}\n", "{\"step\": 1\0\0\0\0}\n"};
+    char text[4096], path[TEMP_PATH_BYTES];
+    const size_t bytes = write_ledger(text, sizeof text);
+    const char *const third = strchr(strchr(text, '\n') + 1, '\n') + 1;
+    const char *const fourth = strchr(third, '\n') + 1;
+    assert_int_equal(swt_ledger_rows_up_to(text, bytes, -1), 0);
+    assert_int_equal(swt_ledger_rows_up_to(text, bytes, 9), third - text);
+    assert_int_equal(swt_ledger_rows_up_to(text, bytes, 10), fourth - text);
+    assert_int_equal(swt_ledger_rows_up_to(text, bytes - 1, 99), fourth - text);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        swt_ledger l;
+        const size_t all = i == 0 ? bytes : bytes + sizeof ends[i]; /* zeros at its end */
+        assert_true(all <= sizeof text);
+        memcpy(text + bytes, ends[i], all - bytes);
+        temp_write(temp_in(path, "ledger.jsonl"), text, all);
+        assert_int_equal(swt_ledger_rows_up_to(text, all, 99), bytes);
+        assert_int_equal(swt_ledger_read_up_to(&l, path, 12), SWT_OK);
+        assert_int_equal(l.count, 3);
+        assert_int_equal(l.lines[2].step, 10);
+        swt_ledger_fini(&l);
+    }
+    text[4] ^= 1;
+    temp_write(path, text, bytes);
+    swt_ledger l;
+    expect_error(swt_ledger_read_up_to(&l, path, 12), SWT_CHECKPOINT, "is no ledger");
+}
+
 /* Marks of more tensors than there are places: equal parts of the table, none left out. */
 static void test_marks(void **state) {
     (void)state;
@@ -134,6 +167,7 @@ int main(void) {
         TEMP_TEST(test_reads_what_it_wrote),
         TEMP_TEST(test_every_byte_counts),
         TEMP_TEST(test_refuses),
+        TEMP_TEST(test_up_to_a_step),
         TEMP_TEST(test_marks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

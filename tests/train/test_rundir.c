@@ -1,9 +1,12 @@
 #include "io/files.h"
+#include "state/ledger.h"
 #include "support/temp.h"
 #include "train/rundir.h"
 
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 /* The options of a run into that folder; large, so not on the stack. */
 static swt_options *options(const char *out) {
@@ -233,6 +236,46 @@ static void test_metrics_errors(void **state) {
     swt_run_close(&run);
 }
 
+/* Nothing of a line that is larger than its file may get stays in the file; written later, it
+ * stands where it would have, and the hash of the rows is theirs. */
+static void test_row_once_more(void **state) {
+    (void)state;
+    static const char rows[] = "{\"step\": 1}\n{\"step\": 2}\n";
+    char path[TEMP_PATH_BYTES];
+    swt_run run;
+    struct rlimit before, small;
+    assert_int_equal(create(&run, temp_in(path, "run")), SWT_OK);
+    const swt_metric first[] = {{"step", 1, true}}, second[] = {{"step", 2, true}};
+    assert_int_equal(swt_run_write_row(&run), SWT_OK); /* there is none */
+    assert_int_equal(swt_run_metrics(&run, first, 1), SWT_OK);
+    assert_int_equal(swt_run_write_row(&run), SWT_OK); /* it is there already */
+    assert_int_equal(swt_run_ledger(&run, "one\n"), SWT_OK);
+    const uint64_t hash = run.metrics_hash;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = strlen("{\"step\": 1}\n") + 4;
+    void (*const handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const swt_status row = swt_run_metrics(&run, second, 1), again = swt_run_write_row(&run);
+    const swt_status line = swt_run_ledger(&run, "a line that is far too long\n");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(row, SWT_FILE);
+    assert_int_equal(again, SWT_FILE);
+    assert_int_equal(line, SWT_FILE);
+    expect_text(temp_path(path, run.path, "metrics.jsonl"), "{\"step\": 1}\n");
+    expect_text(temp_path(path, run.path, "ledger.jsonl"), "one\n");
+    assert_true(run.metrics_hash == hash);
+
+    assert_int_equal(swt_run_write_row(&run), SWT_OK);
+    assert_int_equal(swt_run_ledger(&run, "two\n"), SWT_OK);
+    expect_text(temp_path(path, run.path, "metrics.jsonl"), rows);
+    expect_text(temp_path(path, run.path, "ledger.jsonl"), "one\ntwo\n");
+    assert_true(run.metrics_hash == swt_ledger_row_hash("{\"step\": 2}\n", 12, hash));
+    swt_run_close(&run);
+}
+
 /* ---- the log */
 
 /* What the log does not take is an error at the next row, not silence. */
@@ -251,6 +294,10 @@ static void test_log_cannot_be_written(void **state) {
     swt_run_log(&run, "lost");
     expect_error(swt_run_check_log(&run), SWT_FILE,
                  "run/log.txt: cannot be written (No space left on device)");
+    const swt_metric row[] = {{"step", 1, true}};
+    expect_error(swt_run_metrics(&run, row, 1), SWT_FILE, "run/log.txt: cannot be written");
+    assert_int_equal(swt_run_write_row(&run), SWT_OK); /* its own file is well */
+    expect_text(temp_path(path, run.path, "metrics.jsonl"), "{\"step\": 1}\n");
     swt_run_close(&run);
 }
 
@@ -360,6 +407,7 @@ int main(void) {
         TEMP_TEST(test_default_path),
         TEMP_TEST(test_metrics),
         TEMP_TEST(test_metrics_errors),
+        TEMP_TEST(test_row_once_more),
         TEMP_TEST(test_lines),
         TEMP_TEST(test_log_cannot_be_written),
         TEMP_TEST(test_log_end_of_another_rank),
