@@ -161,7 +161,7 @@ def clean_mpi_files():
 def environment(extra=None):
     """Threads and ranks that wait give their core away, so that a loaded machine does not turn seconds into minutes."""
     polite = {"LC_ALL": "C.UTF-8", "OMP_WAIT_POLICY": "passive", "OMPI_MCA_mpi_yield_when_idle": "1"}
-    polite["OMPI_MCA_orte_tmpdir_base"] = polite["OMPI_MCA_btl_vader_backing_directory"] = mpi_files()
+    polite["TMPDIR"] = polite["OMPI_MCA_btl_vader_backing_directory"] = mpi_files()
     if SLOW:  # whole stack traces, without which the libraries' own leaks cannot be told from ours
         polite["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "exitcode=99") + ":fast_unwind_on_malloc=0"
         polite["LSAN_OPTIONS"] = f"suppressions={ROOT}/tests/support/lsan.supp:print_suppressions=0"
@@ -354,34 +354,6 @@ def metrics(out):
 def same_tensors(a, b):
     """The names of the tensors that differ in a single bit."""
     return sorted(set(a) ^ set(b)) + [k for k in a if k in b and a[k].tobytes() != b[k].tobytes()]
-
-
-# ---------------------------------------------------------------- two runs of one configuration
-
-TIMES = ("step_ms", "tokens_per_s", "comm_ms")
-
-
-def rows(out):
-    """Every row, times left out."""
-    lines = [json.loads(line) for line in read(os.path.join(out, "metrics.jsonl")).splitlines()]
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in lines]
-
-
-def ledger(out):
-    """Its lines without what the times of the rows are in."""
-    return [re.sub(r', "metrics": .*', "", line) for line in read(os.path.join(out, "ledger.jsonl")).splitlines()]
-
-
-def same_run(out, reference, what=""):
-    """All that two runs have made is the same, bit for bit: weights, moments, rows, ledger."""
-    for name, found in (("weights", weights), ("moments", moments)):
-        mine = found(out)
-        differ = same_tensors(mine, found(reference))
-        want(mine and not differ, f"{what}{name} differ: {differ[:3]}")
-    for name, found in (("rows", rows), ("ledgers", ledger)):
-        mine, expected = found(out), found(reference)
-        first = next((pair for pair in zip(mine, expected) if pair[0] != pair[1]), (len(mine), len(expected)))
-        want(mine == expected, f"{what}{name} differ: {first}")
 
 
 def copy_checkpoint(source, target, tensors):

@@ -17,9 +17,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+from same import same_run  # noqa: E402
 from support import (  # noqa: E402
-    BUILD, LONG, Miss, Suite, clean_mpi_files, contextlib, finish, flags, read, same_run, scratch, session_members,
-    start, subprocess, succeed, train, want, write_text,
+    BUILD, LONG, Miss, Suite, clean_mpi_files, contextlib, finish, flags, read, scratch, session_members, start, subprocess,
+    succeed, train, want, write_text,
 )
 
 SEED = os.environ.get("SWT_SEED", "20")
