@@ -2,9 +2,9 @@
 """The same bits in any layout: after 20 steps with random drops and jitter the weights, losses and norms are equal over
 ranks, threads and expert groups."""
 
+from combine import choose, divisors, pairwise
 from support import (
-    LONG, SLOW, Suite, choose, divisors, metrics, np, pairwise, scratch, small, train, want, weights,
-    weights_digest, write_text,
+    LONG, SLOW, Suite, metrics, np, scratch, small, train, want, weights, weights_digest, write_text,
 )
 
 RANDOM = {"moe_drop": "random", "moe_jitter": 0.1, "moe_capacity_factor": 1.0, "moe_z_coef": 0.001}

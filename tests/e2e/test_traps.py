@@ -5,8 +5,9 @@ Traps 4, 5 and 6 (capacity, permutation, routing twice) are tested on the operat
 import os
 import re
 
+from combine import divisors
 from support import (
-    Miss, Probe, SLOW, Suite, checkpoint, copy_checkpoint, divisors, flags, grads, metrics, norm, np, read, run,
+    Miss, Probe, SLOW, Suite, checkpoint, copy_checkpoint, flags, grads, metrics, norm, np, read, run,
     same_tensors, scratch, small, succeed, train, want, weights, weights_digest, write_text,
 )
 

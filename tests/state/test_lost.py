@@ -13,8 +13,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
 
+from combine import choose  # noqa: E402
 from support import (  # noqa: E402
-    BUILD, SLOW, Suite, choose, environment, finish, flags, read, run, scratch, small, start, subprocess, want, write_text,
+    BUILD, SLOW, Suite, environment, finish, flags, read, run, scratch, small, start, subprocess, want, write_text,
 )
 
 FAULTY = os.path.join(BUILD, "tests", "state_fault")
