@@ -8,8 +8,11 @@ SWT_ARGS_OF(linear_forward) {
 }
 
 SWT_ARGS_OF(linear_backward_input) {
+    if (a->relu_output != NULL && a->dresidual != NULL)
+        return SWT_FAIL(SHAPE, "%s: relu_output and dresidual; one of them is possible", out->op);
     return SWT_LIST(OUT(dx, ACT, a->N, a->in), IN(dy, ACT, a->N, a->out), IN(w, ACT, a->out, a->in),
-                    OPTIONAL(relu_output, ACT, a->N, a->in));
+                    OPTIONAL(relu_output, ACT, a->N, a->in),
+                    SWT_ARG(SWT_ARG_OPTIONAL | SWT_ARG_IN_PLACE, dresidual, ACT, a->N, a->in));
 }
 
 SWT_ARGS_OF(linear_backward_weight) {

@@ -20,13 +20,14 @@ typedef struct swt_linear_forward_args {
     swt_epilogue epilogue;
 } swt_linear_forward_args;
 
-/* dx = dy w, and where relu_output is given dx = 0 wherever relu_output <= 0: it is the ReLU's
- * output that was this layer's input x. */
+/* dx = dy w + dresidual, and where relu_output is given, then without dresidual, dx = 0 wherever
+ * relu_output <= 0: it is the ReLU's output that was this layer's input x. */
 typedef struct swt_linear_backward_input_args {
     void *dx;                /* (N, in) */
     const void *dy;          /* (N, out) */
     const void *w;           /* (out, in) */
     const void *relu_output; /* (N, in) or NULL */
+    const void *dresidual;   /* (N, in) or NULL; may be dx itself */
     int64_t N, in, out;
 } swt_linear_backward_input_args;
 

@@ -21,8 +21,8 @@ typedef struct swt_moe_dims {
     swt_drop drop;
     swt_dropped_output dropped_output;
     swt_gate gate;
-    float jitter;         /* router input * U(1 - jitter, 1 + jitter); 0 = none */
-    uint32_t block;       /* number in its stack, for random numbers */
+    float jitter;   /* router input * U(1 - jitter, 1 + jitter); 0 = none */
+    uint32_t block; /* number of its block, an encoder's behind a decoder's, for random numbers */
     uint32_t micro_batch; /* number in the global batch, for random numbers */
     bool training;        /* false: no jitter; random dropping as SWT_RNG_DROP_EVAL at step 0 */
     swt_ffn ffn;          /* what the experts do between their two layers */

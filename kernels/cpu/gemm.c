@@ -128,6 +128,7 @@ static void nn_part(const swt_ctx *c, const void *args, int64_t part) {
                             .a = a->dy + b.first * out,
                             .b = a->w + b.weight * out * in + b.column,
                             .mask = slice(a->mask, to),
+                            .residual = slice(a->residual, to),
                             .rows = b.rows,
                             .columns = b.columns,
                             .k = out,

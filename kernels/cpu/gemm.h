@@ -51,10 +51,11 @@ void swt_cpu_gemms_nt(const swt_ctx *c, const swt_cpu_gemms_nt_args *a);
 
 /* dx = dy w, and 0 wherever mask <= 0. */
 typedef struct swt_cpu_gemms_nn_args {
-    float *dx;         /* (rows, in) */
-    const float *dy;   /* (rows, out) */
-    const float *w;    /* (weights, out, in) */
-    const float *mask; /* (rows, in) or NULL */
+    float *dx;             /* (rows, in) */
+    const float *dy;       /* (rows, out) */
+    const float *w;        /* (weights, out, in) */
+    const float *mask;     /* (rows, in) or NULL */
+    const float *residual; /* (rows, in), possibly dx itself, or NULL */
     swt_cpu_groups groups;
     int64_t in, out;
 } swt_cpu_gemms_nn_args;

@@ -19,6 +19,7 @@ swt_status swt_cpu_linear_backward_input(const swt_ctx *c,
                                                  .dy = a->dy,
                                                  .w = a->w,
                                                  .mask = a->relu_output,
+                                                 .residual = a->dresidual,
                                                  .groups = swt_cpu_one_group(a->N),
                                                  .in = a->in,
                                                  .out = a->out});

@@ -26,7 +26,8 @@ swt_status swt_cuda_linear_backward_input(const swt_ctx *c,
                              .a = {.data = a->dy, .type = c->dtype},
                              .b = {.data = a->w, .type = c->dtype},
                              .out = a->dx,
-                             .out_type = c->dtype};
+                             .out_type = c->dtype,
+                             .add = a->dresidual};
     SWT_TRY(swt_cuda_multiply(c, &p));
     return a->relu_output != NULL ? swt_cuda_relu_mask(c, a->dx, a->relu_output, a->N * a->in)
                                   : SWT_OK;

@@ -11,7 +11,8 @@
 /* What an expert has room for, and what is sent in any case. */
 static void print_slots(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
-    const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d);
+    const int64_t groups = swt_groups_per_micro_batch(d, d->B),
+                  tokens = swt_group_tokens(d, SWT_DECODER);
     swt_warnings none = {.count = 0};
     if (swt_sparse_layers(d) == 0)
         return;
@@ -43,7 +44,7 @@ static void print_model(FILE *out, const swt_model *m) {
             (long long)m->params.active);
     fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n", dense + expert,
             3.0 * (dense + expert));
-    const double tokens = (double)(d->M * d->B * d->T), layers = (double)swt_sparse_layers(d);
+    const double tokens = (double)swt_step_tokens(d), layers = (double)swt_sparse_layers(d);
     fprintf(out, "            %.6g a step with no token dropped, %.6g with every slot filled\n",
             swt_step_flops(d, tokens * layers), swt_step_flops(d, swt_step_slots(d)));
 }

@@ -27,6 +27,7 @@ typedef struct capture {
     float *logits;             /* (M, N, V) */
     int32_t *routes[ROUTES];   /* (sparse layers, M, N), the gates as the bits of a float */
     int32_t *tokens, *targets; /* (M, N), the batch file's */
+    int32_t *inputs;           /* (M, S), where there is an encoder */
     double *rows;
 } capture;
 
@@ -36,42 +37,63 @@ static void capture_fini(capture *k) {
         free(k->routes[r]);
     free(k->tokens);
     free(k->targets);
+    free(k->inputs);
     free(k->rows);
 }
 
-/* Read tokens and targets; their shape decides M, B and T. */
-static swt_status read_batch(const swt_tensor_file *f, swt_dims *d, capture *k) {
-    const swt_tensor_entry *e = swt_tensor_file_find(f, "tokens");
+/* A tensor of ids, I32 [M, B, T], each at least `least` and below the vocabulary. The caller frees
+ * *out. */
+static swt_status read_ids(const swt_tensor_file *f, const char *name, int32_t least, int64_t V,
+                           int64_t shape[3], int32_t **out) {
+    const swt_tensor_entry *e = swt_tensor_file_find(f, name);
     int64_t count = 1;
     if (e == NULL || e->dims != 3)
-        return SWT_FAIL(
-            FILE, "%s: has no tensor tokens of shape [M, B, T]; write tokens and targets as I32",
-            f->path);
+        return SWT_FAIL(FILE, "%s: has no tensor %s of shape [M, B, T]; write it as I32", f->path,
+                        name);
     for (int i = 0; i < 3; i++)
         if (e->shape[i] < 1 || !swt_checked_mul(count, e->shape[i], &count))
-            return SWT_FAIL(FILE, "%s: tokens has an empty dimension; at least [1, 1, 1] is needed",
-                            f->path);
-    k->tokens = calloc((size_t)count, sizeof *k->tokens);
-    k->targets = calloc((size_t)count, sizeof *k->targets);
-    if (k->tokens == NULL || k->targets == NULL)
+            return SWT_FAIL(FILE, "%s: %s has an empty dimension; at least [1, 1, 1] is needed",
+                            f->path, name);
+    *out = calloc((size_t)count, sizeof **out);
+    if (*out == NULL)
         return SWT_FAIL(MEMORY, "memory: no room for a batch of %lld tokens", (long long)count);
-    SWT_TRY(swt_tensor_file_read(f, "tokens", SWT_I32, 3, e->shape, k->tokens));
-    SWT_TRY(swt_tensor_file_read(f, "targets", SWT_I32, 3, e->shape, k->targets));
+    SWT_TRY(swt_tensor_file_read(f, name, SWT_I32, 3, e->shape, *out));
     for (int64_t i = 0; i < count; i++)
-        if (k->tokens[i] < 0 || k->tokens[i] >= d->V || k->targets[i] >= d->V)
+        if ((*out)[i] < least || (*out)[i] >= V)
             return SWT_FAIL(FILE,
-                            "%s: position %lld has token %d and target %d; both must be below the "
-                            "vocabulary of %lld (a target < 0 carries no loss)",
-                            f->path, (long long)i, k->tokens[i], k->targets[i], (long long)d->V);
-    d->M = e->shape[0];
-    d->B = e->shape[1];
-    d->T = e->shape[2];
+                            "%s: position %lld of %s has %d; it must be below the vocabulary of "
+                            "%lld%s",
+                            f->path, (long long)i, name, (*out)[i], (long long)V,
+                            least < 0 ? " (a target < 0 carries no loss)" : ", and not below 0");
+    memcpy(shape, e->shape, 3 * sizeof *shape);
+    return SWT_OK;
+}
+
+/* Read tokens and targets, and with an encoder inputs; their shapes decide M, B and T. */
+static swt_status read_batch(const swt_tensor_file *f, swt_dims *d, capture *k) {
+    int64_t shape[3], targets[3], inputs[3];
+    SWT_TRY(read_ids(f, "tokens", 0, d->V, shape, &k->tokens));
+    SWT_TRY(read_ids(f, "targets", INT32_MIN, d->V, targets, &k->targets));
+    if (memcmp(targets, shape, sizeof shape) != 0)
+        return SWT_FAIL(FILE, "%s: tokens and targets differ in shape; they must be one [M, B, T]",
+                        f->path);
+    d->M = shape[0];
+    d->B = shape[1];
+    d->T = shape[2];
+    if (d->encoder_L == 0)
+        return SWT_OK;
+    SWT_TRY(read_ids(f, "inputs", 0, d->V, inputs, &k->inputs));
+    if (inputs[0] != d->M || inputs[1] != d->B)
+        return SWT_FAIL(FILE, "%s: inputs and tokens differ in M or B; they must be the same",
+                        f->path);
+    d->encoder_T = inputs[2];
     return SWT_OK;
 }
 
 static swt_status capture_alloc(capture *k, const swt_model *m) {
-    const size_t tokens = (size_t)(m->dims.M * m->dims.B * m->dims.T);
-    const size_t routed = tokens * (size_t)swt_sparse_layers(&m->dims) + 1;
+    const swt_dims *d = &m->dims;
+    const size_t tokens = (size_t)(d->M * d->B * d->T);
+    const size_t routed = (size_t)(d->M * d->B * swt_most_positions(d) * swt_sparse_layers(d)) + 1;
     k->logits = calloc(tokens * (size_t)m->dims.V, sizeof *k->logits);
     bool whole = k->logits != NULL;
     for (int r = 0; r < ROUTES && whole; r++) {
@@ -81,6 +103,17 @@ static swt_status capture_alloc(capture *k, const swt_model *m) {
     if (!whole)
         return SWT_FAIL(MEMORY, "memory: no room for the logits of %zu tokens", tokens);
     return swt_report_alloc(m, &k->rows);
+}
+
+/* Of one micro-batch. */
+static void put_inputs(swt_model *m, const capture *k, int64_t turn, int64_t number) {
+    const int64_t B = m->dims.B, T = m->dims.encoder_T;
+    for (int64_t b = 0; b < B; b++) {
+        const int64_t to = (turn * B + b) * T, from = (number * B + b) * T;
+        memcpy(m->host_inputs + to, k->inputs + from, (size_t)T * sizeof *k->inputs);
+        m->host_lengths[turn * B + b] =
+            swt_mark_routed(&m->dims, SWT_ENCODER, m->host_inputs_routed + to, m->host_inputs + to);
+    }
 }
 
 /* This rank's part of the batch, the same in every step. */
@@ -95,10 +128,20 @@ static swt_status upload(swt_model *m, const capture *k) {
         memcpy(m->host_tokens + turn * N, k->tokens + number * N, bytes);
         memcpy(m->host_targets + turn * N, k->targets + number * N, bytes);
         for (int64_t b = 0; b < m->dims.B; b++)
-            swt_mark_routed(&m->dims, m->host_routed + turn * N + b * m->dims.T,
-                            m->host_tokens + turn * N + b * m->dims.T);
+            (void)swt_mark_routed(&m->dims, SWT_DECODER, m->host_routed + turn * N + b * m->dims.T,
+                                  m->host_tokens + turn * N + b * m->dims.T);
+        if (k->inputs != NULL)
+            put_inputs(m, k, turn, number);
     }
     return swt_step_upload(m, m->turns);
+}
+
+/* Where those of a sparse layer stand, those of the encoder before the decoder's. */
+static int64_t routes_of(const swt_dims *d, int64_t sparse, int64_t number) {
+    const int64_t before = swt_min(sparse, swt_sparse_blocks(d, SWT_ENCODER));
+    const bool encoder = sparse < swt_sparse_blocks(d, SWT_ENCODER);
+    const int64_t T = encoder ? d->encoder_T : d->T;
+    return d->B * (d->M * (before * d->encoder_T + (sparse - before) * d->T) + number * T);
 }
 
 /* Copy what the forward pass of micro-batch `number` left on this rank. */
@@ -110,12 +153,13 @@ static swt_status capture_own(swt_model *m, capture *k, int64_t number) {
         const swt_sublayer *s = &m->sublayers[i];
         if (s->kind != SWT_SWITCH)
             continue;
-        const int64_t first = (s->sparse * d->M + number) * N;
+        const int64_t count = d->B * swt_stack_positions(d, s->stack);
+        const int64_t first = routes_of(d, s->sparse, number);
         const void *const from[ROUTES] = {s->moe.expert, s->moe.gate, s->moe.slot};
         for (int r = 0; r < ROUTES; r++)
-            SWT_TRY(swt_model_read(m, k->routes[r] + first, from[r], (size_t)N * 4));
+            SWT_TRY(swt_model_read(m, k->routes[r] + first, from[r], (size_t)count * 4));
         int32_t *kept = k->routes[KEPT] + first;
-        for (int64_t n = 0; n < N; n++)
+        for (int64_t n = 0; n < count; n++)
             kept[n] = kept[n] >= 0;
     }
     return SWT_OK;
@@ -130,10 +174,13 @@ static swt_status capture_share(swt_model *m, capture *k) {
         const int owner = (int)(number % m->dist->size);
         SWT_TRY(swt_comm_broadcast(host, k->logits + number * N * d->V, (size_t)(N * d->V) * 4,
                                    owner, NULL));
-        for (int64_t i = 0; i < swt_sparse_layers(d); i++)
+        for (int64_t i = 0; i < swt_sparse_layers(d); i++) {
+            const int64_t first = routes_of(d, i, 0),
+                          count = (routes_of(d, i + 1, 0) - first) / d->M;
             for (int r = 0; r < ROUTES; r++)
-                SWT_TRY(swt_comm_broadcast(host, k->routes[r] + (i * d->M + number) * N,
-                                           (size_t)N * 4, owner, NULL));
+                SWT_TRY(swt_comm_broadcast(host, k->routes[r] + first + number * count,
+                                           (size_t)count * 4, owner, NULL));
+        }
     }
     return SWT_OK;
 }
@@ -156,7 +203,7 @@ static swt_status first_gradients(swt_session *s, capture *k) {
 
 static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
     const swt_dims *d = &s->model.dims;
-    const int64_t one[] = {1}, mbt[] = {d->M, d->B, d->T}, logits[] = {d->M, d->B, d->T, d->V};
+    const int64_t one[] = {1}, logits[] = {d->M, d->B, d->T, d->V};
     static const char *const losses[] = {"loss.ce", "loss.aux", "loss.z", "loss.total"};
     char name[SWT_TENSOR_NAME_BYTES];
     SWT_TRY(swt_tensor_writer_declare(w, "logits", SWT_F32, 4, logits));
@@ -164,10 +211,11 @@ static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
         SWT_TRY(swt_tensor_writer_declare(w, losses[i], SWT_F32, 1, one));
     for (int64_t i = 0; i < s->model.n_sublayers; i++) {
         const swt_sublayer *sub = &s->model.sublayers[i];
+        const int64_t shape[] = {d->M, d->B, swt_stack_positions(d, sub->stack)};
         for (int r = 0; r < ROUTES && sub->kind == SWT_SWITCH; r++) {
             snprintf(name, sizeof name, "moe.%s.%lld.%s", swt_stack_name(sub->stack),
                      (long long)sub->block, routes[r].name);
-            SWT_TRY(swt_tensor_writer_declare(w, name, routes[r].dtype, 3, mbt));
+            SWT_TRY(swt_tensor_writer_declare(w, name, routes[r].dtype, 3, shape));
         }
     }
     SWT_TRY(swt_weights_declare(w, "grad.", &s->model.params));
@@ -184,7 +232,7 @@ static swt_status write_forward(const swt_session *s, swt_tensor_writer *w, cons
         SWT_TRY(swt_tensor_writer_data(w, &(float){(float)losses[i]}));
     for (int64_t i = 0; i < swt_sparse_layers(d); i++)
         for (int r = 0; r < ROUTES; r++)
-            SWT_TRY(swt_tensor_writer_data(w, k->routes[r] + i * d->M * d->B * d->T));
+            SWT_TRY(swt_tensor_writer_data(w, k->routes[r] + routes_of(d, i, 0)));
     return SWT_OK;
 }
 
@@ -294,6 +342,10 @@ static swt_status agree_on_inputs(swt_session *s, const swt_dims *d, const captu
     const size_t bytes = (size_t)(d->M * d->B * d->T) * sizeof *k->tokens;
     SWT_TRY(swt_agree_on_bytes(s->world, &d->V, sizeof d->V, o->weights_path));
     SWT_TRY(swt_agree_on_bytes(s->world, k->tokens, bytes, o->batch_path));
+    if (k->inputs != NULL)
+        SWT_TRY(swt_agree_on_bytes(s->world, k->inputs,
+                                   (size_t)(d->M * d->B * d->encoder_T) * sizeof *k->inputs,
+                                   o->batch_path));
     return swt_agree_on_bytes(s->world, k->targets, bytes, o->batch_path);
 }
 

@@ -49,8 +49,10 @@ void swt_judge_linear_forward(swt_case *k, const void *args) {
 void swt_draw_linear_backward_input(swt_case *k, void *args) {
     swt_linear_backward_input_args *a = args;
     draw_layer(k, &a->N, &a->in, &a->out);
-    if (swt_case_note(k, "relu", k->number & 1))
+    const bool relu = swt_case_note(k, "relu", k->number & 1) != 0;
+    if (relu)
         a->relu_output = swt_case_whole(k, a->N * a->in, k->t->ctx.dtype, -1, 2);
+    k->choices = relu ? 0 : (unsigned)k->number & ~1U; /* of dresidual and its place */
 }
 
 void swt_judge_linear_backward_input(swt_case *k, const void *args) {
@@ -59,7 +61,10 @@ void swt_judge_linear_backward_input(swt_case *k, const void *args) {
     double *dx = swt_case_want(k, a->dx);
     swt_oracle_linear_backward_input(dx, swt_case_wide(k, a->dy), swt_case_wide(k, a->w),
                                      relu_output, a->N, a->in, a->out);
-    swt_case_close(k, a->dx, dx, swt_sum_tolerance(a->out), swt_sum_size(a->out));
+    const double *dresidual = swt_case_wide(k, a->dresidual);
+    for (int64_t i = 0; dresidual != NULL && i < a->N * a->in; i++)
+        dx[i] += dresidual[i];
+    swt_case_close(k, a->dx, dx, swt_sum_tolerance(a->out), 1 + swt_sum_size(a->out));
     for (int64_t i = 0; relu_output != NULL && i < a->N * a->in; i++)
         if (relu_output[i] <= 0)
             swt_case_number(k, a->dx, i, 0, 0);

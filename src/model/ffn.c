@@ -9,19 +9,21 @@ static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
 
 static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
-    s->dense.hidden = swt_take_act(w, SWT_COUNT(d->B, d->T, d->F));
+    const int64_t N = SWT_COUNT(d->B, swt_stack_positions(d, s->stack));
+    s->dense.hidden = swt_take_act(w, SWT_COUNT(N, d->F));
     if (d->ffn != SWT_FFN_RELU)
-        s->dense.pre = swt_take_act(w, SWT_COUNT(d->B, d->T, swt_wi_width(d->ffn, d->F)));
+        s->dense.pre = swt_take_act(w, SWT_COUNT(N, swt_wi_width(d->ffn, d->F)));
 }
 
 static void share(swt_memory_walk *w) {
     const swt_dims *d = &w->m->dims;
     swt_shared_acts *a = &w->m->acts;
+    const int64_t N = SWT_COUNT(d->B, swt_most_positions(d));
     if (!w->m->training)
         return;
-    a->dhidden = a->dpre = swt_take_act(w, SWT_COUNT(d->B, d->T, d->F));
+    a->dhidden = a->dpre = swt_take_act(w, SWT_COUNT(N, d->F));
     if (d->ffn != SWT_FFN_RELU)
-        a->dpre = swt_take_act(w, SWT_COUNT(d->B, d->T, swt_wi_width(d->ffn, d->F)));
+        a->dpre = swt_take_act(w, SWT_COUNT(N, swt_wi_width(d->ffn, d->F)));
 }
 
 /* Of all N rows. */
@@ -69,7 +71,8 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
         m, &s->places->wi, N, &(swt_linear_gradients){.dx = a->dnorm, .dy = a->dpre, .x = a->norm});
 }
 
-static double flops_per_token(const swt_dims *d) {
+static double flops_per_token(const swt_dims *d, swt_stack stack) {
+    (void)stack;
     return 2.0 * (double)d->C * (double)(swt_wi_width(d->ffn, d->F) + d->F);
 }
 

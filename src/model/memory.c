@@ -43,7 +43,7 @@ static void take_sublayers(swt_memory_walk *w) {
     for (int64_t i = 0; i < m->n_sublayers; i++) {
         swt_sublayer *s = &m->sublayers[i];
         const size_t before = m->arenas[SWT_ARENA_ACT].used_bytes;
-        s->x = swt_take_act(w, SWT_COUNT(d->B, d->T, d->C));
+        s->x = swt_take_act(w, SWT_COUNT(d->B, swt_stack_positions(d, s->stack), d->C));
         swt_kind_of(s)->keep(w, s);
         s->kept_bytes = m->arenas[SWT_ARENA_ACT].used_bytes - before;
     }
@@ -54,26 +54,58 @@ static void take_sublayers(swt_memory_walk *w) {
     }
 }
 
+/* What the encoder reads and what it leaves to the decoder. */
+static void take_encoder(swt_memory_walk *w) {
+    swt_model *m = w->m;
+    const swt_dims *d = &m->dims;
+    swt_shared_acts *a = &m->acts;
+    const int64_t S = SWT_COUNT(d->B, d->encoder_T);
+    a->inputs = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, S));
+    a->inputs_routed = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, S));
+    a->lengths = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, d->B));
+    a->encoder_x = swt_take_act(w, SWT_COUNT(S, d->C));
+    a->memory = swt_take_act(w, SWT_COUNT(S, d->C));
+    if (m->training)
+        a->dmemory = swt_take_act(w, SWT_COUNT(S, d->C));
+}
+
+/* A stack's biases by distance, and their gradients. */
+static void take_biases(swt_memory_walk *w) {
+    swt_model *m = w->m;
+    const int64_t count = SWT_COUNT(m->dims.H, SWT_BIAS_DISTANCES);
+    for (int stack = 0; stack < SWT_STACKS; stack++) {
+        if (swt_stack_blocks(&m->dims, (swt_stack)stack) == 0)
+            continue;
+        m->acts.bias[stack] = swt_take(w, SWT_ARENA_ACT, SWT_F32, count);
+        if (m->training)
+            m->acts.dbias[stack] = swt_take(w, SWT_ARENA_ACT, SWT_F32, count);
+    }
+}
+
 static void take_acts(swt_memory_walk *w) {
     swt_model *m = w->m;
     const swt_dims *d = &m->dims;
     swt_shared_acts *a = &m->acts;
-    const int64_t N = SWT_COUNT(d->B, d->T);
+    const int64_t N = SWT_COUNT(d->B, d->T), most = SWT_COUNT(d->B, swt_most_positions(d));
     a->tokens = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
     a->targets = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
     a->routed = swt_take(w, SWT_ARENA_ACT, SWT_I32, SWT_COUNT(m->turns, N));
     a->x = swt_take_act(w, SWT_COUNT(N, d->C));
-    a->norm = swt_take_act(w, SWT_COUNT(N, d->C));
-    a->norm_mean = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
-    a->norm_rstd = swt_take(w, SWT_ARENA_ACT, SWT_F32, N);
+    a->norm = swt_take_act(w, SWT_COUNT(most, d->C));
+    a->norm_mean = swt_take(w, SWT_ARENA_ACT, SWT_F32, most);
+    a->norm_rstd = swt_take(w, SWT_ARENA_ACT, SWT_F32, most);
     a->logits = swt_take_act(w, SWT_COUNT(N, d->V));
     a->stats = swt_take(w, SWT_ARENA_ACT, SWT_F64, SWT_COUNT(m->turns, swt_stats_count(d)));
     m->ctx.state = swt_take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
     if (m->training) {
-        a->dstream = swt_take_act(w, SWT_COUNT(N, d->C));
-        a->dnorm = swt_take_act(w, SWT_COUNT(N, d->C));
+        a->dstream = swt_take_act(w, SWT_COUNT(most, d->C));
+        a->dnorm = swt_take_act(w, SWT_COUNT(most, d->C));
     }
-    swt_need_scratch(w, swt_norm_backward_scratch_bytes(N, d->C));
+    if (d->encoder_L > 0)
+        take_encoder(w);
+    if (d->positions == SWT_POSITIONS_RELATIVE)
+        take_biases(w);
+    swt_need_scratch(w, swt_norm_backward_scratch_bytes(most, d->C));
     swt_need_scratch(w, swt_cross_entropy_scratch_bytes(N));
 }
 
@@ -93,6 +125,12 @@ static void take_host(swt_memory_walk *w) {
     m->host_tokens = swt_take(w, SWT_ARENA_HOST, SWT_I32, batch);
     m->host_targets = swt_take(w, SWT_ARENA_HOST, SWT_I32, batch);
     m->host_routed = swt_take(w, SWT_ARENA_HOST, SWT_I32, batch);
+    if (m->dims.encoder_L == 0)
+        return;
+    const int64_t inputs = m->turns * m->dims.B * m->dims.encoder_T;
+    m->host_inputs = swt_take(w, SWT_ARENA_HOST, SWT_I32, inputs);
+    m->host_inputs_routed = swt_take(w, SWT_ARENA_HOST, SWT_I32, inputs);
+    m->host_lengths = swt_take(w, SWT_ARENA_HOST, SWT_I32, m->turns * m->dims.B);
 }
 
 swt_status swt_memory_take_all(swt_model *m) {

@@ -14,17 +14,24 @@
 
 /* Buffers that the sub-layers share, one after another. */
 typedef struct swt_shared_acts {
-    int32_t *tokens, *targets, *routed; /* (turns, N) the rank's part of the global batch */
-    void *x;                            /* (N, C) output of the last sub-layer */
-    void *norm;                         /* (N, C) the output of the newest swt_model_norm */
-    float *norm_mean, *norm_rstd;       /* (N) its statistics */
-    void *logits;                       /* (N, V), overwritten by their gradient */
-    double *stats;                      /* (turns, swt_stats_count) */
+    /* The rank's part of the global batch: of the decoder, then of the encoder, whose S tokens are
+     * more or fewer; N below is the larger where both stacks work in the same memory. */
+    int32_t *tokens, *targets, *routed;          /* (turns, N) */
+    int32_t *inputs, *inputs_routed, *lengths;   /* (turns, S) twice, (turns, B) */
+    void *x;                                     /* (N, C) output of the last sub-layer */
+    void *encoder_x, *memory;                    /* (S, C) of the encoder's; its final norm */
+    float *bias[SWT_STACKS], *dbias[SWT_STACKS]; /* (H, SWT_BIAS_DISTANCES) by distance */
+    void *norm;                   /* (N, C) the output of the newest swt_model_norm */
+    float *norm_mean, *norm_rstd; /* (N) its statistics */
+    void *logits;                 /* (N, V), overwritten by their gradient */
+    double *stats;                /* (turns, swt_stats_count) */
     void *scratch;
     /* backward only, as are all below that begin with d */
     void *dstream;           /* (N, C) gradient of what a sub-layer makes, then of what it reads */
     void *dnorm;             /* (N, C) of norm */
     void *dqkv, *dattention; /* attention: (N, 3 H D), (N, H D) */
+    void *dq, *dkv;          /* cross-attention: (N, H D), (S, 2 H D) */
+    void *dmemory;           /* (S, C) */
     void *dhidden;           /* dense: (N, F) */
     void *dpre;              /* (N, swt_wi_width); of ReLU dhidden itself, as below */
     /* switch */
@@ -65,16 +72,17 @@ struct swt_model {
     swt_shared_acts acts;
     float *staging;            /* host, room for the largest tensor */
     int32_t *host_kept_counts; /* host, (E) */
-    int32_t *host_tokens, *host_targets,
-        *host_routed;    /* (turns, N), what acts.tokens ... are filled from */
+    int32_t *host_tokens, *host_targets, *host_routed, *host_inputs, *host_inputs_routed,
+        *host_lengths;   /* what acts.tokens ... are filled from */
     swt_stream *upload;  /* the copies from them */
     swt_event *uploaded; /* before and after them */
 };
 
-/* What a stack reads. Backend memory, (B, T). */
+/* What a stack reads. Backend memory. */
 typedef struct swt_sequence {
     int64_t T;
-    const int32_t *tokens, *routed;
+    const int32_t *tokens, *routed; /* (B, T) */
+    const int32_t *lengths;         /* (B) up to the last token that is no padding; NULL: all T */
 } swt_sequence;
 
 /* One pass. */
@@ -159,9 +167,13 @@ typedef struct swt_linear_gradients {
     const void *dy;
     const void *x;
     const void *relu_output;
+    const void *dresidual;
 } swt_linear_gradients;
 SWT_MUST_CHECK swt_status swt_model_linear_backward(swt_model *m, const swt_place *p, int64_t N,
                                                     const swt_linear_gradients *g);
+
+/* Part i of each row of `tensor`, parts of H D elements side by side: where q, k or v begins. */
+void *swt_model_heads(const swt_model *m, void *tensor, int64_t i);
 
 /* The part of a flat array that begins at an offset, NULL for -1. */
 static inline float *swt_slice(float *flat, int64_t offset) {
@@ -179,6 +191,9 @@ static inline const void *swt_weight(const swt_model *m, int64_t offset) {
 static inline int64_t swt_pass_tokens(const swt_pass *pass, swt_stack stack) {
     return pass->B * pass->sequences[stack].T;
 }
+
+/* What the stacks read in the pass's turn, all of it. */
+void swt_pass_sequences(const swt_model *m, swt_pass *pass);
 
 /* The pass's row of acts.stats. */
 static inline double *swt_pass_stats(const swt_model *m, const swt_pass *pass) {

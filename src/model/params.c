@@ -163,6 +163,38 @@ static void walk_sublayer(swt_param_walk *w, const swt_sublayer *s, swt_places *
     kind->params(w, w->d, out);
 }
 
+/* Roles are those of the decoder, and as many again of the encoder: what is random differs. Behind
+ * the last role of any block, sparse or dense, stand those of the stack itself. */
+static void walk_stack(swt_param_walk *w, swt_stack stack, int64_t block_role) {
+    enum { OF_BLOCK = 64, OF_ENCODER = 1024 };
+    const swt_dims *d = w->d;
+    swt_params *p = w->p;
+    const int64_t first = swt_sublayer_first(d, stack),
+                  begin = stack == SWT_ENCODER ? OF_ENCODER : 0;
+    const int64_t end =
+        stack == SWT_ENCODER ? swt_sublayer_first(d, SWT_DECODER) : swt_sublayer_count(d);
+    swt_places unused = {0};
+    for (int64_t i = first; i < end && w->status == SWT_OK; i++) {
+        const swt_sublayer s = swt_sublayer_at(d, i);
+        if (s.block != w->block || i == first)
+            w->role = begin + block_role;
+        walk_sublayer(w, &s, p->places != NULL ? &p->places[i] : &unused);
+    }
+    w->block = 0;
+    w->role = begin + block_role + OF_BLOCK;
+    snprintf(w->prefix, sizeof w->prefix, "%s.", swt_stack_name(stack));
+    p->final_norm[stack] = add_norm(w, "final_norm");
+    if (d->positions == SWT_POSITIONS_RELATIVE) {
+        const int64_t next = w->role; /* the head's */
+        w->role = begin + block_role + 2 * OF_BLOCK;
+        w->shared = align(w->shared);
+        p->rel_bias[stack] = (swt_place){.bias = -1, .out = SWT_BIAS_BUCKETS, .in = d->H};
+        p->rel_bias[stack].weight = add_shared(
+            w, SWT_PARAM_WEIGHT, (int64_t[]){SWT_BIAS_BUCKETS, d->H}, d->C, "rel_bias", "weight");
+        w->role = next;
+    }
+}
+
 /* The experts' part begins at element `experts`. */
 static void walk_model(swt_param_walk *w, int64_t experts) {
     const swt_dims *d = w->d;
@@ -171,19 +203,11 @@ static void walk_model(swt_param_walk *w, int64_t experts) {
     p->embed = (swt_place){.bias = -1, .out = d->V, .in = d->C};
     p->embed.weight =
         add_shared(w, SWT_PARAM_EMBED, (int64_t[]){d->V, d->C}, d->C, "embed", "weight");
-    const int64_t block_role = w->role, n = swt_sublayer_count(d);
-    swt_places unused = {0};
-    for (int64_t i = 0; i < n && w->status == SWT_OK; i++) {
-        const swt_sublayer s = swt_sublayer_at(d, i);
-        if (s.block != w->block || i == 0)
-            w->role = block_role;
-        walk_sublayer(w, &s, p->places != NULL ? &p->places[i] : &unused);
-    }
-    /* Behind the last role of any block, sparse or dense. */
+    const int64_t block_role = w->role;
+    for (int stack = 0; stack < SWT_STACKS; stack++)
+        if (swt_stack_blocks(d, (swt_stack)stack) > 0)
+            walk_stack(w, (swt_stack)stack, block_role);
     w->block = 0;
-    w->role = block_role + 64;
-    snprintf(w->prefix, sizeof w->prefix, "%s.", swt_stack_name(SWT_DECODER));
-    p->final_norm = add_norm(w, "final_norm");
     w->prefix[0] = '\0';
     p->head =
         d->tied ? p->embed : swt_params_linear(w, (const char *const[]){"head", NULL}, d->V, d->C);

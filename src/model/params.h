@@ -44,7 +44,8 @@ typedef struct swt_params {
     int64_t total;      /* elements of the whole model, all experts, no padding */
     int64_t active;     /* of these, elements that one token meets */
     int64_t largest;    /* elements of the largest tensor */
-    swt_place embed, final_norm, head;
+    swt_place embed, head;
+    swt_place final_norm[SWT_STACKS], rel_bias[SWT_STACKS]; /* rel_bias: (32, H) */
     swt_places *places; /* (swt_sublayer_count) of the sub-layers, owned */
 } swt_params;
 

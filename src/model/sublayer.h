@@ -8,22 +8,11 @@
 
 #include "model/dims.h"
 
-/* X(NAME, the stack's name in the names of tensors). The decoder alone is built. */
-#define SWT_STACK_LIST(X)                                                                          \
-    X(ENCODER, "encoder")                                                                          \
-    X(DECODER, "decoder")
-
-typedef enum swt_stack {
-#define SWT_STACK_ENUM(name, text) SWT_##name,
-    SWT_STACK_LIST(SWT_STACK_ENUM)
-#undef SWT_STACK_ENUM
-        SWT_STACKS
-} swt_stack;
-
 typedef enum swt_sublayer_kind {
-    SWT_SELF_ATTENTION, /* attention.c */
-    SWT_DENSE,          /* ffn.c: a feed-forward that all tokens share */
-    SWT_SWITCH,         /* switch.c: a feed-forward of experts */
+    SWT_SELF_ATTENTION,  /* attention.c */
+    SWT_CROSS_ATTENTION, /* cross.c: of the decoder to the encoder's output */
+    SWT_DENSE,           /* ffn.c: a feed-forward that all tokens share */
+    SWT_SWITCH,          /* switch.c: a feed-forward of experts */
     SWT_SUBLAYER_KINDS
 } swt_sublayer_kind;
 
@@ -37,6 +26,7 @@ typedef struct swt_place {
 typedef struct swt_places {
     swt_place norm;
     swt_place qkv, o; /* self-attention: q, k and v are one linear layer of 3 H D outputs */
+    swt_place q, kv;  /* cross-attention: k and v are one, of the encoder's output */
     swt_place router; /* switch */
     swt_place wi, wo; /* dense, and switch: this rank's experts, side by side */
 } swt_places;
@@ -47,6 +37,13 @@ typedef struct swt_attention_acts {
     float *lse; /* (B, H, T) */
     void *y;    /* (N, H D) */
 } swt_attention_acts;
+
+/* N tokens of the decoder, S of the encoder. */
+typedef struct swt_cross_acts {
+    void *q, *kv; /* (N, H D), (S, 2 H D) */
+    float *lse;   /* (B, H, T) */
+    void *y;      /* (N, H D) */
+} swt_cross_acts;
 
 typedef struct swt_dense_acts {
     void *hidden; /* (N, F) */
@@ -75,6 +72,7 @@ typedef struct swt_sublayer {
     void *x; /* (N, C) input, which is the output of the sub-layer before */
     union {
         swt_attention_acts attention;
+        swt_cross_acts cross;
         swt_dense_acts dense;
         swt_switch_acts moe;
     };
@@ -104,16 +102,17 @@ typedef struct swt_kind {
     swt_status (*backward)(swt_model *m, const swt_pass *pass, swt_sublayer *s);
 
     /* FLOPs of one token's forward pass, 2 per weight and product; without the experts. */
-    double (*flops_per_token)(const swt_dims *d);
+    double (*flops_per_token)(const swt_dims *d, swt_stack stack);
 } swt_kind;
 
-extern const swt_kind swt_attention_kind, swt_dense_kind, swt_switch_kind;
+extern const swt_kind swt_attention_kind, swt_cross_kind, swt_dense_kind, swt_switch_kind;
 
 const swt_kind *swt_kind_of(const swt_sublayer *s);
-const char *swt_stack_name(swt_stack stack);
 
-/* The model's layout: how many sub-layers it has, and the i-th without places and memory. */
+/* The model's layout: how many sub-layers it has, the number of a stack's first, and the i-th
+ * without places and memory. */
 int64_t swt_sublayer_count(const swt_dims *d);
+int64_t swt_sublayer_first(const swt_dims *d, swt_stack stack);
 swt_sublayer swt_sublayer_at(const swt_dims *d, int64_t i);
 
 #endif

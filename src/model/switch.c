@@ -10,7 +10,7 @@
 static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt_sublayer *s) {
     const swt_dims *d = &m->dims;
     const int64_t pass_groups = pass->dropless ? 1 : swt_groups_per_micro_batch(d, pass->B);
-    const int64_t capacity = swt_group_capacity(d, swt_group_tokens(d), pass->training);
+    const int64_t capacity = swt_group_capacity(d, swt_group_tokens(d, s->stack), pass->training);
     const int64_t N = swt_pass_tokens(pass, s->stack);
     const double layers = d->aux_layers == SWT_AUX_LAYERS_MEAN ? (double)swt_sparse_layers(d) : 1.0;
     const double share = 1.0 / (layers * (double)d->M * (double)pass_groups);
@@ -23,14 +23,14 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .k = 1,
         .G = pass_groups,
         .group_capacity = pass->dropless ? N : capacity,
-        .K = pass->dropless ? m->message_slots : swt_sent_slots(d, pass->training),
+        .K = pass->dropless ? m->message_slots : swt_sent_slots(d, s->stack, pass->training),
         .El = m->dist->El,
         .P = m->dist->P,
         .drop = d->drop,
         .dropped_output = d->dropped_output,
         .gate = d->gate,
         .jitter = (float)d->jitter,
-        .block = (uint32_t)s->block,
+        .block = (uint32_t)(s->block + (s->stack == SWT_ENCODER ? d->L : 0)),
         .micro_batch = (uint32_t)pass->micro_batch,
         .training = pass->training,
         .aux_scale = d->aux_coef * share,
@@ -47,7 +47,8 @@ static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
 static void keep(swt_memory_walk *w, swt_sublayer *s) {
     const swt_dims *d = &w->m->dims;
     const swt_dist *dist = w->m->dist;
-    const int64_t N = d->B * d->T, G = swt_groups_per_micro_batch(d, d->B);
+    const int64_t N = d->B * swt_stack_positions(d, s->stack),
+                  G = swt_groups_per_micro_batch(d, d->B);
     const int64_t rows = SWT_COUNT(dist->El, dist->P, w->m->message_slots);
     swt_switch_acts *a = &s->moe;
     a->probs = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(N, d->E));
@@ -68,7 +69,7 @@ static void share_backward(swt_memory_walk *w, int64_t rows) {
     const swt_dims *d = &w->m->dims;
     const swt_dtype act = w->m->ctx.dtype;
     swt_shared_acts *a = &w->m->acts;
-    a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(d->B, d->T));
+    a->dgate = swt_take(w, SWT_ARENA_ACT, SWT_F32, SWT_COUNT(d->B, swt_most_positions(d)));
     a->dhidden_experts = swt_take_act(w, SWT_COUNT(rows, d->F));
     a->dpre_experts = a->dhidden_experts;
     if (d->ffn != SWT_FFN_RELU)
@@ -83,8 +84,10 @@ static void share_backward(swt_memory_walk *w, int64_t rows) {
 static void share(swt_memory_walk *w) {
     const swt_model *m = w->m;
     const swt_dims *d = &m->dims;
-    const swt_pass full = {.B = d->B, .sequences[SWT_DECODER].T = d->T, .training = true};
-    const swt_moe_dims dims = moe_dims(m, &full, &(swt_sublayer){.stack = SWT_DECODER});
+    const swt_stack longest = d->encoder_T > d->T ? SWT_ENCODER : SWT_DECODER;
+    swt_pass full = {.B = d->B, .training = true};
+    full.sequences[longest].T = swt_most_positions(d);
+    const swt_moe_dims dims = moe_dims(m, &full, &(swt_sublayer){.stack = longest});
     const int64_t rows = SWT_COUNT(m->dist->El, m->dist->P, m->message_slots);
     swt_shared_acts *a = &w->m->acts;
     a->send_counts = swt_take(w, SWT_ARENA_COMM, SWT_I32, d->E);
@@ -307,7 +310,8 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     return swt_router_backward(c, &router);
 }
 
-static double flops_per_token(const swt_dims *d) {
+static double flops_per_token(const swt_dims *d, swt_stack stack) {
+    (void)stack;
     return 2.0 * (double)d->C * (double)d->E;
 }
 

@@ -39,7 +39,6 @@ typedef enum swt_command {
 /* Values of the options of type choice, in the order of their names in the table. */
 typedef enum { SWT_PRESET_LABML, SWT_PRESET_T5 } swt_preset;
 typedef enum { SWT_STACKS_DECODER, SWT_STACKS_ENCODER_DECODER } swt_stacks;
-typedef enum { SWT_POSITIONS_NONE, SWT_POSITIONS_RELATIVE } swt_positions;
 typedef enum { SWT_ATTN_SCALE_SQRT, SWT_ATTN_SCALE_ONE } swt_attn_scale;
 typedef enum { SWT_OPTIM_ADAM, SWT_OPTIM_SGD, SWT_OPTIM_ADAFACTOR } swt_optim_name;
 typedef enum { SWT_UNKNOWN_REFUSE, SWT_UNKNOWN_SKIP } swt_unknown_choice;
@@ -62,7 +61,7 @@ typedef struct swt_options {
     swt_schedule schedule; /* kind, lr, warmup_steps; the rest is swt_update_from_options's */
     swt_adam_hyper adam;
 
-    int model_preset, model_stacks, model_positions, model_attn_scale, model_init;
+    int model_preset, model_stacks, model_attn_scale, model_init;
     int64_t model_encoder_layers;
     double model_dropout, model_init_scale, moe_expert_dropout;
 

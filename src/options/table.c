@@ -31,12 +31,12 @@
  * check.c.                                                                               */
 const swt_option swt_option_table[] = {
     KEY("model.preset", ALL, CHOICE(model_preset, "labml", "t5"), PRESETS("labml", "t5"),
-        .built = "labml", .also = "model-type arch architecture model",
+        .also = "model-type arch architecture model",
         .help =
             "The family whose defaults every other key starts from. labml: a small decoder with "
             "LayerNorm and biases; t5: the encoder-decoder of the Switch Transformer paper."),
     KEY("model.stacks", ALL, CHOICE(model_stacks, "decoder", "encoder-decoder"),
-        PRESETS("decoder", "encoder-decoder"), .built = "decoder",
+        PRESETS("decoder", "encoder-decoder"),
         .help = "A decoder alone, or an encoder and a decoder with cross-attention."),
     KEY("model.vocab", ALL, INT(dims.V, 0, 16777216, "tokens"), BOTH("0"),
         .also = "vocab-size n-vocab padded-vocab-size",
@@ -64,9 +64,8 @@ const swt_option swt_option_table[] = {
         PRESETS("layernorm", "rmsnorm"), .also = "normalization norm-type",
         .help = "The normalisation before each sub-layer. layernorm: eps 1e-5, with bias; rmsnorm: "
                 "eps 1e-6, without."),
-    KEY("model.positions", ALL, CHOICE(model_positions, "none", "relative"),
-        PRESETS("none", "relative"), .built = "none",
-        .also = "position-embedding-type pos-emb positional-encoding",
+    KEY("model.positions", ALL, CHOICE(dims.positions, "none", "relative"),
+        PRESETS("none", "relative"), .also = "position-embedding-type pos-emb positional-encoding",
         .help = "How attention learns where a token stands. none: from the causal mask alone; "
                 "relative: a bias for each head by distance, 32 buckets up to 128."),
     KEY("model.attn_scale", ALL, CHOICE(model_attn_scale, "sqrt", "one"), PRESETS("sqrt", "one"),

@@ -29,7 +29,7 @@ static int64_t fill_batch(swt_session *s, int64_t first) {
         int64_t filled = 0;
         if (first + b < count_windows(s)) {
             filled = swt_data_valid_window(&s->data, first + b, tokens, wanted);
-            swt_mark_routed(&m->dims, routed, tokens);
+            (void)swt_mark_routed(&m->dims, SWT_DECODER, routed, tokens);
             targets += filled;
         }
         for (int64_t t = filled; t < T; t++) {

@@ -86,7 +86,7 @@ static void say_rates(swt_run *run, const swt_options *o, const swt_schedule *s)
 /* ---- what is likely not meant */
 
 void swt_header_warn_of_no_room(swt_warnings *w, const swt_dims *d, bool training) {
-    const int64_t tokens = swt_group_tokens(d);
+    const int64_t tokens = swt_group_tokens(d, SWT_DECODER);
     if (swt_sparse_layers(d) > 0 && swt_group_capacity(d, tokens, training) == 0)
         swt_warn(w,
                  "%lld expert%s for %lld tokens: 0 slots each, so that every token is dropped in "
@@ -193,8 +193,9 @@ static void say_model(swt_run *run, const swt_session *s) {
                 (long long)d->V);
     if (sparse == 0)
         return;
-    const int64_t training = swt_group_capacity(d, swt_group_tokens(d), true),
-                  evaluation = swt_group_capacity(d, swt_group_tokens(d), false);
+    const int64_t tokens = swt_group_tokens(d, SWT_DECODER);
+    const int64_t training = swt_group_capacity(d, tokens, true),
+                  evaluation = swt_group_capacity(d, tokens, false);
     swt_run_say(run, "experts: %lld in each of %lld layer%s, %lld on rank 0; groups of %d rank%s",
                 (long long)d->E, (long long)sparse, swt_plural(sparse), (long long)s->dist.El,
                 s->dist.P, swt_plural(s->dist.P));

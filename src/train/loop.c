@@ -122,7 +122,7 @@ static void show_progress(swt_loop *r, bool due) {
                  100.0 * r->report.dropped);
     swt_run_progress(&r->run, due, "step %6lld/%lld%s  %6.0f tokens/s  left %s", (long long)r->step,
                      (long long)o->train_steps, last_row,
-                     1e3 * (double)(d->M * d->B * d->T) / step_ms, left);
+                     1e3 * (double)swt_step_tokens(d) / step_ms, left);
 }
 
 /* Of a step that was left out there is no gradient norm, and the rest of what its pass gave may be
@@ -130,8 +130,7 @@ static void show_progress(swt_loop *r, bool due) {
 static swt_status write_training_row(swt_loop *r) {
     const swt_dims *d = &r->s->model.dims;
     const swt_report *p = &r->report;
-    const double steps = (double)(r->step - r->row_step),
-                 step_tokens = (double)(d->M * d->B * d->T);
+    const double steps = (double)(r->step - r->row_step), step_tokens = (double)swt_step_tokens(d);
     const swt_metric row[] = {
         {"step", (double)r->step, true},
         {"tokens", (double)r->step * step_tokens, true},

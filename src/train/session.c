@@ -21,6 +21,11 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
     if (d.pad_id >= d.V)
         return SWT_FAIL(USAGE, "model.pad_id: %lld is no token; use -1 (none) to %lld",
                         (long long)d.pad_id, (long long)d.V - 1);
+    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER) {
+        d.encoder_T = d.T;
+        d.T = o->batch_target_len > 0 ? o->batch_target_len : d.encoder_T;
+        d.encoder_L = o->model_encoder_layers > 0 ? o->model_encoder_layers : d.L;
+    }
     d.attn_scale =
         o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)d.D)) : 1.0f;
     *out = d;
@@ -83,7 +88,8 @@ swt_status swt_session_load_batch(swt_session *s, int64_t step) {
             const int64_t first = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
             SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + first,
                                           m->host_targets + first));
-            swt_mark_routed(&m->dims, m->host_routed + first, m->host_tokens + first);
+            (void)swt_mark_routed(&m->dims, SWT_DECODER, m->host_routed + first,
+                                  m->host_tokens + first);
         }
     }
     return swt_step_upload(m, m->turns);

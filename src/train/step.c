@@ -18,9 +18,15 @@ swt_update_rule swt_update_from_options(const swt_options *o) {
     return u;
 }
 
-void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens) {
-    for (int64_t t = 0; t < d->T; t++)
-        routed[t] = d->route_padding || t == 0 || tokens[t] != d->pad_id;
+int32_t swt_mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed,
+                        const int32_t *tokens) {
+    int32_t length = 0;
+    for (int32_t t = 0; t < (int32_t)swt_stack_positions(d, stack); t++) {
+        const bool start = stack == SWT_DECODER && t == 0, real = tokens[t] != d->pad_id;
+        routed[t] = d->route_padding || start || real;
+        length = real ? t + 1 : length;
+    }
+    return length;
 }
 
 /* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
@@ -31,14 +37,25 @@ swt_status swt_step_await_batch(swt_model *m) {
 }
 
 swt_status swt_step_upload(swt_model *m, int64_t turns) {
-    const size_t bytes = (size_t)(turns * m->dims.B * m->dims.T) * sizeof(int32_t);
+    const swt_shared_acts *a = &m->acts;
+    const int64_t B = turns * m->dims.B, N = B * m->dims.T, S = B * m->dims.encoder_T;
+    const struct {
+        int32_t *to;
+        const int32_t *from;
+        int64_t count;
+    } parts[] = {{a->tokens, m->host_tokens, N},
+                 {a->targets, m->host_targets, N},
+                 {a->routed, m->host_routed, N},
+                 {a->inputs, m->host_inputs, S},
+                 {a->inputs_routed, m->host_inputs_routed, S},
+                 {a->lengths, m->host_lengths, B}};
+    const int n = m->dims.encoder_L > 0 ? 6 : 3;
     swt_device *device = m->ctx.device;
-    int32_t *const to[] = {m->acts.tokens, m->acts.targets, m->acts.routed};
-    const int32_t *const from[] = {m->host_tokens, m->host_targets, m->host_routed};
     SWT_TRY(swt_event_record(device, m->uploaded, m->ctx.stream)); /* who reads the last batch */
     SWT_TRY(swt_stream_wait(device, m->upload, m->uploaded));
-    for (int i = 0; i < 3; i++)
-        SWT_TRY(swt_device_copy(device, m->upload, SWT_TO_DEVICE, to[i], from[i], bytes));
+    for (int i = 0; i < n; i++)
+        SWT_TRY(swt_device_copy(device, m->upload, SWT_TO_DEVICE, parts[i].to, parts[i].from,
+                                (size_t)parts[i].count * sizeof(int32_t)));
     SWT_TRY(swt_event_record(device, m->uploaded, m->upload));
     return swt_stream_wait(device, m->ctx.stream, m->uploaded);
 }
@@ -58,15 +75,14 @@ swt_status swt_step_begin(swt_model *m, const swt_update_rule *u) {
 
 swt_pass swt_step_pass(const swt_model *m, int64_t turn) {
     const int64_t number = swt_dist_micro_batch(m->dist, m->dims.M, turn, m->dist->rank);
-    const int64_t first = turn * m->dims.B * m->dims.T;
-    const swt_sequence text = {
-        .T = m->dims.T, .tokens = m->acts.tokens + first, .routed = m->acts.routed + first};
-    return (swt_pass){.B = number >= 0 ? m->dims.B : 0,
-                      .sequences[SWT_DECODER] = text,
-                      .targets = m->acts.targets + first,
-                      .micro_batch = number >= 0 ? number : 0,
-                      .turn = turn,
-                      .training = true};
+    const swt_dims *d = &m->dims;
+    swt_pass pass = {.B = number >= 0 ? d->B : 0,
+                     .targets = m->acts.targets + turn * d->B * d->T,
+                     .micro_batch = number >= 0 ? number : 0,
+                     .turn = turn,
+                     .training = true};
+    swt_pass_sequences(m, &pass);
+    return pass;
 }
 
 static swt_status run_turn(swt_model *m, int64_t turn) {

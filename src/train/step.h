@@ -33,9 +33,10 @@ typedef struct swt_update_rule {
 
 swt_update_rule swt_update_from_options(const swt_options *o);
 
-/* routed[n] of a row: 1, or 0 for padding that takes no slot (the first token of a row is the start
- * token, which may have the padding's id). Shapes: routed, tokens (T). */
-void swt_mark_routed(const swt_dims *d, int32_t *routed, const int32_t *tokens);
+/* routed[n] of a row: 1, or 0 for padding that takes no slot (a decoder's first token is the start
+ * token, which may have the padding's id). Returns the row's length up to its last token that is no
+ * padding. Shapes: routed, tokens (swt_stack_positions). */
+int32_t swt_mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed, const int32_t *tokens);
 
 /* Wait until the host's batch (model.host_tokens, ...) may be written: the copies of the last
  * swt_step_upload are done. The work that was queued behind them goes on. Local. */
