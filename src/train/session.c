@@ -57,9 +57,7 @@ static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool train
  * as many as are queued at a time). Nothing of them is left. */
 static swt_status warm_up(swt_session *s) {
     swt_model *m = &s->model;
-    int32_t *const batch[] = {m->host_tokens, m->host_targets, m->host_routed};
-    for (int i = 0; i < 3; i++)
-        memset(batch[i], 0, (size_t)(m->turns * m->dims.B * m->dims.T) * sizeof *batch[i]);
+    swt_step_clear_batch(m);
     SWT_TRY(swt_step_upload(m, m->turns));
     for (int i = 0; i < 2; i++)
         SWT_TRY(swt_step(m, &s->update));

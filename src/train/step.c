@@ -3,6 +3,8 @@
 #include "base/words.h"
 #include "model/sums.h"
 
+#include <string.h>
+
 #include <stdio.h>
 
 swt_update_rule swt_update_from_options(const swt_options *o) {
@@ -36,20 +38,36 @@ swt_status swt_step_await_batch(swt_model *m) {
     return swt_stream_sync(m->ctx.device, m->upload);
 }
 
-swt_status swt_step_upload(swt_model *m, int64_t turns) {
+/* A part of the batch: on the host, and where it goes. */
+typedef struct batch_part {
+    int32_t *to, *from;
+    int64_t count;
+} batch_part;
+
+/* Those of so many turns; returns how many there are. */
+static int batch_parts(const swt_model *m, int64_t turns, batch_part out[6]) {
     const swt_shared_acts *a = &m->acts;
     const int64_t B = turns * m->dims.B, N = B * m->dims.T, S = B * m->dims.encoder_T;
-    const struct {
-        int32_t *to;
-        const int32_t *from;
-        int64_t count;
-    } parts[] = {{a->tokens, m->host_tokens, N},
-                 {a->targets, m->host_targets, N},
-                 {a->routed, m->host_routed, N},
-                 {a->inputs, m->host_inputs, S},
-                 {a->inputs_routed, m->host_inputs_routed, S},
-                 {a->lengths, m->host_lengths, B}};
-    const int n = m->dims.encoder_L > 0 ? 6 : 3;
+    const batch_part parts[6] = {{a->tokens, m->host_tokens, N},
+                                 {a->targets, m->host_targets, N},
+                                 {a->routed, m->host_routed, N},
+                                 {a->inputs, m->host_inputs, S},
+                                 {a->inputs_routed, m->host_inputs_routed, S},
+                                 {a->lengths, m->host_lengths, B}};
+    memcpy(out, parts, sizeof parts);
+    return m->dims.encoder_L > 0 ? 6 : 3;
+}
+
+void swt_step_clear_batch(swt_model *m) {
+    batch_part parts[6];
+    const int n = batch_parts(m, m->turns, parts);
+    for (int i = 0; i < n; i++)
+        memset(parts[i].from, 0, (size_t)parts[i].count * sizeof(int32_t));
+}
+
+swt_status swt_step_upload(swt_model *m, int64_t turns) {
+    batch_part parts[6];
+    const int n = batch_parts(m, turns, parts);
     swt_device *device = m->ctx.device;
     SWT_TRY(swt_event_record(device, m->uploaded, m->ctx.stream)); /* who reads the last batch */
     SWT_TRY(swt_stream_wait(device, m->upload, m->uploaded));

@@ -42,6 +42,9 @@ int32_t swt_mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed, con
  * swt_step_upload are done. The work that was queued behind them goes on. Local. */
 SWT_MUST_CHECK swt_status swt_step_await_batch(swt_model *m);
 
+/* The host's batch becomes zeros. */
+void swt_step_clear_batch(swt_model *m);
+
 /* Copy the first `turns` micro-batches of the host's batch to the device. Local. */
 SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);
 
