@@ -8,19 +8,28 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What an expert has room for, and what is sent in any case. */
+/* What an expert has room for in the layers of a stack, and what is sent in any case. */
+static void print_slots_of(FILE *out, const swt_model *m, swt_stack stack) {
+    const swt_dims *d = &m->dims;
+    const int64_t groups = swt_groups_per_micro_batch(d, d->B), tokens = swt_group_tokens(d, stack);
+    const bool two = d->encoder_L > 0;
+    if (swt_sparse_blocks(d, stack) == 0)
+        return;
+    fprintf(out,
+            "slots       %lld per expert and %s in training, %lld in evaluation, %lld in "
+            "messages%s%s\n",
+            (long long)swt_group_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
+            (long long)swt_group_capacity(d, tokens, false), (long long)m->message_slots,
+            two ? ", of the " : "", two ? swt_stack_name(stack) : "");
+}
+
 static void print_slots(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
-    const int64_t groups = swt_groups_per_micro_batch(d, d->B),
-                  tokens = swt_group_tokens(d, SWT_DECODER);
     swt_warnings none = {.count = 0};
     if (swt_sparse_layers(d) == 0)
         return;
-    fprintf(
-        out,
-        "slots       %lld per expert and %s in training, %lld in evaluation, %lld in messages\n",
-        (long long)swt_group_capacity(d, tokens, true), groups > 1 ? "sequence" : "micro-batch",
-        (long long)swt_group_capacity(d, tokens, false), (long long)m->message_slots);
+    print_slots_of(out, m, SWT_ENCODER);
+    print_slots_of(out, m, SWT_DECODER);
     for (int training = 1; training >= 0; training--)
         swt_header_warn_of_no_room(&none, d, training);
     for (int i = 0; i < none.count; i++)
@@ -30,13 +39,17 @@ static void print_slots(FILE *out, const swt_model *m) {
 static void print_model(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
     const double dense = swt_dense_flops_per_token(d);
-    const double expert = (double)swt_sparse_layers(d) * swt_expert_flops_per_slot(d);
+    const double routes = swt_step_routes(d);
+    const double expert = routes / (double)swt_step_tokens(d) * swt_expert_flops_per_slot(d);
+    if (d->encoder_L > 0)
+        fprintf(out, "encoder     %lld layer%s, sequences of %lld tokens\n",
+                (long long)d->encoder_L, swt_plural(d->encoder_L), (long long)d->encoder_T);
     fprintf(out,
             "model       %lld layer%s (%lld sparse), width %lld, %lld head%s of %lld, hidden %lld, "
             "vocabulary %lld, %lld expert%s\n",
-            (long long)d->L, swt_plural(d->L), (long long)swt_sparse_layers(d), (long long)d->C,
-            (long long)d->H, swt_plural(d->H), (long long)d->D, (long long)d->F, (long long)d->V,
-            (long long)d->E, swt_plural(d->E));
+            (long long)d->L, swt_plural(d->L), (long long)swt_sparse_blocks(d, SWT_DECODER),
+            (long long)d->C, (long long)d->H, swt_plural(d->H), (long long)d->D, (long long)d->F,
+            (long long)d->V, (long long)d->E, swt_plural(d->E));
     fprintf(out, "step        %lld micro-batch%s of %lld x %lld tokens\n", (long long)d->M,
             swt_plural_es(d->M), (long long)d->B, (long long)d->T);
     print_slots(out, m);
@@ -44,9 +57,8 @@ static void print_model(FILE *out, const swt_model *m) {
             (long long)m->params.active);
     fprintf(out, "FLOPs       %.4g per token forward, %.4g forward and backward\n", dense + expert,
             3.0 * (dense + expert));
-    const double tokens = (double)swt_step_tokens(d), layers = (double)swt_sparse_layers(d);
     fprintf(out, "            %.6g a step with no token dropped, %.6g with every slot filled\n",
-            swt_step_flops(d, tokens * layers), swt_step_flops(d, swt_step_slots(d)));
+            swt_step_flops(d, routes), swt_step_flops(d, swt_step_slots(d)));
 }
 
 /* The text is no part of the plan: every rank holds it beside its arenas. */
@@ -126,40 +138,49 @@ static holding one_layer(const swt_model *m, const swt_sublayer *ffn) {
 
 /* Bytes per token of one micro-batch that a step works on: activations, scratch and messages. The
  * backend's workspace, which stands where there is scratch, does not grow with tokens. */
-static double working_bytes(const swt_model *m, const holding *h) {
+static double working_bytes(const holding *h, int64_t workspace_bytes, int64_t tokens) {
     const size_t scratch = h->bytes[SWT_ARENA_SCRATCH];
-    const size_t constant = scratch > 0 ? (size_t)m->ctx.ops->workspace_bytes : 0;
+    const size_t constant = scratch > 0 ? (size_t)workspace_bytes : 0;
     const size_t bytes = h->bytes[SWT_ARENA_ACT] + scratch - constant + h->bytes[SWT_ARENA_COMM];
-    return (double)bytes / (double)(m->dims.B * m->dims.T);
+    return (double)bytes / (double)tokens;
+}
+
+/* A line for a stack's layers of one kind; what they have is taken from `rest`. */
+static void print_layer(FILE *out, const swt_model *m, swt_stack stack, swt_sublayer_kind kind,
+                        holding *rest) {
+    const swt_dims *d = &m->dims;
+    const swt_sublayer *example = swt_model_first_of(m, stack, kind);
+    const int64_t sparse = swt_sparse_blocks(d, stack), all = swt_stack_blocks(d, stack);
+    const int64_t number = kind == SWT_SWITCH ? sparse : all - sparse;
+    if (example == NULL)
+        return;
+    const holding one = one_layer(m, example);
+    fprintf(out, "%6s %8lld", kind == SWT_SWITCH ? "sparse" : "dense", (long long)number);
+    print_holding(out, &one);
+    fprintf(out, " %14.1f%s%s\n", working_bytes(&one, 0, d->B * swt_stack_positions(d, stack)),
+            d->encoder_L > 0 ? "  " : "", d->encoder_L > 0 ? swt_stack_name(stack) : "");
+    rest->parameters -= number * one.parameters;
+    for (int i = 0; i < SWT_ARENA_COUNT; i++)
+        rest->bytes[i] -= (size_t)number * one.bytes[i];
 }
 
 /* What one more layer or one more token would cost this rank: a line for each kind of layer, with
  * the activations that it keeps for its backward pass, and one for all that layers share. */
 static void print_layers(FILE *out, const swt_model *m) {
     const swt_dims *d = &m->dims;
-    const int64_t sparse = swt_sparse_layers(d), numbers[2] = {d->L - sparse, sparse};
-    const swt_sublayer *const examples[2] = {swt_model_first(m, SWT_DENSE),
-                                             swt_model_first(m, SWT_SWITCH)};
-    static const char *const names[2] = {"dense", "sparse"};
     holding rest = whole_rank(m);
     print_heading(out, "layer", "number");
     fprintf(out, " %14s", "activations");
     print_units(out);
     fprintf(out, " %14s\n", "bytes/token");
-    for (int kind = 0; kind < 2; kind++) {
-        if (examples[kind] == NULL)
-            continue;
-        const holding one = one_layer(m, examples[kind]);
-        fprintf(out, "%6s %8lld", names[kind], (long long)numbers[kind]);
-        print_holding(out, &one);
-        fprintf(out, " %14.1f\n", working_bytes(m, &one));
-        rest.parameters -= numbers[kind] * one.parameters;
-        for (int i = 0; i < SWT_ARENA_COUNT; i++)
-            rest.bytes[i] -= (size_t)numbers[kind] * one.bytes[i];
+    for (int stack = 0; stack < SWT_STACKS; stack++) {
+        print_layer(out, m, (swt_stack)stack, SWT_DENSE, &rest);
+        print_layer(out, m, (swt_stack)stack, SWT_SWITCH, &rest);
     }
     fprintf(out, "%6s %8d", "rest", 1);
     print_holding(out, &rest);
-    fprintf(out, " %14.1f\n", working_bytes(m, &rest));
+    fprintf(out, " %14.1f\n",
+            working_bytes(&rest, m->ctx.ops->workspace_bytes, d->B * (d->encoder_T + d->T)));
 }
 
 /* What is a rank's own. Ranks of one kind have the same: their number of experts, and whether they

@@ -15,6 +15,14 @@ double swt_expert_flops_per_slot(const swt_dims *d) {
     return 2.0 * (double)d->C * (double)(swt_wi_width(d->ffn, d->F) + d->F);
 }
 
+double swt_step_routes(const swt_dims *d) {
+    double routes = 0.0;
+    for (int stack = 0; stack < SWT_STACKS; stack++)
+        routes += (double)(swt_sparse_blocks(d, (swt_stack)stack) * d->M * d->B) *
+                  (double)swt_stack_positions(d, (swt_stack)stack);
+    return routes;
+}
+
 double swt_step_slots(const swt_dims *d) {
     double slots = 0.0;
     for (int stack = 0; stack < SWT_STACKS; stack++) {

@@ -5,12 +5,15 @@
 #include "model/dist.h"
 #include "model/sublayer.h"
 
-/* FLOPs of one token's forward pass but for the experts: 2 per weight and product, attention over
- * half of T keys on average. */
+/* FLOPs of one token's forward pass but for the experts: 2 per weight and product, a decoder's
+ * attention over half of T keys on average. With two stacks, of the mean of their tokens. */
 double swt_dense_flops_per_token(const swt_dims *d);
 
 /* FLOPs of one slot of an expert in one layer, forward. */
 double swt_expert_flops_per_slot(const swt_dims *d);
+
+/* Tokens of a training step, each once for every sparse layer that it passes. */
+double swt_step_routes(const swt_dims *d);
 
 /* Expert slots of a training step, filled or not, over all micro-batches and layers. */
 double swt_step_slots(const swt_dims *d);

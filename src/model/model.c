@@ -9,11 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind) {
+const swt_sublayer *swt_model_first_of(const swt_model *m, swt_stack stack,
+                                       swt_sublayer_kind kind) {
     for (int64_t i = 0; i < m->n_sublayers; i++)
-        if (m->sublayers[i].kind == kind)
+        if (m->sublayers[i].stack == stack && m->sublayers[i].kind == kind)
             return &m->sublayers[i];
     return NULL;
+}
+
+const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind) {
+    const swt_sublayer *encoder = swt_model_first_of(m, SWT_ENCODER, kind);
+    return encoder != NULL ? encoder : swt_model_first_of(m, SWT_DECODER, kind);
 }
 
 /* Every tensor counts once in the clip norm: the first replica reports its experts, rank 0 the

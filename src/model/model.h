@@ -200,7 +200,8 @@ static inline double *swt_pass_stats(const swt_model *m, const swt_pass *pass) {
     return m->acts.stats + pass->turn * swt_stats_count(&m->dims);
 }
 
-/* The first sub-layer of a kind, NULL where there is none. */
+/* The first sub-layer of a kind, and of a kind in a stack; NULL where there is none. */
 const swt_sublayer *swt_model_first(const swt_model *m, swt_sublayer_kind kind);
+const swt_sublayer *swt_model_first_of(const swt_model *m, swt_stack stack, swt_sublayer_kind kind);
 
 #endif

@@ -80,6 +80,10 @@ swt_status swt_options_check(const swt_options *o) {
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "
                         "build it with cmake --preset cuda");
+    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER && o->command != SWT_COMMAND_PROBE &&
+        o->command != SWT_COMMAND_PLAN)
+        return SWT_FAIL(USAGE, "model.stacks: encoder-decoder is built for probe and plan alone "
+                               "yet; use decoder");
     if (o->command == SWT_COMMAND_TRAIN && o->run_resume == SWT_RESUME_AUTO &&
         o->run_out[0] == '\0')
         return SWT_FAIL(USAGE, "run.resume: auto needs the run to go on with; add --out DIR");

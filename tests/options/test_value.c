@@ -164,10 +164,8 @@ static void reals_read_back(void **state) {
 
 static void not_built(void **state) {
     (void)state;
-    refused("model.preset", "t5", "model.preset: t5 is not built yet; use labml");
     refused("model.stacks", "encoder-decoder",
-            "model.stacks: encoder-decoder is not built yet; use decoder");
-    refused("model.positions", "relative", "model.positions: relative is not built yet; use none");
+            "model.stacks: encoder-decoder is built for probe and plan alone yet; use decoder");
     refused("model.dropout", "0.1", "model.dropout: 0.1 is not built yet; use 0");
     refused("moe.expert_dropout", "0.4", "moe.expert_dropout: 0.4 is not built yet; use 0");
     refused("optim.name", "adafactor", "optim.name: adafactor is not built yet; use adam or sgd");
