@@ -75,6 +75,12 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
              &(swt_gelu_backward_args){
                  .dx = a->dhidden, .dy = a->hidden, .x = a->hidden, .dims = dims});
     }
+    if (m->params.end >= m->dims.H * SWT_BIAS_DISTANCES) {
+        keep(c, SWT_OP_bias_forward,
+             &(swt_bias_forward_args){.bias = m->grad, .table = m->param, .H = m->dims.H});
+        keep(c, SWT_OP_bias_backward,
+             &(swt_bias_backward_args){.dtable = m->grad, .dbias = m->param, .H = m->dims.H});
+    }
     const swt_sgd_args sgd = {.param = m->param, .grad = m->grad, .n = m->params.end};
     keep(c, SWT_OP_sgd, &sgd);
     /* Of weights that are the parameters themselves there is no copy: the moments take one. */
