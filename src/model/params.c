@@ -166,7 +166,7 @@ static void walk_sublayer(swt_param_walk *w, const swt_sublayer *s, swt_places *
 /* Roles are those of the decoder, and as many again of the encoder: what is random differs. Behind
  * the last role of any block, sparse or dense, stand those of the stack itself. */
 static void walk_stack(swt_param_walk *w, swt_stack stack, int64_t block_role) {
-    enum { OF_BLOCK = 64, OF_ENCODER = 1024 };
+    enum { OF_BLOCK = 64, OF_BIAS = 128, OF_ENCODER = 1024 };
     const swt_dims *d = w->d;
     swt_params *p = w->p;
     const int64_t first = swt_sublayer_first(d, stack),
@@ -186,7 +186,7 @@ static void walk_stack(swt_param_walk *w, swt_stack stack, int64_t block_role) {
     p->final_norm[stack] = add_norm(w, "final_norm");
     if (d->positions == SWT_POSITIONS_RELATIVE) {
         const int64_t next = w->role; /* the head's */
-        w->role = begin + block_role + 2 * OF_BLOCK;
+        w->role = begin + block_role + OF_BIAS;
         w->shared = align(w->shared);
         p->rel_bias[stack] = (swt_place){.bias = -1, .out = SWT_BIAS_BUCKETS, .in = d->H};
         p->rel_bias[stack].weight = add_shared(
