@@ -69,7 +69,7 @@ static swt_status find_published(step_range *out, const char *checkpoints, int64
 
 swt_status swt_checkpoints_init(swt_checkpoints *out, const char *run_path, int64_t last_step) {
     char folder[SWT_PATH_BYTES], file[SWT_PATH_BYTES];
-    *out = (swt_checkpoints){.path = ""};
+    *out = (swt_checkpoints){.spared = -1};
     SWT_TRY(swt_path_join(out->path, run_path, folder_name));
     SWT_TRY(step_path(folder, out->path, ".", last_step, ".old99"));
     return swt_path_join(file, folder, SWT_WEIGHTS_FILE);
@@ -118,7 +118,8 @@ void swt_checkpoints_prune(swt_checkpoints *c, int64_t keep) {
         return;
     keep_first(c, find_published(&range, c->path, 0, INT64_MAX));
     for (int64_t excess = range.count - keep; excess > 0 && range.count > 0; excess--) {
-        keep_first(c, remove_step(c, range.oldest));
+        if (range.oldest != c->spared)
+            keep_first(c, remove_step(c, range.oldest));
         keep_first(c, find_published(&range, c->path, range.oldest + 1, INT64_MAX));
     }
 }
@@ -126,6 +127,8 @@ void swt_checkpoints_prune(swt_checkpoints *c, int64_t keep) {
 int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep) {
     step_range range;
     swt_status status = find_published(&range, c->path, 0, INT64_MAX);
+    if (status == SWT_OK && range.count > 0 && range.oldest == c->spared)
+        status = find_published(&range, c->path, range.oldest + 1, INT64_MAX);
     const bool drops = keep > 0 && range.count > 1;
     if (drops)
         status = remove_step(c, range.oldest);

@@ -21,6 +21,7 @@
 typedef struct swt_checkpoints {
     char path[SWT_PATH_BYTES];
     swt_error untidy; /* the first time; its status is OK where all could */
+    int64_t spared;   /* a step whose checkpoint is not removed for being old; -1: none */
 } swt_checkpoints;
 
 /* Those of a run's folder, which need not be there. Errors: FILE where the longest path in them, up
@@ -38,7 +39,7 @@ SWT_MUST_CHECK swt_status swt_checkpoints_begin(swt_checkpoints *c, int64_t step
 SWT_MUST_CHECK swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step,
                                                   char folder[SWT_PATH_BYTES]);
 
-/* Remove the oldest ones beyond `keep` (0 keeps all). */
+/* Remove the oldest ones beyond `keep` (0 keeps all), but the spared one. */
 void swt_checkpoints_prune(swt_checkpoints *c, int64_t keep);
 
 /* The newest published checkpoint whose step is below `below`: its step, -1 where there is none,
@@ -49,8 +50,9 @@ SWT_MUST_CHECK swt_status swt_checkpoints_newest(const swt_checkpoints *c, int64
 /* Remove the hidden folder of a checkpoint that cannot be published. */
 void swt_checkpoints_discard(swt_checkpoints *c, int64_t step);
 
-/* The disk is full: remove the oldest published checkpoint of at least two, where only so many are
- * kept. Returns its step, -1 where none went; with keep 0 all were asked for, and none goes. */
+/* The disk is full: remove the oldest published checkpoint of at least two, not counting the spared
+ * one where it is older, if only so many are kept. Returns its step, -1 where none went; with keep
+ * 0 all were asked for, and none goes. */
 int64_t swt_checkpoints_drop(swt_checkpoints *c, int64_t keep);
 
 /* The checkpoint that a DIR argument means: itself if it holds weights (a manifest or

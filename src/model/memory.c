@@ -121,6 +121,7 @@ static void take_host(swt_memory_walk *w) {
     swt_model *m = w->m;
     const int64_t batch = m->turns * m->dims.B * m->dims.T;
     m->staging = swt_take(w, SWT_ARENA_HOST, SWT_F32, m->params.largest);
+    m->snapshot = swt_take(w, SWT_ARENA_HOST, SWT_F32, m->snapshot_count);
     m->host_kept_counts = swt_take(w, SWT_ARENA_HOST, SWT_I32, m->dims.E);
     m->host_tokens = swt_take(w, SWT_ARENA_HOST, SWT_I32, batch);
     m->host_targets = swt_take(w, SWT_ARENA_HOST, SWT_I32, batch);

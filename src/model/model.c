@@ -63,6 +63,14 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     swt_status status = swt_params_init(&out->params, d, dist);
     if (status != SWT_OK)
         return status;
+    if (training)
+        status = swt_shards_init(&out->shards, &out->params, dist);
+    if (status != SWT_OK) {
+        swt_model_fini(out);
+        return status;
+    }
+    if (training)
+        out->snapshot_count = out->shards.elements[dist->rank] * (moments ? 3 : 1);
     out->sum_count = swt_sums_count(out);
     for (int64_t i = 0; i < out->params.count; i++)
         out->n_spans += in_norm(dist, &out->params.table[i]);
@@ -165,6 +173,7 @@ void swt_model_fini(swt_model *m) {
         swt_stream_destroy(m->ctx.device, m->upload);
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         swt_arena_fini(&m->arenas[i]);
+    swt_shards_fini(&m->shards);
     swt_params_fini(&m->params);
     free(m->sublayers);
     *m = (swt_model){0};

@@ -10,6 +10,7 @@
 #include "model/dims.h"
 #include "model/dist.h"
 #include "model/params.h"
+#include "model/shards.h"
 #include "model/sublayer.h"
 
 /* Buffers that the sub-layers share, one after another. */
@@ -70,7 +71,11 @@ struct swt_model {
     swt_sublayer *sublayers; /* (n_sublayers), owned */
     int64_t n_sublayers;
     swt_shared_acts acts;
-    float *staging;            /* host, room for the largest tensor */
+    float *staging;    /* host, room for the largest tensor */
+    swt_shards shards; /* in training: who writes which tensor of a checkpoint */
+    float *snapshot; /* host, (snapshot_count) what this rank writes of a checkpoint (state/save.h)
+                      */
+    int64_t snapshot_count;
     int32_t *host_kept_counts; /* host, (E) */
     int32_t *host_tokens, *host_targets, *host_routed, *host_inputs, *host_inputs_routed,
         *host_lengths;   /* what acts.tokens ... are filled from */

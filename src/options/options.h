@@ -75,6 +75,8 @@ typedef struct swt_options {
         train_sample_every, train_checkpoint_every, train_keep_checkpoints, train_check_every,
         train_ledger_every;
 
+    bool train_async_checkpoints, train_keep_best;
+
     char data_path[SWT_PATH_BYTES], data_valid[SWT_PATH_BYTES];
     int data_tokenizer, data_unknown;
     double data_valid_fraction;

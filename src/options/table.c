@@ -267,6 +267,15 @@ const swt_option swt_option_table[] = {
         INT(train_keep_checkpoints, 0, 99999999, "checkpoints"), BOTH("2"),
         .also = "save-total-limit keep-last-epochs max-checkpoints keep-last",
         .help = "How many of the newest checkpoints are kept. 0: all."),
+    KEY("train.keep_best", TRAINING, FREE, BOOL(train_keep_best), BOTH("false"),
+        .also = "save-best save-best-model load-best-model-at-end best",
+        .help = "Whether the checkpoint with the lowest valid_loss is kept, too, of those whose "
+                "step was evaluated. best in the run's directory leads to it: --checkpoint "
+                "RUN/best."),
+    KEY("train.async_checkpoints", TRAINING, FREE, BOOL(train_async_checkpoints), BOTH("true"),
+        .also = "async-save async-checkpoint",
+        .help = "Whether checkpoints are written by a thread of each rank while training goes on. "
+                "false: training waits. Either way they are copied to the host first."),
     KEY("train.check_every", TRAINING, FREE, INT(train_check_every, 0, 99999999, "steps"),
         BOTH("100"),
         .help = "Steps between comparisons of the parameters that several ranks hold: where one "

@@ -8,52 +8,34 @@
 #include "state/digest.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A checkpoint under way on one rank. */
-typedef struct saver {
-    const swt_saving *s;
-    swt_comm *world;
-    char folder[SWT_PATH_BYTES];
-    swt_shards shards;
-    int tensors; /* kinds of tensors that are saved: weights alone, or moments too */
-    /* What the manifest says of them, zero on all ranks but the writer until it is shared: */
-    int64_t *facts; /* (tensors, params, 2) place and hash; then (kinds, size, 2) bytes and hash of
-                       each file; owned */
-    int64_t fact_count;
-} saver;
-
-static int64_t *tensor_facts(const saver *v, int which, int64_t i) {
-    return v->facts + 2 * (which * v->s->model->params.count + i);
+static int64_t *tensor_facts(const swt_save *v, int which, int64_t i) {
+    return v->facts + 2 * (which * v->what.model->params.count + i);
 }
 
-static int64_t *file_facts(const saver *v, int kind, int rank) {
-    const int64_t file = (int64_t)kind * v->shards.size + rank;
-    return v->facts + 2 * (v->tensors * v->s->model->params.count + file);
+static int64_t *file_facts(const swt_save *v, int kind, int rank) {
+    const int64_t file = (int64_t)kind * v->what.model->shards.size + rank;
+    return v->facts + 2 * (v->tensors * v->what.model->params.count + file);
 }
 
-static int kinds_of(const saver *v) {
+static int kinds_of(const swt_save *v) {
     return v->tensors > 1 ? SWT_SHARD_KINDS : 1;
 }
 
-static swt_status init(saver *v, const swt_saving *s) {
-    *v = (saver){.s = s, .world = s->model->dist->host};
-    v->tensors = s->model->moments ? SWT_SAVED_TENSORS : 1;
-    SWT_TRY(swt_shards_init(&v->shards, &s->model->params, s->model->dist));
-    v->fact_count =
-        2 * (v->tensors * s->model->params.count + (int64_t)kinds_of(v) * v->shards.size);
+static swt_status init(swt_save *v, const swt_saving *s) {
+    const swt_model *m = s->model;
+    *v = (swt_save){.what = *s, .world = m->dist->host};
+    v->tensors = m->moments ? SWT_SAVED_TENSORS : 1;
+    v->fact_count = 2 * (v->tensors * m->params.count + (int64_t)kinds_of(v) * m->shards.size);
     v->facts = calloc((size_t)v->fact_count, sizeof *v->facts);
     if (v->facts == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for the hashes of %lld tensors",
-                        (long long)s->model->params.count);
+                        (long long)m->params.count);
     return SWT_OK;
-}
-
-static void fini(saver *v) {
-    swt_shards_fini(&v->shards);
-    free(v->facts);
 }
 
 /* ---- this rank's files */
@@ -69,17 +51,32 @@ static swt_status check_finite(const float *values, const swt_param *p) {
     return SWT_OK;
 }
 
-static swt_status write_tensor(const saver *v, swt_tensor_writer *w, int which, int64_t i) {
-    swt_model *m = v->s->model;
-    const swt_param *p = &m->params.table[i];
+/* Copy all that this rank writes to the host, in the order in which it is written. */
+static swt_status take_snapshot(const swt_save *v) {
+    swt_model *m = v->what.model;
     const float *const flat[] = {m->param, m->first_moment, m->second_moment};
+    float *to = m->snapshot;
+    for (int which = 0; which < v->tensors; which++) {
+        for (int64_t i = 0; i < m->params.count; i++) {
+            const swt_param *p = &m->params.table[i];
+            if (m->shards.owner[i] != v->world->rank)
+                continue;
+            SWT_TRY(
+                swt_model_read(m, to, flat[which] + p->offset, (size_t)p->count * sizeof(float)));
+            if (which == SWT_SAVED_WEIGHT)
+                SWT_TRY(check_finite(to, p));
+            to += p->count;
+        }
+    }
+    return SWT_OK;
+}
+
+static swt_status write_tensor(swt_save *v, swt_tensor_writer *w, int which, int64_t i) {
     const int64_t number = w->written;
-    swt_progress_phase(v->world->progress, SWT_PHASE_CHECKPOINT);
-    SWT_TRY(
-        swt_model_read(m, m->staging, flat[which] + p->offset, (size_t)p->count * sizeof(float)));
-    if (which == SWT_SAVED_WEIGHT)
-        SWT_TRY(check_finite(m->staging, p));
-    SWT_TRY(swt_tensor_writer_data(w, m->staging));
+    if (atomic_load(&v->given_up))
+        return SWT_FAIL(INTERRUPTED, "checkpoint: given up");
+    SWT_TRY(swt_tensor_writer_data(w, v->at));
+    v->at += v->what.model->params.table[i].count;
     int64_t *fact = tensor_facts(v, which, i);
     fact[0] = w->header_bytes + w->entries[number].offset_bytes;
     fact[1] = (int64_t)w->entries[number].hash;
@@ -87,30 +84,30 @@ static swt_status write_tensor(const saver *v, swt_tensor_writer *w, int which, 
 }
 
 /* Call `visit` for every tensor of this kind that this rank writes, in the order of its data. */
-static swt_status each_own(const saver *v, swt_tensor_writer *w, int kind,
-                           swt_status (*visit)(const saver *v, swt_tensor_writer *w, int which,
+static swt_status each_own(swt_save *v, swt_tensor_writer *w, int kind,
+                           swt_status (*visit)(swt_save *v, swt_tensor_writer *w, int which,
                                                int64_t i)) {
     for (int which = 0; which < v->tensors; which++) {
         if ((int)swt_saved_kind((swt_saved_tensor)which) != kind)
             continue;
-        for (int64_t i = 0; i < v->s->model->params.count; i++)
-            if (v->shards.owner[i] == v->world->rank)
+        for (int64_t i = 0; i < v->what.model->params.count; i++)
+            if (v->what.model->shards.owner[i] == v->world->rank)
                 SWT_TRY(visit(v, w, which, i));
     }
     return SWT_OK;
 }
 
-static swt_status declare(const saver *v, swt_tensor_writer *w, int which, int64_t i) {
-    const swt_param *p = &v->s->model->params.table[i];
+static swt_status declare(swt_save *v, swt_tensor_writer *w, int which, int64_t i) {
+    const swt_param *p = &v->what.model->params.table[i];
     char name[SWT_TENSOR_NAME_BYTES];
     swt_saved_name(name, (swt_saved_tensor)which, p->name);
     return swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape);
 }
 
-static swt_status write_shard(const saver *v, swt_tensor_writer *w, int kind) {
+static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
     const int rank = v->world->rank;
     char name[SWT_FILE_NAME_BYTES], path[SWT_PATH_BYTES];
-    swt_shard_name(name, &v->shards, (swt_shard_kind)kind, rank);
+    swt_shard_name(name, &v->what.model->shards, (swt_shard_kind)kind, rank);
     SWT_TRY(swt_path_join(path, v->folder, name));
     SWT_TRY(each_own(v, w, kind, declare));
     SWT_TRY(swt_tensor_writer_begin(w, path));
@@ -122,9 +119,9 @@ static swt_status write_shard(const saver *v, swt_tensor_writer *w, int kind) {
     return SWT_OK;
 }
 
-static swt_status write_shards(const saver *v) {
+static swt_status write_shards(swt_save *v) {
     swt_status status = SWT_OK;
-    const bool writes = v->shards.bytes[v->world->rank] > 0;
+    const bool writes = v->what.model->shards.elements[v->world->rank] > 0;
     for (int kind = 0; kind < kinds_of(v) && writes && status == SWT_OK; kind++) {
         swt_tensor_writer w = {0};
         status = write_shard(v, &w, kind);
@@ -135,15 +132,15 @@ static swt_status write_shards(const saver *v) {
 
 /* ---- rank 0: the other files */
 
-static swt_status write_small(const saver *v) {
+static swt_status write_small(const swt_save *v) {
     char path[SWT_PATH_BYTES];
     SWT_TRY(swt_path_join(path, v->folder, SWT_CONFIG_FILE));
-    SWT_TRY(swt_options_write_file(v->s->options, path));
+    SWT_TRY(swt_options_write_file(v->what.options, path));
     SWT_TRY(swt_path_join(path, v->folder, SWT_TOKENIZER_FILE));
-    return swt_tokenizer_write(v->s->tokenizer, path);
+    return swt_tokenizer_write(v->what.tokenizer, path);
 }
 
-static swt_status list_small(const saver *v, swt_manifest *m, const char *name) {
+static swt_status list_small(const swt_save *v, swt_manifest *m, const char *name) {
     char path[SWT_PATH_BYTES];
     swt_manifest_file *f = &m->files[m->file_count++];
     snprintf(f->name, sizeof f->name, "%s", name);
@@ -152,34 +149,35 @@ static swt_status list_small(const saver *v, swt_manifest *m, const char *name) 
 }
 
 /* Every file of tensors, and where[kind * size + rank] is its number. */
-static void list_shards(const saver *v, swt_manifest *m, int *where) {
+static void list_shards(const swt_save *v, swt_manifest *m, int *where) {
     for (int kind = 0; kind < kinds_of(v); kind++) {
-        for (int rank = 0; rank < v->shards.size; rank++) {
-            if (v->shards.bytes[rank] == 0)
+        for (int rank = 0; rank < v->what.model->shards.size; rank++) {
+            if (v->what.model->shards.elements[rank] == 0)
                 continue;
             const int64_t *fact = file_facts(v, kind, rank);
-            where[kind * v->shards.size + rank] = (int)m->file_count;
+            where[kind * v->what.model->shards.size + rank] = (int)m->file_count;
             swt_manifest_file *f = &m->files[m->file_count++];
             *f = (swt_manifest_file){.bytes = fact[0], .hash = (uint64_t)fact[1]};
-            swt_shard_name(f->name, &v->shards, (swt_shard_kind)kind, rank);
+            swt_shard_name(f->name, &v->what.model->shards, (swt_shard_kind)kind, rank);
         }
     }
 }
 
-static void list_tensors(const saver *v, swt_manifest *m, const int *where) {
-    const swt_params *params = &v->s->model->params;
+static void list_tensors(const swt_save *v, swt_manifest *m, const int *where) {
+    const swt_params *params = &v->what.model->params;
     for (int which = 0; which < v->tensors; which++) {
         for (int64_t i = 0; i < params->count; i++) {
             const swt_param *p = &params->table[i];
             const int64_t *fact = tensor_facts(v, which, i);
             const int kind = (int)swt_saved_kind((swt_saved_tensor)which);
             swt_tensor_entry *e = &m->tensors[m->tensor_count++];
-            *e = (swt_tensor_entry){.dtype = SWT_F32,
-                                    .dims = p->dims,
-                                    .shape = {p->shape[0], p->shape[1]},
-                                    .offset_bytes = fact[0],
-                                    .hash = (uint64_t)fact[1],
-                                    .file = where[kind * v->shards.size + v->shards.owner[i]]};
+            *e = (swt_tensor_entry){
+                .dtype = SWT_F32,
+                .dims = p->dims,
+                .shape = {p->shape[0], p->shape[1]},
+                .offset_bytes = fact[0],
+                .hash = (uint64_t)fact[1],
+                .file = where[kind * v->what.model->shards.size + v->what.model->shards.owner[i]]};
             swt_saved_name(e->name, (swt_saved_tensor)which, p->name);
         }
     }
@@ -212,8 +210,8 @@ static swt_status list_keys(const swt_options *o, swt_manifest *m) {
 }
 
 /* All of the manifest, from what all ranks have said. */
-static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
-    const swt_saving *s = v->s;
+static swt_status fill_manifest(const swt_save *v, swt_manifest *m, int *where) {
+    const swt_saving *s = &v->what;
     const swt_dims *d = &s->model->dims;
     *m = (swt_manifest){.step = s->step,
                         .skipped = s->skipped,
@@ -223,7 +221,7 @@ static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
                         .train_hash = s->train_hash,
                         .valid_hash = s->valid_hash,
                         .position_tokens = s->step * d->M * d->B * d->T};
-    m->files = calloc(2 + (size_t)kinds_of(v) * (size_t)v->shards.size, sizeof *m->files);
+    m->files = calloc(2 + (size_t)kinds_of(v) * (size_t)s->model->shards.size, sizeof *m->files);
     m->tensors = calloc((size_t)(v->tensors * s->model->params.count), sizeof *m->tensors);
     if (m->files == NULL || m->tensors == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
@@ -234,11 +232,11 @@ static swt_status fill_manifest(const saver *v, swt_manifest *m, int *where) {
     return list_keys(s->options, m);
 }
 
-static swt_status write_manifest(const saver *v) {
+static swt_status write_manifest(const swt_save *v) {
     char path[SWT_PATH_BYTES];
     swt_manifest m = {0};
     swt_status status = swt_path_join(path, v->folder, SWT_MANIFEST_FILE);
-    int *where = calloc((size_t)SWT_SHARD_KINDS * (size_t)v->shards.size, sizeof *where);
+    int *where = calloc((size_t)SWT_SHARD_KINDS * (size_t)v->what.model->shards.size, sizeof *where);
     if (status == SWT_OK && where == NULL)
         status = SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
     if (status == SWT_OK)
@@ -257,70 +255,128 @@ static swt_status write_manifest(const saver *v) {
 
 /* ---- all of it */
 
-static uint64_t hash_of_weights(const saver *v) {
+static uint64_t hash_of_weights(const swt_save *v) {
     uint64_t hash = 0;
-    for (int64_t i = 0; i < v->s->model->params.count; i++)
+    for (int64_t i = 0; i < v->what.model->params.count; i++)
         hash = swt_digest_add(hash, (uint64_t)tensor_facts(v, SWT_SAVED_WEIGHT, i)[1]);
     return hash;
 }
 
-static swt_status save(saver *v, bool *disk_full) {
-    const bool first = v->world->rank == 0;
-    swt_status status = first ? write_small(v) : SWT_OK;
+/* All files of this rank but the manifest. Makes no call to other ranks. */
+static void *write_own(void *save) {
+    swt_save *v = save;
+    memset(v->facts, 0, (size_t)v->fact_count * sizeof *v->facts);
+    v->at = v->what.model->snapshot;
+    v->status = v->world->rank == 0 ? write_small(v) : SWT_OK;
+    if (v->status == SWT_OK)
+        v->status = write_shards(v);
+    v->error = *swt_last_error();
+    atomic_store(&v->done, true);
+    return NULL;
+}
+
+/* A thread of its own, where the system gives one: signals are the main thread's, but for those
+ * that a thread's own instructions raise. */
+static void start(swt_save *v) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP};
+    enum { STACK_BYTES = 1 << 20 };
+    sigset_t others, before;
+    pthread_attr_t attributes;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        sigdelset(&others, own[i]);
+    if (pthread_attr_init(&attributes) == 0) {
+        pthread_sigmask(SIG_SETMASK, &others, &before);
+        v->running = pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
+                     pthread_create(&v->thread, &attributes, write_own, v) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&attributes);
+    }
+    if (!v->running)
+        write_own(v);
+}
+
+swt_status swt_save_begin(swt_save *v, const swt_saving *what, const char *folder, bool beside) {
+    swt_status status = init(v, what);
+    if (v->world->rank == 0)
+        snprintf(v->folder, sizeof v->folder, "%s", folder);
     if (status == SWT_OK)
-        status = write_shards(v);
-    *disk_full = status == SWT_FILE && swt_last_error()->disk_full;
+        status = take_snapshot(v);
+    SWT_TRY(swt_comm_agree(v->world, status));
+    SWT_TRY(swt_comm_broadcast(v->world, v->folder, sizeof v->folder, 0, NULL));
+    if (beside)
+        start(v);
+    else
+        write_own(v);
+    return SWT_OK;
+}
+
+void swt_save_again(swt_save *v) {
+    write_own(v);
+}
+
+swt_status swt_save_look(swt_save *v, bool *done) {
+    int64_t writing = 0;
+    SWT_TRY(swt_comm_max(v->world, !atomic_load(&v->done), &writing));
+    *done = writing == 0;
+    return SWT_OK;
+}
+
+static void join(swt_save *v) {
+    if (v->running)
+        pthread_join(v->thread, NULL);
+    v->running = false;
+}
+
+static swt_status end(swt_save *v, bool *disk_full) {
+    join(v);
+    swt_status status = v->status;
+    if (status != SWT_OK)
+        *swt_last_error() = v->error;
+    *disk_full = status == SWT_FILE && v->error.disk_full;
     SWT_TRY(swt_comm_agree(v->world, status));
     SWT_TRY(swt_comm_all_reduce_i64(v->world, v->facts, v->fact_count, NULL));
-    status = first ? write_manifest(v) : SWT_OK;
+    status = v->world->rank == 0 ? write_manifest(v) : SWT_OK;
     *disk_full = status == SWT_FILE && swt_last_error()->disk_full;
     return swt_comm_agree(v->world, status);
 }
 
-swt_status swt_save(const swt_saving *s, const char *folder, uint64_t *weights_hash,
-                    bool *disk_full) {
-    saver v;
-    swt_status status = init(&v, s);
-    if (v.world->rank == 0)
-        snprintf(v.folder, sizeof v.folder, "%s", folder);
-    *disk_full = false;
-    *weights_hash = 0;
-    SWT_TRY_TO(status, done, swt_comm_agree(v.world, status));
-    SWT_TRY_TO(status, done, swt_comm_broadcast(v.world, v.folder, sizeof v.folder, 0, NULL));
-    status = save(&v, disk_full);
+swt_status swt_save_end(swt_save *v, uint64_t *weights_hash, bool *disk_full) {
+    swt_status status = end(v, disk_full);
     if (status == SWT_OK)
-        *weights_hash = hash_of_weights(&v);
-    if (status == SWT_FILE) {
-        const swt_error why = *swt_last_error();
-        int64_t full = 0;
-        SWT_TRY_TO(status, done, swt_comm_max(v.world, *disk_full, &full));
-        *disk_full = full != 0;
-        *swt_last_error() = why;
-        status = why.status;
-    }
-done:
-    fini(&v);
-    return status;
+        *weights_hash = hash_of_weights(v);
+    if (status != SWT_FILE)
+        return status;
+    const swt_error why = *swt_last_error();
+    int64_t full = 0;
+    SWT_TRY(swt_comm_max(v->world, *disk_full, &full));
+    *disk_full = full != 0;
+    *swt_last_error() = why;
+    return why.status;
 }
 
-swt_status swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
+void swt_save_fini(swt_save *v) {
+    atomic_store(&v->given_up, true);
+    join(v);
+    free(v->facts);
+    v->facts = NULL;
+}
+
+void swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
     /* The configuration, twice; of a tensor in a header and in the manifest all but its name; of a
      * file in the manifest; of a character at most. */
     enum { CONFIG_BYTES = 8192, ENTRY_BYTES = 230, FILE_BYTES = 100, TOKEN_BYTES = 9 };
     const swt_params *p = &s->model->params;
-    swt_shards shards;
-    SWT_TRY(swt_shards_init(&shards, p, s->model->dist));
+    const swt_shards *shards = &s->model->shards;
     const int64_t times = s->model->moments ? SWT_SAVED_TENSORS : 1;
     int64_t most = 0;
-    *all =
-        CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + (int64_t)FILE_BYTES * 2 * shards.writers;
+    *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + (int64_t)FILE_BYTES * 2 * shards->writers;
     for (int64_t i = 0; i < p->count; i++)
         *all += times * (ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name));
-    for (int rank = 0; rank < shards.size; rank++) {
-        *all += times * shards.bytes[rank];
-        most = swt_max(most, shards.bytes[rank]);
+    for (int rank = 0; rank < shards->size; rank++) {
+        const int64_t bytes = shards->elements[rank] * (int64_t)sizeof(float);
+        *all += times * bytes;
+        most = swt_max(most, bytes);
     }
     *largest = most * swt_max(1, times - 1);
-    swt_shards_fini(&shards);
-    return SWT_OK;
 }

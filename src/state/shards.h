@@ -1,25 +1,12 @@
-/* Which rank writes which tensor of a checkpoint, and what the files are called. */
+/* What the tensors of a checkpoint and their files are called; who writes which: model/shards.h. */
 #ifndef SWT_STATE_SHARDS_H
 #define SWT_STATE_SHARDS_H
 
-#include "model/params.h"
+#include "model/shards.h"
 #include "state/manifest.h"
 
 /* The files of tensors, by what is in them. */
 typedef enum swt_shard_kind { SWT_SHARD_WEIGHTS, SWT_SHARD_OPTIM, SWT_SHARD_KINDS } swt_shard_kind;
-
-typedef struct swt_shards {
-    int size;       /* ranks */
-    int writers;    /* ranks that have something to write */
-    int *owner;     /* (params.count) the rank that writes the tensor and its moments, owned */
-    int64_t *bytes; /* (size) of weights that each rank writes, owned */
-} swt_shards;
-
-/* Walk the parameter table: of the ranks that hold a tensor the one writes it that has the fewest
- * bytes so far, of equal ones the lowest. Every rank computes the same; no communication. */
-SWT_MUST_CHECK swt_status swt_shards_init(swt_shards *out, const swt_params *params,
-                                          const swt_dist *dist);
-void swt_shards_fini(swt_shards *s);
 
 /* weights.safetensors where one rank writes; else weights-00002-of-00003.safetensors for rank 1 of
  * 3; and optim... */

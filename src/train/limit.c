@@ -15,12 +15,14 @@ void swt_limit_note(double *most_ms, double ms) {
     *most_ms = ms > *most_ms ? ms : *most_ms;
 }
 
-double swt_limit_until(const swt_limit *limit, const swt_options *o, int64_t step) {
+double swt_limit_until(const swt_limit *limit, const swt_options *o, int64_t step,
+                       const swt_saver *saver) {
     const int evaluations =
         swt_comes_every(o->train_eval_every, step) + swt_comes_every(o->train_eval_every, step + 1);
-    const int saves = swt_comes_every(o->train_checkpoint_every, step) + 1;
+    const int saves = saver->under_way + swt_comes_every(o->train_checkpoint_every, step) + 1;
+    const double save_ms = saver->took_ms > 0.0 ? saver->took_ms : limit->save_ms;
     if (limit->end_ms == 0.0)
         return 0.0;
     return limit->end_ms - SPARE_MS - limit->step_ms - evaluations * limit->eval_ms -
-           saves * limit->save_ms;
+           saves * save_ms;
 }

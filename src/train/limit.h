@@ -2,9 +2,10 @@
 #ifndef SWT_TRAIN_LIMIT_H
 #define SWT_TRAIN_LIMIT_H
 
-#include "train/session.h"
+#include "train/checkpoint.h"
 
-/* What has to fit: the longest step and evaluation so far, the last checkpoint. */
+/* What has to fit: the longest step and evaluation so far, and a checkpoint where none was written
+ * yet. */
 typedef struct swt_limit {
     double end_ms; /* when the run must have ended; 0: no limit */
     double step_ms, eval_ms, save_ms;
@@ -18,8 +19,9 @@ void swt_limit_open(swt_limit *limit, const swt_session *s);
 void swt_limit_note(double *most_ms, double ms);
 
 /* After `step`, before what follows it: the moment from which one more step could not be made in
- * time, with the evaluations and checkpoints that are due until then, and the last checkpoint. 0:
- * there is none. */
-double swt_limit_until(const swt_limit *limit, const swt_options *o, int64_t step);
+ * time, with the evaluations and checkpoints that are due until then, the one under way, and the
+ * last. 0: there is none. */
+double swt_limit_until(const swt_limit *limit, const swt_options *o, int64_t step,
+                       const swt_saver *saver);
 
 #endif

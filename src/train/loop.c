@@ -218,8 +218,7 @@ swt_status swt_loop_record(swt_loop *r) {
                                   .rows = r->rows,
                                   .targets = r->state.targets};
     const swt_status status = swt_record_take(&r->record, r->s, &step);
-    if (status == SWT_NUMBERS)
-        r->tried_step = r->step;
+    r->untrusted = status == SWT_NUMBERS;
     return status;
 }
 
@@ -237,9 +236,7 @@ static swt_status sample(swt_loop *r) {
     return SWT_OK;
 }
 
-swt_status swt_loop_save(swt_loop *r, int64_t step) {
-    const double start_ms = swt_now_ms();
-    r->tried_step = step;
+swt_status swt_loop_save(swt_loop *r, int64_t step, bool whole) {
     /* With its row: else a run that goes on evaluates once more. */
     const bool evaluated =
         r->evaluated_step == step && isfinite(r->valid_loss) && r->run.row[0] == '\0';
@@ -247,10 +244,7 @@ swt_status swt_loop_save(swt_loop *r, int64_t step) {
                                         .valid_loss = evaluated ? &r->valid_loss : NULL,
                                         .skipped = r->first_skipped + r->state.skipped,
                                         .ledger = r->record.line.chain};
-    SWT_TRY(swt_checkpoint_write(r->s, &r->run, &facts));
-    r->saved_step = step;
-    r->limit.save_ms = swt_now_ms() - start_ms;
-    return SWT_OK;
+    return swt_checkpoint_write(r->s, &r->run, &r->saver, &facts, whole);
 }
 
 /* What comes between steps. Failures of rank 0's files and a signal to any rank stop all ranks
@@ -263,16 +257,19 @@ static swt_status between_steps(swt_loop *r, swt_status io) {
         SWT_TRY(swt_comm_agree(s->world, io));
     SWT_TRY(swt_loop_record(r));
     if (r->step > r->first_step) /* a step at least, or runs in pieces might never end */
-        r->steps.until_ms = swt_limit_until(&r->limit, o, r->step);
+        r->steps.until_ms = swt_limit_until(&r->limit, o, r->step, &r->saver);
     SWT_TRY(swt_stop_look(s, &r->steps));
+    if (r->steps.looked)
+        SWT_TRY(swt_checkpoint_look(s, &r->run, &r->saver));
     if (r->evaluated_step != r->step && (last || swt_comes_every(o->train_eval_every, r->step)))
         SWT_TRY(swt_comm_agree(s->world, evaluate(r)));
     SWT_TRY(swt_record_write(&r->record, s, &r->run, r->step));
     if (r->first_step != r->step && swt_comes_every(o->train_sample_every, r->step))
         SWT_TRY(sample(r));
-    if (r->saved_step != r->step &&
-        (last || r->steps.late || swt_comes_every(o->train_checkpoint_every, r->step)))
-        SWT_TRY(swt_loop_save(r, r->step));
+    const bool ends = last || r->steps.late;
+    if (r->saver.saved_step != r->step &&
+        (ends || swt_comes_every(o->train_checkpoint_every, r->step)))
+        SWT_TRY(swt_loop_save(r, r->step, ends));
     return SWT_OK;
 }
 
@@ -295,8 +292,7 @@ static swt_status say_done(swt_loop *r) {
 swt_status swt_command_train(swt_session *s) {
     swt_loop r = {.s = s,
                   .first = s->world->rank == 0,
-                  .saved_step = -1,
-                  .tried_step = -1,
+                  .saver = {.saved_step = -1, .best_step = -1},
                   .evaluated_step = -1};
     swt_checkpoint resumed;
     swt_status status = swt_loop_start(&r, &resumed);
@@ -313,6 +309,7 @@ swt_status swt_command_train(swt_session *s) {
         status = say_done(&r);
     if (status != SWT_OK && begun)
         status = swt_loop_end_early(&r, status);
+    swt_save_fini(&r.saver.save);
     swt_run_close(&r.run);
     swt_record_fini(&r.record);
     free(r.eval_rows);

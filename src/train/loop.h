@@ -4,6 +4,7 @@
 #define SWT_TRAIN_LOOP_H
 
 #include "state/load.h"
+#include "train/checkpoint.h"
 #include "train/limit.h"
 #include "train/record.h"
 #include "train/report.h"
@@ -32,8 +33,8 @@ typedef struct swt_loop {
     double recent_step_ms; /* a step since the last row, or in the row's interval */
     double eval_start_ms;
     double eval_ms;                 /* the last evaluation; 0: there was none yet */
-    int64_t saved_step;             /* of the last checkpoint; -1: none */
-    int64_t tried_step;             /* of the last one that was begun */
+    swt_saver saver;                /* of checkpoints */
+    bool untrusted;                 /* ranks hold what differs: no weights are worth keeping */
     int64_t evaluated_step;         /* of the last evaluation; -1: none */
     double valid_loss;              /* its result */
     swt_pace turns, steps;          /* when they look for a signal */
@@ -53,8 +54,9 @@ SWT_MUST_CHECK swt_status swt_loop_look(swt_loop *r);
  * differ: nobody knows which weights are good, and no checkpoint of the step will be tried. */
 SWT_MUST_CHECK swt_status swt_loop_record(swt_loop *r);
 
-/* Collective: a checkpoint of the step that the model has done. */
-SWT_MUST_CHECK swt_status swt_loop_save(swt_loop *r, int64_t step);
+/* Collective: a checkpoint of the step that the model has done. `whole`: it is published before
+ * this returns. */
+SWT_MUST_CHECK swt_status swt_loop_save(swt_loop *r, int64_t step, bool whole);
 
 /* Collective, where the ranks still agree: a run ends before its last step. Weights that are good
  * are written, and the message says what became of them. Returns the status to end with. */

@@ -9,8 +9,8 @@
 static int64_t step_to_keep(const swt_loop *r, swt_status why) {
     const bool between = why == SWT_INTERRUPTED || why == SWT_NUMBERS || why == SWT_FILE;
     const int64_t step = r->state.nonfinite == SWT_STEP_STOPPED ? r->state.step - 1 : r->step;
-    const bool failed = r->tried_step == step && r->saved_step != step;
-    return between && swt_last_error()->agreed && !failed ? step : -1;
+    const bool good = swt_last_error()->agreed && !r->untrusted && !r->saver.failed;
+    return between && good ? step : -1;
 }
 
 /* The message of the end, and what became of the weights. An interruption that has not written them
@@ -65,13 +65,31 @@ static swt_status write_rest(swt_loop *r, int64_t step) {
     return SWT_OK;
 }
 
+/* The checkpoint that is being written: what becomes of it is told beside why the run ends, and the
+ * weights of now are tried nevertheless. Fails where the ranks agree no more. */
+static swt_status end_under_way(swt_loop *r) {
+    const swt_error why = *swt_last_error();
+    if (!why.agreed || !r->saver.under_way)
+        return SWT_OK;
+    const swt_status status = swt_checkpoint_end(r->s, &r->run, &r->saver);
+    if (status != SWT_OK && !swt_last_error()->agreed)
+        return status;
+    if (status != SWT_OK && r->first)
+        swt_run_say(&r->run, "warning: %s", swt_last_error()->message);
+    r->saver.failed = false;
+    *swt_last_error() = why;
+    return SWT_OK;
+}
+
 swt_status swt_loop_end_early(swt_loop *r, swt_status status) {
     status = settle(r, status);
+    SWT_TRY(end_under_way(r));
     const swt_error why = *swt_last_error();
     const int64_t step = step_to_keep(r, status);
     if (step >= 0) {
-        const bool saved = r->saved_step == step ||
-                           (write_rest(r, step) == SWT_OK && swt_loop_save(r, step) == SWT_OK);
+        const bool saved =
+            r->saver.saved_step == step ||
+            (write_rest(r, step) == SWT_OK && swt_loop_save(r, step, true) == SWT_OK);
         const swt_error failed = *swt_last_error();
         if (!saved && !failed.agreed)
             return failed.status;

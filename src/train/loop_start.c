@@ -40,11 +40,14 @@ static swt_status open_model(swt_loop *r, const swt_checkpoint *resumed, const c
 }
 
 /* Where the checkpoint's run stood. */
-static void go_on(swt_loop *r, const swt_manifest *m) {
-    r->step = r->row_step = r->first_step = r->saved_step = r->tried_step = m->step;
+static swt_status go_on(swt_loop *r, const swt_manifest *m) {
+    r->step = r->row_step = r->first_step = r->saver.saved_step = m->step;
     r->first_skipped = m->skipped;
     r->evaluated_step = m->evaluated ? m->step : -1;
     r->valid_loss = m->valid_loss;
+    const swt_status status =
+        r->first ? swt_best_find(&r->run, r->s->options, &r->saver) : SWT_OK;
+    return swt_comm_agree(r->s->world, status);
 }
 
 swt_status swt_loop_start(swt_loop *r, swt_checkpoint *resumed) {
@@ -74,7 +77,7 @@ swt_status swt_loop_start(swt_loop *r, swt_checkpoint *resumed) {
     if (swt_path_join(log, r->run.path, SWT_LOG_FILE) == SWT_OK)
         swt_watchdog_log(s->watchdog, log, r->run.terminal);
     if (resumed->listed)
-        go_on(r, &resumed->manifest);
+        SWT_TRY(go_on(r, &resumed->manifest));
     SWT_TRY(swt_record_open(&r->record, s, &r->run, resumed->listed ? &resumed->manifest : NULL));
     if (r->first) {
         swt_header_say(&r->run, s);

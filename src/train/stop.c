@@ -17,7 +17,8 @@ static void choose_stride(swt_pace *pace, int64_t us) {
 }
 
 swt_status swt_stop_look(swt_session *s, swt_pace *pace) {
-    if (s->stop == NULL || --pace->left > 0)
+    pace->looked = s->stop != NULL && --pace->left <= 0;
+    if (!pace->looked)
         return SWT_OK;
     const double now_ms = swt_now_ms();
     const int64_t us = pace->start_ms > 0.0 ? (int64_t)((now_ms - pace->start_ms) * 1e3) : 0;

@@ -12,6 +12,7 @@ typedef struct swt_pace {
     double start_ms; /* time of the last look; 0 = none yet */
     double until_ms; /* whose own time it is: from when on the answer is late; 0 = never */
     bool late;       /* some rank found so at the last look */
+    bool looked;     /* the last call was a look */
 } swt_pace;
 
 /* Collective; call it after each piece of a loop's work, a pace for each kind of piece. Errors:

@@ -32,7 +32,6 @@ RARE = {
     "parse_tensors": "the same, as a reader would see it: a header is judged before it is written",
     "allocate": "its JSON, some for each tensor",
     "add_step": "the list of checkpoints, to remove old ones",
-    "swt_shards_init": "which rank writes what of a checkpoint",
     "init": "what is said of a checkpoint's tensors",
     "take": "texts in memory, before they are written",
     **dict.fromkeys(

@@ -38,6 +38,7 @@ TINY = {
     "train.eval_every": 0,
     "train.sample_every": 2,
     "train.checkpoint_every": 1,
+    "train.async_checkpoints": "false",  # calls in one order
     "train.keep_checkpoints": 2,
     "data.valid_fraction": 0.01,
     "data.prompt": "the",

@@ -94,6 +94,26 @@ static void test_publish(void **state) {
     expect_error(swt_checkpoints_publish(&run.checkpoints, 77, found), SWT_FILE, ".step-00000077");
 }
 
+/* The spared one is neither counted nor removed for being old, nor on a full disk. */
+static void test_spared(void **state) {
+    (void)state;
+    char checkpoints[TEMP_PATH_BYTES];
+    test_run run;
+    make_run(&run);
+    temp_path(checkpoints, run.path, "checkpoints");
+    run.checkpoints.spared = 2;
+    for (int step = 1; step <= 5; step++)
+        publish(&run, step, 2);
+    assert_int_equal(temp_count(checkpoints), 3);
+    assert_true(temp_exists(checkpoints, "step-00000002"));
+    assert_true(temp_exists(checkpoints, "step-00000004"));
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 2), 4);
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 2), -1);
+    assert_int_equal(temp_count(checkpoints), 2);
+    run.checkpoints.spared = -1;
+    assert_int_equal(swt_checkpoints_drop(&run.checkpoints, 2), 2);
+}
+
 /* Copy a folder of plain files. */
 static void copy_folder(const char *from, const char *to) {
     DIR *stream = opendir(from);
@@ -281,9 +301,9 @@ static void test_find(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEMP_TEST(test_publish), TEMP_TEST(test_leftovers), TEMP_TEST(test_untidy),
-        TEMP_TEST(test_links),   TEMP_TEST(test_unseen),    TEMP_TEST(test_drop),
-        TEMP_TEST(test_find),
+        TEMP_TEST(test_publish), TEMP_TEST(test_spared), TEMP_TEST(test_leftovers),
+        TEMP_TEST(test_untidy),  TEMP_TEST(test_links),  TEMP_TEST(test_unseen),
+        TEMP_TEST(test_drop),    TEMP_TEST(test_find),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ static void judge_layout(int size, int64_t experts, int64_t expert_ranks) {
             assert_true(held.table[i].offset >= 0); /* who writes it has it */
             bytes += held.table[i].count * 4;
         }
-        assert_int_equal(bytes, s.bytes[rank]);
+        assert_int_equal(bytes, s.elements[rank] * 4);
         total += bytes;
         most = bytes > most ? bytes : most;
         least = bytes < least ? bytes : least;

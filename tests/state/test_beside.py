@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+"""Checkpoints that are written beside training hold what was there when they began; the best one is kept."""
+
+import json
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
+from support import (  # noqa: E402
+    Suite, checkpoint, metrics, moments, read, same_tensors, scratch, small, succeed, train, want, weights, write_text,
+)
+
+EVERY = {**small(), "train.steps": 12, "train.checkpoint_every": 1, "train.keep_checkpoints": 0, "run.threads": 1}
+
+
+def published(out):
+    return sorted(int(n[5:]) for n in os.listdir(os.path.join(out, "checkpoints")) if n.startswith("step-"))
+
+
+def manifest(out, step):
+    return json.loads(read(os.path.join(checkpoint(out, step), "manifest.json")))
+
+
+def beside(folder, data, ranks):
+    """Every checkpoint of a run that went on meanwhile is that of a run that waited."""
+    wrote = train(ranks, folder, f"beside-{ranks}", EVERY, data)
+    waited = train(1, folder, f"waited-{ranks}", {**EVERY, "train.async_checkpoints": "false"}, data)
+    want(published(wrote) == published(waited) == list(range(1, 13)), f"{published(wrote)}, {published(waited)}")
+    for step in published(wrote):
+        for found in (weights, moments):
+            differ = same_tensors(found(wrote, step), found(waited, step))
+            want(not differ, f"step {step}: {found.__name__} differ: {differ[:3]}")
+        hashes = [{n: t["hash"] for n, t in manifest(out, step)["tensors"].items()} for out in (wrote, waited)]
+        want(hashes[0] == hashes[1], f"step {step}: other hashes")
+    said = re.findall(r"step +(\d+)  checkpoint written, weights' hash (\w+)", read(os.path.join(wrote, "log.txt")))
+    want(said == re.findall(r"step +(\d+)  checkpoint written, weights' hash (\w+)", read(os.path.join(waited, "log.txt"))), said)
+
+
+def slow(folder, data):
+    """Experts that hardly anything is computed with, and that all are written after every step: said once."""
+    large = {"model.width": 64, "model.hidden": 256, "moe.experts": 64, "batch.seq_len": 8, "batch.sequences": 1, "moe.every": 1}
+    out = train(1, folder, "slow", {**EVERY, **large, "batch.micro_batches": 1, "train.keep_checkpoints": 1}, data)
+    lines = [line for line in read(os.path.join(out, "log.txt")).splitlines() if "is still being written" in line]
+    want(len(lines) == 1 and "raise train.checkpoint_every" in lines[0], f"{lines}")
+    want(published(out) == [12], f"{published(out)}")
+
+
+def best(folder, data):
+    """A rate that is too high: the lowest valid_loss is not the last one. It stays, also over a resumed run."""
+    options = {
+        **EVERY, "train.steps": 11, "train.keep_best": "true", "train.eval_every": 1, "train.keep_checkpoints": 1, "optim.lr": 0.3,
+        "optim.clip_norm": 0,
+    }
+    out = train(1, folder, "best", options, data)
+    losses = [(r["valid_loss"], r["step"]) for r in metrics(out)[1]]
+    lowest, step = min(losses)
+    want(step < 11, f"the last is the best: {losses}")
+    want(published(out) == [step, 11], f"{published(out)}, the best is {step}")
+    want(os.readlink(os.path.join(out, "best")) == f"checkpoints/step-{step:08d}", os.readlink(os.path.join(out, "best")))
+    said = succeed(1, ["eval", "--checkpoint", os.path.join(out, "best"), "--data", data]).out
+    want(abs(float(re.search(r"^valid_loss +(\S+)", said, re.M)[1]) - lowest) < 1e-6, f"{said}, {lowest}")
+    succeed(2, ["--run.resume", "auto", "--out", out, "--steps", 14])
+    losses = [(r["valid_loss"], r["step"]) for r in metrics(out)[1]]
+    want(published(out) == sorted({min(losses)[1], 14}), f"{published(out)} of {losses}")
+
+
+def main():
+    suite = Suite()
+    with scratch() as folder:
+        data = write_text(folder, 6000)
+        suite.case("beside, 1 rank", beside, folder, data, 1)
+        suite.case("beside, 3 ranks", beside, folder, data, 3)
+        suite.case("a slow writer is told", slow, folder, data)
+        suite.case("the best", best, folder, data)
+    suite.finish()
+
+
+main()
