@@ -236,7 +236,8 @@ static swt_status write_manifest(const swt_save *v) {
     char path[SWT_PATH_BYTES];
     swt_manifest m = {0};
     swt_status status = swt_path_join(path, v->folder, SWT_MANIFEST_FILE);
-    int *where = calloc((size_t)SWT_SHARD_KINDS * (size_t)v->what.model->shards.size, sizeof *where);
+    int *where =
+        calloc((size_t)SWT_SHARD_KINDS * (size_t)v->what.model->shards.size, sizeof *where);
     if (status == SWT_OK && where == NULL)
         status = SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
     if (status == SWT_OK)
@@ -370,7 +371,8 @@ void swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
     const swt_shards *shards = &s->model->shards;
     const int64_t times = s->model->moments ? SWT_SAVED_TENSORS : 1;
     int64_t most = 0;
-    *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab + (int64_t)FILE_BYTES * 2 * shards->writers;
+    *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab +
+           (int64_t)FILE_BYTES * 2 * shards->writers;
     for (int64_t i = 0; i < p->count; i++)
         *all += times * (ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name));
     for (int rank = 0; rank < shards->size; rank++) {

@@ -45,8 +45,7 @@ static swt_status go_on(swt_loop *r, const swt_manifest *m) {
     r->first_skipped = m->skipped;
     r->evaluated_step = m->evaluated ? m->step : -1;
     r->valid_loss = m->valid_loss;
-    const swt_status status =
-        r->first ? swt_best_find(&r->run, r->s->options, &r->saver) : SWT_OK;
+    const swt_status status = r->first ? swt_best_find(&r->run, r->s->options, &r->saver) : SWT_OK;
     return swt_comm_agree(r->s->world, status);
 }
 
