@@ -160,6 +160,10 @@ swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed) {
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         SWT_TRY(swt_arena_check(&m->arenas[i]));
     SWT_TRY(swt_model_clear(m, seed));
+    /* A new page is found when it is first written to: not while training waits for a checkpoint.
+     */
+    if (m->snapshot_count > 0)
+        memset(m->snapshot, 0, (size_t)m->snapshot_count * sizeof *m->snapshot);
     if (m->training)
         SWT_TRY(fill_spans(m));
     SWT_TRY(swt_stream_create(device, &m->upload));

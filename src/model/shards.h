@@ -9,6 +9,9 @@ typedef struct swt_shards {
     int writers;       /* ranks that have something to write */
     int *owner;        /* (params.count) the rank that writes the tensor and its moments, owned */
     int64_t *elements; /* (size) of weights that each rank writes, owned */
+    int64_t *own;      /* (own_count) the tensors that this rank writes, by their places in its flat
+                          array; owned */
+    int64_t own_count;
 } swt_shards;
 
 /* Walk the parameter table: of the ranks that hold a tensor the one writes it that has the fewest
