@@ -5,7 +5,7 @@ set -euo pipefail
 
 name=$(basename "$0")
 if [ "$name" = program.sh ]; then
-    usage='usage: bench/bench_step, bench/bench_ops, bench/bench_layer or bench/bench_comm; each has --help'
+    usage='usage: bench/bench_step, bench/bench_ops, bench/bench_layer, bench/bench_comm or bench/bench_save; each has --help'
     [ "${1-}" = --help ] && { printf '%s\n' "$usage"; exit 0; }
     printf 'program.sh: error: it runs under other names; %s\n' "$usage" >&2
     exit 2

@@ -218,7 +218,7 @@ swt_status swt_loop_record(swt_loop *r) {
                                   .rows = r->rows,
                                   .targets = r->state.targets};
     const swt_status status = swt_record_take(&r->record, r->s, &step);
-    r->untrusted = status == SWT_NUMBERS;
+    r->untrusted = r->untrusted || status == SWT_NUMBERS;
     return status;
 }
 

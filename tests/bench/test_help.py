@@ -10,8 +10,8 @@ sys.dont_write_bytecode = True
 from bed import ROOT, Suite  # noqa: E402
 from support import BUILD, want  # noqa: E402  (bed has put its folder into the path)
 
-SCRIPTS = ["compare", "scaling", "peers.py", "plot_loss.py", "program.sh", "same_bits"]
-PROGRAMS = ["bench_ops", "bench_step", "bench_layer", "bench_comm"]
+SCRIPTS = ["compare", "scaling", "state", "peers.py", "plot_loss.py", "program.sh", "same_bits"]
+PROGRAMS = ["bench_ops", "bench_step", "bench_layer", "bench_comm", "bench_save"]
 
 
 def answers(path, argument):

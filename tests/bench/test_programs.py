@@ -117,6 +117,20 @@ def layer():
     want(60 / 64 <= row["dropped"] < 1, f"{row}")
 
 
+def save():
+    """Nothing of the checkpoints that it writes stays."""
+    with scratch() as folder:
+        options = [*flags(small()), "--data", write_text(folder), "--rounds", "2", "--folder", folder]
+        for ranks in (1, 2):
+            (row,) = rows_of(ranks, "bench_save", *options)
+            have_keys([row], "ranks threads mib copy_ms hold_ms write_ms write_mibs step_ms beside_ms steps")
+            want(row["ranks"] == ranks and 0 < row["copy_ms"] and 0 < row["hold_ms"], f"{row}")
+            # 3 values of 4 bytes for each parameter, which every layout has as many of
+            want(row["mib"] == rows_of(1, "bench_save", *options)[0]["mib"], f"{row}")
+            want(abs(row["write_mibs"] * row["write_ms"] / 1e3 / row["mib"] - 1) < 1e-6, f"{row}")
+            want(os.listdir(folder) == [os.path.basename(options[options.index("--data") + 1])], f"{os.listdir(folder)}")
+
+
 def refusals():
     refused("bench_ops", "--preset", "t5")
     refused("bench_ops", "--ms", "0")
@@ -125,6 +139,7 @@ def refusals():
     refused("bench_comm")
     refused("bench_layer", "--capacity-factor", "-1")
     refused("bench_layer", "--tokens")
+    refused("bench_save", "--rounds", "0")
 
 
 def names():
@@ -133,10 +148,10 @@ def names():
     for name in made:
         script = os.path.join(ROOT, "bench", name)
         want(os.access(script, os.X_OK), f"{script}: is not there or cannot be run")
-    want(len(made) == 4, f"{made}")
+    want(len(made) == 5, f"{made}")
 
 
 suite = Suite()
-for case in (ops, chosen_ops, step, comm, layer, refusals, names):
+for case in (ops, chosen_ops, step, comm, layer, save, refusals, names):
     suite.case(case.__name__, case, heavy=case in (ops, chosen_ops) and not LONG)
 suite.finish()

@@ -38,7 +38,7 @@ TINY = {
     "train.eval_every": 0,
     "train.sample_every": 2,
     "train.checkpoint_every": 1,
-    "train.async_checkpoints": "false",  # calls in one order
+    "train.async_checkpoints": "false",  # so that calls come in one order
     "train.keep_checkpoints": 2,
     "data.valid_fraction": 0.01,
     "data.prompt": "the",
@@ -50,10 +50,10 @@ OF_LEDGER = re.compile(rb'(?m)^"(ledger|hash)": "[0-9a-f]{16}"')
 TIMES = re.compile(r'run directory [^\n]*|text  *[^ ]*|"(step_ms|tokens_per_s|comm_ms|metrics)": [^,}]*| *\d+ tokens/s|left [^\n]*|memory of rank 0[^\n]*')
 # Of a manifest what follows from the configuration, which is compared itself; whether its step was evaluated in time.
 CONFIGURED = re.compile(
-    r'"config\.yaml": \{.*|"train\.keep_checkpoints": .*|"run\.resume": .*|"hash": "[0-9a-f]{16}"\n\}|"valid_loss": .*'
+    r'"config\.yaml": \{.*|"train\.(keep|async)_checkpoints": .*|"run\.resume": .*|"hash": "[0-9a-f]{16}"\n\}|"valid_loss": .*'
 )
-# Of a configuration what a run that goes on, or keeps other checkpoints, has otherwise.
-OTHERWISE = re.compile(r"(?m)^  (keep_checkpoints|resume): .*")
+# Of a configuration what a run that goes on, or keeps or writes checkpoints in another way, has otherwise.
+OTHERWISE = re.compile(r"(?m)^  (keep_checkpoints|async_checkpoints|resume): .*")
 # A run that could not read its newest checkpoint says so, and comes from the one before to the same end.
 SKIPPED = re.compile(r"warning: the checkpoint of step \d+ is not resumed from: run/checkpoints/step-\d+[^\n]*: [^\n]*\n")
 ERROR = re.compile(r"swt-dist: error: [^\n]*: [^\n]*\n")

@@ -42,8 +42,9 @@ def judged(folder, judge, data_args, outcome):
 
 
 def at_random(folder, data):
-    """The weights of each step do not depend on how many are to come."""
-    args = ["--data", data, "--out", "run", *map(str, flags(dict(TINY, **{"train.steps": STEPS})))]
+    """The weights of each step do not depend on how many are to come, nor on who writes them."""
+    beside = {"train.steps": STEPS, "train.async_checkpoints": "true"}
+    args = ["--data", data, "--out", "run", *map(str, flags(dict(TINY, **beside)))]
     short = ["--data", data, "--out", "run", *map(str, flags(TINY))]
     judge = Judge(run(os.path.join(folder, "short"), short), False, {})
     judge.checkpoints = checkpoints_of(os.path.join(folder, "all"), data, STEPS)
