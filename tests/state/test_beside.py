@@ -16,7 +16,7 @@ from support import (  # noqa: E402
 # ThreadSanitizer does not know of MPI.
 RANKS = 1 if "tsan" in os.path.basename(BUILD) else 3
 
-EVERY = {**small(), "train.steps": 12, "train.checkpoint_every": 1, "train.keep_checkpoints": 0, "run.threads": 1}
+EVERY = {**small(), "train.steps": 12, "train.checkpoint_every": 1, "train.keep_checkpoints": 0, "run.threads": 1, "run.device": "cpu"}
 
 
 def published(out):
@@ -68,7 +68,7 @@ def best(folder, data):
     # A run that goes on knows the best one by the manifests, not by the link, which may be lost or lead elsewhere.
     os.remove(os.path.join(out, "best"))
     os.symlink("checkpoints/step-00000011", os.path.join(out, "best"))
-    succeed(RANKS, ["--run.resume", "auto", "--out", out, "--steps", 14])
+    succeed(RANKS, ["--run.resume", "auto", "--out", out, "--steps", 14, "--device", "cpu"])
     losses = [(r["valid_loss"], r["step"]) for r in metrics(out)[1]]
     step = min(losses)[1]
     want(published(out) == sorted({step, 14}), f"{published(out)} of {losses}")
@@ -76,7 +76,7 @@ def best(folder, data):
     judged = [manifest(out, s)["valid_loss"] for s in published(out)]
     want(judged == [loss for loss, s in sorted(losses, key=lambda pair: pair[1]) if s in published(out)], f"{judged}, {losses}")
     # Who no longer wants it has none, and nothing that leads nowhere.
-    succeed(1, ["--run.resume", "auto", "--out", out, "--steps", 15, "--train.keep_best", "false"])
+    succeed(1, ["--run.resume", "auto", "--out", out, "--steps", 15, "--device", "cpu", "--train.keep_best", "false"])
     want(published(out) == [15] and not os.path.lexists(os.path.join(out, "best")), f"{published(out)}")
 
 
