@@ -120,11 +120,14 @@ static swt_status end(bench *b, double start_ms) {
 /* One call for each array, which a snapshot needs at least. */
 static swt_status copy(bench *b) {
     swt_model *m = &b->s.model;
-    const float *const flat[] = {m->param, m->first_moment, m->second_moment};
     const int64_t count = m->shards.elements[b->s.world->rank];
+    const size_t bytes = (size_t)count * sizeof *b->copy;
     const double start_ms = swt_now_ms();
-    for (int64_t i = 0; i < m->snapshot_count / swt_max(count, 1); i++)
-        SWT_TRY(swt_model_read(m, b->copy + i * count, flat[i], (size_t)count * sizeof *b->copy));
+    SWT_TRY(swt_model_read(m, b->copy, m->param, bytes));
+    if (m->moments) {
+        SWT_TRY(swt_model_read(m, b->copy + count, m->first_moment, bytes));
+        SWT_TRY(swt_model_read(m, b->copy + 2 * count, m->second_moment, bytes));
+    }
     note(&b->copied, start_ms);
     return SWT_OK;
 }

@@ -84,10 +84,13 @@ static swt_status copy_own(swt_model *m, float *to, const float *flat) {
 static swt_status take_snapshot(const swt_save *v) {
     swt_model *m = v->what.model;
     const swt_shards *s = &m->shards;
-    const float *const flat[] = {m->param, m->first_moment, m->second_moment};
+    const int64_t own = s->elements[v->world->rank];
     const float *weights = m->snapshot;
-    for (int which = 0; which < v->tensors; which++)
-        SWT_TRY(copy_own(m, m->snapshot + which * s->elements[v->world->rank], flat[which]));
+    SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_WEIGHT * own, m->param));
+    if (v->tensors > 1) {
+        SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_M * own, m->first_moment));
+        SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_V * own, m->second_moment));
+    }
     for (int64_t k = 0; k < s->own_count; k++) {
         const swt_param *p = &m->params.table[s->own[k]];
         SWT_TRY(check_finite(weights, p));
