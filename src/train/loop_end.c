@@ -87,9 +87,8 @@ swt_status swt_loop_end_early(swt_loop *r, swt_status status) {
     const swt_error why = *swt_last_error();
     const int64_t step = step_to_keep(r, status);
     if (step >= 0) {
-        const bool saved =
-            r->saver.saved_step == step ||
-            (write_rest(r, step) == SWT_OK && swt_loop_save(r, step, true) == SWT_OK);
+        const bool saved = r->saver.saved_step == step || (write_rest(r, step) == SWT_OK &&
+                                                           swt_loop_save(r, step, true) == SWT_OK);
         const swt_error failed = *swt_last_error();
         if (!saved && !failed.agreed)
             return failed.status;
