@@ -176,8 +176,48 @@ def long_text():
         want("text " not in Plan(small()).said, "a plan without a text speaks of one")
 
 
+# ---------------------------------------------------------------- published models
+
+T5 = {"model.preset": "t5", "model.vocab": 32128, "optim.name": "sgd"}
+RELU = {**T5, "model.ffn": "relu"}
+BASE = {**RELU, "model.hidden": 3072}
+LARGE = {"model.layers": 24, "moe.experts": 128}
+# Parameters as the published shapes have them, counted by other programs (of Switch-C its authors' own shape: all of the
+# 15 + 15 blocks are sparse; 1571 billion in the paper's table 9).
+PUBLISHED = {
+    "switch-base-8": (619339008, {**BASE, "moe.experts": 8}),
+    "switch-base-16": (1072397568, {**BASE, "moe.experts": 16}),
+    "switch-base-32": (1978514688, {**BASE, "moe.experts": 32}),
+    "switch-base-64": (3790748928, {**BASE, "moe.experts": 64}),
+    "switch-base-128": (7415217408, {**BASE, "moe.experts": 128}),
+    "switch-base-256": (14664154368, {**BASE, "moe.experts": 256}),
+    "switch-large-128": (26309291008, {**RELU, **LARGE, "model.width": 1024, "model.hidden": 4096, "model.heads": 16}),
+    "switch-xxl-128": (
+        394675073024,
+        {**T5, **LARGE, "model.tied": "false", "model.width": 4096, "model.hidden": 10240, "model.heads": 64},
+    ),
+    "switch-c-2048": (
+        1571327875360,
+        {**RELU, "model.tied": "false", "model.width": 2080, "model.hidden": 6144, "model.heads": 30, "model.layers": 15}
+        | {"moe.every": 1, "moe.experts": 2048},
+    ),
+}
+
+
+def published(name):
+    """The sum over all ranks' experts and the shared part, once, is the whole model, too: a rank has one expert."""
+    count, options = PUBLISHED[name]
+    plan = Plan(options, options["moe.experts"])
+    want(plan.number(r"parameters +(\d+) in all") == count, plan.said.split("\n\n", maxsplit=1)[0])
+    active = plan.number(r"(\d+) active per token")
+    want(len(plan.ranks) == options["moe.experts"], f"{len(plan.ranks)} ranks")
+    want({line["parameters"] for line in plan.ranks.values()} == {active}, "a rank of one expert holds what a token meets")
+
+
 def main():
     suite = Suite()
+    for name in PUBLISHED:
+        suite.case(f"parameters of {name}", published, name)
     for every in (0, 1, 2, 6):
         suite.case(f"layers and rest add up, every = {every}", lambda n=every: adds_up(moe_every=n, moe_experts=5))
     suite.case("one more token", one_more_token, heavy=True)  # sentinels would count
