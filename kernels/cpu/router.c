@@ -198,9 +198,10 @@ static void logit_gradient(const swt_vec *vec, const swt_router_backward_args *a
     }
     const float *p = a->probs + n * E;
     const float through_gate = a->dgate[item] * a->gate[item];
-    const float common = pull[E] * a->lse[n] - vec->dot(pull, p, E) - through_gate;
+    const float mean = vec->dot(pull, p, E), common = pull[E] * a->lse[n] - through_gate;
+    /* What is equal is subtracted first: of a single expert nothing is left, to the bit. */
     for (int64_t e = 0; e < E; e++)
-        dz[e] = p[e] * (pull[e] + common);
+        dz[e] = p[e] * ((pull[e] - mean) + common);
     dz[a->expert[item]] += through_gate;
 }
 

@@ -248,10 +248,12 @@ static __global__ void logit_gradients(float *rows, swt_router_backward_args a) 
         mean += pull_of(d, counts[e], share) * p[e];
     mean = warp_sum(mean);
     const float through_gate = expert < 0 ? 0.0f : a.dgate[n] * a.gate[n];
-    const float common = (float)(2.0 * d.z_scale * share) * a.lse[n] - mean - through_gate;
+    const float common = (float)(2.0 * d.z_scale * share) * a.lse[n] - through_gate;
     for (int64_t e = lane; e < E; e += WARP) {
         const float straight = e == expert ? through_gate : 0.0f;
-        dz[e] = expert < 0 ? 0.0f : p[e] * (pull_of(d, counts[e], share) + common) + straight;
+        /* What is equal is subtracted first: of a single expert nothing is left, to the bit. */
+        const float pull = pull_of(d, counts[e], share) - mean;
+        dz[e] = expert < 0 ? 0.0f : p[e] * (pull + common) + straight;
     }
 }
 
