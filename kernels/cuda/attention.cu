@@ -317,15 +317,23 @@ swt_status swt_cuda_attention_forward(const swt_ctx *c, const swt_attention_forw
     });
 }
 
+static swt_status finish_bias(const swt_ctx *c, const swt_attention_backward_args *a) {
+    const int64_t numbers = a->dims.H * SWT_BIAS_DISTANCES;
+    if (a->dbias == NULL || numbers == 0)
+        return SWT_OK;
+    return SWT_LAUNCH(bias_finish, blocks_of(numbers, FINISH), FINISH, 0, swt_cuda_stream(c), *a,
+                      (int)blocks_of(a->dims.Tq, TILE));
+}
+
 swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_backward_args *a) {
     const swt_attention_dims *d = &a->dims;
     const uintptr_t places = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v |
                              (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
-    if (is_empty(d))
-        return a->dbias == NULL || a->add
-                   ? SWT_OK
-                   : swt_device_set(c->device, c->stream, a->dbias, 0,
-                                    (size_t)(d->H * SWT_BIAS_DISTANCES) * sizeof *a->dbias);
+    if (is_empty(d)) {
+        swt_attention_backward_args nothing = *a;
+        nothing.dims.B = 0;
+        return finish_bias(c, &nothing);
+    }
     return by_head(c, d->D, [&](auto as, auto of) {
         typedef typename decltype(as)::type T;
         enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
@@ -335,9 +343,7 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_bac
         if (d->Tq > 0)
             SWT_TRY(SWT_LAUNCH(queries, blocks_of_heads(d, d->Tq), THREADS, sizeof(tiles),
                                swt_cuda_stream(c), *a, wide));
-        if (a->dbias != NULL)
-            SWT_TRY(SWT_LAUNCH(bias_finish, blocks_of(d->H * SWT_BIAS_DISTANCES, FINISH), FINISH, 0,
-                               swt_cuda_stream(c), *a, (int)blocks_of(d->Tq, TILE)));
+        SWT_TRY(finish_bias(c, a));
         if (d->Tk == 0)
             return SWT_OK;
         const dim3 grid(blocks_of_heads(d, d->Tk), blocks_of(d->D, KEY_GROUPS * TILE));
