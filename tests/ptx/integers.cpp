@@ -85,6 +85,14 @@ static void add_32_and_64_bits(operation_table &t) {
     add_unary<uint64_t, uint64_t>(t, "cvta.to.global.u64", [](uint64_t a) { return a; });
     add_binary<uint32_t, uint32_t, uint32_t>(t, "mul.hi.u32",
                                              [](uint64_t a, uint64_t b) { return a * b >> 32; });
+    add_binary<uint64_t, uint64_t, uint64_t>(t, "mul.hi.u64", [](uint64_t a, uint64_t b) {
+        __extension__ typedef unsigned __int128 product;
+        return static_cast<uint64_t>(product{a} * b >> 64);
+    });
+    add_binary<int64_t, int64_t, int64_t>(t, "mul.hi.s64", [](int64_t a, int64_t b) {
+        __extension__ typedef __int128 product;
+        return static_cast<int64_t>(product{a} * b >> 64);
+    });
     add_binary<uint64_t, uint32_t, uint32_t>(t, "mul.wide.u32",
                                              [](uint64_t a, uint64_t b) { return a * b; });
     add_binary<int64_t, int32_t, int32_t>(t, "mul.wide.s32",

@@ -20,6 +20,8 @@ static const answer answers[] = {
     {"shr.s64 %rd2, 0x8000000000000000, 64;", 'd', UINT64_MAX},
     /* whole numbers */
     {"mul.hi.u32 %r1, 0xffffffff, 0xffffffff;", 'r', 0xfffffffe},
+    {"mul.hi.u64 %rd2, 0xffffffffffffffff, 0xffffffffffffffff;", 'd', 0xfffffffffffffffe},
+    {"mul.hi.s64 %rd2, -1, 5;", 'd', UINT64_MAX},
     {"mul.wide.s32 %rd2, -3, 5;", 'd', static_cast<uint64_t>(-15)},
     {"mul.wide.u32 %rd2, -1, 2;", 'd', 0x1fffffffe},
     {"mul.lo.s64 %rd2, 0x100000001, 0x100000001;", 'd', 0x200000001},
