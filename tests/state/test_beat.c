@@ -1,4 +1,5 @@
 /* What watchdogs say to each other: it arrives as it was said, and nothing else is believed. */
+#include "model/sublayer.h"
 #include "state/beat.h"
 #include "support/test.h"
 
@@ -13,7 +14,7 @@ static swt_beat sample(void) {
                       .at = {.step = INT64_C(0x102030405060708),
                              .phase = SWT_PHASE_BACKWARD,
                              .layer = 11,
-                             .kind = 2,
+                             .kind = SWT_SWITCH,
                              .call = SWT_CALL_ALL_TO_ALL,
                              .of = {4, 1, 3},
                              .calls = INT64_C(1) << 40,
@@ -84,7 +85,7 @@ static void impossible_numbers_are_refused(void **state) {
     REFUSED(at.phase, SWT_PHASES);
     REFUSED(at.call, SWT_CALLS);
     REFUSED(at.layer, -2);
-    REFUSED(at.kind, 3);
+    REFUSED(at.kind, SWT_SUBLAYER_KINDS);
     REFUSED(at.kind, -2);
     REFUSED(at.step, -1);
     REFUSED(at.calls, -1);

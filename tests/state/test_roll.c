@@ -1,4 +1,5 @@
 /* Who is lost, who speaks, and what is said: without sockets, at times that the test chooses. */
+#include "model/sublayer.h"
 #include "state/roll.h"
 #include "state/wire.h"
 #include "support/test.h"
@@ -24,7 +25,7 @@ static void begin(bed *b, int ranks, int own, int behind) {
         b->at[r].at = (swt_position){.step = 7,
                                      .phase = SWT_PHASE_FORWARD,
                                      .layer = 1,
-                                     .kind = 2,
+                                     .kind = SWT_SWITCH,
                                      .call = r != behind ? SWT_CALL_ALL_TO_ALL : SWT_CALL_NONE,
                                      .of = {0, 1, ranks},
                                      .calls = r != behind ? 40 : 39};
