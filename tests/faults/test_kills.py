@@ -88,7 +88,8 @@ def at_calls(folder, data):
 
 def brought_to_disk(folder, data):
     """A kill does not empty the page cache, a power failure does: so the order of calls is judged. Before a checkpoint gets its
-    name, every file of it is on disk, and so is the folder; the name is before the next step."""
+    name, every file of it is on disk, and so are the folder, and the rows and the ledger, whose hash it names; the name is
+    before the next step."""
     args = ["--data", data, "--out", "run", *map(str, flags(TINY))]
     command = Command(folder, "train", args, (3,), False)
     names, unsynced, renamed = {}, set(), 0
@@ -104,7 +105,7 @@ def brought_to_disk(folder, data):
         elif call in ("fsync", "fdatasync"):
             unsynced.discard(names.get(handle))
         elif call in RENAMING and os.path.basename(path).startswith(".step-") and not path.endswith(".old"):
-            dirty = sorted(name for name in unsynced if name.startswith(path))
+            dirty = sorted(name for name in unsynced if name.startswith(path) or name.endswith(".jsonl"))
             want(not dirty, f"{path} gets its name before these are on disk: {dirty}")
             unsynced.add("run/checkpoints")
             renamed += 1
