@@ -80,6 +80,21 @@ typedef struct swt_state_clip_args {
     int64_t skips_most; /* 0: the first bad step stops the run */
 } swt_state_clip_args;
 
+/* What a bad step becomes, for both backends: left out, while no more than skips_most in a row are,
+ * else the end of the run. A good one ends the row. */
+static inline SWT_ON_ANY void swt_step_judge(swt_step_state *state, bool bad, int64_t skips_most) {
+    if (!bad) {
+        state->skipped_in_row = 0;
+    } else if (state->skipped_in_row < skips_most) {
+        state->nonfinite = SWT_STEP_BAD;
+        state->skipped++;
+        state->skipped_in_row++;
+        state->skipped_step = state->step;
+    } else {
+        state->nonfinite = SWT_STEP_STOPPED;
+    }
+}
+
 typedef struct swt_adam_hyper {
     double beta1, beta2, eps, weight_decay;
     bool eps_uncorrected;

@@ -90,7 +90,8 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     float *dbias = a->dbias == NULL ? NULL : (float *)a->scratch + part * SWT_BIAS_DISTANCES;
     if (head.Tk == 0) {
         zero_rows(dq, d->q_stride, d->Tq, d->D);
-        zero_rows(dbias, 0, dbias != NULL, SWT_BIAS_DISTANCES);
+        if (dbias != NULL)
+            memset(dbias, 0, SWT_BIAS_DISTANCES * sizeof *dbias);
         return;
     }
     head.q = (const float *)a->q + at.q;
@@ -111,7 +112,8 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
 static void bias_sum_part(const swt_ctx *c, const void *args, int64_t h) {
     const swt_attention_backward_args *a = args;
     float *dbias = a->dbias + h * SWT_BIAS_DISTANCES;
-    zero_rows(dbias, 0, !a->add, SWT_BIAS_DISTANCES);
+    if (!a->add)
+        memset(dbias, 0, SWT_BIAS_DISTANCES * sizeof *dbias);
     for (int64_t b = 0; b < a->dims.B; b++)
         swt_cpu_vec(c)->axpy(dbias,
                              (const float *)a->scratch + (b * a->dims.H + h) * SWT_BIAS_DISTANCES,

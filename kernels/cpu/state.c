@@ -46,20 +46,6 @@ swt_status swt_cpu_count_targets(const swt_ctx *c, const swt_count_targets_args 
     return SWT_OK;
 }
 
-/* Whether this step is left out, or ends the run. */
-static void judge_step(swt_step_state *state, bool bad, int64_t skips_most) {
-    if (!bad) {
-        state->skipped_in_row = 0;
-    } else if (state->skipped_in_row < skips_most) {
-        state->nonfinite = SWT_STEP_BAD;
-        state->skipped++;
-        state->skipped_in_row++;
-        state->skipped_step = state->step;
-    } else {
-        state->nonfinite = SWT_STEP_STOPPED;
-    }
-}
-
 swt_status swt_cpu_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
     double sum = 0.0;
     for (int64_t i = 0; i < a->n; i++)
@@ -67,8 +53,8 @@ swt_status swt_cpu_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
     swt_step_state *state = c->state;
     state->grad_norm = sqrt(sum);
     state->clip = a->max_norm == 0.0 ? 1.0 : fmin(1.0, a->max_norm / (state->grad_norm + 1e-6));
-    judge_step(state,
-               !isfinite(state->grad_norm) || state->nonfinite != 0 || a->nonfinite_ranks[0] != 0,
-               a->skips_most);
+    swt_step_judge(
+        state, !isfinite(state->grad_norm) || state->nonfinite != 0 || a->nonfinite_ranks[0] != 0,
+        a->skips_most);
     return SWT_OK;
 }

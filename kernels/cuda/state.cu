@@ -52,20 +52,6 @@ swt_status swt_cuda_count_targets(const swt_ctx *c, const swt_count_targets_args
     return SWT_LAUNCH(count_targets_kernel, 1, COUNT_THREADS, 0, swt_cuda_stream(c), *a);
 }
 
-/* Whether this step is left out, or ends the run. */
-static __device__ void judge_step(swt_step_state *state, bool bad, int64_t skips_most) {
-    if (!bad) {
-        state->skipped_in_row = 0;
-    } else if (state->skipped_in_row < skips_most) {
-        state->nonfinite = SWT_STEP_BAD;
-        state->skipped++;
-        state->skipped_in_row++;
-        state->skipped_step = state->step;
-    } else {
-        state->nonfinite = SWT_STEP_STOPPED;
-    }
-}
-
 /* One block: thread t adds squares t, t + CLIP_THREADS, ..., and the threads' sums meet in a tree:
  * an order that n alone decides. 200,000 tensors (2,048 experts in 24 layers) are 400 loads a
  * thread, which do not wait for each other: about 40 us, of which one thread alone would make 10
@@ -81,8 +67,8 @@ static __global__ void state_clip_kernel(swt_step_state *state, swt_state_clip_a
         return;
     state->grad_norm = norm;
     state->clip = a.max_norm == 0.0 ? 1.0 : fmin(1.0, a.max_norm / (norm + 1e-6));
-    judge_step(state, !isfinite(norm) || state->nonfinite != 0 || a.nonfinite_ranks[0] != 0,
-               a.skips_most);
+    swt_step_judge(state, !isfinite(norm) || state->nonfinite != 0 || a.nonfinite_ranks[0] != 0,
+                   a.skips_most);
 }
 
 swt_status swt_cuda_state_clip(const swt_ctx *c, const swt_state_clip_args *a) {
