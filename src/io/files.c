@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* The most that one read(2) takes on Linux is a little more. */
-enum { TURN_BYTES = 1 << 30 };
+enum { TURN_BYTES = 1 << 30, PIECE_BYTES = 1 << 14 };
 
 const char *swt_path_tail(const char *path) {
     enum { TAIL_BYTES = 200 };
@@ -203,7 +203,35 @@ swt_status swt_file_sync(int fd, const char *path) {
     return failed == 0 || failed == EINVAL ? SWT_OK : unwritten(path, failed);
 }
 
-/* Create, write and finish. */
+void swt_file_forget(int fd) {
+    (void)posix_fadvise(fd, 0, 0,
+                        POSIX_FADV_DONTNEED); /* advice: whether it is taken is no error */
+}
+
+swt_status swt_file_altered(const char *path) {
+    return SWT_FAIL(
+        FILE, "%s: the disk gives back other bytes than were written; give another --out", path);
+}
+
+/* Read what is on the disk, and compare. */
+static swt_status read_back(const char *path, const void *bytes, size_t count) {
+    int fd = -1;
+    int64_t found = 0;
+    char piece[PIECE_BYTES];
+    SWT_TRY(swt_file_open(&fd, &found, path, SWT_FILE));
+    swt_file_forget(fd);
+    swt_status status = (size_t)found == count ? SWT_OK : swt_file_altered(path);
+    for (size_t at = 0; at < count && status == SWT_OK; at += sizeof piece) {
+        const size_t n = count - at < sizeof piece ? count - at : sizeof piece;
+        status = swt_file_read(fd, piece, n, (int64_t)at, path, SWT_FILE);
+        if (status == SWT_OK && memcmp(piece, (const char *)bytes + at, n) != 0)
+            status = swt_file_altered(path);
+    }
+    close(fd);
+    return status;
+}
+
+/* Create, write, finish and read back. */
 static swt_status save(const char *path, const void *bytes, size_t count) {
     int fd = -1;
     SWT_TRY(swt_file_create(&fd, path));
@@ -212,6 +240,8 @@ static swt_status save(const char *path, const void *bytes, size_t count) {
         status = swt_file_finish(&fd, path);
     else
         close(fd);
+    if (status == SWT_OK)
+        status = read_back(path, bytes, count);
     if (status != SWT_OK)
         unlink(path);
     return status;

@@ -76,6 +76,13 @@ void swt_file_append(const char *path, const char *text);
  */
 SWT_MUST_CHECK swt_status swt_file_finish(int *fd, const char *path);
 
+/* Ask the system to forget what it remembers of a file on disk, so that the next read is of the
+ * disk; no effect where there is none. */
+void swt_file_forget(int fd);
+
+/* The error of a file whose bytes are not those that were written: FILE. */
+SWT_MUST_CHECK swt_status swt_file_altered(const char *path);
+
 /* Text printed into memory, which the caller frees. */
 typedef struct swt_memory_stream {
     FILE *stream;
@@ -91,8 +98,8 @@ FILE *swt_memory_stream_open(swt_memory_stream *m);
 SWT_MUST_CHECK bool swt_memory_stream_close(swt_memory_stream *m);
 
 /* Create a file of what `print` prints of a thing, which is made in memory first, so that a lack of
- * memory and a full disk stay two errors. Nothing stays on an error. `what` names the thing, for
- * messages. */
+ * memory and a full disk stay two errors, and read back when it is on disk. Nothing stays on an
+ * error. `what` names the thing, for messages. */
 SWT_MUST_CHECK swt_status swt_file_print(const char *path, const char *what,
                                          void (*print)(FILE *out, const void *thing),
                                          const void *thing);

@@ -39,30 +39,6 @@ static swt_status init(swt_save *v, const swt_saving *s) {
 
 /* ---- this rank's files */
 
-/* In integers and without a way out of the loop, which the compiler makes vectors of: training
- * waits for it. An exponent of ones alone, infinity's and that of no number, carries into the
- * sign. */
-static bool are_finite(const float *values, int64_t count) {
-    static const uint32_t exponent = UINT32_C(0x7f800000), lowest = UINT32_C(0x00800000);
-    enum { BLOCK = 1024 };
-    uint32_t carry = 0, bits[BLOCK] = {0};
-    for (int64_t i = 0; i < count; i += BLOCK) {
-        memcpy(bits, values + i, (size_t)swt_min(BLOCK, count - i) * sizeof *values);
-        for (int k = 0; k < BLOCK; k++)
-            carry |= (bits[k] & exponent) + lowest;
-    }
-    return carry >> 31 == 0;
-}
-
-/* Weights that are not finite are no checkpoint: nothing can start from them. */
-static swt_status check_finite(const float *values, const swt_param *p) {
-    if (!are_finite(values, p->count))
-        return SWT_FAIL(NUMBERS,
-                        "%s: a weight is not finite; lower optim.lr or clip with optim.clip_norm",
-                        p->name);
-    return SWT_OK;
-}
-
 /* Copy what this rank writes of a flat array. Tensors that stand side by side there, as all experts
  * do, are one copy: a long one is faster than its parts. */
 static swt_status copy_own(swt_model *m, float *to, const float *flat) {
@@ -85,17 +61,34 @@ static swt_status take_snapshot(const swt_save *v) {
     swt_model *m = v->what.model;
     const swt_shards *s = &m->shards;
     const int64_t own = s->elements[v->world->rank];
-    const float *weights = m->snapshot;
     SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_WEIGHT * own, m->param));
     if (v->tensors > 1) {
         SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_M * own, m->first_moment));
         SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_V * own, m->second_moment));
     }
-    for (int64_t k = 0; k < s->own_count; k++) {
-        const swt_param *p = &m->params.table[s->own[k]];
-        SWT_TRY(check_finite(weights, p));
-        weights += p->count;
+    return SWT_OK;
+}
+
+/* In integers and without a way out of the loop, which the compiler makes vectors of. An exponent
+ * of ones alone, infinity's and that of no number, carries into the sign. */
+static bool are_finite(const float *values, int64_t count) {
+    static const uint32_t exponent = UINT32_C(0x7f800000), lowest = UINT32_C(0x00800000);
+    enum { BLOCK = 1024 };
+    uint32_t carry = 0, bits[BLOCK] = {0};
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        memcpy(bits, values + i, (size_t)swt_min(BLOCK, count - i) * sizeof *values);
+        for (int k = 0; k < BLOCK; k++)
+            carry |= (bits[k] & exponent) + lowest;
     }
+    return carry >> 31 == 0;
+}
+
+/* Weights that are not finite are no checkpoint: nothing can start from them. */
+static swt_status check_finite(const float *values, const swt_param *p) {
+    if (!are_finite(values, p->count))
+        return SWT_FAIL(NUMBERS,
+                        "%s: a weight is not finite; lower optim.lr or clip with optim.clip_norm",
+                        p->name);
     return SWT_OK;
 }
 
@@ -103,6 +96,8 @@ static swt_status write_tensor(swt_save *v, swt_tensor_writer *w, int which, int
     const int64_t number = w->written;
     if (atomic_load(&v->given_up))
         return SWT_FAIL(INTERRUPTED, "checkpoint: given up");
+    if (which == SWT_SAVED_WEIGHT)
+        SWT_TRY(check_finite(v->at, &v->what.model->params.table[i]));
     SWT_TRY(swt_tensor_writer_data(w, v->at));
     v->at += v->what.model->params.table[i].count;
     int64_t *fact = tensor_facts(v, which, i);
@@ -132,6 +127,14 @@ static swt_status declare(swt_save *v, swt_tensor_writer *w, int which, int64_t 
     return swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape);
 }
 
+/* A checkpoint that replaces an older one is read again from the disk first. */
+static swt_status read_back(const swt_tensor_writer *w, const char *path) {
+    int64_t bytes = 0;
+    uint64_t hash = 0;
+    SWT_TRY(swt_hash_file(path, &bytes, &hash, SWT_FILE));
+    return hash == w->hash ? SWT_OK : swt_file_altered(path);
+}
+
 static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
     const int rank = v->world->rank;
     char name[SWT_FILE_NAME_BYTES], path[SWT_PATH_BYTES];
@@ -141,6 +144,7 @@ static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
     SWT_TRY(swt_tensor_writer_begin(w, path));
     SWT_TRY(each_own(v, w, kind, write_tensor));
     SWT_TRY(swt_tensor_writer_end(w));
+    SWT_TRY(read_back(w, path));
     int64_t *fact = file_facts(v, kind, rank);
     fact[0] = w->header_bytes + w->data_bytes;
     fact[1] = (int64_t)w->hash;

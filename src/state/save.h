@@ -47,8 +47,7 @@ typedef struct swt_save {
  * begin to write it into a folder that rank 0 has made (its path is read there alone): in a thread
  * of its own where `beside` says so, else at once. One at a time: there is one snapshot. How the
  * writing went is for swt_save_end to say. *v stays where it is until swt_save_fini.
- * Errors: NUMBERS where a weight is not finite, from which nothing can start; the same on all
- * ranks. */
+ * Errors: MEMORY, CUDA, the same on all ranks. */
 SWT_MUST_CHECK swt_status swt_save_begin(swt_save *v, const swt_saving *what, const char *folder,
                                          bool beside);
 
@@ -58,8 +57,9 @@ SWT_MUST_CHECK swt_status swt_save_look(swt_save *v, bool *done);
 /* Collective: wait for the writing of all ranks, then rank 0 writes the manifest; all files are on
  * disk then. *weights_hash is a chain of XXH3 over the hashes of all weights in the order of the
  * parameter table: the same weights have the same, in any layout. *disk_full = some rank's file
- * could not be written for want of room. Errors: FILE, the same on all ranks. What was written
- * stays, for the caller to remove. */
+ * could not be written for want of room. Errors, the same on all ranks: FILE, also where the disk
+ * gives back other bytes than were written; NUMBERS where a weight is not finite, from which
+ * nothing can start. What was written stays, for the caller to remove. */
 SWT_MUST_CHECK swt_status swt_save_end(swt_save *v, uint64_t *weights_hash, bool *disk_full);
 
 /* Local, after an end that failed: write the same snapshot into the same folder, which is empty

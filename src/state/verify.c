@@ -244,6 +244,7 @@ swt_status swt_hash_file(const char *path, int64_t *bytes, uint64_t *hash, swt_s
     if (v.piece == NULL || v.whole == NULL || XXH3_64bits_reset(v.whole) != XXH_OK)
         SWT_TRY_TO(result, done, SWT_FAIL(MEMORY, "%s: no memory for its checksum", path));
     SWT_TRY_TO(result, done, swt_file_open(&fd, bytes, path, status));
+    swt_file_forget(fd);
     result = hash_range(&v, fd, path, 0, *bytes, NULL);
     *hash = XXH3_64bits_digest(v.whole);
     close(fd);

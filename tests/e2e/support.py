@@ -28,6 +28,7 @@ PROGRAM = os.path.join(BUILD, "swt-dist")
 LAUNCH = os.path.join(ROOT, "launch", "run")
 LONG = os.environ.get("SWT_LONG", "") not in ("", "0")
 SLOW = "asan" in os.path.basename(BUILD)
+TSAN = "tsan" in os.path.basename(BUILD)
 
 
 def cached(name):
@@ -164,6 +165,8 @@ def environment(extra=None):
     if SLOW:  # whole stack traces, without which the libraries' own leaks cannot be told from ours
         polite["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "exitcode=99") + ":fast_unwind_on_malloc=0"
         polite["LSAN_OPTIONS"] = f"suppressions={ROOT}/tests/support/lsan.supp:print_suppressions=0"
+    if TSAN:  # which does not know how OpenMP's threads wait for one another
+        polite["OMP_NUM_THREADS"] = "1"
     env = {**os.environ, **polite, **(extra or {})}
     for name in ("SWT_DATA", "SWT_DATA_DIR"):
         if not extra or name not in extra:

@@ -5,8 +5,9 @@
  *   SWT_FAULT         call | alloc | kill: system calls that have to do with files, allocations,
  * or, for the third, the same calls, at one of which the process is killed SWT_FAULT_AT      the
  * number that fails, from 1; 0: none SWT_FAULT_ERROR   what the call fails with, a value of errno;
- * 0: read and write do half of what is asked SWT_FAULT_REPORT  an open descriptor that gets a line
- * for what fails; with SWT_FAULT_AT 0 for everything
+ * 0: read and write do half of what is asked; -1: write alters a byte on its way to the disk
+ * SWT_FAULT_REPORT  an open descriptor that gets a line for what fails; with SWT_FAULT_AT 0 for
+ * everything
  *
  * Calls are caught by a seccomp filter that turns them into SIGSYS: libc's own, which no wrapper of
  * a function sees, are among them. Those of one address here pass, and the handler makes them from
@@ -131,6 +132,13 @@ static bool due(void) {
 
 /* ---- system calls */
 
+/* A byte in the middle of what was just written becomes another. */
+static void alter(long fd, const char *written, long bytes) {
+    const char other = (char)(written[bytes / 2] ^ 1);
+    const long end = inject_call(SYS_lseek, fd, 0, SEEK_CUR, 0, 0, 0);
+    inject_call(SYS_pwrite64, fd, (long)&other, 1, end - bytes + bytes / 2, 0, 0);
+}
+
 static long caught(const struct call *call, const long a[6]) {
     const bool mine = a[0] == fault.report && call->path < 0, now = !mine && due();
     const char *what = call->path >= 0 ? (const char *)a[call->path] : "-";
@@ -141,9 +149,11 @@ static long caught(const struct call *call, const long a[6]) {
         inject_call(SYS_kill, inject_call(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
     if (now && fault.error > 0)
         return -fault.error;
-    if (now && (call->number == SYS_read || call->number == SYS_write))
+    if (now && fault.error == 0 && (call->number == SYS_read || call->number == SYS_write))
         third = third > 1 ? third / 2 : third;
     const long result = inject_call(call->number, a[0], a[1], third, a[3], a[4], a[5]);
+    if (now && fault.error < 0 && call->number == SYS_write && result > 0)
+        alter(a[0], (const char *)a[1], result);
     if (!mine && fault.at == 0) /* a descriptor, which for openat is its answer */
         report(call->name, what, call->number == SYS_openat ? result : a[0]);
     return result;

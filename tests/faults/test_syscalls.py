@@ -3,8 +3,9 @@
 
 Judged are the exit code and the form of the error's line, that nothing hangs, that exit code 0 means that everything is
 there as without the fault, and that what is published is whole whatever happened. An interrupted call (EINTR) and one that
-does half of what was asked must change nothing at all. A training that failed has lost no checkpoint, and goes on to its
-undisturbed end when the fault is gone.
+does half of what was asked must change nothing at all. A disk that alters a byte of a checkpoint's file is found out before
+that checkpoint takes the place of another. A training that failed has lost no checkpoint, and goes on to its undisturbed end
+when the fault is gone.
 """
 
 import errno
@@ -13,6 +14,7 @@ from faults import every_command
 from support import LONG
 
 HALF = 0
+ALTERED = -1
 READS = ("EIO", "EINTR", HALF)
 WRITES = ("ENOSPC", "EIO", "EINTR", HALF)
 NAMES = ("EACCES", "EIO")
@@ -45,10 +47,23 @@ FITTING = {
 }
 
 
+def of_checkpoints(requests):
+    """The numbers of the writes into files of a checkpoint."""
+    names, found = {}, set()
+    for number, request in requests:
+        if request[0] == "openat":
+            names[request[2]] = request[1]
+        elif request[0] == "write" and "/checkpoints/" in names.get(request[2], ""):
+            found.add(number)
+    return found
+
+
 def chosen(requests, few):
     """[(number, request, error, its number)]"""
-    jobs = []
+    jobs, checkpoints = [], of_checkpoints(requests)
     for number, request in requests:
+        if number in checkpoints:
+            jobs.append((number, request, "altered", ALTERED))
         errors = FITTING.get(request[0], NAMES)
         if not LONG:  # the first says that it failed, and each of the others comes in its turn
             errors = tuple(dict.fromkeys((errors[0], errors[number % len(errors)])))
@@ -61,7 +76,10 @@ def chosen(requests, few):
 def trial(command, outcome, request, error):
     # stdio forgets what it holds when a write is interrupted; no command whose product is printed has a signal handler.
     harmless = error == HALF or (error == "EINTR" and request[2] != "1")
-    command.judge.words(outcome, (0,) if harmless else (0, *command.broken))
+    if error == "altered":
+        command.judge.words(outcome, (3,))
+    else:
+        command.judge.words(outcome, (0,) if harmless else (0, *command.broken))
     if outcome.code == 0:
         # What is said in training is no product: the log file has it.
         command.judge.unchanged(outcome, stdout=command.stdout)

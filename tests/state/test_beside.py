@@ -9,12 +9,12 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 from support import (  # noqa: E402
-    BUILD, Suite, begin, checkpoint, finish, flags, metrics, moments, read, same_tensors, scratch, session_members, small,
+    TSAN, Suite, begin, checkpoint, finish, flags, metrics, moments, read, same_tensors, scratch, session_members, small,
     succeed, train, want, weights, write_text,
 )
 
 # ThreadSanitizer does not know of MPI.
-RANKS = 1 if "tsan" in os.path.basename(BUILD) else 3
+RANKS = 1 if TSAN else 3
 
 EVERY = {**small(), "train.steps": 12, "train.checkpoint_every": 1, "train.keep_checkpoints": 0, "run.threads": 1, "run.device": "cpu"}
 
