@@ -147,13 +147,15 @@ typedef struct swt_gelu_backward_args {
 /* ------------------------------------------------------------------ the loss */
 
 /* What swt_cross_entropy writes into stats. */
-enum { SWT_LOSS_SUM, SWT_LOSS_CORRECT, SWT_LOSS_STATS };
+enum { SWT_LOSS_SUM, SWT_LOSS_CORRECT, SWT_LOSS_Z, SWT_LOSS_STATS };
 
-/* Cross-entropy with its gradient. Over the real targets (target >= 0) of the micro-batch:
- * stats[SUM] = sum_n (logsumexp(logits[n]) - logits[n, target[n]]), stats[CORRECT] = number of n
- * whose largest logit (lowest index on ties) is the target;
- * dlogits[n] = (softmax(logits[n]) - onehot(target[n])) / c->state->targets, zero rows without one.
- * The arithmetic is F32, sums are F64 in an order that N alone decides. */
+/* Cross-entropy and z-loss of the output with their gradient. Over the real targets (target >= 0)
+ * of the micro-batch, with lse[n] = logsumexp(logits[n]):
+ * stats[SUM] = sum_n (lse[n] - logits[n, target[n]]), stats[CORRECT] = number of n whose largest
+ * logit (lowest index on ties) is the target, stats[Z] = sum_n lse[n]^2;
+ * dlogits[n] = ((1 + 2 z_coef lse[n]) softmax(logits[n]) - onehot(target[n])) / c->state->targets,
+ * zero rows without one. The arithmetic is F32, sums are F64 in an order that N alone decides.
+ * Source of the z-loss: Mesh-TensorFlow's z_loss of the softmax's cross-entropy. */
 typedef struct swt_cross_entropy_args {
     void *dlogits;          /* (N, V); NULL: no gradient; or logits itself */
     double *stats;          /* (SWT_LOSS_STATS) */
@@ -161,6 +163,7 @@ typedef struct swt_cross_entropy_args {
     const int32_t *targets; /* (N), target < V */
     void *scratch;          /* swt_cross_entropy_scratch_bytes(N) */
     int64_t N, V;
+    float z_coef; /* of the mean over targets of lse^2 */
 } swt_cross_entropy_args;
 
 /* -1 where N is negative or too large. */

@@ -7,7 +7,7 @@ enum { ROWS = 64 }; /* of a part */
 
 /* What a row gives to the sums; scratch is (N) of these. */
 typedef struct row_result {
-    float loss;
+    float loss, lse;
     int32_t hit;
 } row_result;
 
@@ -36,8 +36,10 @@ static void row(const swt_ctx *c, const swt_cross_entropy_args *a, int64_t n) {
     const float logit = z[target]; /* dz may be z */
     const bool hit = is_argmax(vec, z, a->V, target);
     const float lse = vec->softmax(dz, z, a->V);
-    *result = (row_result){.loss = lse - logit, .hit = hit};
+    *result = (row_result){.loss = lse - logit, .lse = lse, .hit = hit};
     if (dz != NULL) {
+        if (a->z_coef > 0.0f)
+            vec->scale(dz, dz, 1.0f + 2.0f * a->z_coef * lse, a->V);
         dz[target] -= 1.0f;
         vec->scale(dz, dz, (float)(1.0 / (double)c->state->targets), a->V);
     }
@@ -57,14 +59,16 @@ int64_t swt_cross_entropy_scratch_bytes(int64_t N) {
 
 swt_status swt_cpu_cross_entropy(const swt_ctx *c, const swt_cross_entropy_args *a) {
     const row_result *results = a->scratch;
-    double loss = 0.0;
+    double loss = 0.0, z = 0.0;
     int64_t hits = 0;
     swt_cpu_run(c, swt_ceil_div(a->N, ROWS), rows_part, a);
     for (int64_t n = 0; n < a->N; n++) {
         loss += (double)results[n].loss;
+        z += (double)results[n].lse * (double)results[n].lse;
         hits += results[n].hit;
     }
     a->stats[SWT_LOSS_SUM] = loss;
     a->stats[SWT_LOSS_CORRECT] = (double)hits;
+    a->stats[SWT_LOSS_Z] = z;
     return SWT_OK;
 }

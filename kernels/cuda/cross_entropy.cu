@@ -5,7 +5,7 @@ enum { SUM_THREADS = 1024, MOST_WARPS = 32 };
 
 /* What a row gives to the sums; scratch is (N) of these. */
 typedef struct row_result {
-    float loss;
+    float loss, lse;
     int32_t hit;
 } row_result;
 
@@ -40,7 +40,7 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
         if (dz != NULL)
             zero_row<T, W>(dz, V);
         if (threadIdx.x == 0)
-            *result = row_result{0, 0};
+            *result = row_result{0, 0, 0};
         return;
     }
     const int64_t first = threadIdx.x * W, step = blockDim.x * W;
@@ -62,11 +62,13 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
     }
     sum = block_sum(sum, shared);
     ties = block_sum(ties, shared_ties);
+    const float lse = max + logf(sum);
     if (threadIdx.x == 0)
-        *result = row_result{max + logf(sum) - logit, logit >= max && ties == 0};
+        *result = row_result{lse - logit, lse, logit >= max && ties == 0};
     if (dz == NULL)
         return;
-    const float share = (float)(1.0 / (double)state->targets), scale = 1.0f / sum;
+    const float share = (float)(1.0 / (double)state->targets);
+    const float scale = 1.0f / sum * (a.z_coef > 0 ? 1.0f + 2.0f * a.z_coef * lse : 1.0f);
     for (int64_t i = first; i < V; i += step) {
         load_wide(v, z + i);
         for (int j = 0; j < W; j++)
@@ -78,16 +80,19 @@ static __global__ void rows(const swt_step_state *state, swt_cross_entropy_args 
 /* One block: thread t adds rows t, t + SUM_THREADS, ..., and the threads' sums meet in a tree. */
 static __global__ void sum_rows(double *stats, const row_result *results, int64_t N) {
     __shared__ double shared[MOST_WARPS];
-    double loss = 0, hits = 0;
+    double loss = 0, hits = 0, z = 0;
     for (int64_t n = threadIdx.x; n < N; n += SUM_THREADS) {
         loss += (double)results[n].loss;
         hits += (double)results[n].hit;
+        z += (double)results[n].lse * (double)results[n].lse;
     }
     loss = block_sum(loss, shared);
     hits = block_sum(hits, shared);
+    z = block_sum(z, shared);
     if (threadIdx.x == 0) {
-        stats[0] = loss;
-        stats[1] = hits;
+        stats[SWT_LOSS_SUM] = loss;
+        stats[SWT_LOSS_CORRECT] = hits;
+        stats[SWT_LOSS_Z] = z;
     }
 }
 

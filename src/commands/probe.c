@@ -22,6 +22,11 @@ static const struct {
     swt_dtype dtype;
 } routes[ROUTES] = {{"expert", SWT_I32}, {"gate", SWT_F32}, {"kept", SWT_I32}};
 
+/* Before their coefficients, but for the total. */
+enum { LOSSES = 5 };
+static const char *const losses[LOSSES] = {"loss.ce", "loss.aux", "loss.z", "loss.output_z",
+                                           "loss.total"};
+
 /* What the forward pass decides, of all micro-batches, on every rank; written by rank 0. */
 typedef struct capture {
     float *logits;             /* (M, N, V) */
@@ -204,10 +209,9 @@ static swt_status first_gradients(swt_session *s, capture *k) {
 static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
     const swt_dims *d = &s->model.dims;
     const int64_t one[] = {1}, logits[] = {d->M, d->B, d->T, d->V};
-    static const char *const losses[] = {"loss.ce", "loss.aux", "loss.z", "loss.total"};
     char name[SWT_TENSOR_NAME_BYTES];
     SWT_TRY(swt_tensor_writer_declare(w, "logits", SWT_F32, 4, logits));
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < LOSSES; i++)
         SWT_TRY(swt_tensor_writer_declare(w, losses[i], SWT_F32, 1, one));
     for (int64_t i = 0; i < s->model.n_sublayers; i++) {
         const swt_sublayer *sub = &s->model.sublayers[i];
@@ -226,10 +230,11 @@ static swt_status declare(const swt_session *s, swt_tensor_writer *w) {
 static swt_status write_forward(const swt_session *s, swt_tensor_writer *w, const capture *k,
                                 const swt_report *report) {
     const swt_dims *d = &s->model.dims;
-    const double losses[] = {report->ce, report->aux, report->z, report->loss};
+    const double values[LOSSES] = {report->ce, report->aux, report->z, report->output_z,
+                                   report->loss};
     SWT_TRY(swt_tensor_writer_data(w, k->logits));
-    for (int i = 0; i < 4; i++)
-        SWT_TRY(swt_tensor_writer_data(w, &(float){(float)losses[i]}));
+    for (int i = 0; i < LOSSES; i++)
+        SWT_TRY(swt_tensor_writer_data(w, &(float){(float)values[i]}));
     for (int64_t i = 0; i < swt_sparse_layers(d); i++)
         for (int r = 0; r < ROUTES; r++)
             SWT_TRY(swt_tensor_writer_data(w, k->routes[r] + routes_of(d, i, 0)));

@@ -294,6 +294,11 @@ static const int32_t *draw_targets(swt_case *k, int64_t N, int64_t V) {
     return targets;
 }
 
+/* One case in three has a z-loss, whose gradient is as large as the cross-entropy's. */
+static double draw_z_coef(swt_case *k) {
+    return swt_case_note(k, "z", k->number % 3 == 1) ? 0.125 : 0;
+}
+
 /* In turns: no gradient, into a tensor of its own, none, over the logits. The last four cases have
  * whole numbers: ties. Rows of 512 are whole steps of a GPU's threads. */
 void swt_draw_cross_entropy(swt_case *k, void *args) {
@@ -307,6 +312,7 @@ void swt_draw_cross_entropy(swt_case *k, void *args) {
     draw_dim(k, "N", &a->N, shape[0]);
     draw_dim(k, "V", &a->V, shape[1]);
     swt_case_note(k, "size", (int64_t)size_of(k));
+    a->z_coef = (float)draw_z_coef(k);
     k->t->state->targets = 3 * a->N + 1;
     a->targets = draw_targets(k, a->N, a->V);
     a->logits = k->number >= 8 ? swt_case_whole(k, a->N * a->V, dtype, -2, 2)
@@ -317,17 +323,20 @@ void swt_draw_cross_entropy(swt_case *k, void *args) {
 
 /* A row's loss is wrong by the rounding of its logsumexp (of size + log V) and of the sum of V
  * exponentials, each of which may be wrong by 2 units in the last place (4 roundings), all in the
- * same direction; so may the exponential of the gradient. N rows. */
+ * same direction; so may the exponential of the gradient, which a z-loss makes larger. Its own
+ * square, of a logsumexp up to size + log V, is wrong by twice that times its error. N rows. */
 void swt_judge_cross_entropy(swt_case *k, const void *args) {
     const swt_cross_entropy_args *a = args;
     const double targets = (double)k->t->state->targets, V = (double)a->V;
     const double row = (8 + 4 * (size_of(k) + log(V)) + 4 * sqrt(V)) * SWT_ROUNDING;
-    double *dlogits = swt_case_want(k, a->dlogits), stats[2];
+    const double lse = size_of(k) + log(V), rows = 1 + 3 * sqrt((double)a->N);
+    double *dlogits = swt_case_want(k, a->dlogits), stats[SWT_LOSS_STATS];
     swt_oracle_cross_entropy(dlogits, stats, swt_case_wide(k, a->logits), a->targets,
-                             k->t->state->targets, a->N, a->V);
-    swt_case_number(k, a->stats, 0, stats[0], row * (1 + 3 * sqrt((double)a->N)));
-    swt_case_number(k, a->stats, 1, stats[1], 0);
-    swt_case_close(k, a->dlogits, dlogits, row, 1 / targets);
+                             k->t->state->targets, a->N, a->V, (double)a->z_coef);
+    swt_case_number(k, a->stats, SWT_LOSS_SUM, stats[SWT_LOSS_SUM], row * rows);
+    swt_case_number(k, a->stats, SWT_LOSS_CORRECT, stats[SWT_LOSS_CORRECT], 0);
+    swt_case_number(k, a->stats, SWT_LOSS_Z, stats[SWT_LOSS_Z], 2 * lse * row * rows);
+    swt_case_close(k, a->dlogits, dlogits, row, (1 + 2 * (double)a->z_coef * lse) / targets);
     for (int64_t i = 0; dlogits != NULL && i < a->N * a->V; i++)
         if (a->targets[i / a->V] < 0)
             swt_case_number(k, a->dlogits, i, 0, 0);

@@ -57,9 +57,9 @@ void swt_oracle_attention_backward(const swt_oracle_attention_gradients *g, cons
 int swt_oracle_bias_bucket(int distance, bool both_ways);
 
 /* stats as swt_cross_entropy; dlogits may be NULL. targets_of_batch is state.targets. */
-void swt_oracle_cross_entropy(double *dlogits, double stats[2], const double *logits,
+void swt_oracle_cross_entropy(double *dlogits, double stats[SWT_LOSS_STATS], const double *logits,
                               const int32_t *targets, int64_t targets_of_batch, int64_t N,
-                              int64_t V);
+                              int64_t V, double z_coef);
 
 /* logsumexp of n numbers, and the index of the largest, lowest on ties, NaN as -infinity. */
 double swt_oracle_logsumexp(const double *z, int64_t n);

@@ -252,21 +252,23 @@ int32_t swt_oracle_argmax(const double *z, int64_t n) {
     return (int32_t)best;
 }
 
-void swt_oracle_cross_entropy(double *dlogits, double stats[2], const double *logits,
+void swt_oracle_cross_entropy(double *dlogits, double stats[SWT_LOSS_STATS], const double *logits,
                               const int32_t *targets, int64_t targets_of_batch, int64_t N,
-                              int64_t V) {
-    stats[0] = stats[1] = 0;
+                              int64_t V, double z_coef) {
+    stats[SWT_LOSS_SUM] = stats[SWT_LOSS_CORRECT] = stats[SWT_LOSS_Z] = 0;
     for (int64_t n = 0; n < N; n++) {
         const double *z = logits + n * V;
         const bool real = targets[n] >= 0;
         const double lse = swt_oracle_logsumexp(z, V);
         if (real) {
-            stats[0] += lse - z[targets[n]];
-            stats[1] += swt_oracle_argmax(z, V) == targets[n] ? 1 : 0;
+            stats[SWT_LOSS_SUM] += lse - z[targets[n]];
+            stats[SWT_LOSS_CORRECT] += swt_oracle_argmax(z, V) == targets[n] ? 1 : 0;
+            stats[SWT_LOSS_Z] += lse * lse;
         }
         for (int64_t v = 0; dlogits != NULL && v < V; v++) {
-            const double onehot = v == targets[n] ? 1 : 0;
-            dlogits[n * V + v] = real ? (exp(z[v] - lse) - onehot) / (double)targets_of_batch : 0;
+            const double p = exp(z[v] - lse), onehot = v == targets[n] ? 1 : 0;
+            const double slope = p - onehot + z_coef * 2 * lse * p;
+            dlogits[n * V + v] = real ? slope / (double)targets_of_batch : 0;
         }
     }
 }

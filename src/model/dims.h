@@ -47,6 +47,7 @@ typedef struct swt_dims {
     swt_dropped_output dropped_output;
     swt_gate gate;
     double jitter, aux_coef, z_coef;
+    double output_z_coef; /* of the logits' z-loss */
     swt_aux_layers aux_layers;
     int64_t pad_id;     /* -1 = none */
     bool route_padding; /* false: a padding token takes no slot */

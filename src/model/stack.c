@@ -176,7 +176,8 @@ swt_status swt_model_loss(swt_model *m, const swt_pass *pass, bool gradient) {
                                                        .targets = pass->targets,
                                                        .scratch = a->scratch,
                                                        .N = swt_pass_tokens(pass, SWT_DECODER),
-                                                       .V = m->dims.V});
+                                                       .V = m->dims.V,
+                                                       .z_coef = (float)m->dims.output_z_coef});
 }
 
 /* The embedding is every stack's, and a tied head's: the first to come writes its gradient, the

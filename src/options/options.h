@@ -68,7 +68,7 @@ typedef struct swt_options {
     int64_t batch_target_len;
 
     int optim_name;
-    double optim_clip_norm, optim_clip_update, optim_z_loss;
+    double optim_clip_norm, optim_clip_update;
     bool optim_scale_parameter;
 
     int64_t train_seed, train_steps, train_log_every, train_eval_every, train_eval_windows,

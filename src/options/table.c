@@ -229,8 +229,11 @@ const swt_option swt_option_table[] = {
     KEY("optim.clip_update", TRAINING, REAL(optim_clip_update, 0, 1e6, NULL), .above_low = true,
         BOTH("1.0"), .only_with = "optim.name adafactor",
         .help = "Adafactor: largest RMS of one update."),
-    KEY("optim.z_loss", TRAINING, REAL(optim_z_loss, 0, 1e6, NULL), BOTH("0"), .built = "0",
-        .help = "Weight of the output z-loss, the mean over targets of logsumexp(logits)^2."),
+    KEY("optim.z_loss", TRAINING, REAL(dims.output_z_coef, 0, 1e6, NULL), BOTH("0"),
+        .also = "output-z-loss logits-z-loss lm-head-z-loss",
+        .help = "Weight of the output z-loss, the mean over targets of logsumexp(logits)^2. It "
+                "keeps the logits near their softmax's logarithms; the paper-sized models take "
+                "0.0001."),
     KEY("train.seed", EVERY, .flag = "--seed", INT(train_seed, 0, INT64_MAX, NULL), BOTH("1"),
         .also = "random-seed rng-seed data-seed manual-seed",
         .help = "Seed of everything random. The same seed gives the same run, bit for bit, on any "

@@ -143,6 +143,7 @@ static swt_status write_training_row(swt_loop *r) {
         {"ce", p->ce, false},
         {"aux", p->aux, false},
         {"z", p->z, false},
+        {"output_z", p->output_z, false},
         {"grad_norm", r->state.grad_norm, false},
         {"dropped", p->dropped, false},
         {"load_max", p->load_max, false},

@@ -61,6 +61,7 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
         const double *row = rows + i * S;
         out->ce += row[SWT_LOSS_SUM];
         out->accuracy += row[SWT_LOSS_CORRECT];
+        out->output_z += row[SWT_LOSS_Z];
         for (int64_t l = 0; l < sparse; l++) {
             const double *layer = row + swt_stats_layer(d, l);
             out->aux += layer[SWT_ROUTER_AUX];
@@ -76,9 +77,12 @@ swt_status swt_report_gather(swt_model *m, double *rows, int64_t targets, swt_re
     const double layers = d->aux_layers == SWT_AUX_LAYERS_MEAN && sparse > 0 ? (double)sparse : 1.0;
     out->ce /= real;
     out->accuracy /= real;
+    out->output_z /= real;
     out->aux /= (double)d->M * layers;
     out->z /= (double)d->M * layers;
     out->loss = out->ce + d->aux_coef * out->aux + d->z_coef * out->z;
+    if (d->output_z_coef > 0.0)
+        out->loss += d->output_z_coef * out->output_z;
     if (isnan(out->loss)) /* whose bits else depend on the order of operands */
         out->loss = (double)NAN;
     out->dropped = routed > 0.0 ? dropped / routed : 0.0;

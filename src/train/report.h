@@ -5,11 +5,13 @@
 #include "train/session.h"
 
 typedef struct swt_report {
-    double loss; /* ce + aux_coef aux + z_coef z; all that is no number has the bits of one NaN */
-    double ce, aux,
-        z; /* cross-entropy per target; aux and z over the layers, mean of micro-batches */
-    double accuracy; /* share of targets that had the largest logit */
-    double dropped;  /* share of the routed tokens that were dropped */
+    /* ce + aux_coef aux + z_coef z + output_z_coef output_z; all that is no number has the bits of
+     * one NaN */
+    double loss;
+    double ce, output_z; /* cross-entropy and the logits' z-loss, per target */
+    double aux, z;       /* of the routers, over the layers, mean of micro-batches */
+    double accuracy;     /* share of targets that had the largest logit */
+    double dropped;      /* share of the routed tokens that were dropped */
     double load_max,
         load_min;   /* tokens of an expert over its fair share, largest and least of any layer */
     double load_cv; /* standard deviation of that over the experts, mean over layers */

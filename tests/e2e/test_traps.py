@@ -149,9 +149,9 @@ def trap_2_cuts(key, padded):
 def trap_2_logged_value():
     """The logged total is made of the logged parts with their coefficients."""
     with scratch() as folder:
-        out = train(3, folder, "run", small(moe_aux_coef=0.05, moe_z_coef=0.002, train_steps=5), write_text(folder))
+        out = train(3, folder, "run", small(moe_aux_coef=0.05, moe_z_coef=0.002, optim_z_loss=0.01, train_steps=5), write_text(folder))
         for row in metrics(out)[0]:
-            total = row["ce"] + 0.05 * row["aux"] + 0.002 * row["z"]
+            total = row["ce"] + 0.05 * row["aux"] + 0.002 * row["z"] + 0.01 * row["output_z"]
             want(
                 abs(total - row["loss"]) <= 1e-12 * abs(total), f"step {row['step']}: loss {row['loss']}, parts {total}"
             )

@@ -244,27 +244,31 @@ typedef struct entropy {
     double *logits;
     const int32_t *targets;
     int64_t N, V;
+    double z_coef;
 } entropy;
 
-/* The sum over the real targets, over their number in the batch (5). */
+/* The sums over the real targets, over their number in the batch (5). */
 static double entropy_loss(const void *context) {
     const entropy *o = context;
-    double stats[2];
-    swt_oracle_cross_entropy(NULL, stats, o->logits, o->targets, 5, o->N, o->V);
-    return stats[0] / 5;
+    double stats[SWT_LOSS_STATS];
+    swt_oracle_cross_entropy(NULL, stats, o->logits, o->targets, 5, o->N, o->V, 0);
+    return (stats[SWT_LOSS_SUM] + o->z_coef * stats[SWT_LOSS_Z]) / 5;
 }
 
 static void test_cross_entropy(void **state) {
     enum { N = 8, V = 6 };
     swt_trial *t = swt_test_trial(state);
     swt_trial_begin(t, "cross-entropy");
-    const entropy o = {.logits = uniform(t, N * V, -2, 2),
-                       .targets = swt_trial_integers(t, N, -1, V - 1),
-                       .N = N,
-                       .V = V};
-    double *dlogits = swt_trial_doubles(t, N * V), stats[2];
-    swt_oracle_cross_entropy(dlogits, stats, o.logits, o.targets, 5, N, V);
-    expect_gradient(t, "dlogits", entropy_loss, &o, o.logits, N * V, dlogits);
+    entropy o = {.logits = uniform(t, N * V, -2, 2),
+                 .targets = swt_trial_integers(t, N, -1, V - 1),
+                 .N = N,
+                 .V = V};
+    double *dlogits = swt_trial_doubles(t, N * V), stats[SWT_LOSS_STATS];
+    for (int z = 0; z < 2; z++) {
+        o.z_coef = 0.3 * z;
+        swt_oracle_cross_entropy(dlogits, stats, o.logits, o.targets, 5, N, V, o.z_coef);
+        expect_gradient(t, "dlogits", entropy_loss, &o, o.logits, N * V, dlogits);
+    }
 }
 
 /* ---- the switch layer */

@@ -60,6 +60,25 @@ static void test_extreme_logits(void **state) {
         }
 }
 
+/* A single logit is its own logsumexp: with z = 3 and a coefficient of 1/8, 2 z / 8 is all that is
+ * left of the gradient, and z^2 the z-loss. Without the coefficient nothing is left. */
+static void test_z_loss(void **state) {
+    enum { N = 3 };
+    swt_trial *t = swt_test_trial(state);
+    for (int z = 0; z < 2; z++) {
+        swt_trial_begin(t, "z-loss %d", z);
+        const float *logits = swt_trial_uniform(t, N, 3, 3);
+        int32_t *targets = swt_trial_integers(t, N, 0, 0);
+        targets[1] = -1;
+        const swt_cross_entropy_args e =
+            SWT_MADE(t, cross_entropy, .dlogits = swt_trial_out(t, N, SWT_F32), .logits = logits,
+                     .targets = targets, .N = N, .V = 1, .z_coef = 0.125F * (float)z);
+        const float *dlogits = e.dlogits, slope = z ? 0.75F : 0;
+        assert_true(e.stats[SWT_LOSS_SUM] == 0 && e.stats[SWT_LOSS_Z] == 18);
+        assert_true(dlogits[0] == slope && dlogits[1] == 0 && dlogits[2] == slope);
+    }
+}
+
 /* No real target at all, here or in the whole batch: zeros, not 0 / 0. */
 static void test_no_targets(void **state) {
     enum { N = 70, V = 9 };
@@ -76,9 +95,8 @@ static void test_no_targets(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embedding_order),
-        cmocka_unit_test(test_norm_blocks),
-        cmocka_unit_test(test_extreme_logits),
+        cmocka_unit_test(test_embedding_order), cmocka_unit_test(test_norm_blocks),
+        cmocka_unit_test(test_extreme_logits),  cmocka_unit_test(test_z_loss),
         cmocka_unit_test(test_no_targets),
     };
     return cmocka_run_group_tests(tests, swt_test_setup, swt_test_teardown);
