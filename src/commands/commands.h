@@ -13,6 +13,8 @@ SWT_MUST_CHECK swt_status swt_command_probe(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_checkpoint_list(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_checkpoint_verify(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_checkpoint_diff(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_checkpoint_import(swt_session *s);
+SWT_MUST_CHECK swt_status swt_command_checkpoint_export(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_audit(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_replay(swt_session *s);
 SWT_MUST_CHECK swt_status swt_command_bisect(swt_session *s);

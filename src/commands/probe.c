@@ -269,16 +269,6 @@ static swt_status run_steps(swt_session *s, capture *k, swt_tensor_writer *w, sw
     return s->options->optim_steps > 0 ? write_flat(s, w, m->param, io) : SWT_OK;
 }
 
-/* FOLDER/.NAME.part for FOLDER/NAME: the output appears under its name only when it is whole. */
-static swt_status hidden_name(char out[SWT_PATH_BYTES], const char *path) {
-    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-    const int length =
-        snprintf(out, SWT_PATH_BYTES, "%.*s.%s.part", (int)(name - path), path, name);
-    if (length < 0 || length >= SWT_PATH_BYTES)
-        return SWT_FAIL(FILE, "%.200s...: the path is too long; give a shorter --out", path);
-    return SWT_OK;
-}
-
 /* Rank 0, before anything is computed: whether the output can be written. */
 static swt_status check_output(const swt_session *s) {
     const char *out = s->options->run_out;
@@ -287,7 +277,7 @@ static swt_status check_output(const swt_session *s) {
     int fd = -1;
     if (s->world->rank != 0)
         return SWT_OK;
-    SWT_TRY(hidden_name(hidden, out));
+    SWT_TRY(swt_path_hidden(hidden, out));
     SWT_TRY(swt_path_look(&kind, out, true));
     if (kind == SWT_PATH_FOLDER || out[strlen(out) - 1] == '/')
         return SWT_FAIL(FILE, "%s: is a folder; give --out the name of a file", out);
@@ -321,7 +311,7 @@ static swt_status write_output(swt_session *s, capture *k) {
     const bool first = s->world->rank == 0;
     char hidden[SWT_PATH_BYTES];
     swt_tensor_writer w = {0};
-    swt_status status = hidden_name(hidden, s->options->run_out), io = SWT_OK;
+    swt_status status = swt_path_hidden(hidden, s->options->run_out), io = SWT_OK;
     if (first && status == SWT_OK)
         status = declare(s, &w);
     if (first && status == SWT_OK)

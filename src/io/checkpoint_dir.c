@@ -168,21 +168,13 @@ swt_status swt_checkpoints_begin(swt_checkpoints *c, int64_t step, char folder[S
     return swt_folder_make(folder);
 }
 
-static swt_status sync_file(void *context, const char *folder, const char *name) {
-    (void)context;
-    char path[SWT_PATH_BYTES];
-    SWT_TRY(swt_path_join(path, folder, name));
-    return swt_path_sync(path);
-}
-
 swt_status swt_checkpoints_publish(swt_checkpoints *c, int64_t step,
                                    char published[SWT_PATH_BYTES]) {
     char hidden[SWT_PATH_BYTES], old[SWT_PATH_BYTES], replaced[NAME_BYTES] = "";
     swt_path_kind kind = SWT_PATH_NONE;
     SWT_TRY(step_path(hidden, c->path, ".", step, ""));
     SWT_TRY(step_path(published, c->path, "", step, ""));
-    SWT_TRY(swt_folder_walk(hidden, sync_file, NULL));
-    SWT_TRY(swt_path_sync(hidden));
+    SWT_TRY(swt_folder_sync(hidden));
     SWT_TRY(swt_path_look(&kind, published, false));
     if (kind != SWT_PATH_NONE) /* the same step again: rename(2) replaces no full folder */
         SWT_TRY(set_aside(c, "", step, replaced));

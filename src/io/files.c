@@ -1,6 +1,7 @@
 #include "io/files.h"
 
 #include "base/standard.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,21 @@ swt_status swt_path_join(char out[SWT_PATH_BYTES], const char *folder, const cha
     if (length < 0 || length >= SWT_PATH_BYTES)
         return SWT_FAIL(FILE, "%s/%.40s: the path is too long; at most %d bytes are possible",
                         swt_path_tail(folder), name, SWT_PATH_BYTES - 1);
+    return SWT_OK;
+}
+
+bool swt_is_file_name(const char *name) {
+    const size_t length = strlen(name);
+    return length > 0 && length < SWT_FILE_NAME_BYTES && name[0] != '.' &&
+           strchr(name, '/') == NULL && swt_utf8_printable(name);
+}
+
+swt_status swt_path_hidden(char out[SWT_PATH_BYTES], const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    const int length =
+        snprintf(out, SWT_PATH_BYTES, "%.*s.%s.part", (int)(name - path), path, name);
+    if (length < 0 || length >= SWT_PATH_BYTES)
+        return SWT_FAIL(FILE, "%.200s...: the path is too long; give a shorter one", path);
     return SWT_OK;
 }
 

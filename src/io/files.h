@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Of every path that is kept, its end included. */
-enum { SWT_PATH_BYTES = 4096 };
+/* Of every path that is kept, and of every name of a file in a folder, the end included. */
+enum { SWT_PATH_BYTES = 4096, SWT_FILE_NAME_BYTES = 64 };
 
 /* A path for a message: its last 200 bytes where it is longer, so that the rest has room. */
 const char *swt_path_tail(const char *path);
@@ -19,6 +19,14 @@ const char *swt_path_tail(const char *path);
 /* folder/name into out. Errors: FILE where it does not fit. */
 SWT_MUST_CHECK swt_status swt_path_join(char out[SWT_PATH_BYTES], const char *folder,
                                         const char *name);
+
+/* Whether that is the name of a file of a folder itself, in a file from anywhere: it leads nowhere
+ * else, is not hidden, and is printable and short enough to be kept. */
+bool swt_is_file_name(const char *name);
+
+/* FOLDER/.NAME.part for FOLDER/NAME: what is written appears under its name only when it is whole.
+ * Errors: FILE where that is too long. */
+SWT_MUST_CHECK swt_status swt_path_hidden(char out[SWT_PATH_BYTES], const char *path);
 
 typedef enum swt_path_kind {
     SWT_PATH_NONE, /* nothing has that name */
@@ -128,6 +136,25 @@ SWT_MUST_CHECK swt_status swt_folder_walk(const char *folder, swt_folder_visit v
  * inside stays with what is in it, and so does what cannot be removed; all else goes. Errors: FILE,
  * naming the first that stays. */
 SWT_MUST_CHECK swt_status swt_folder_remove(const char *folder, const char *name);
+
+/* fsync the files of a folder, then the folder itself. Errors: as of a write. */
+SWT_MUST_CHECK swt_status swt_folder_sync(const char *folder);
+
+/* A folder that appears under its name at once, when all in it is on disk. */
+typedef struct swt_new_folder {
+    char path[SWT_PATH_BYTES];
+    char hidden[SWT_PATH_BYTES]; /* where its files are written */
+} swt_new_folder;
+
+/* Make it, under its hidden name; what an interrupted write left there is removed. Errors: USAGE
+ * where something has the name already; FILE. */
+SWT_MUST_CHECK swt_status swt_new_folder_begin(swt_new_folder *out, const char *path);
+
+/* Give it its name. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_new_folder_publish(const swt_new_folder *f);
+
+/* Remove one that cannot be published, as well as it goes; the last error stays. */
+void swt_new_folder_discard(const swt_new_folder *f);
 
 /* Bytes that a user may still write to the file system of a folder. Errors: FILE. */
 SWT_MUST_CHECK swt_status swt_folder_room(const char *folder, int64_t *free_bytes);

@@ -112,6 +112,67 @@ swt_status swt_folder_remove(const char *folder, const char *name) {
                     strerror(first.failed));
 }
 
+static swt_status sync_file(void *context, const char *folder, const char *name) {
+    (void)context;
+    char path[SWT_PATH_BYTES];
+    SWT_TRY(swt_path_join(path, folder, name));
+    return swt_path_sync(path);
+}
+
+swt_status swt_folder_sync(const char *folder) {
+    SWT_TRY(swt_folder_walk(folder, sync_file, NULL));
+    return swt_path_sync(folder);
+}
+
+/* ---- folders that appear at once */
+
+/* The folder that the path's last name stands in. */
+static void parent_of(char out[SWT_PATH_BYTES], const char *path) {
+    const char *slash = strrchr(path, '/');
+    const int bytes = slash == NULL ? 0 : slash == path ? 1 : (int)(slash - path);
+    snprintf(out, SWT_PATH_BYTES, "%.*s", bytes, path);
+    if (slash == NULL)
+        snprintf(out, SWT_PATH_BYTES, ".");
+}
+
+/* Nothing happens where there is none. */
+static swt_status remove_hidden(const swt_new_folder *f) {
+    char parent[SWT_PATH_BYTES];
+    const char *slash = strrchr(f->hidden, '/');
+    parent_of(parent, f->hidden);
+    return swt_folder_remove(parent, slash != NULL ? slash + 1 : f->hidden);
+}
+
+swt_status swt_new_folder_begin(swt_new_folder *out, const char *path) {
+    swt_path_kind kind = SWT_PATH_NONE;
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    if (length >= SWT_PATH_BYTES)
+        return SWT_FAIL(FILE, "%.200s...: the path is too long; give a shorter one", path);
+    snprintf(out->path, sizeof out->path, "%.*s", (int)length, path);
+    SWT_TRY(swt_path_look(&kind, out->path, false));
+    if (kind != SWT_PATH_NONE)
+        return SWT_FAIL(USAGE, "%s: is there already; give a new folder", swt_path_tail(path));
+    SWT_TRY(swt_path_hidden(out->hidden, out->path));
+    SWT_TRY(remove_hidden(out));
+    return swt_folder_make(out->hidden);
+}
+
+swt_status swt_new_folder_publish(const swt_new_folder *f) {
+    char parent[SWT_PATH_BYTES];
+    parent_of(parent, f->path);
+    SWT_TRY(swt_folder_sync(f->hidden));
+    SWT_TRY(swt_path_rename(f->hidden, f->path));
+    return swt_path_sync(parent);
+}
+
+void swt_new_folder_discard(const swt_new_folder *f) {
+    const swt_error why = *swt_last_error();
+    (void)remove_hidden(f);
+    *swt_last_error() = why;
+}
+
 swt_status swt_folder_room(const char *folder, int64_t *free_bytes) {
     struct statvfs info;
     int failed = 0;

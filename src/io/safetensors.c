@@ -156,8 +156,10 @@ static bool print_header(const swt_tensor_writer *w, swt_memory_stream *m) {
     if (out == NULL)
         return false;
     fputc('{', out);
+    if (w->format != NULL)
+        fprintf(out, "\"%s\":{\"format\":\"%s\"}", metadata_name, w->format);
     for (int64_t i = 0; i < w->count; i++) {
-        if (i > 0)
+        if (i > 0 || w->format != NULL)
             fputc(',', out);
         print_tensor(out, &w->entries[i]);
     }

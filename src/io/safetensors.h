@@ -58,7 +58,8 @@ SWT_MUST_CHECK swt_status swt_tensor_file_read(const swt_tensor_file *f, const c
 /* A file being written: declare every tensor in the order of its data, then write their data in the
  * same order. The caller names a hidden temporary path and renames it when done. */
 typedef struct swt_tensor_writer {
-    int fd; /* of a file begun and not ended */
+    const char *format; /* in the metadata, "pt" for readers that ask for it; NULL: no metadata */
+    int fd;             /* of a file begun and not ended */
     bool begun;
     char path[SWT_PATH_BYTES];
     int64_t count, capacity, written;

@@ -195,6 +195,13 @@ swt_status swt_tokenizer_read(swt_tokenizer *out, const char *path) {
     *out = (swt_tokenizer){0};
     char *text = NULL;
     size_t bytes = 0;
+    swt_path_kind kind = SWT_PATH_NONE;
+    if (swt_path_look(&kind, path, true) == SWT_OK && kind == SWT_PATH_NONE)
+        return SWT_FAIL(
+            CHECKPOINT,
+            "%s: is missing: the checkpoint's vocabulary is known by its size alone, as "
+            "that of an imported model is; use a checkpoint of a run",
+            swt_path_tail(path));
     SWT_TRY(swt_file_load(&text, &bytes, path, JSON_MOST_BYTES, SWT_CHECKPOINT));
     const swt_status status = parse(out, text, bytes, path);
     free(text);

@@ -8,9 +8,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* Of a key that the command takes: others do nothing in it. */
 static swt_status check_built(const swt_options *o, const swt_option *row) {
     char value[SWT_OPTION_NAME_BYTES], right[SWT_OPTION_RANGE_BYTES] = "";
-    if (row->built == NULL || swt_option_is_among(o, row, row->built))
+    if (row->built == NULL || (row->commands & (1u << o->command)) == 0 ||
+        swt_option_is_among(o, row, row->built))
         return SWT_OK;
     swt_option_print(o, row, value, sizeof value);
     swt_option_append_built(row, " or ", right, sizeof right);
@@ -80,8 +82,9 @@ swt_status swt_options_check(const swt_options *o) {
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "
                         "build it with cmake --preset cuda");
-    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER && o->command != SWT_COMMAND_PROBE &&
-        o->command != SWT_COMMAND_PLAN)
+    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER &&
+        (o->command == SWT_COMMAND_TRAIN || o->command == SWT_COMMAND_EVAL ||
+         o->command == SWT_COMMAND_GENERATE))
         return SWT_FAIL(USAGE, "model.stacks: encoder-decoder is built for probe and plan alone "
                                "yet; use decoder");
     if (o->command == SWT_COMMAND_TRAIN && o->run_resume == SWT_RESUME_AUTO &&

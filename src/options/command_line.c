@@ -284,6 +284,11 @@ static swt_status parse_line(swt_options *out, arguments *a, int argc, char *con
     return apply_flags(out, a, false);
 }
 
+/* Where the path of the checkpoint is whose configuration the command takes; "" : it takes none. */
+static char *restored(swt_options *o) {
+    return o->command == SWT_COMMAND_CHECKPOINT_EXPORT ? o->folder_path : o->checkpoint_path;
+}
+
 /* The file of --config, or the checkpoint's, or that of the run to go on with or to do again;
  * without any, as many micro-batches of labml's 32 sequences as give up to four ranks work of their
  * own. */
@@ -297,8 +302,8 @@ static swt_status read_file(swt_options *o, const arguments *a) {
         SWT_TRY(swt_path_join(path, o->folder_path, SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
         forget_layout(o, true);
-    } else if (o->checkpoint_path[0] != '\0') {
-        SWT_TRY(swt_path_join(path, o->checkpoint_path, SWT_CONFIG_FILE));
+    } else if (restored(o)[0] != '\0') {
+        SWT_TRY(swt_path_join(path, restored(o), SWT_CONFIG_FILE));
         SWT_TRY(swt_options_read_yaml(o, path, SWT_CHECKPOINT, preset_given));
         forget_layout(o, false);
     } else if (o->config_path[0] != '\0') {
@@ -329,7 +334,8 @@ static swt_status parse_files(swt_options *o, const arguments *a) {
 swt_status swt_options_parse(swt_options *out, swt_comm *world, int argc, char *const *argv) {
     arguments a = {0};
     SWT_TRY(swt_comm_agree(world, parse_line(out, &a, argc, argv)));
-    SWT_TRY(swt_agree_on_checkpoint(world, "--checkpoint", out->checkpoint_path));
+    const bool folder = out->command == SWT_COMMAND_CHECKPOINT_EXPORT;
+    SWT_TRY(swt_agree_on_checkpoint(world, folder ? "--folder" : "--checkpoint", restored(out)));
     SWT_TRY(swt_comm_agree(world, parse_files(out, &a)));
     return swt_agree_on_options(world, out);
 }

@@ -28,6 +28,8 @@ typedef enum swt_command {
     SWT_COMMAND_CHECKPOINT_LIST,
     SWT_COMMAND_CHECKPOINT_VERIFY,
     SWT_COMMAND_CHECKPOINT_DIFF,
+    SWT_COMMAND_CHECKPOINT_IMPORT,
+    SWT_COMMAND_CHECKPOINT_EXPORT,
     SWT_COMMAND_AUDIT,
     SWT_COMMAND_REPLAY,
     SWT_COMMAND_BISECT,
@@ -93,9 +95,12 @@ typedef struct swt_options {
     /* Arguments of single commands; they have no key and are not in config.yaml. */
     char config_path[SWT_PATH_BYTES];     /* --config */
     char checkpoint_path[SWT_PATH_BYTES]; /* --checkpoint: eval, generate; the folder found */
-    char folder_path[SWT_PATH_BYTES];     /* checkpoint, audit, replay, bisect: what they look at */
+    char folder_path[SWT_PATH_BYTES];     /* checkpoint, audit, replay, bisect: what they look at;
+                                             of checkpoint export the folder found */
     char other_path[SWT_PATH_BYTES];      /* checkpoint diff, bisect: and with what they compare */
     double tolerance;                     /* --tolerance: checkpoint diff */
+    char hf_path[SWT_PATH_BYTES];         /* --hf: checkpoint import, export */
+    int64_t shard_bytes;                  /* --shard-bytes: checkpoint export */
     int64_t audit_from, audit_to;         /* --from, --to: audit; steps, 0 = the end */
     int64_t audit_samples;                /* --samples: audit; 0 = all */
     int64_t replay_step;                  /* --step: replay */

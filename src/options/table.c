@@ -311,10 +311,10 @@ const swt_option swt_option_table[] = {
         .help = "Ranks that share one set of experts; it must divide the number of ranks. 0: the "
                 "largest divisor of that number that is at most moe.experts."),
     KEY("run.out", WRITING, FREE, .flag = "--out", TEXT(run_out, "PATH"), BOTH(""), .own = true,
-        .required = SWT_TAKES_PROBE | SWT_TAKES_REPLAY,
+        .required = SWT_TAKES_PROBE | SWT_TAKES_REPLAY | SWT_TAKES_IMPORT,
         .also = "output-dir out-dir save-dir save output log-dir logdir run-dir results-dir",
         .help = "The run directory, runs/DATE-TIME-PID if not given; for probe and replay the "
-                "output file. A "
+                "output file, for checkpoint import the new checkpoint. A "
                 "directory that already holds a run is refused."),
     KEY("run.device", EVERY, FREE, .flag = "--device", CHOICE(run_device, "auto", "cpu", "cuda"),
         BOTH("auto"), .also = "gpu gpus cuda use-cuda no-cuda use-cpu cpu accelerator backend",
@@ -378,6 +378,15 @@ const swt_option swt_option_table[] = {
              .help = "What it is compared with, also without the flag: checkpoint diff A B."),
     ARGUMENT("--tolerance", DIFF, REAL(tolerance, 0, 1e30, NULL), BOTH("0"), .also = "tol atol",
              .help = "The largest difference of two numbers that are taken for equal."),
+    ARGUMENT("--hf", HF, TEXT(hf_path, "DIR"), BOTH(""), .own = true, .required = SWT_TAKES_HF,
+             .also = "pretrained model-name-or-path huggingface transformers",
+             .help = "A folder as Hugging Face's switch_transformers has it: config.json and "
+                     "model.safetensors, or its shards and their index. import reads it; export "
+                     "makes it."),
+    ARGUMENT("--shard-bytes", EXPORT, INT(shard_bytes, 1, INT64_C(1) << 50, "bytes"),
+             BOTH("5000000000"), .also = "max-shard-size shard-size",
+             .help = "Most bytes of tensors in one file; what is more goes into several, with an "
+                     "index."),
     ARGUMENT("--from", AUDIT, INT(audit_from, 0, 99999999, "steps"), BOTH("0"), .also = "start",
              .help = "First step that is done again."),
     ARGUMENT("--to", AUDIT, INT(audit_to, 0, 99999999, "steps"), BOTH("0"), .also = "end",

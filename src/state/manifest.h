@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* The format that is written, and the only one that is read. */
-enum { SWT_MANIFEST_FORMAT = 1, SWT_FILE_NAME_BYTES = 64 };
+enum { SWT_MANIFEST_FORMAT = 1 };
 
 typedef struct swt_manifest_file {
     char name[SWT_FILE_NAME_BYTES]; /* without folders */
@@ -77,5 +77,8 @@ SWT_MUST_CHECK swt_status swt_manifest_verify(swt_manifest *out, const char *fol
 /* XXH3 of a whole file, and its size. Errors: `status`. */
 SWT_MUST_CHECK swt_status swt_hash_file(const char *path, int64_t *bytes, uint64_t *hash,
                                         swt_status status);
+
+/* The whole file, read again from the disk, has this hash. Errors: FILE. */
+SWT_MUST_CHECK swt_status swt_hash_check(const char *path, uint64_t hash);
 
 #endif

@@ -50,14 +50,6 @@ static bool read_hash(const json_t *object, const char *name, uint64_t *out) {
     return true;
 }
 
-/* A file of the folder itself, which is not the manifest. */
-static bool is_file_name(const char *name) {
-    const size_t length = strlen(name);
-    return length > 0 && length < SWT_FILE_NAME_BYTES && name[0] != '.' &&
-           strchr(name, '/') == NULL && swt_utf8_printable(name) &&
-           strcmp(name, SWT_MANIFEST_FILE) != 0;
-}
-
 static int by_name(const void *a, const void *b) {
     return strcmp(a, b);
 }
@@ -72,7 +64,7 @@ static swt_status read_files(swt_manifest *m, const json_t *files, const char *p
         return SWT_FAIL(MEMORY, "%s: no memory for a list of its files", path);
     json_object_foreach((json_t *)files, name, item) {
         swt_manifest_file *f = &m->files[m->file_count];
-        if (!is_file_name(name))
+        if (!swt_is_file_name(name) || strcmp(name, SWT_MANIFEST_FILE) == 0)
             return FAIL(path, "file %lld has a name that no checkpoint's file has",
                         (long long)m->file_count);
         memcpy(f->name, name, strlen(name) + 1);

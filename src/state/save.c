@@ -1,11 +1,10 @@
 #include "state/save.h"
 
 #include "base/checked.h"
-#include "base/utf8.h"
 #include "io/checkpoint_dir.h"
 #include "io/files.h"
-#include "io/json.h"
 #include "state/digest.h"
+#include "state/manifest_add.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -127,14 +126,6 @@ static swt_status declare(swt_save *v, swt_tensor_writer *w, int which, int64_t 
     return swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape);
 }
 
-/* A checkpoint that replaces an older one is read again from the disk first. */
-static swt_status read_back(const swt_tensor_writer *w, const char *path) {
-    int64_t bytes = 0;
-    uint64_t hash = 0;
-    SWT_TRY(swt_hash_file(path, &bytes, &hash, SWT_FILE));
-    return hash == w->hash ? SWT_OK : swt_file_altered(path);
-}
-
 static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
     const int rank = v->world->rank;
     char name[SWT_FILE_NAME_BYTES], path[SWT_PATH_BYTES];
@@ -144,7 +135,7 @@ static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
     SWT_TRY(swt_tensor_writer_begin(w, path));
     SWT_TRY(each_own(v, w, kind, write_tensor));
     SWT_TRY(swt_tensor_writer_end(w));
-    SWT_TRY(read_back(w, path));
+    SWT_TRY(swt_hash_check(path, w->hash)); /* it may replace an older one */
     int64_t *fact = file_facts(v, kind, rank);
     fact[0] = w->header_bytes + w->data_bytes;
     fact[1] = (int64_t)w->hash;
@@ -170,14 +161,6 @@ static swt_status write_small(const swt_save *v) {
     SWT_TRY(swt_options_write_file(v->what.options, path));
     SWT_TRY(swt_path_join(path, v->folder, SWT_TOKENIZER_FILE));
     return swt_tokenizer_write(v->what.tokenizer, path);
-}
-
-static swt_status list_small(const swt_save *v, swt_manifest *m, const char *name) {
-    char path[SWT_PATH_BYTES];
-    swt_manifest_file *f = &m->files[m->file_count++];
-    snprintf(f->name, sizeof f->name, "%s", name);
-    SWT_TRY(swt_path_join(path, v->folder, name));
-    return swt_hash_file(path, &f->bytes, &f->hash, SWT_FILE);
 }
 
 /* Every file of tensors, and where[kind * size + rank] is its number. */
@@ -215,32 +198,6 @@ static void list_tensors(const swt_save *v, swt_manifest *m, const int *where) {
     }
 }
 
-/* A key of the configuration. A path may be no UTF-8, which JSON is. */
-static swt_status list_key(void *context, const char *key, const char *value) {
-    swt_manifest *m = context;
-    char clean[SWT_PATH_BYTES];
-    snprintf(clean, sizeof clean, "%s", value);
-    json_t *text = json_string(value);
-    if (text == NULL) {
-        swt_utf8_clean(clean, false);
-        text = json_string(clean);
-    }
-    if (json_object_set_new(m->tree, key, text) != 0)
-        return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
-    m->keys[m->key_count++] = (swt_manifest_key){.key = key, .value = json_string_value(text)};
-    return SWT_OK;
-}
-
-static swt_status list_keys(const swt_options *o, swt_manifest *m) {
-    m->tree = json_object();
-    m->keys = calloc((size_t)swt_options_key_count(), sizeof *m->keys);
-    if (m->tree == NULL || m->keys == NULL)
-        return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
-    SWT_TRY(swt_options_visit(o, list_key, m));
-    m->data_path = swt_manifest_value(m, "data.path");
-    return SWT_OK;
-}
-
 /* All of the manifest, from what all ranks have said. */
 static swt_status fill_manifest(const swt_save *v, swt_manifest *m, int *where) {
     const swt_saving *s = &v->what;
@@ -257,11 +214,11 @@ static swt_status fill_manifest(const swt_save *v, swt_manifest *m, int *where) 
     m->tensors = calloc((size_t)(v->tensors * s->model->params.count), sizeof *m->tensors);
     if (m->files == NULL || m->tensors == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
-    SWT_TRY(list_small(v, m, SWT_CONFIG_FILE));
-    SWT_TRY(list_small(v, m, SWT_TOKENIZER_FILE));
+    SWT_TRY(swt_manifest_add_file(m, v->folder, SWT_CONFIG_FILE));
+    SWT_TRY(swt_manifest_add_file(m, v->folder, SWT_TOKENIZER_FILE));
     list_shards(v, m, where);
     list_tensors(v, m, where);
-    return list_keys(s->options, m);
+    return swt_manifest_add_options(m, s->options);
 }
 
 static swt_status write_manifest(const swt_save *v) {

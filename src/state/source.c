@@ -98,6 +98,18 @@ swt_status swt_source_open(swt_source *out, const char *folder, const swt_manife
     return open_all(out);
 }
 
+swt_status swt_source_open_files(swt_source *out, const char *folder,
+                                 const char (*names)[SWT_FILE_NAME_BYTES], int64_t count,
+                                 swt_status status) {
+    *out = (swt_source){.folder = true, .all = {.fd = -1, .status = status}, .file_count = count};
+    SWT_TRY(keep_path(out, folder));
+    out->names = calloc((size_t)count + 1, sizeof *out->names);
+    if (out->names == NULL)
+        return SWT_FAIL(MEMORY, "%s: no memory for a list of its files", folder);
+    memcpy(out->names, names, (size_t)count * sizeof *out->names);
+    return open_all(out);
+}
+
 void swt_source_close(swt_source *s) {
     swt_tensor_file_close(&s->all);
     free(s->names);
@@ -138,15 +150,21 @@ static void widen(float *out, const unsigned char *from, int64_t count, swt_dtyp
     }
 }
 
-swt_status swt_source_read(const swt_source_file *f, const swt_tensor_entry *e, float *out,
+swt_status swt_source_copy(const swt_source_file *f, const swt_tensor_entry *e, void *out,
                            bool *altered) {
     const swt_manifest *m = f->s->manifest;
     const size_t bytes = (size_t)e->bytes;
-    /* What is narrower arrives at the end of the room for F32. */
-    unsigned char *const to = (unsigned char *)out + (is_half(e->dtype) ? bytes : 0);
-    SWT_TRY(swt_file_read(f->fd, to, bytes, e->offset_bytes, f->path, f->s->all.status));
+    SWT_TRY(swt_file_read(f->fd, out, bytes, e->offset_bytes, f->path, f->s->all.status));
     const swt_tensor_entry *listed = m != NULL ? swt_manifest_tensor(m, e->name) : NULL;
-    *altered = m != NULL && (listed == NULL || listed->hash != XXH3_64bits(to, bytes));
+    *altered = m != NULL && (listed == NULL || listed->hash != XXH3_64bits(out, bytes));
+    return SWT_OK;
+}
+
+swt_status swt_source_read(const swt_source_file *f, const swt_tensor_entry *e, float *out,
+                           bool *altered) {
+    /* What is narrower arrives at the end of the room for F32. */
+    unsigned char *const to = (unsigned char *)out + (is_half(e->dtype) ? e->bytes : 0);
+    SWT_TRY(swt_source_copy(f, e, to, altered));
     if (is_half(e->dtype))
         widen(out, to, e->bytes / 2, e->dtype);
     return SWT_OK;

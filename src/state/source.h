@@ -23,6 +23,11 @@ SWT_MUST_CHECK swt_status swt_source_open_file(swt_source *out, const char *path
  * is none (NULL), weights.safetensors alone. Errors: CHECKPOINT. */
 SWT_MUST_CHECK swt_status swt_source_open(swt_source *out, const char *folder,
                                           const swt_manifest *manifest, swt_shard_kind kind);
+
+/* Any files of a folder. Errors: `status`. */
+SWT_MUST_CHECK swt_status swt_source_open_files(swt_source *out, const char *folder,
+                                                const char (*names)[SWT_FILE_NAME_BYTES],
+                                                int64_t count, swt_status status);
 void swt_source_close(swt_source *s);
 
 /* The tensor is there in this shape, as F32, BF16 or F16. */
@@ -37,6 +42,10 @@ typedef struct swt_source_file {
 } swt_source_file;
 SWT_MUST_CHECK swt_status swt_source_file_open(swt_source_file *out, const swt_source *s, int file);
 void swt_source_file_close(swt_source_file *f);
+
+/* The bytes of a tensor of this file as they are. *altered = their hash is not the manifest's. */
+SWT_MUST_CHECK swt_status swt_source_copy(const swt_source_file *f, const swt_tensor_entry *e,
+                                          void *out, bool *altered);
 
 /* A checked tensor of this file as F32 numbers. *altered = its hash is not the manifest's. */
 SWT_MUST_CHECK swt_status swt_source_read(const swt_source_file *f, const swt_tensor_entry *e,

@@ -255,3 +255,10 @@ done:
         result = swt_last_error()->status = status;
     return result;
 }
+
+swt_status swt_hash_check(const char *path, uint64_t hash) {
+    int64_t bytes = 0;
+    uint64_t found = 0;
+    SWT_TRY(swt_hash_file(path, &bytes, &found, SWT_FILE));
+    return found == hash ? SWT_OK : swt_file_altered(path);
+}

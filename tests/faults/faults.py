@@ -12,12 +12,13 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
-from support import BUILD, LONG, PROGRAM, Miss, Probe, Suite, environment, flags, probe_args, text, want  # noqa: E402
+from support import BUILD, FIXTURES, LONG, PROGRAM, Miss, Probe, Suite, environment, flags, probe_args, text, want  # noqa: E402
 import safet  # noqa: E402  (support has put the oracle's folder into the path)
 
 INJECT = os.path.join(BUILD, "tests", "libfaults_inject.so")
 LOG = os.path.join("run", "log.txt")
 ONLY = os.environ.get("SWT_COMMAND")  # the name of one command, to try that alone
+MADE = "made" + os.sep  # a folder that a command publishes at once
 HANGS_S = 20  # the runs below take 0.02 s
 
 # Steps of milliseconds; a checkpoint after each, of which two are kept.
@@ -214,6 +215,8 @@ class Judge:
                 want(content == expected, f"{name}: is not what it should be")
                 if parts[3].endswith(".safetensors"):
                     safet.load(os.path.join(outcome.folder, name))
+        made = {n: c for n, c in products(outcome.folder).items() if n.startswith(MADE)}
+        want(made in ({}, {n: c for n, c in self.files.items() if n.startswith(MADE)}), f"half of {MADE}: {sorted(made)}")
         for step in published(outcome.folder) if self.checkpoints else ():
             missing = set(self.checkpoints[step]) - set(os.listdir(step_folder(outcome.folder, step)))
             want(not missing, f"checkpoint {step} is published without {sorted(missing)}")
@@ -307,6 +310,8 @@ def commands(folder):
     run_folder = os.path.join(folder, "all", "run")
     probe = Probe(folder, model_width=8, model_hidden=8, model_heads=2, model_layers=2)
     probe.run()
+    model, imported = os.path.join(FIXTURES, "hf-sharded", "hf"), os.path.join(folder, "imported")
+    run(os.path.join(folder, "import"), ["checkpoint", "import", "--hf", model, "--out", imported])
     options, half = list(map(str, flags(TINY))), interrupted(os.path.join(folder, "half"), run_folder)
     go_on = ["--run.resume", "auto", "--out", "run", "--data", data, *options]
     rows = (
@@ -320,12 +325,14 @@ def commands(folder):
         ("help", ["--help-config"], (3,), True),
         ("resume", go_on, (2, 3, 4), False),
         ("verify", ["checkpoint", "verify", run_folder], (3, 4), True),
+        ("import", ["checkpoint", "import", "--hf", model, "--out", "made"], (3, 4), True),
+        ("export", ["checkpoint", "export", imported, "--hf", "made", "--shard-bytes", "200000"], (3, 4), True),
     )
     for name, args, broken, stdout in rows:
         if ONLY not in (None, name):
             continue
         steps, given = (by_step if name in ("train", "resume") else None), (half if name == "resume" else None)
-        yield Command(folder, name, args, broken, stdout, steps, given, few=name in ("resume", "verify"))
+        yield Command(folder, name, args, broken, stdout, steps, given, few=name in ("resume", "verify", "import", "export"))
 
 
 def all_of(jobs, function):

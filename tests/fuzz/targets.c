@@ -4,7 +4,9 @@
 #include "base/utf8.h"
 #include "comm/swt_comm.h"
 #include "io/data.h"
+#include "io/hf_index.h"
 #include "io/safetensors.h"
+#include "options/hf_config.h"
 #include "options/table.h"
 #include "state/manifest.h"
 #include "state/manifest_text.h"
@@ -178,6 +180,65 @@ static void manifest(const uint8_t *bytes, size_t count) {
     close(fd);
 }
 
+/* ---- Hugging Face's files */
+
+/* What is written into a file of this target, and its path; the caller removes it. */
+static void new_path(char path[NAME_BYTES], const char *what) {
+    snprintf(path, NAME_BYTES, P_tmpdir "/swt-fuzz-%s-%ld", what, (long)getpid());
+    unlink(path);
+}
+
+/* A model that is read can be made, and written it reads back to the same options. */
+static void hf_config(const uint8_t *bytes, size_t count) {
+    char path[NAME_BYTES];
+    size_t once_bytes = 0, twice_bytes = 0;
+    swt_warnings warnings = {.count = 0};
+    swt_options *o = calloc(1, sizeof *o);
+    MUST(o != NULL);
+    const int fd = file_of(bytes, count, path);
+    if (judged(swt_hf_config_read(o, path, &warnings), SWT_CHECKPOINT)) {
+        char *once = yaml_of(o, &once_bytes);
+        MUST(swt_options_check(o) == SWT_OK && o->model_encoder_layers > 0 && o->dims.V > 0);
+        MUST(swt_hf_config_check(o, "it", &warnings) == SWT_OK);
+        new_path(path, "hf-config");
+        MUST(swt_hf_config_write(o, "float32", path) == SWT_OK);
+        MUST(swt_hf_config_read(o, path, &warnings) == SWT_OK);
+        char *twice = yaml_of(o, &twice_bytes);
+        MUST(once_bytes == twice_bytes && memcmp(once, twice, once_bytes) == 0);
+        free(twice);
+        free(once);
+        unlink(path);
+    }
+    for (int i = 0; i < warnings.count; i++)
+        MUST(swt_utf8_printable(warnings.lines[i]));
+    close(fd);
+    free(o);
+}
+
+/* An index that is read leads nowhere, lists each file once, and says the same written again. */
+static void hf_index(const uint8_t *bytes, size_t count) {
+    char path[NAME_BYTES];
+    swt_hf_index x, again;
+    const int fd = file_of(bytes, count, path);
+    if (judged(swt_hf_index_read(&x, path, SWT_CHECKPOINT), SWT_CHECKPOINT)) {
+        for (int64_t i = 0; i < x.file_count; i++) {
+            MUST(strchr(x.files[i], '/') == NULL && x.files[i][0] != '.');
+            MUST(i == 0 || strcmp(x.files[i - 1], x.files[i]) < 0);
+        }
+        for (int64_t i = 0; i < x.count; i++)
+            MUST(swt_hf_index_find(&x, x.tensors[i].name) == &x.tensors[i]);
+        new_path(path, "hf-index");
+        MUST(swt_hf_index_write(&x, path, 1, 4) == SWT_OK);
+        MUST(swt_hf_index_read(&again, path, SWT_CHECKPOINT) == SWT_OK);
+        MUST(again.count == x.count && again.file_count == x.file_count);
+        MUST(memcmp(again.tensors, x.tensors, (size_t)x.count * sizeof *x.tensors) == 0);
+        swt_hf_index_fini(&again);
+        swt_hf_index_fini(&x);
+        unlink(path);
+    }
+    close(fd);
+}
+
 /* ---- texts */
 
 /* A vocabulary that is read has ascending characters, each of which is its own token. */
@@ -241,9 +302,14 @@ static void text(const uint8_t *bytes, size_t count) {
 }
 
 const fuzz_target fuzz_targets[] = {
-    {"config", config, false},  {"command_line", command_line, false},
-    {"tensors", tensors, true}, {"tokenizer", tokenizer, true},
-    {"text", text, false},      {"manifest", manifest, true},
+    {"config", config, false},
+    {"command_line", command_line, false},
+    {"tensors", tensors, true},
+    {"tokenizer", tokenizer, true},
+    {"text", text, false},
+    {"manifest", manifest, true},
+    {"hf_config", hf_config, true},
+    {"hf_index", hf_index, true},
     {NULL, NULL, false},
 };
 
