@@ -35,7 +35,7 @@ RARE = {
     "init": "what is said of a checkpoint's tensors",
     "take": "texts in memory, before they are written",
     **dict.fromkeys(
-        ("write_manifest", "fill_manifest", "list_keys", "sort", "swt_hash_file", "swt_file_load", "read_config", "read_files",
+        ("write_manifest", "fill_manifest", "swt_manifest_add_options", "sort", "swt_hash_file", "swt_file_load", "read_config", "read_files",
          "read_tensors"), "the manifest, which is also read back"),
 }
 
