@@ -70,6 +70,36 @@ static void print_text(FILE *out, const swt_data *data) {
                 (long long)data->count, swt_mib((double)bytes));
 }
 
+/* GPUs by their memory, and what a program finds of it, in whole GiB. Beside the plan's arenas it
+ * holds the driver's context, libraries' code and NCCL's buffers, for which there is an allowance.
+ */
+enum { BESIDE_MIB = 1024 };
+static const struct {
+    const char *name;
+    double gib;
+} known_gpus[] = {
+    {"16 GB (T4)", 14},     {"24 GB (L4)", 22},         {"40 GB (A100)", 39},
+    {"48 GB (L40S)", 44},   {"80 GB (A100, H100)", 79}, {"141 GB (H200)", 140},
+    {"180 GB (B200)", 178},
+};
+
+/* All arenas but the host's are in the memory of the device. Rank 0 has as much as any rank: as
+ * many experts, and what the first rank has alone. */
+static void print_device(FILE *out, const swt_model *m) {
+    const size_t count = sizeof known_gpus / sizeof *known_gpus;
+    double mib = 0.0;
+    size_t i = 0;
+    for (int a = 0; a < SWT_ARENA_COUNT; a++)
+        mib += a != SWT_ARENA_HOST ? swt_mib((double)m->arenas[a].used_bytes) : 0.0;
+    while (i < count && mib + BESIDE_MIB > 1024.0 * known_gpus[i].gib)
+        i++;
+    fprintf(out, "device      %.1f MiB of a rank at most, all but HOST; ", mib);
+    if (i < count)
+        fprintf(out, "with %d beside them that fits a GPU of %s\n", BESIDE_MIB, known_gpus[i].name);
+    else
+        fprintf(out, "no GPU has that: use more ranks, or fewer sequences\n");
+}
+
 /* Both tables have the same columns up to the total. */
 static void print_heading(FILE *out, const char *first, const char *second) {
     fprintf(out, "\n%6s %8s %12s", first, second, "parameters");
@@ -240,6 +270,7 @@ static void print_above_ranks(FILE *out, const swt_model *m, const swt_data *dat
                               const swt_backend *backend) {
     print_model(out, m);
     print_text(out, data);
+    print_device(out, m);
     if (backend == &swt_cuda_backend)
         print_gpu(out);
     print_layers(out, m);

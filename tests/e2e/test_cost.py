@@ -2,8 +2,9 @@
 """What things cost: the layers' table of plan, and the FLOPs and times of metrics.jsonl, against counts by hand."""
 
 import os
+import re
 
-from support import Plan, Suite, metrics, np, scratch, small, train, want, write_text
+from support import ROOT, Plan, Suite, metrics, np, read, scratch, small, train, want, write_text
 
 ARENAS = ("PARAM", "GRAD", "OPT", "ACT", "SCRATCH", "COMM", "HOST")
 WORKING = ("ACT", "SCRATCH", "COMM")  # what grows with the tokens of a micro-batch
@@ -178,46 +179,105 @@ def long_text():
 
 # ---------------------------------------------------------------- published models
 
-T5 = {"model.preset": "t5", "model.vocab": 32128, "optim.name": "sgd"}
-RELU = {**T5, "model.ffn": "relu"}
-BASE = {**RELU, "model.hidden": 3072}
-LARGE = {"model.layers": 24, "moe.experts": 128}
+CONFIGS = os.path.join(ROOT, "configs")
+NOT_YET = {"optim.name": "sgd", "model.dropout": 0}  # what is not built yet of the files
 # Parameters as the published shapes have them, counted by other programs (of Switch-C its authors' own shape: all of the
 # 15 + 15 blocks are sparse; 1571 billion in the paper's table 9).
 PUBLISHED = {
-    "switch-base-8": (619339008, {**BASE, "moe.experts": 8}),
-    "switch-base-16": (1072397568, {**BASE, "moe.experts": 16}),
-    "switch-base-32": (1978514688, {**BASE, "moe.experts": 32}),
-    "switch-base-64": (3790748928, {**BASE, "moe.experts": 64}),
-    "switch-base-128": (7415217408, {**BASE, "moe.experts": 128}),
-    "switch-base-256": (14664154368, {**BASE, "moe.experts": 256}),
-    "switch-large-128": (26309291008, {**RELU, **LARGE, "model.width": 1024, "model.hidden": 4096, "model.heads": 16}),
-    "switch-xxl-128": (
-        394675073024,
-        {**T5, **LARGE, "model.tied": "false", "model.width": 4096, "model.hidden": 10240, "model.heads": 64},
-    ),
-    "switch-c-2048": (
-        1571327875360,
-        {**RELU, "model.tied": "false", "model.width": 2080, "model.hidden": 6144, "model.heads": 30, "model.layers": 15}
-        | {"moe.every": 1, "moe.experts": 2048},
-    ),
+    "switch-base-8": 619339008,
+    "switch-base-16": 1072397568,
+    "switch-base-32": 1978514688,
+    "switch-base-64": 3790748928,
+    "switch-base-128": 7415217408,
+    "switch-base-256": 14664154368,
+    "switch-large-128": 26309291008,
+    "switch-xxl-128": 394675073024,
+    "switch-c-2048": 1571327875360,
 }
+# The paper's table 9: billions of parameters to the digit that it prints, width, hidden, heads, layers; FLOPs of a sequence.
+DENSE = {"t5-base": (0.2, 768, 2048, 12, 12), "t5-large": (0.7, 1024, 2816, 16, 24), "t5-xxl": (11, 4096, 10240, 64, 24)}
+FLOPS = {"t5-base": 124e9, "t5-large": 425e9, "t5-xxl": 6.3e12}
+MATCHED = {"t5-base": "switch-base-128", "t5-large": "switch-large-128", "t5-xxl": "switch-xxl-128"}
+
+
+def planned(name, ranks=1, **changes):
+    """A file of configs/, with a vocabulary where it leaves that to a text."""
+    path = os.path.join(CONFIGS, name + ".yaml")
+    vocab = re.search(r"^  vocab: (\d+)", read(path), re.M)
+    return Plan({**NOT_YET, **changes, "config": path, "model.vocab": vocab[1] if vocab else 65}, ranks)
 
 
 def published(name):
     """The sum over all ranks' experts and the shared part, once, is the whole model, too: a rank has one expert."""
-    count, options = PUBLISHED[name]
-    plan = Plan(options, options["moe.experts"])
+    count, ranks = PUBLISHED[name], int(name.rsplit("-", 1)[1])
+    plan = planned(name, ranks)
     want(plan.number(r"parameters +(\d+) in all") == count, plan.said.split("\n\n", maxsplit=1)[0])
+    want(f"{count:,} parameters" in read(os.path.join(CONFIGS, name + ".yaml")), "its file says another number")
     active = plan.number(r"(\d+) active per token")
-    want(len(plan.ranks) == options["moe.experts"], f"{len(plan.ranks)} ranks")
+    want(len(plan.ranks) == ranks, f"{len(plan.ranks)} ranks")
     want({line["parameters"] for line in plan.ranks.values()} == {active}, "a rank of one expert holds what a token meets")
+
+
+def dense(name):
+    """Parameters by hand; FLOPs as many as the Switch of the same row has without its router, and in the paper's ratios."""
+    billions, C, F, H, L = DENSE[name]
+    plan, switch = planned(name), planned(MATCHED[name])
+    one = 4 * C * 64 * H + 3 * C * F + 2 * C  # of an encoder's block: attention, GEGLU, norms; and a decoder's has more:
+    count = L * (2 * one + 4 * C * 64 * H + C) + 2 * (C + 32 * H) + 32128 * C * (2 if name == "t5-xxl" else 1)
+    want(plan.number(r"parameters +(\d+) in all") == count, f"{count} parameters by hand: {plan.said[:600]}")
+    want(int(count / 1e8 + 1e-6) / 10 == billions or round(count / 1e9) == billions, f"the paper prints {billions} billion")
+    want(f"{count:,} parameters" in read(os.path.join(CONFIGS, name + ".yaml")), "its file says another number")
+    per_token = r"FLOPs +(\S+) per token forward"
+    router = 2 * C * 128 * L / 2  # a sparse block in two, in both stacks
+    if name == "t5-large":  # the published shape has ReLU and 4096 where the table has GEGLU and 2816
+        router += 2 * C * (2 * 4096 - 3 * F) * L
+    near(switch.number(per_token), plan.number(per_token) + router, 1e-3 * router + 1e-3 * plan.number(per_token), "FLOPs")
+    ratio = plan.number(per_token) / planned("t5-base").number(per_token)
+    # The paper counts neither all of attention's scores nor the keys of every input; both are a few per cent.
+    near(ratio, FLOPS[name] / FLOPS["t5-base"], 0.04 * ratio, "FLOPs against those of T5-Base")
+
+
+def switch_c():
+    """In no time, though it has 2048 ranks and 125,000 tensors."""
+    plan = planned("switch-c-2048", 2048)
+    want(plan.seconds < 2, f"took {plan.seconds} s")
+    line = plan.ranks["2047"]
+    want(line["all-to-all"] > 0 and line["all-reduce"] > 0, "no messages")
+
+
+# What is left of a GPU's memory, in GiB, by its name.
+ROOM = {"16 GB": 14, "24 GB": 22, "40 GB": 39, "48 GB": 44, "80 GB": 79, "141 GB": 140, "180 GB": 178, "no GPU": float("inf")}
+
+
+def device(ranks, sequences):
+    """What the first rank holds but on its host, and the smallest memory that this and 1 GiB fit into."""
+    plan = planned("switch-base-128", ranks, **{"batch.sequences": sequences})
+    held = sum(plan.ranks["0"][name] for name in ARENAS if name != "HOST")
+    near(plan.number(r"device +(\S+) MiB"), held, 0.05 + 6 * 0.0005, "MiB on the device")
+    fits = next(name for name, gib in ROOM.items() if held / 1024 + 1 <= gib)
+    want(re.search(f"device .*{fits}", plan.said), f"{held} MiB, not {fits!r}: {plan.said[:1200]}")
+    others = [line["total"] - line["HOST"] for line in plan.ranks.values()]
+    want(max(others) <= held + 0.001, f"the first rank holds {held} MiB, another {max(others)}")
+
+
+def every_file():
+    """Each can be planned; the labml ones are the other tests'."""
+    names = sorted(name[: -len(".yaml")] for name in os.listdir(CONFIGS))
+    want(set(PUBLISHED) | set(DENSE) <= set(names) and {"ci-t5", "ci-switch", "ci-switch-small"} <= set(names), f"{names}")
+    for name in names:
+        planned(name, 2)
 
 
 def main():
     suite = Suite()
     for name in PUBLISHED:
         suite.case(f"parameters of {name}", published, name)
+    for name in DENSE:
+        suite.case(f"parameters and FLOPs of {name}", dense, name)
+    suite.case("Switch-C on 2048 ranks", switch_c, heavy=True)
+    suite.case("every file of configs", every_file)
+    for ranks, sequences in ((128, 1), (128, 16), (16, 16), (8, 16), (4, 32), (2, 16), (1, 16), (1, 256)):
+        suite.case(f"memory of a device, {ranks} ranks of {sequences}", device, ranks, sequences)
     for every in (0, 1, 2, 6):
         suite.case(f"layers and rest add up, every = {every}", lambda n=every: adds_up(moe_every=n, moe_experts=5))
     suite.case("one more token", one_more_token, heavy=True)  # sentinels would count
