@@ -121,10 +121,10 @@ def rare_things(ranks):
             calls = own(answer)
             if shutil.which("addr2line"):
                 want(set(calls) <= set(RARE), f"rank {rank}: allocations of others than the rare: {calls}")
-            # 4 files of each of 10 checkpoints are hashed; nothing happens more often than that, but for the nodes of a JSON tree
-            # and texts that grow.
+            # 4 files of each checkpoint are hashed, and 11 checkpoints may end in this time, which begins before one of them is
+            # written; nothing happens more often than that, but for the nodes of a JSON tree and texts that grow.
             often = max((n for site, n in calls.items() if site not in ("allocate", "take")), default=0)
-            want(0 < often <= 4 * STEPS / 10, f"rank {rank}: {calls}")
+            want(0 < often <= 4 * (STEPS / 10 + 1), f"rank {rank}: {calls}")
             flat(answer, rank)
 
 
