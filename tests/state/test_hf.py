@@ -214,11 +214,16 @@ def changed_tensor():
 def no_vocabulary():
     """A text needs a tokenizer, which the model has not brought."""
     with scratch() as path:
-        f = Folder(path)
-        folder = f.imported(os.path.join(TINY, "hf"))
-        for args in (["eval", "--checkpoint", folder], ["generate", "--checkpoint", folder, "--prompt", "a"]):
+        f, text = Folder(path), write_text(path)
+        folder = edited(f, f.imported(os.path.join(TINY, "hf")), "stacks: encoder-decoder", "stacks: decoder")
+        for args in (
+            ["eval", "--checkpoint", folder, "--data", text],
+            ["generate", "--checkpoint", folder, "--prompt", "a"],
+            ["--init-from", folder, "--data", text, "--out", os.path.join(path, "run")],
+        ):
             result = run(1, args)
-            want(result.code in (2, 4) and ONE_LINE.fullmatch(result.err.strip()), result.told())
+            want(result.code == 4 and ONE_LINE.fullmatch(result.err.strip()), result.told())
+            want("tokenizer.json: is missing: the checkpoint's vocabulary is known by its size alone" in result.err, result.told())
 
 
 def main():
