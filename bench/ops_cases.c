@@ -1,5 +1,7 @@
 #include "bench/ops_cases.h"
 
+#include "base/checked.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -61,6 +63,28 @@ static const op_case *find(const op_case *cases, int n, int op) {
     return i < n ? &cases[i] : NULL;
 }
 
+/* Of the experts' first layer, with Adam's moments for factors and scratch. */
+static void add_adafactor(const swt_ctx *c, const swt_model *m) {
+    const swt_sublayer *experts = swt_model_first(m, SWT_SWITCH);
+    if (experts == NULL)
+        return;
+    const swt_place *wi = &experts->places->wi;
+    const int64_t n = m->dist->El, rows = wi->out, cols = wi->in;
+    const int64_t factors = swt_ceil_div(n * rows, 16) * 16;
+    if (swt_adafactor_scratch_bytes(n, rows, cols) > m->params.end * (int64_t)sizeof(float))
+        return;
+    keep(c, SWT_OP_adafactor,
+         &(swt_adafactor_args){.param = m->param + wi->weight,
+                               .row = m->first_moment,
+                               .col = m->first_moment + factors,
+                               .grad = m->grad + wi->weight,
+                               .scratch = m->second_moment,
+                               .n = n,
+                               .rows = rows,
+                               .cols = cols,
+                               .hyper = {.clip_update = 1, .scale_parameter = true}});
+}
+
 /* What no step with ReLU and Adam in F32 calls, on the tensors of what it does call. */
 static void add_others(const swt_ctx *c, const swt_model *m) {
     const recorder *r = recorder_of(c);
@@ -83,6 +107,7 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
     }
     const swt_sgd_args sgd = {.param = m->param, .grad = m->grad, .n = m->params.end};
     keep(c, SWT_OP_sgd, &sgd);
+    add_adafactor(c, m);
     /* Of weights that are the parameters themselves there is no copy: the moments take one. */
     const bool copied = m->weights != (const void *)m->param;
     const swt_cast_args cast = {
@@ -157,6 +182,8 @@ typedef struct cost {
     { SWT_OP_##op, {MOE(op, N), MOE(op, C)}, 0 }
 #define EXPERTS(op)                                                                                \
     { SWT_OP_##op, {MOE(op, E), MOE(op, K), MOE(op, C), MOE(op, F)}, 2 }
+#define TENSORS(op)                                                                                \
+    { SWT_OP_##op, {DIM(op, n), DIM(op, rows), DIM(op, cols)}, 0 }
 #define ATTENTION(op, products)                                                                    \
     {                                                                                              \
         SWT_OP_##op,                                                                               \
@@ -173,6 +200,7 @@ static const cost costs[] = {
     ROUTER(router_losses, 0),    ROUTER(router_backward, 2),      EXCHANGE(dispatch_forward),
     EXCHANGE(dispatch_backward), EXCHANGE(combine_forward),       EXCHANGE(combine_backward),
     EXPERTS(experts_forward),    EXPERTS(experts_backward_input), EXPERTS(experts_backward_weight),
+    TENSORS(adafactor),
 };
 
 /* Shape and FLOPs. An operation without a row has its largest tensor's elements for a shape. */

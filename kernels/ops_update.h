@@ -120,6 +120,33 @@ typedef struct swt_sgd_args {
     int64_t n;
 } swt_sgd_args;
 
+typedef struct swt_adafactor_hyper {
+    double clip_update;   /* the largest RMS of u */
+    bool scale_parameter; /* lr is relative to the RMS of the parameter */
+} swt_adafactor_hyper;
+
+/* n tensors of one shape, side by side, each updated for itself. With g = clip grad, t = state.step
+ * and d = 1 - t^-0.8:
+ *   row[i] = d row[i] + (1 - d) (mean over j of g[i, j]^2 + 1e-30);   col[j] likewise over i;
+ *   u[i, j] = g[i, j] / sqrt(row[i] / mean(row) col[j]);   without row: u[i, j] = g[i, j] /
+ * sqrt(col[j]); u /= max(1, RMS(u) / clip_update); param -= lr max(1e-3, RMS(param)) u;   without
+ * scale_parameter: param -= lr u. A vector is one row without row: col is its whole second moment.
+ * What would not fit F32 becomes its largest number. Nothing changes once state.nonfinite is set. A
+ * tensor's result does not depend on n and on its place among the n. Source: Shazeer, Stern 2018,
+ * algorithms 4 and 5, without a first moment, as T5 has it. */
+typedef struct swt_adafactor_args {
+    float *param;      /* (n, rows, cols), updated */
+    float *row;        /* (n, rows), updated, or NULL */
+    float *col;        /* (n, cols), updated */
+    const float *grad; /* (n, rows, cols) */
+    void *scratch;     /* swt_adafactor_scratch_bytes(n, rows, cols) */
+    int64_t n, rows, cols;
+    swt_adafactor_hyper hyper;
+} swt_adafactor_args;
+
+/* -1 where it would wrap. */
+int64_t swt_adafactor_scratch_bytes(int64_t n, int64_t rows, int64_t cols);
+
 /* to = from in the activation type, to nearest, halves to even: what gemms read of the F32
  * parameters. */
 typedef struct swt_cast_args {

@@ -3,7 +3,7 @@
 #ifndef SWT_ROUTER_SCRATCH_H
 #define SWT_ROUTER_SCRATCH_H
 
-#include "base/checked.h"
+#include "kernels/scratch.h"
 #include "kernels/swt_ops.h"
 
 /* Tokens whose input the GPU widens and jitters at a time. */
@@ -28,13 +28,6 @@ typedef struct swt_router_scratch {
     } cuda;
     int64_t bytes; /* of all */
 } swt_router_scratch;
-
-/* The next piece of scratch, from a multiple of 64 bytes on. */
-static inline int64_t swt_scratch_piece(int64_t *end, int64_t bytes) {
-    const int64_t start = *end;
-    *end += swt_ceil_div(bytes, 64) * 64;
-    return start;
-}
 
 static inline swt_router_scratch swt_router_scratch_of(const swt_moe_dims *d) {
     enum { FLOAT = sizeof(float), WORD = sizeof(int32_t), KEY = sizeof(uint64_t) };

@@ -63,6 +63,7 @@
     X(state_clip)                                                                                  \
     X(adam)                                                                                        \
     X(sgd)                                                                                         \
+    X(adafactor)                                                                                   \
     X(cast)
 
 /* swt_NAME(c, arguments): check the arguments, then call the slot of the context's backend, a

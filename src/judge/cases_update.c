@@ -296,6 +296,95 @@ void swt_judge_sgd(swt_case *k, const void *args) {
     }
 }
 
+/* Rows and columns of zeros, a tensor of zeros, tensors that are small; numbers of very different
+ * sizes. Odd columns have no vectors, many rows several blocks. */
+void swt_draw_adafactor(swt_case *k, void *args) {
+    static const swt_adafactor_hyper hypers[] = {{.clip_update = 1, .scale_parameter = true},
+                                                 {.clip_update = 0.01},
+                                                 {.clip_update = 1e6, .scale_parameter = true}};
+    swt_adafactor_args *a = args;
+    swt_step_state *s = k->t->state;
+    const int most = k->t->large ? 300 : 70;
+    swt_case_dim(k, "n", &a->n, swt_trial_choose(k->t, 1, 3));
+    swt_case_dim(k, "rows", &a->rows, swt_trial_choose(k->t, 1, most));
+    swt_case_dim(k, "cols", &a->cols,
+                 k->number % 2 == 0 ? 4 * swt_trial_choose(k->t, 1, most / 4)
+                                    : swt_trial_choose(k->t, 1, 2 * most));
+    a->hyper = hypers[swt_case_note(k, "hyper", k->number % 3)];
+    const int64_t count = a->n * a->rows * a->cols;
+    const double size = k->number % 5 == 2 ? 1e-5 : 1;
+    a->param = swt_trial_copy(k->t, swt_trial_uniform(k->t, count, -size, size), count, SWT_F32);
+    a->col = swt_trial_copy(k->t, swt_trial_uniform(k->t, a->n * a->cols, 0, 1), a->n * a->cols,
+                            SWT_F32);
+    if ((k->number & 1) != 0)
+        a->row = swt_trial_copy(k->t, swt_trial_uniform(k->t, a->n * a->rows, 0, 1), a->n * a->rows,
+                                SWT_F32);
+    float *grad = swt_trial_uniform(k->t, count, -1, 1);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t column = i % a->cols, row = i / a->cols, tensor = row / a->rows;
+        const bool zero = column % 7 == 3 || row % 5 == 3 || (tensor == 1 && k->number % 4 == 2);
+        grad[i] *= zero ? 0 : powf(10, (float)swt_trial_choose(k->t, -6, 3));
+    }
+    a->grad = grad;
+    s->step = k->number == 0 ? 1 : swt_trial_choose(k->t, 1, 5000);
+    s->lr = 0.01;
+    s->clip = 0.37;
+    s->nonfinite = swt_case_note(k, "stopped", k->number % 8 == 7);
+}
+
+/* The factors of rows or of columns: their sums are in F64, so that what shows is one rounding. */
+static void judge_factors(swt_case *k, const swt_adafactor_args *a, const float *factors,
+                          bool of_rows) {
+    const swt_step_state *s = k->t->state;
+    const double *old = swt_case_wide(k, factors), d = 1 - pow((double)s->step, -0.8);
+    const int64_t n = of_rows ? a->rows : a->cols, along = of_rows ? a->cols : a->rows;
+    for (int64_t i = 0; i < a->n * n && factors != NULL; i++) {
+        const float *first = a->grad + i / n * a->rows * a->cols + i % n * (of_rows ? a->cols : 1);
+        double mean = 0;
+        for (int64_t j = 0; j < along; j++)
+            mean += pow(s->clip * (double)first[j * (of_rows ? 1 : a->cols)], 2) / (double)along;
+        const double want = d * old[i] + (1 - d) * (mean + 1e-30);
+        swt_case_number(k, factors, i, s->nonfinite ? old[i] : want,
+                        s->nonfinite ? 0 : 1.01 * SWT_ROUNDING * want);
+    }
+}
+
+/* Factors as they came out. u has 4 roundings (of each factor's root, and of two products), and so
+ * has its RMS; the step, its product with u and the result one each. */
+static void judge_tensor(swt_case *k, const swt_adafactor_args *a, int64_t tensor,
+                         const double *param) {
+    const swt_step_state *s = k->t->state;
+    const int64_t count = a->rows * a->cols, begin = tensor * count;
+    const float *row = a->row != NULL ? a->row + tensor * a->rows : NULL,
+                *col = a->col + tensor * a->cols;
+    double *u = swt_trial_doubles(k->t, count), mean_row = 0, u_squares = 0, squares = 0;
+    for (int64_t i = 0; i < a->rows && row != NULL; i++)
+        mean_row += (double)row[i] / (double)a->rows;
+    for (int64_t i = 0; i < count; i++) {
+        const double share = row != NULL ? (double)row[i / a->cols] / mean_row : 1;
+        u[i] = s->clip * (double)a->grad[begin + i] / sqrt(share * (double)col[i % a->cols]);
+        u_squares += u[i] * u[i];
+        squares += param[begin + i] * param[begin + i];
+    }
+    const double size = a->hyper.scale_parameter ? fmax(1e-3, sqrt(squares / (double)count)) : 1;
+    const double over = fmax(1, sqrt(u_squares / (double)count) / a->hyper.clip_update);
+    for (int64_t i = 0; i < count; i++) {
+        const double change = s->nonfinite ? 0 : s->lr * size * u[i] / over;
+        const double want = param[begin + i] - change;
+        swt_case_number(k, a->param, begin + i, want,
+                        s->nonfinite ? 0 : SWT_ROUNDING * (fabs(want) + 10 * fabs(change)));
+    }
+}
+
+void swt_judge_adafactor(swt_case *k, const void *args) {
+    const swt_adafactor_args *a = args;
+    const double *param = swt_case_wide(k, a->param);
+    judge_factors(k, a, a->row, true);
+    judge_factors(k, a, a->col, false);
+    for (int64_t i = 0; i < a->n; i++)
+        judge_tensor(k, a, i, param);
+}
+
 void swt_draw_cast(swt_case *k, void *args) {
     swt_cast_args *a = args;
     swt_case_dim(k, "n", &a->n, draw_count(k, 1));

@@ -51,19 +51,67 @@ static void update_grad_finish(float *grad, const int64_t *sum, int64_t n) {
         grad[i] = (float)((double)sum[i] * 0x1p-48);
 }
 
-/* Sixteen partial sums, whatever the instruction set. */
-static double update_sum_squares(const float *x, int64_t n) {
-    double part[16] = {0};
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++)
-            part[j] += (double)x[i + j] * (double)x[i + j];
-    for (int j = 0; i < n; i++, j++)
-        part[j] += (double)x[i] * (double)x[i];
-    for (int width = 8; width > 0; width /= 2)
+/* Sums of doubles have sixteen parts, whatever the instruction set. */
+enum { PARTS = 16 };
+
+static double sum_of_parts(double part[PARTS]) {
+    for (int width = PARTS / 2; width > 0; width /= 2)
         for (int j = 0; j < width; j++)
             part[j] += part[j + width];
     return part[0];
+}
+
+static double update_sum_squares(const float *x, int64_t n) {
+    double part[PARTS] = {0};
+    int64_t i = 0;
+    for (; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++)
+            part[j] += (double)x[i + j] * (double)x[i + j];
+    for (int j = 0; i < n; i++, j++)
+        part[j] += (double)x[i] * (double)x[i];
+    return sum_of_parts(part);
+}
+
+/* Squares of floats are exact in double: contracting their sums changes nothing. */
+static double update_factor_squares(double *columns, const float *grad, int64_t n) {
+    double part[PARTS] = {0};
+    int64_t i = 0;
+    for (; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++) {
+            const double square = (double)grad[i + j] * (double)grad[i + j];
+            part[j] += square;
+            columns[i + j] += square;
+        }
+    for (int j = 0; i < n; i++, j++) {
+        const double square = (double)grad[i] * (double)grad[i];
+        part[j] += square;
+        columns[i] += square;
+    }
+    return sum_of_parts(part);
+}
+
+static double update_factored_squares(const float *grad, float row_scale, const float *col_scale,
+                                      int64_t n) {
+    double part[PARTS] = {0};
+    int64_t i = 0;
+    for (; i + PARTS <= n; i += PARTS)
+        for (int j = 0; j < PARTS; j++) {
+            const double u = (double)(grad[i + j] * row_scale * col_scale[i + j]);
+            part[j] += u * u;
+        }
+    for (int j = 0; i < n; i++, j++) {
+        const double u = (double)(grad[i] * row_scale * col_scale[i]);
+        part[j] += u * u;
+    }
+    return sum_of_parts(part);
+}
+
+static void update_factored(float *param, const float *grad, float row_scale,
+                            const float *col_scale, float step, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vf u = load(grad + i, n - i) * row_scale * load(col_scale + i, n - i);
+        store(param + i, load(param + i, n - i) - step * u, n - i);
+    }
 }
 
 #endif

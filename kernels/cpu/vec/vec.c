@@ -28,6 +28,9 @@ const swt_vec SWT_VEC_TABLE = {
     .grad_add = update_grad_add,
     .grad_finish = update_grad_finish,
     .sum_squares = update_sum_squares,
+    .factor_squares = update_factor_squares,
+    .factored_squares = update_factored_squares,
+    .factored_update = update_factored,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
 };

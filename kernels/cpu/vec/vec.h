@@ -112,6 +112,14 @@ typedef struct swt_vec {
     /* grad = sum * 2^-48 */
     void (*grad_finish)(float *grad, const int64_t *sum, int64_t n);
     double (*sum_squares)(const float *x, int64_t n);
+    /* Of a row of n: columns += grad^2, each in F64; returns the row's sum. */
+    double (*factor_squares)(double *columns, const float *grad, int64_t n);
+    /* The sum of u^2, u = grad row_scale col_scale. */
+    double (*factored_squares)(const float *grad, float row_scale, const float *col_scale,
+                               int64_t n);
+    /* param -= step u */
+    void (*factored_update)(float *param, const float *grad, float row_scale,
+                            const float *col_scale, float step, int64_t n);
 
     /* One head (attention.h); formulas in ops_dense.h. Shapes: y rows of D, lse (Tq). scratch: of
      * SWT_SCRATCH_BYTES, aligned to 64. */
