@@ -124,7 +124,7 @@ static swt_status copy(bench *b) {
     const size_t bytes = (size_t)count * sizeof *b->copy;
     const double start_ms = swt_now_ms();
     SWT_TRY(swt_model_read(m, b->copy, m->param, bytes));
-    if (m->moments) {
+    if (m->keeps == SWT_KEEPS_MOMENTS) {
         SWT_TRY(swt_model_read(m, b->copy + count, m->first_moment, bytes));
         SWT_TRY(swt_model_read(m, b->copy + 2 * count, m->second_moment, bytes));
     }

@@ -41,7 +41,7 @@ static swt_status read_folder(import *m, const char *folder, swt_warnings *warni
 static swt_status list_tensors(import *m) {
     SWT_TRY(swt_dist_from_options(&m->dist, m->options, &m->dims, 1, 0));
     SWT_TRY(swt_params_init(&m->params, &m->dims, &m->dist));
-    SWT_TRY(swt_shards_init(&m->shards, &m->params, &m->dist));
+    SWT_TRY(swt_shards_init(&m->shards, &m->params, SWT_KEEPS_NOTHING, &m->dist));
     m->tensors = calloc((size_t)m->params.count, sizeof *m->tensors);
     if (m->tensors == NULL)
         return SWT_FAIL(MEMORY, "%s: no memory for a list of its tensors", m->source.path);

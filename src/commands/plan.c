@@ -142,6 +142,17 @@ static int64_t own_parameters(const swt_params *params, const char *prefix, int6
     return n;
 }
 
+/* Elements that the optimiser keeps of them. */
+static int64_t own_kept(const swt_model *m, const char *prefix) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->params.count; i++) {
+        const swt_param *p = &m->params.table[i];
+        if (p->offset >= 0 && strncmp(p->name, prefix, strlen(prefix)) == 0)
+            n += swt_optim_count(p, m->keeps);
+    }
+    return n;
+}
+
 static holding whole_rank(const swt_model *m) {
     holding h = {.parameters = own_parameters(&m->params, "", m->params.end)};
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
@@ -159,7 +170,7 @@ static holding one_layer(const swt_model *m, const swt_sublayer *ffn) {
     const size_t copy = m->ctx.dtype != SWT_F32 ? swt_dtype_bytes(m->ctx.dtype) : 0;
     h.bytes[SWT_ARENA_PARAM] = (size_t)n * (sizeof(float) + copy);
     h.bytes[SWT_ARENA_GRAD] = (size_t)n * sizeof(float) + (size_t)sums * sizeof(int64_t);
-    h.bytes[SWT_ARENA_OPT] = m->moments ? (size_t)n * 2 * sizeof(float) : 0;
+    h.bytes[SWT_ARENA_OPT] = (size_t)own_kept(m, prefix) * sizeof(float);
     for (int64_t i = 0; i < m->n_sublayers; i++)
         if (m->sublayers[i].stack == ffn->stack && m->sublayers[i].block == ffn->block)
             h.bytes[SWT_ARENA_ACT] += m->sublayers[i].kept_bytes;
@@ -287,7 +298,7 @@ static swt_status plan_rank(swt_session *s, const swt_dims *d, const swt_backend
     swt_dist dist;
     swt_model m;
     SWT_TRY(swt_dist_from_options(&dist, o, d, (int)o->plan_ranks, rank));
-    swt_status status = swt_model_plan(&m, d, &dist, backend->ops, true, swt_needs_moments(o));
+    swt_status status = swt_model_plan(&m, d, &dist, backend->ops, true, swt_optim_keeps_of(o));
     if (status == SWT_OK) {
         if (rank == 0)
             print_above_ranks(s->out, &m, &s->data, backend);

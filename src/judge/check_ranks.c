@@ -67,7 +67,7 @@ static swt_status open_run(run *r, const swt_trial_setup *on, const swt_dims *d)
     swt_comm *host = on->host != NULL ? on->host : &r->self;
     swt_comm *world = on->host != NULL ? on->world : &r->self;
     SWT_TRY(swt_dist_init(&r->dist, host->size, host->rank, d->E, 0));
-    SWT_TRY(swt_model_plan(&r->m, d, &r->dist, on->ops, true, false));
+    SWT_TRY(swt_model_plan(&r->m, d, &r->dist, on->ops, true, SWT_KEEPS_NOTHING));
     r->m.ctx.stream = on->stream;
     SWT_TRY(swt_dist_connect(&r->dist, host, world));
     SWT_TRY(swt_model_commit(&r->m, on->device, seed));

@@ -22,7 +22,7 @@
 #define SWT_ARENA_LIST(X)                                                                          \
     X(PARAM, "parameters")                                                                         \
     X(GRAD, "gradients and their integer sums")                                                    \
-    X(OPT, "optimiser moments")                                                                    \
+    X(OPT, "what the optimiser keeps")                                                             \
     X(ACT, "activations")                                                                          \
     X(SCRATCH, "scratch of the operations")                                                        \
     X(COMM, "message buffers")                                                                     \

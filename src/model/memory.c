@@ -30,7 +30,13 @@ static void take_params(swt_memory_walk *w) {
         m->sum = swt_take(w, SWT_ARENA_GRAD, SWT_I64, m->sum_count);
     m->squares = swt_take(w, SWT_ARENA_GRAD, SWT_F64, m->params.count + 1);
     m->spans = swt_take(w, SWT_ARENA_GRAD, SWT_I64, m->n_spans * (int64_t)(sizeof(swt_span) / 8));
-    if (m->moments) {
+    if (m->keeps == SWT_KEEPS_FACTORS)
+        m->factor = swt_take(w, SWT_ARENA_OPT, SWT_F32, m->factors.end);
+    for (int64_t i = 0; i < m->factors.n_groups; i++) {
+        const swt_factor_group *g = &m->factors.groups[i];
+        swt_need_scratch(w, swt_adafactor_scratch_bytes(g->n, g->rows, g->cols));
+    }
+    if (m->keeps == SWT_KEEPS_MOMENTS) {
         m->first_moment = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
         m->second_moment = swt_take(w, SWT_ARENA_OPT, SWT_F32, n);
     }

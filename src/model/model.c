@@ -51,8 +51,8 @@ static swt_status fill_spans(swt_model *m) {
 }
 
 swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, const swt_ops *ops,
-                          bool training, bool moments) {
-    *out = (swt_model){.dims = *d, .dist = dist, .training = training, .moments = moments};
+                          bool training, swt_optim_keeps keeps) {
+    *out = (swt_model){.dims = *d, .dist = dist, .training = training, .keeps = keeps};
     out->ctx.ops = ops;
     out->ctx.dtype = d->dtype;
     out->turns = swt_dist_turns(dist, d->M);
@@ -64,13 +64,15 @@ swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist, con
     if (status != SWT_OK)
         return status;
     if (training)
-        status = swt_shards_init(&out->shards, &out->params, dist);
+        status = swt_shards_init(&out->shards, &out->params, keeps, dist);
+    if (status == SWT_OK && training && keeps == SWT_KEEPS_FACTORS)
+        status = swt_factors_init(&out->factors, &out->params);
     if (status != SWT_OK) {
         swt_model_fini(out);
         return status;
     }
     if (training)
-        out->snapshot_count = out->shards.elements[dist->rank] * (moments ? 3 : 1);
+        out->snapshot_count = out->shards.elements[dist->rank] + out->shards.kept[dist->rank];
     out->sum_count = swt_sums_count(out);
     for (int64_t i = 0; i < out->params.count; i++)
         out->n_spans += in_norm(dist, &out->params.table[i]);
@@ -100,6 +102,9 @@ swt_status swt_model_clear(swt_model *m, uint64_t seed) {
     for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
         if (flat[i] != NULL)
             SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, flat[i], 0, bytes));
+    if (m->factor != NULL)
+        SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->factor, 0,
+                               (size_t)m->factors.end * sizeof *m->factor));
     if (m->sum != NULL)
         SWT_TRY(swt_device_set(m->ctx.device, m->ctx.stream, m->sum, 0,
                                (size_t)m->sum_count * sizeof *m->sum));
@@ -177,6 +182,7 @@ void swt_model_fini(swt_model *m) {
         swt_stream_destroy(m->ctx.device, m->upload);
     for (int i = 0; i < SWT_ARENA_COUNT; i++)
         swt_arena_fini(&m->arenas[i]);
+    swt_factors_fini(&m->factors);
     swt_shards_fini(&m->shards);
     swt_params_fini(&m->params);
     free(m->sublayers);
@@ -192,6 +198,21 @@ swt_status swt_model_init_values(swt_model *m, swt_init init, double init_scale,
         SWT_TRY(put(m, m->param + p->offset, m->staging, (size_t)p->count * sizeof(float)));
     }
     return swt_model_round_weights(m);
+}
+
+float *swt_model_saved(const swt_model *m, int64_t param, swt_saved_tensor which) {
+    const swt_param *p = &m->params.table[param];
+    const bool vector = which == SWT_SAVED_V && m->keeps == SWT_KEEPS_FACTORS;
+    if (p->offset < 0 || swt_saved_count(p, m->keeps, which) == 0)
+        return NULL;
+    if (which == SWT_SAVED_ROW)
+        return m->factor + m->factors.row[param];
+    if (which == SWT_SAVED_COL || vector)
+        return m->factor + m->factors.col[param];
+    float *const flat[] = {[SWT_SAVED_WEIGHT] = m->param,
+                           [SWT_SAVED_M] = m->first_moment,
+                           [SWT_SAVED_V] = m->second_moment};
+    return flat[which] + p->offset;
 }
 
 swt_status swt_model_wait(swt_model *m) {

@@ -52,8 +52,9 @@ struct swt_model {
     swt_dims dims;
     swt_dist *dist;
     swt_params params;
-    bool training;         /* has gradients and moments */
-    bool moments;          /* the optimiser needs both */
+    bool training;         /* has gradients and what the optimiser keeps */
+    swt_optim_keeps keeps; /* of each parameter, in training */
+    swt_factors factors;   /* where they are, of SWT_KEEPS_FACTORS */
     int64_t turns;         /* micro-batches of this rank in a step, empty ones included */
     int64_t message_slots; /* K of the message buffers (swt_message_slots), 0 without experts */
     swt_ctx ctx;
@@ -61,6 +62,7 @@ struct swt_model {
 
     /* Flat arrays in the layout of params. */
     float *param, *grad, *first_moment, *second_moment; /* (params.end) */
+    float *factor;                                      /* (factors.end) */
     void *weights; /* (params.end) in the activation type: param itself, or its rounded copy */
     int64_t *sum;  /* (sum_count) sums of gradients over micro-batches (sums.h) */
     int64_t sum_count;
@@ -104,13 +106,14 @@ struct swt_pass {
 /* Plan the memory of this rank for a backend's operations: fills model->arenas' planned sizes,
  * allocates only tables. dist need not be connected. Errors: MEMORY where a size overflows. */
 SWT_MUST_CHECK swt_status swt_model_plan(swt_model *out, const swt_dims *d, swt_dist *dist,
-                                         const swt_ops *ops, bool training, bool moments);
+                                         const swt_ops *ops, bool training, swt_optim_keeps keeps);
 
 /* Allocate exactly the plan on the device, and clear it. dist must be connected. Local. Errors:
  * MEMORY. */
 SWT_MUST_CHECK swt_status swt_model_commit(swt_model *m, swt_device *device, uint64_t seed);
 
-/* Parameters, gradients, moments and sums become zeros, the step state that before step 1. Local.
+/* Parameters, gradients, what the optimiser keeps and sums become zeros, the step state that before
+ * step 1. Local.
  */
 SWT_MUST_CHECK swt_status swt_model_clear(swt_model *m, uint64_t seed);
 
@@ -118,6 +121,9 @@ SWT_MUST_CHECK swt_status swt_model_clear(swt_model *m, uint64_t seed);
 SWT_MUST_CHECK swt_status swt_model_set_step(swt_model *m, uint64_t seed, int64_t step);
 
 void swt_model_fini(swt_model *m);
+
+/* A tensor of a parameter's (swt_saved_shape), NULL where this rank holds none such. */
+float *swt_model_saved(const swt_model *m, int64_t param, swt_saved_tensor which);
 
 /* Wait on the host until all queued work is done. Errors: COMM where an exchange has failed. */
 SWT_MUST_CHECK swt_status swt_model_wait(swt_model *m);

@@ -2,9 +2,9 @@
  * gradient reduction, the clip norm's order, checkpoint names and the printed plan.
  *
  * A rank's parameters are one flat array, first the shared ones, then those of its experts;
- * gradients and moments have the same layout. Offsets count elements. Tensors that one operation
- * reads as one (q, k and v; an expert layer's wi of all experts) stand side by side; such blocks
- * are aligned to 64 bytes, also where their elements are BF16. */
+ * gradients and moments have the same layout (factors: optim.h). Offsets count elements. Tensors
+ * that one operation reads as one (q, k and v; an expert layer's wi of all experts) stand side by
+ * side; such blocks are aligned to 64 bytes, also where their elements are BF16. */
 #ifndef SWT_MODEL_PARAMS_H
 #define SWT_MODEL_PARAMS_H
 

@@ -21,12 +21,14 @@ static void list_own(swt_shards *s, const swt_params *params, int rank) {
                 s->own[s->own_count++] = i;
 }
 
-swt_status swt_shards_init(swt_shards *out, const swt_params *params, const swt_dist *dist) {
+swt_status swt_shards_init(swt_shards *out, const swt_params *params, swt_optim_keeps keeps,
+                           const swt_dist *dist) {
     *out = (swt_shards){.size = dist->size};
     out->owner = calloc((size_t)params->count + 1, sizeof *out->owner);
     out->elements = calloc((size_t)dist->size, sizeof *out->elements);
+    out->kept = calloc((size_t)dist->size, sizeof *out->kept);
     out->own = calloc((size_t)params->count + 1, sizeof *out->own);
-    if (out->owner == NULL || out->elements == NULL || out->own == NULL) {
+    if (out->owner == NULL || out->elements == NULL || out->kept == NULL || out->own == NULL) {
         swt_shards_fini(out);
         return SWT_FAIL(MEMORY, "memory: no room for a list of %lld tensors",
                         (long long)params->count);
@@ -34,6 +36,7 @@ swt_status swt_shards_init(swt_shards *out, const swt_params *params, const swt_
     for (int64_t i = 0; i < params->count; i++) {
         out->owner[i] = choose_owner(out, &params->table[i], dist);
         out->elements[out->owner[i]] += params->table[i].count;
+        out->kept[out->owner[i]] += swt_optim_count(&params->table[i], keeps);
     }
     for (int rank = 0; rank < out->size; rank++)
         out->writers += out->elements[rank] > 0;
@@ -44,6 +47,7 @@ swt_status swt_shards_init(swt_shards *out, const swt_params *params, const swt_
 void swt_shards_fini(swt_shards *s) {
     free(s->owner);
     free(s->elements);
+    free(s->kept);
     free(s->own);
     *s = (swt_shards){0};
 }

@@ -2,13 +2,15 @@
 #ifndef SWT_MODEL_SHARDS_H
 #define SWT_MODEL_SHARDS_H
 
-#include "model/params.h"
+#include "model/optim.h"
 
 typedef struct swt_shards {
     int size;          /* ranks */
     int writers;       /* ranks that have something to write */
-    int *owner;        /* (params.count) the rank that writes the tensor and its moments, owned */
+    int *owner;        /* (params.count) the rank that writes the tensor and what the optimiser
+                          keeps of it, owned */
     int64_t *elements; /* (size) of weights that each rank writes, owned */
+    int64_t *kept;     /* (size) elements of the optimiser's that each rank writes, owned */
     int64_t *own;      /* (own_count) the tensors that this rank writes, by their places in its flat
                           array; owned */
     int64_t own_count;
@@ -18,7 +20,7 @@ typedef struct swt_shards {
  * elements so far, of equal ones the lowest. Every rank computes the same; no communication.
  * Errors: MEMORY. */
 SWT_MUST_CHECK swt_status swt_shards_init(swt_shards *out, const swt_params *params,
-                                          const swt_dist *dist);
+                                          swt_optim_keeps keeps, const swt_dist *dist);
 void swt_shards_fini(swt_shards *s);
 
 #endif

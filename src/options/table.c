@@ -182,8 +182,9 @@ const swt_option swt_option_table[] = {
             "Micro-batches in a step, M. They are shared out over the ranks, so M of at least the "
             "number of ranks keeps every rank busy; the result does not depend on the ranks."),
     KEY("optim.name", TRAINING, CHOICE(optim_name, "adam", "sgd", "adafactor"),
-        PRESETS("adam", "adafactor"), .built = "adam sgd", .also = "optimizer optimiser optim opt",
-        .help = "The update rule. adam has decoupled weight decay (AdamW)."),
+        PRESETS("adam", "adafactor"), .also = "optimizer optimiser optim opt",
+        .help = "The update rule. adam has decoupled weight decay (AdamW); adafactor has no first "
+                "moment, and of a matrix it keeps a number for each row and column alone."),
     KEY("optim.lr", TRAINING, REAL(schedule.lr, 0, 1e6, NULL), BOTH("1.0"),
         .also = "lr learning-rate max-lr base-lr peak-lr", .nearly = "min-lr",
         .difference = "there is no floor; under noam and rsqrt lr is a factor",

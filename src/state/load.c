@@ -54,7 +54,7 @@ static swt_status load(const swt_checkpoint *c, swt_model *m, swt_shard_kind kin
     swt_status status = open_source(&source, c, kind);
     if (status == SWT_OK) {
         status = kind == SWT_SHARD_WEIGHTS ? swt_weights_load(m, &source, altered)
-                                           : swt_moments_load(m, &source, altered);
+                                           : swt_kept_load(m, &source, altered);
         swt_source_close(&source);
     }
     SWT_TRY(swt_comm_agree(m->dist->host, status));
@@ -102,7 +102,7 @@ static swt_status restore(const swt_checkpoint *c, swt_model *m, swt_shard_kind 
         m->dist->host,
         SWT_FAIL(CHECKPOINT,
                  "%s: %s of tensor %s changed since it was verified; see that nobody writes there",
-                 c->folder, kind == SWT_SHARD_WEIGHTS ? "the weights" : "a moment",
+                 c->folder, kind == SWT_SHARD_WEIGHTS ? "the weights" : "what the optimiser keeps",
                  m->params.table[altered].name));
 }
 

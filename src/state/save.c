@@ -17,18 +17,18 @@ static int64_t *tensor_facts(const swt_save *v, int which, int64_t i) {
 
 static int64_t *file_facts(const swt_save *v, int kind, int rank) {
     const int64_t file = (int64_t)kind * v->what.model->shards.size + rank;
-    return v->facts + 2 * (v->tensors * v->what.model->params.count + file);
+    return v->facts + 2 * (SWT_SAVED_TENSORS * v->what.model->params.count + file);
 }
 
 static int kinds_of(const swt_save *v) {
-    return v->tensors > 1 ? SWT_SHARD_KINDS : 1;
+    return v->what.model->keeps != SWT_KEEPS_NOTHING ? SWT_SHARD_KINDS : 1;
 }
 
 static swt_status init(swt_save *v, const swt_saving *s) {
     const swt_model *m = s->model;
     *v = (swt_save){.what = *s, .world = m->dist->host};
-    v->tensors = m->moments ? SWT_SAVED_TENSORS : 1;
-    v->fact_count = 2 * (v->tensors * m->params.count + (int64_t)kinds_of(v) * m->shards.size);
+    v->fact_count =
+        2 * (SWT_SAVED_TENSORS * m->params.count + (int64_t)kinds_of(v) * m->shards.size);
     v->facts = calloc((size_t)v->fact_count, sizeof *v->facts);
     if (v->facts == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for the hashes of %lld tensors",
@@ -38,19 +38,26 @@ static swt_status init(swt_save *v, const swt_saving *s) {
 
 /* ---- this rank's files */
 
-/* Copy what this rank writes of a flat array. Tensors that stand side by side there, as all experts
- * do, are one copy: a long one is faster than its parts. */
-static swt_status copy_own(swt_model *m, float *to, const float *flat) {
-    const swt_param *table = m->params.table;
+/* Copy the tensors of one kind that this rank writes to *to, which goes on behind them. Tensors
+ * that stand side by side, as all experts do, are one copy: a long one is faster than its parts. */
+static swt_status copy_own(swt_model *m, float **to, swt_saved_tensor which) {
     const swt_shards *s = &m->shards;
-    for (int64_t k = 0, next; k < s->own_count; k = next) {
-        const int64_t from = table[s->own[k]].offset;
-        int64_t count = table[s->own[k]].count;
-        for (next = k + 1; next < s->own_count && table[s->own[next]].offset == from + count;
-             next++)
-            count += table[s->own[next]].count;
-        SWT_TRY(swt_model_read(m, to, flat + from, (size_t)count * sizeof *to));
-        to += count;
+    const float *from = NULL;
+    int64_t count = 0;
+    for (int64_t k = 0; k <= s->own_count; k++) {
+        const float *next = k < s->own_count ? swt_model_saved(m, s->own[k], which) : NULL;
+        if (next == NULL && k < s->own_count)
+            continue;
+        if (count > 0 && next != from + count) {
+            SWT_TRY(swt_model_read(m, *to, from, (size_t)count * sizeof **to));
+            *to += count;
+            count = 0;
+        }
+        if (next == NULL)
+            break;
+        if (count == 0)
+            from = next;
+        count += swt_saved_count(&m->params.table[s->own[k]], m->keeps, which);
     }
     return SWT_OK;
 }
@@ -58,13 +65,9 @@ static swt_status copy_own(swt_model *m, float *to, const float *flat) {
 /* Copy all that this rank writes to the host, in the order in which it is written. */
 static swt_status take_snapshot(const swt_save *v) {
     swt_model *m = v->what.model;
-    const swt_shards *s = &m->shards;
-    const int64_t own = s->elements[v->world->rank];
-    SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_WEIGHT * own, m->param));
-    if (v->tensors > 1) {
-        SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_M * own, m->first_moment));
-        SWT_TRY(copy_own(m, m->snapshot + SWT_SAVED_V * own, m->second_moment));
-    }
+    float *to = m->snapshot;
+    for (int which = 0; which < SWT_SAVED_TENSORS; which++)
+        SWT_TRY(copy_own(m, &to, (swt_saved_tensor)which));
     return SWT_OK;
 }
 
@@ -98,11 +101,17 @@ static swt_status write_tensor(swt_save *v, swt_tensor_writer *w, int which, int
     if (which == SWT_SAVED_WEIGHT)
         SWT_TRY(check_finite(v->at, &v->what.model->params.table[i]));
     SWT_TRY(swt_tensor_writer_data(w, v->at));
-    v->at += v->what.model->params.table[i].count;
+    v->at += swt_saved_count(&v->what.model->params.table[i], v->what.model->keeps,
+                             (swt_saved_tensor)which);
     int64_t *fact = tensor_facts(v, which, i);
     fact[0] = w->header_bytes + w->entries[number].offset_bytes;
     fact[1] = (int64_t)w->entries[number].hash;
     return SWT_OK;
+}
+
+/* Whether a parameter has such a tensor, on whichever rank. */
+static bool has(const swt_model *m, int which, int64_t i) {
+    return swt_saved_count(&m->params.table[i], m->keeps, (swt_saved_tensor)which) > 0;
 }
 
 /* Call `visit` for every tensor of this kind that this rank writes, in the order of its data. */
@@ -110,11 +119,12 @@ static swt_status each_own(swt_save *v, swt_tensor_writer *w, int kind,
                            swt_status (*visit)(swt_save *v, swt_tensor_writer *w, int which,
                                                int64_t i)) {
     const swt_shards *shards = &v->what.model->shards;
-    for (int which = 0; which < v->tensors; which++) {
+    for (int which = 0; which < SWT_SAVED_TENSORS; which++) {
         if ((int)swt_saved_kind((swt_saved_tensor)which) != kind)
             continue;
         for (int64_t k = 0; k < shards->own_count; k++)
-            SWT_TRY(visit(v, w, which, shards->own[k]));
+            if (has(v->what.model, which, shards->own[k]))
+                SWT_TRY(visit(v, w, which, shards->own[k]));
     }
     return SWT_OK;
 }
@@ -122,8 +132,10 @@ static swt_status each_own(swt_save *v, swt_tensor_writer *w, int kind,
 static swt_status declare(swt_save *v, swt_tensor_writer *w, int which, int64_t i) {
     const swt_param *p = &v->what.model->params.table[i];
     char name[SWT_TENSOR_NAME_BYTES];
+    int64_t shape[2];
+    const int dims = swt_saved_shape(p, v->what.model->keeps, (swt_saved_tensor)which, shape);
     swt_saved_name(name, (swt_saved_tensor)which, p->name);
-    return swt_tensor_writer_declare(w, name, SWT_F32, p->dims, p->shape);
+    return swt_tensor_writer_declare(w, name, SWT_F32, dims, shape);
 }
 
 static swt_status write_shard(swt_save *v, swt_tensor_writer *w, int kind) {
@@ -180,19 +192,20 @@ static void list_shards(const swt_save *v, swt_manifest *m, int *where) {
 
 static void list_tensors(const swt_save *v, swt_manifest *m, const int *where) {
     const swt_params *params = &v->what.model->params;
-    for (int which = 0; which < v->tensors; which++) {
+    for (int which = 0; which < SWT_SAVED_TENSORS; which++) {
         for (int64_t i = 0; i < params->count; i++) {
+            if (!has(v->what.model, which, i))
+                continue;
             const swt_param *p = &params->table[i];
             const int64_t *fact = tensor_facts(v, which, i);
             const int kind = (int)swt_saved_kind((swt_saved_tensor)which);
             swt_tensor_entry *e = &m->tensors[m->tensor_count++];
             *e = (swt_tensor_entry){
                 .dtype = SWT_F32,
-                .dims = p->dims,
-                .shape = {p->shape[0], p->shape[1]},
                 .offset_bytes = fact[0],
                 .hash = (uint64_t)fact[1],
                 .file = where[kind * v->what.model->shards.size + v->what.model->shards.owner[i]]};
+            e->dims = swt_saved_shape(p, v->what.model->keeps, (swt_saved_tensor)which, e->shape);
             swt_saved_name(e->name, (swt_saved_tensor)which, p->name);
         }
     }
@@ -211,7 +224,7 @@ static swt_status fill_manifest(const swt_save *v, swt_manifest *m, int *where) 
                         .valid_hash = s->valid_hash,
                         .position_tokens = s->step * d->M * d->B * d->T};
     m->files = calloc(2 + (size_t)kinds_of(v) * (size_t)s->model->shards.size, sizeof *m->files);
-    m->tensors = calloc((size_t)(v->tensors * s->model->params.count), sizeof *m->tensors);
+    m->tensors = calloc((size_t)(SWT_SAVED_TENSORS * s->model->params.count), sizeof *m->tensors);
     if (m->files == NULL || m->tensors == NULL)
         return SWT_FAIL(MEMORY, "checkpoint: no memory for its manifest");
     SWT_TRY(swt_manifest_add_file(m, v->folder, SWT_CONFIG_FILE));
@@ -358,16 +371,16 @@ void swt_save_bytes(const swt_saving *s, int64_t *all, int64_t *largest) {
     enum { CONFIG_BYTES = 8192, ENTRY_BYTES = 230, FILE_BYTES = 100, TOKEN_BYTES = 9 };
     const swt_params *p = &s->model->params;
     const swt_shards *shards = &s->model->shards;
-    const int64_t times = s->model->moments ? SWT_SAVED_TENSORS : 1;
     int64_t most = 0;
     *all = CONFIG_BYTES + TOKEN_BYTES * s->tokenizer->vocab +
            (int64_t)FILE_BYTES * 2 * shards->writers;
-    for (int64_t i = 0; i < p->count; i++)
-        *all += times * (ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name));
+    for (int which = 0; which < SWT_SAVED_TENSORS; which++)
+        for (int64_t i = 0; i < p->count; i++)
+            if (has(s->model, which, i))
+                *all += ENTRY_BYTES + 2 * (int64_t)strlen(p->table[i].name);
     for (int rank = 0; rank < shards->size; rank++) {
-        const int64_t bytes = shards->elements[rank] * (int64_t)sizeof(float);
-        *all += times * bytes;
-        most = swt_max(most, bytes);
+        *all += (shards->elements[rank] + shards->kept[rank]) * (int64_t)sizeof(float);
+        most = swt_max(most, swt_max(shards->elements[rank], shards->kept[rank]));
     }
-    *largest = most * swt_max(1, times - 1);
+    *largest = most * (int64_t)sizeof(float);
 }

@@ -28,12 +28,11 @@ typedef struct swt_saving {
 typedef struct swt_save {
     swt_saving what;
     char folder[SWT_PATH_BYTES];
-    int tensors; /* kinds of tensors that are saved: weights alone, or moments too */
     swt_comm *world;
     const float *at; /* in the snapshot */
     /* What the manifest says of tensors and files, zero on all ranks but the writer until it is
-     * shared: (tensors, params, 2) place and hash; then (kinds, size, 2) bytes and hash of each
-     * file; owned */
+     * shared: (SWT_SAVED_TENSORS, params, 2) place and hash; then (kinds, size, 2) bytes and hash
+     * of each file; owned */
     int64_t *facts;
     int64_t fact_count;
     swt_status status; /* of the writing */

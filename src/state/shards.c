@@ -22,6 +22,7 @@ bool swt_shard_is(const char *name, swt_shard_kind kind) {
 }
 
 void swt_saved_name(char out[SWT_TENSOR_NAME_BYTES], swt_saved_tensor which, const char *param) {
-    static const char *const before[SWT_SAVED_TENSORS] = {"", "optim.m.", "optim.v."};
+    static const char *const before[SWT_SAVED_TENSORS] = {"", "optim.m.", "optim.v.", "optim.row.",
+                                                          "optim.col."};
     snprintf(out, SWT_TENSOR_NAME_BYTES, "%s%s", before[which], param);
 }

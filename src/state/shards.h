@@ -16,15 +16,7 @@ void swt_shard_name(char out[SWT_FILE_NAME_BYTES], const swt_shards *s, swt_shar
 /* Whether that is the name of a file of this kind, of any number of ranks. */
 bool swt_shard_is(const char *name, swt_shard_kind kind);
 
-/* The tensors of a checkpoint for one parameter: its weights, and the optimiser's moments. */
-typedef enum swt_saved_tensor {
-    SWT_SAVED_WEIGHT,
-    SWT_SAVED_M,
-    SWT_SAVED_V,
-    SWT_SAVED_TENSORS
-} swt_saved_tensor;
-
-/* NAME, optim.m.NAME, optim.v.NAME */
+/* NAME, optim.m.NAME, optim.v.NAME, optim.row.NAME, optim.col.NAME */
 void swt_saved_name(char out[SWT_TENSOR_NAME_BYTES], swt_saved_tensor which, const char *param);
 
 static inline swt_shard_kind swt_saved_kind(swt_saved_tensor which) {

@@ -8,14 +8,14 @@
 /* ---- reading */
 
 /* Marks the entry of a tensor that the model has under this name. */
-static swt_status mark(const swt_source *s, const char *name, const swt_param *p) {
-    SWT_TRY(swt_source_check(s, name, p->dims, p->shape));
+static swt_status mark(const swt_source *s, const char *name, int dims, const int64_t *shape) {
+    SWT_TRY(swt_source_check(s, name, dims, shape));
     s->all.entries[swt_tensor_file_find(&s->all, name) - s->all.entries].known = true;
     return SWT_OK;
 }
 
 static swt_status find_tensor(void *context, const swt_param *p) {
-    return mark(context, p->name, p);
+    return mark(context, p->name, p->dims, p->shape);
 }
 
 static swt_status no_others(const swt_source *s) {
@@ -39,7 +39,6 @@ typedef struct loader {
     swt_model *m;
     swt_source *s;
     swt_saved_tensor which;
-    float *flat;
     int64_t *altered;
 } loader;
 
@@ -48,8 +47,12 @@ static swt_status check_tensors(const loader *l) {
     for (int64_t i = 0; i < l->m->params.count; i++) {
         const swt_param *p = &l->m->params.table[i];
         char name[SWT_TENSOR_NAME_BYTES];
+        int64_t shape[2];
+        const int dims = swt_saved_shape(p, l->m->keeps, l->which, shape);
+        if (dims == 0)
+            continue;
         swt_saved_name(name, l->which, p->name);
-        SWT_TRY(mark(l->s, name, p));
+        SWT_TRY(mark(l->s, name, dims, shape));
     }
     return SWT_OK;
 }
@@ -59,15 +62,18 @@ static swt_status load_tensor(const loader *l, const swt_source_file *f, int64_t
     const swt_param *p = &m->params.table[i];
     char name[SWT_TENSOR_NAME_BYTES];
     bool altered = false;
+    float *to = swt_model_saved(m, i, l->which);
+    if (to == NULL)
+        return SWT_OK;
     swt_saved_name(name, l->which, p->name);
     const swt_tensor_entry *e = swt_tensor_file_find(&l->s->all, name);
-    if (p->offset < 0 || e->file != f->file)
+    if (e->file != f->file)
         return SWT_OK;
     SWT_TRY(swt_source_read(f, e, m->staging, &altered));
     if (altered && (*l->altered < 0 || i < *l->altered))
         *l->altered = i;
-    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, l->flat + p->offset,
-                            m->staging, (size_t)p->count * sizeof(float)));
+    const size_t bytes = (size_t)swt_saved_count(p, m->keeps, l->which) * sizeof(float);
+    SWT_TRY(swt_device_copy(m->ctx.device, m->ctx.stream, SWT_TO_DEVICE, to, m->staging, bytes));
     return swt_stream_sync(m->ctx.device, m->ctx.stream);
 }
 
@@ -84,7 +90,7 @@ static swt_status load_tensors(const loader *l) {
 }
 
 swt_status swt_weights_load(swt_model *m, swt_source *s, int64_t *altered) {
-    const loader l = {m, s, SWT_SAVED_WEIGHT, m->param, altered};
+    const loader l = {m, s, SWT_SAVED_WEIGHT, altered};
     *altered = -1;
     SWT_TRY(check_tensors(&l));
     SWT_TRY(no_others(s));
@@ -92,15 +98,14 @@ swt_status swt_weights_load(swt_model *m, swt_source *s, int64_t *altered) {
     return swt_model_round_weights(m);
 }
 
-swt_status swt_moments_load(swt_model *m, swt_source *s, int64_t *altered) {
-    const loader moments[] = {{m, s, SWT_SAVED_M, m->first_moment, altered},
-                              {m, s, SWT_SAVED_V, m->second_moment, altered}};
+swt_status swt_kept_load(swt_model *m, swt_source *s, int64_t *altered) {
+    enum { FIRST = SWT_SAVED_WEIGHT + 1 };
     *altered = -1;
-    for (int i = 0; i < 2 && m->moments; i++)
-        SWT_TRY(check_tensors(&moments[i]));
+    for (int which = FIRST; which < SWT_SAVED_TENSORS; which++)
+        SWT_TRY(check_tensors(&(loader){m, s, (swt_saved_tensor)which, altered}));
     SWT_TRY(no_others(s));
-    for (int i = 0; i < 2 && m->moments; i++)
-        SWT_TRY(load_tensors(&moments[i]));
+    for (int which = FIRST; which < SWT_SAVED_TENSORS; which++)
+        SWT_TRY(load_tensors(&(loader){m, s, (swt_saved_tensor)which, altered}));
     return SWT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Weights and moments between the ranks' parts of a model and files. */
+/* Weights and what the optimiser keeps, between the ranks' parts of a model and files. */
 #ifndef SWT_STATE_WEIGHTS_H
 #define SWT_STATE_WEIGHTS_H
 
@@ -15,8 +15,8 @@ SWT_MUST_CHECK swt_status swt_weights_check(swt_source *s, const swt_dims *d);
  * the number in the parameter table of the first whose hash is not the manifest's; -1: none. */
 SWT_MUST_CHECK swt_status swt_weights_load(swt_model *m, swt_source *s, int64_t *altered);
 
-/* The same of the optimiser's moments, where the model has them. */
-SWT_MUST_CHECK swt_status swt_moments_load(swt_model *m, swt_source *s, int64_t *altered);
+/* The same of what the optimiser keeps. */
+SWT_MUST_CHECK swt_status swt_kept_load(swt_model *m, swt_source *s, int64_t *altered);
 
 /* The vocabulary that weights are for: rows of embed.weight. */
 SWT_MUST_CHECK swt_status swt_weights_vocab(const swt_source *s, int64_t *vocab);

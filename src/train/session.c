@@ -38,16 +38,19 @@ swt_status swt_dist_from_options(swt_dist *out, const swt_options *o, const swt_
                          swt_sparse_layers(d) > 0 ? o->dist_expert_ranks : 0);
 }
 
-bool swt_needs_moments(const swt_options *o) {
-    return o->optim_name == SWT_OPTIM_ADAM;
+swt_optim_keeps swt_optim_keeps_of(const swt_options *o) {
+    static const swt_optim_keeps keeps[] = {[SWT_OPTIM_ADAM] = SWT_KEEPS_MOMENTS,
+                                            [SWT_OPTIM_SGD] = SWT_KEEPS_NOTHING,
+                                            [SWT_OPTIM_ADAFACTOR] = SWT_KEEPS_FACTORS};
+    return keeps[o->optim_name];
 }
 
 static swt_status plan_and_connect(swt_session *s, const swt_dims *d, bool training) {
     const swt_options *o = s->options;
     swt_status status = swt_dist_from_options(&s->dist, o, d, s->world->size, s->world->rank);
     if (status == SWT_OK)
-        status =
-            swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training, swt_needs_moments(o));
+        status = swt_model_plan(&s->model, d, &s->dist, s->backend->ops, training,
+                                swt_optim_keeps_of(o));
     SWT_TRY(swt_comm_agree(s->world, status));
     return swt_dist_connect(&s->dist, s->world, s->devices);
 }

@@ -50,8 +50,8 @@ SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options
 SWT_MUST_CHECK swt_status swt_dist_from_options(swt_dist *out, const swt_options *o,
                                                 const swt_dims *d, int size, int rank);
 
-/* True if the optimiser keeps moments. */
-bool swt_needs_moments(const swt_options *o);
+/* What the optimiser keeps. */
+swt_optim_keeps swt_optim_keeps_of(const swt_options *o);
 
 /* Find, read and encode the texts that the command works on, data.path and data.valid, with the
  * tokenizer of options, or that of a checkpoint folder if one is given; it becomes data.tokenizer.

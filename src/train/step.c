@@ -11,6 +11,8 @@ swt_update_rule swt_update_from_options(const swt_options *o) {
     swt_update_rule u = {.name = (swt_optim_name)o->optim_name,
                          .schedule = o->schedule,
                          .adam = o->adam,
+                         .adafactor = {.clip_update = o->optim_clip_update,
+                                       .scale_parameter = o->optim_scale_parameter},
                          .clip_norm = o->optim_clip_norm,
                          .skips_most = o->run_nonfinite == SWT_NONFINITE_SKIP ? SWT_SKIPS_MOST : 0};
     u.schedule.width = (double)o->dims.C;
@@ -149,10 +151,28 @@ swt_status swt_step_reduce(swt_model *m, const swt_update_rule *u) {
     return clip(m, u);
 }
 
+static swt_status update_factored(swt_model *m, const swt_update_rule *u) {
+    for (int64_t i = 0; i < m->factors.n_groups; i++) {
+        const swt_factor_group *g = &m->factors.groups[i];
+        SWT_TRY(swt_adafactor(&m->ctx, &(swt_adafactor_args){.param = m->param + g->offset,
+                                                             .row = swt_slice(m->factor, g->row),
+                                                             .col = m->factor + g->col,
+                                                             .grad = m->grad + g->offset,
+                                                             .scratch = m->acts.scratch,
+                                                             .n = g->n,
+                                                             .rows = g->rows,
+                                                             .cols = g->cols,
+                                                             .hyper = u->adafactor}));
+    }
+    return SWT_OK;
+}
+
 swt_status swt_step_update(swt_model *m, const swt_update_rule *u) {
     const int64_t n = m->params.end;
     swt_progress_phase(m->dist->host->progress, SWT_PHASE_UPDATE);
-    if (u->name == SWT_OPTIM_ADAM)
+    if (u->name == SWT_OPTIM_ADAFACTOR)
+        SWT_TRY(update_factored(m, u));
+    else if (u->name == SWT_OPTIM_ADAM)
         SWT_TRY(swt_adam(&m->ctx, &(swt_adam_args){.param = m->param,
                                                    .m = m->first_moment,
                                                    .v = m->second_moment,

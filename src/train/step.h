@@ -23,6 +23,7 @@ typedef struct swt_update_rule {
     swt_optim_name name;
     swt_schedule schedule;
     swt_adam_hyper adam;
+    swt_adafactor_hyper adafactor;
     double clip_norm;   /* 0 = no clipping */
     int64_t skips_most; /* steps in a row that are left out for a bad gradient; the next one ends
                            the run */

@@ -69,6 +69,9 @@ def dense_layer_by_hand():
     near(line["PARAM"], 4 * parameters / MIB, 0.0005, "PARAM")
     near(line["GRAD"], 4 * parameters / MIB, 0.0005, "GRAD")
     want(line["OPT"] == 0, f"SGD has no moments, plan says {line['OPT']} MiB")
+    line, layer = Plan({**options, "optim.name": "adafactor"}).layers["dense"], 4 * (C + C) + 2 * (F + C)
+    vectors = 2 * 2 * C + 4 * C + F + C
+    near(line["OPT"], 4 * (layer + vectors) / MIB, 0.0005, "OPT of Adafactor: rows, columns, vectors")
     # Backward needs at least the input of each of the 4 products, and q, k, v.
     least = 4 * (C + 3 * C + C + C + F)
     want(least <= line["activations"] <= 2 * least, f"{line['activations']} bytes per token, at least {least} are due")

@@ -96,7 +96,8 @@ static void tensors_beyond_any_machine_are_refused(void **state) {
     d.B = d.T = 1 << 15;
     d.V = INT64_C(1) << 40;
     assert_int_equal(swt_dist_init(&dist, 1, 0, d.E, 0), SWT_OK);
-    assert_int_equal(swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, true), SWT_MEMORY);
+    assert_int_equal(swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, SWT_KEEPS_MOMENTS),
+                     SWT_MEMORY);
     assert_string_equal(swt_last_error()->message,
                         "memory: a tensor of this model is larger than the address space; use "
                         "smaller dimensions or batches");
@@ -110,10 +111,10 @@ typedef struct rig {
     swt_model model;
 } rig;
 
-static void open_rig(rig *r, const swt_dims *d) {
+static void open_rig(rig *r, const swt_dims *d, swt_optim_keeps keeps) {
     swt_comm_open_self(&r->world);
     assert_int_equal(swt_dist_init(&r->dist, 1, 0, d->E, 0), SWT_OK);
-    assert_int_equal(swt_model_plan(&r->model, d, &r->dist, swt_cpu_backend.ops, true, true),
+    assert_int_equal(swt_model_plan(&r->model, d, &r->dist, swt_cpu_backend.ops, true, keeps),
                      SWT_OK);
     assert_int_equal(swt_dist_connect(&r->dist, &r->world, &r->world), SWT_OK);
     assert_int_equal(swt_cpu_backend.open(&r->device, 0, 2), SWT_OK);
@@ -126,16 +127,19 @@ static void close_rig(rig *r) {
     swt_comm_close(&r->world);
 }
 
-static const swt_update_rule update = {.name = SWT_OPTIM_ADAM,
-                                       .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
-                                                    .lr = 0.01,
-                                                    .beta1 = 0.9,
-                                                    .beta2 = 0.999,
-                                                    .warmup_steps = 1.0},
-                                       .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
-                                       .clip_norm = 1.0};
+static const swt_update_rule with_adam = {.name = SWT_OPTIM_ADAM,
+                                          .schedule = {.kind = SWT_SCHEDULE_CONSTANT,
+                                                       .lr = 0.01,
+                                                       .beta1 = 0.9,
+                                                       .beta2 = 0.999,
+                                                       .warmup_steps = 1.0},
+                                          .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+                                          .clip_norm = 1.0};
 
-static void run_two_steps(swt_model *m) {
+static void run_two_steps(swt_model *m, bool factored) {
+    swt_update_rule update = with_adam;
+    update.name = factored ? SWT_OPTIM_ADAFACTOR : SWT_OPTIM_ADAM;
+    update.adafactor = (swt_adafactor_hyper){.clip_update = 1.0, .scale_parameter = true};
     for (int64_t i = 0; i < m->turns * m->dims.B * m->dims.T; i++) {
         m->host_tokens[i] = (int32_t)(i * 7 % m->dims.V);
         m->host_targets[i] = (int32_t)(i * 5 % m->dims.V);
@@ -155,7 +159,8 @@ static void run_two_steps(swt_model *m) {
 }
 
 /* A whole step on a model of odd sizes: arenas are as large as planned, and no sentinel between
- * tensors is overrun (guarded builds), with every kind of layer, drop policy and group. */
+ * tensors is overrun (guarded builds), with every kind of layer, drop policy and group,
+ * and both optimisers that keep something. */
 static void a_step_stays_inside_the_plan(void **state) {
     (void)state;
     for (int variant = 0; variant < 12; variant++) {
@@ -165,14 +170,16 @@ static void a_step_stays_inside_the_plan(void **state) {
         d.group = variant % 2 == 0 ? SWT_GROUP_MICRO_BATCH : SWT_GROUP_SEQUENCE;
         d.M = variant < 6 ? 1 : 2;
         d.every = variant % 4;
-        open_rig(&r, &d);
+        const bool factored = variant % 5 > 2;
+        d.ffn = variant % 2 == 0 ? SWT_FFN_RELU : SWT_FFN_GEGLU;
+        open_rig(&r, &d, factored ? SWT_KEEPS_FACTORS : SWT_KEEPS_MOMENTS);
         swt_model *m = &r.model;
         size_t planned[SWT_ARENA_COUNT];
         for (int i = 0; i < SWT_ARENA_COUNT; i++)
             planned[i] = m->arenas[i].used_bytes;
         assert_int_equal(swt_model_commit(m, &r.device, 1), SWT_OK);
         assert_int_equal(swt_model_init_values(m, SWT_INIT_PYTORCH, 0.0, 1), SWT_OK);
-        run_two_steps(m);
+        run_two_steps(m, factored);
         for (int i = 0; i < SWT_ARENA_COUNT; i++) {
             assert_int_equal(m->arenas[i].allocated_bytes, planned[i]);
             assert_int_equal(swt_arena_check(&m->arenas[i]), SWT_OK);

@@ -47,7 +47,8 @@ static void exchanges_are_as_planned(void **state) {
         swt_model m;
         swt_device device;
         succeeds(world, swt_dist_init(&dist, world->size, world->rank, d.E, 0));
-        succeeds(world, swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, false));
+        succeeds(world,
+                 swt_model_plan(&m, &d, &dist, swt_cpu_backend.ops, true, SWT_KEEPS_NOTHING));
         const int64_t K = swt_sent_slots(&d, SWT_DECODER, true);
         const double planned = swt_all_to_all_bytes(&d, &dist);
         succeeds(world, swt_dist_connect(&dist, world, world));

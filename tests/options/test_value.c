@@ -168,7 +168,6 @@ static void not_built(void **state) {
             "model.stacks: encoder-decoder is built for probe and plan alone yet; use decoder");
     refused("model.dropout", "0.1", "model.dropout: 0.1 is not built yet; use 0");
     refused("moe.expert_dropout", "0.4", "moe.expert_dropout: 0.4 is not built yet; use 0");
-    refused("optim.name", "adafactor", "optim.name: adafactor is not built yet; use adam or sgd");
     refused("run.resume", "auto", "run.resume: auto needs the run to go on with; add --out DIR");
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
     if (swt_cuda_backend.ops == NULL)

@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 from support import (  # noqa: E402
-    Suite, begin, checkpoint, end, finish, flags, moments, read, run, same_tensors, scratch, session_members, small, succeed,
+    Plan, Suite, begin, checkpoint, end, finish, flags, moments, read, run, same_tensors, scratch, session_members, small, succeed,
     tensors, train, want, weights, write_text,
 )
 
@@ -243,6 +243,26 @@ def manifest_says(bed):
     want(json.loads(read(os.path.join(checkpoint(source, 5), "manifest.json")))["valid_loss"] is None, "no evaluation at 5")
 
 
+def factors(bed):
+    """What a checkpoint of Adafactor has beside weights: a number for each row and column of a matrix, and for each element
+    of a vector; all of it changes from step to step, and the plan counts it."""
+    options = {**FAST, "optim.name": "adafactor", "optim.lr": 0.3}
+    source = bed.reference(options)
+    kept, expected = moments(source), {}
+    for name, tensor in weights(source).items():
+        parts = ("v",) if tensor.ndim == 1 else ("row", "col")
+        expected.update({f"optim.{part}.{name}": (count,) for part, count in zip(parts, tensor.shape)})
+    want({name: tensor.shape for name, tensor in kept.items()} == expected, f"other tensors: {sorted(kept)[:5]}")
+    old = moments(source, 5)
+    unchanged = [name for name in kept if (kept[name] == old[name]).all()]
+    want(not unchanged and all((tensor > 0).all() for tensor in kept.values()), f"factors that nothing has touched: {unchanged[:3]}")
+    planned, counted = Plan({**options, "data.path": bed.data}).ranks["0"]["OPT"], sum(t.size for t in kept.values()) * 4
+    # Every block of tensors of one shape begins at a multiple of 64 bytes.
+    want(0 <= planned * 2**20 - counted + 600 <= 64 * len(kept) + 600, f"plan says {planned} MiB, {counted} bytes are kept")
+    result = run(1, ["checkpoint", "diff", checkpoint(source), checkpoint(bed.five_of_eight(options))])
+    want(result.code != 0 and "optim.row.embed.weight" in result.out and "optim.v.decoder" in result.out, result.told())
+
+
 def one_at_a_time(bed):
     out, many = bed.place(), {**FAST, "train.steps": 10**6}
     process = begin(1, out, ["--data", bed.data, *flags(many)], "checkpoint written")
@@ -278,6 +298,7 @@ def interrupted(bed, number):
 
 def main():
     suite = Suite()
+    factored = {"optim.name": "adafactor", "optim.lr": 0.3, "moe.experts": 5}
     sgd, one = {"optim.name": "sgd", "optim.lr": 0.1}, {"batch.micro_batches": 1}
     matrix = (
         ("1 to 3 ranks", {"moe.experts": 5}, (1, {}), (3, {})),
@@ -285,13 +306,15 @@ def main():
         ("4 ranks in 2 groups to 1", {}, (4, {"dist.expert_ranks": 2}), (1, {})),
         ("2 to 4 ranks, sgd", sgd, (2, {}), (4, {"dist.expert_ranks": 2})),
         ("3 to 1 ranks, one micro-batch", {**one, "moe.experts": 5}, (3, {}), (1, {"run.threads": 2})),
+        ("3 to 2 ranks, adafactor", factored, (3, {}), (2, {"run.threads": 2, "dist.expert_ranks": 1})),
+        ("2 to 4 ranks, adafactor, geglu", {**factored, "model.ffn": "geglu"}, (2, {}), (4, {"dist.expert_ranks": 2})),
         ("1 to 4 ranks, one micro-batch, sgd", {**one, **sgd}, (1, {}), (4, {})),
     )
     with scratch() as folder:
         bed = Bed(folder)
         for name, *how in matrix:
             suite.case(name, layouts, bed, *how)
-        for case in (refused, free, whole_command_line, nothing_there, broken_newest, edited, manifest_says, one_at_a_time):
+        for case in (refused, free, whole_command_line, nothing_there, broken_newest, edited, manifest_says, factors, one_at_a_time):
             suite.case(case.__name__.replace("_", " "), case, bed)
         suite.case("interrupted by SIGTERM", interrupted, bed, signal.SIGTERM)
         suite.case("killed", interrupted, bed, signal.SIGKILL)

@@ -25,16 +25,16 @@ static void judge_layout(int size, int64_t experts, int64_t expert_ranks) {
     swt_shards s;
     assert_int_equal(swt_dist_init(&first, size, 0, experts, expert_ranks), SWT_OK);
     assert_int_equal(swt_params_init(&params, &d, &first), SWT_OK);
-    assert_int_equal(swt_shards_init(&s, &params, &first), SWT_OK);
+    assert_int_equal(swt_shards_init(&s, &params, SWT_KEEPS_FACTORS, &first), SWT_OK);
     int64_t total = 0, most = 0, least = INT64_MAX, largest = 0;
     for (int rank = 0; rank < size; rank++) {
         swt_dist own;
         swt_params held;
         swt_shards same;
-        int64_t bytes = 0;
+        int64_t bytes = 0, kept = 0;
         assert_int_equal(swt_dist_init(&own, size, rank, experts, expert_ranks), SWT_OK);
         assert_int_equal(swt_params_init(&held, &d, &own), SWT_OK);
-        assert_int_equal(swt_shards_init(&same, &held, &own), SWT_OK);
+        assert_int_equal(swt_shards_init(&same, &held, SWT_KEEPS_FACTORS, &own), SWT_OK);
         for (int64_t i = 0; i < held.count; i++) {
             assert_int_equal(same.owner[i], s.owner[i]); /* every rank computes the same */
             largest = held.table[i].count > largest ? held.table[i].count : largest;
@@ -42,8 +42,10 @@ static void judge_layout(int size, int64_t experts, int64_t expert_ranks) {
                 continue;
             assert_true(held.table[i].offset >= 0); /* who writes it has it */
             bytes += held.table[i].count * 4;
+            kept += held.table[i].shape[0] + held.table[i].shape[1]; /* rows and columns */
         }
         assert_int_equal(bytes, s.elements[rank] * 4);
+        assert_int_equal(kept, s.kept[rank]);
         total += bytes;
         most = bytes > most ? bytes : most;
         least = bytes < least ? bytes : least;
@@ -84,6 +86,10 @@ static void test_names(void **state) {
     assert_false(swt_shard_is("weights", SWT_SHARD_WEIGHTS));
     swt_saved_name(tensor, SWT_SAVED_V, "embed.weight");
     assert_string_equal(tensor, "optim.v.embed.weight");
+    swt_saved_name(tensor, SWT_SAVED_ROW, "embed.weight");
+    assert_string_equal(tensor, "optim.row.embed.weight");
+    swt_saved_name(tensor, SWT_SAVED_COL, "embed.weight");
+    assert_string_equal(tensor, "optim.col.embed.weight");
 }
 
 /* ---- reading */
