@@ -15,13 +15,15 @@ typedef enum swt_schedule_kind {
 typedef struct swt_schedule {
     swt_schedule_kind kind;
     double lr, warmup_steps, width, total_steps, beta1, beta2;
+    double min_lr; /* of cosine: at the last step */
 } swt_schedule;
 
 /* Begin update t = ++state.step, without the SWT_STEP_BAD that the step before may have left. Once
  * state.nonfinite is SWT_STEP_STOPPED it stays so, and the step that of the gradient that did it.
  * Then  correction1 = 1 - beta1^t, correction2 = 1 - beta2^t, and
  * noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5);  rsqrt: lr max(t, warmup)^-0.5;  constant: lr;
- * cosine: lr t / warmup up to warmup, then lr (1 + cos(pi (t - warmup) / (total - warmup))) / 2. */
+ * cosine: lr t / warmup up to warmup, then min_lr + (lr - min_lr) (1 + cos(pi (t - warmup) / (total
+ * - warmup))) / 2. */
 typedef struct swt_state_advance_args {
     swt_schedule schedule;
 } swt_state_advance_args;

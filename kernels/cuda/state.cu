@@ -16,10 +16,11 @@ static __device__ double learning_rate(const swt_schedule &s, double t) {
         if (t <= s.warmup_steps)
             return s.lr * t / s.warmup_steps;
         /* fmin also where total == warmup, a quotient by 0 */
-        return s.lr *
-               (1.0 +
-                cos(pi * fmin((t - s.warmup_steps) / (s.total_steps - s.warmup_steps), 1.0))) /
-               2.0;
+        return s.min_lr +
+               (s.lr - s.min_lr) *
+                   (1.0 +
+                    cos(pi * fmin((t - s.warmup_steps) / (s.total_steps - s.warmup_steps), 1.0))) /
+                   2.0;
     }
     return 0.0;
 }

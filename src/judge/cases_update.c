@@ -22,8 +22,10 @@ static double rate(const swt_schedule *s, double t) {
     case SWT_SCHEDULE_RSQRT:
         return s->lr / sqrt(fmax(t, warmup));
     case SWT_SCHEDULE_COSINE:
-        return t <= warmup ? s->lr * t / warmup
-                           : s->lr * (1 + cos(pi * (t - warmup) / (s->total_steps - warmup))) / 2;
+        return t <= warmup
+                   ? s->lr * t / warmup
+                   : s->min_lr + (s->lr - s->min_lr) *
+                                     (1 + cos(pi * (t - warmup) / (s->total_steps - warmup))) / 2;
     default:
         return s->lr;
     }
@@ -35,6 +37,7 @@ void swt_draw_state_advance(swt_case *k, void *args) {
     swt_step_state *s = k->t->state;
     a->schedule = (swt_schedule){.kind = (swt_schedule_kind)(k->number % 4),
                                  .lr = 0.3,
+                                 .min_lr = k->number % 8 < 4 ? 0 : 0.05,
                                  .warmup_steps = 100,
                                  .width = 64,
                                  .total_steps = 1000,

@@ -107,6 +107,11 @@ swt_status swt_options_check(const swt_options *o) {
                         "model.pad_id: %" PRId64 " is no token of a vocabulary of %" PRId64
                         "; choose one below, or -1 for none",
                         d->pad_id, d->V);
+    if (o->schedule.kind == SWT_SCHEDULE_COSINE && o->schedule.min_lr > o->schedule.lr)
+        return SWT_FAIL(USAGE,
+                        "optim.min_lr: %g is above optim.lr %g, from which the rate falls to it; "
+                        "use at most that",
+                        o->schedule.min_lr, o->schedule.lr);
     const bool trains = o->command == SWT_COMMAND_TRAIN || o->command == SWT_COMMAND_PLAN;
     if (trains && o->data_valid_fraction == 1.0 && o->data_valid[0] == '\0')
         return SWT_FAIL(USAGE, "data.valid_fraction: 1 leaves nothing to train on; use a smaller "

@@ -186,8 +186,7 @@ const swt_option swt_option_table[] = {
         .help = "The update rule. adam has decoupled weight decay (AdamW); adafactor has no first "
                 "moment, and of a matrix it keeps a number for each row and column alone."),
     KEY("optim.lr", TRAINING, REAL(schedule.lr, 0, 1e6, NULL), BOTH("1.0"),
-        .also = "lr learning-rate max-lr base-lr peak-lr", .nearly = "min-lr",
-        .difference = "there is no floor; under noam and rsqrt lr is a factor",
+        .also = "lr learning-rate max-lr base-lr peak-lr",
         .help = "Learning rate, before the schedule scales it. Under noam and rsqrt it is a factor "
                 "near 1; under constant and cosine it is the rate itself, such as 0.001."),
     KEY("optim.schedule", TRAINING, CHOICE(schedule.kind, "noam", "rsqrt", "constant", "cosine"),
@@ -196,7 +195,10 @@ const swt_option swt_option_table[] = {
             "lr-scheduler lr-scheduler-type scheduler lr-schedule lr-decay-style decay-lr lr-decay",
         .help = "The rate at step t. noam: lr width^-0.5 min(t^-0.5, t warmup^-1.5); rsqrt: lr "
                 "max(t, warmup)^-0.5; constant: lr; cosine: linear up to warmup, then half a "
-                "cosine to 0 at train.steps."),
+                "cosine to optim.min_lr at train.steps."),
+    KEY("optim.min_lr", TRAINING, REAL(schedule.min_lr, 0, 1e6, NULL), BOTH("0"),
+        .also = "min-lr lr-min eta-min minimum-lr", .only_with = "optim.schedule cosine",
+        .help = "Under cosine the rate of the last step, at most optim.lr."),
     KEY("optim.warmup_steps", TRAINING, REAL(schedule.warmup_steps, 0, 1e9, "steps"),
         PRESETS("2000", "10000"),
         .also =

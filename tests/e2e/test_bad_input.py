@@ -119,6 +119,7 @@ def configuration_cases(files, data):
         ("width that heads do not divide", ["--model.width", 30], 2, r"model\.width.*30.*model\.heads"),
         ("sizes that overflow", ["--batch.sequences", 65536, "--batch.seq_len", 1048576], 2, r"batch\."),
         ("no GPU", ["--device", "cuda"], 2, r"run\.device.*CUDA"),
+        ("rate that falls to a higher one", ["--optim.schedule", "cosine", "--optim.lr", 0.1, "--optim.min_lr", 0.2], 2, r"optim\.min_lr: 0\.2 is above optim\.lr 0\.1"),
         ("unknown optimiser", ["--optim.name", "adafactr"], 2, r"optim\.name.*adafactr.*adafactor"),
         ("dropout to come", ["--model.dropout", 0.1], 2, r"model\.dropout"),
         ("bf16 on the CPU", ["--data", data, "--device", "cpu", "--run.dtype", "bf16"], 2, r"run\.dtype.*bf16"),

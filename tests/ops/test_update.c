@@ -54,27 +54,34 @@ static void test_schedules(void **state) {
         swt_schedule_kind kind;
         double warmup;
         int64_t step;
-        double lr;
+        double lr, min_lr;
     } values[] = {
-        {SWT_SCHEDULE_RSQRT, 100, 1, 0.3 / 10},
-        {SWT_SCHEDULE_RSQRT, 100, 100, 0.3 / 10},
-        {SWT_SCHEDULE_RSQRT, 100, 400, 0.3 / 20},
-        {SWT_SCHEDULE_RSQRT, 0, 4, 0.3 / 2},
-        {SWT_SCHEDULE_CONSTANT, 100, 1, 0.3},
-        {SWT_SCHEDULE_CONSTANT, 100, 5000, 0.3},
-        {SWT_SCHEDULE_COSINE, 100, 1, 0.003},
-        {SWT_SCHEDULE_COSINE, 100, 50, 0.15},
-        {SWT_SCHEDULE_COSINE, 100, 100, 0.3},
-        {SWT_SCHEDULE_COSINE, 100, 325, 0.3 * (1 + cos(pi / 4)) / 2},
-        {SWT_SCHEDULE_COSINE, 100, 550, 0.15},
-        {SWT_SCHEDULE_COSINE, 100, 1000, 0},
-        {SWT_SCHEDULE_COSINE, 0, 500, 0.15},
-        {SWT_SCHEDULE_NOAM, 0, 4, 0.3 / 8 / 2},
+        {SWT_SCHEDULE_RSQRT, 100, 1, 0.3 / 10, 0},
+        {SWT_SCHEDULE_RSQRT, 100, 100, 0.3 / 10, 0},
+        {SWT_SCHEDULE_RSQRT, 100, 400, 0.3 / 20, 0},
+        {SWT_SCHEDULE_RSQRT, 0, 4, 0.3 / 2, 0},
+        {SWT_SCHEDULE_CONSTANT, 100, 1, 0.3, 0},
+        {SWT_SCHEDULE_CONSTANT, 100, 5000, 0.3, 0},
+        {SWT_SCHEDULE_COSINE, 100, 1, 0.003, 0},
+        {SWT_SCHEDULE_COSINE, 100, 50, 0.15, 0},
+        {SWT_SCHEDULE_COSINE, 100, 100, 0.3, 0},
+        {SWT_SCHEDULE_COSINE, 100, 325, 0.3 * (1 + cos(pi / 4)) / 2, 0},
+        {SWT_SCHEDULE_COSINE, 100, 550, 0.15, 0},
+        {SWT_SCHEDULE_COSINE, 100, 1000, 0, 0},
+        {SWT_SCHEDULE_COSINE, 0, 500, 0.15, 0},
+        {SWT_SCHEDULE_COSINE, 100, 50, 0.15, 0.1},
+        {SWT_SCHEDULE_COSINE, 100, 100, 0.3, 0.1},
+        {SWT_SCHEDULE_COSINE, 100, 550, 0.2, 0.1},
+        {SWT_SCHEDULE_COSINE, 100, 1000, 0.1, 0.1},
+        {SWT_SCHEDULE_COSINE, 100, 2000, 0.1, 0.1},
+        {SWT_SCHEDULE_NOAM, 0, 4, 0.3 / 8 / 2, 0.1},
+        {SWT_SCHEDULE_NOAM, 0, 4, 0.3 / 8 / 2, 0},
     };
     swt_trial *t = swt_test_trial(state);
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         const swt_schedule schedule = {.kind = values[i].kind,
                                        .lr = 0.3,
+                                       .min_lr = values[i].min_lr,
                                        .warmup_steps = values[i].warmup,
                                        .width = 64,
                                        .total_steps = 1000,
