@@ -147,7 +147,7 @@ static swt_status read_operand(arguments *a, const char *word) {
 
 /* The flag of another command: say whose it is. */
 static swt_status foreign_flag(const arguments *a, const swt_option *row) {
-    char takers[SWT_OPTION_NAME_BYTES] = "", advice[SWT_OPTION_RANGE_BYTES];
+    char takers[SWT_OPTION_RANGE_BYTES] = "", advice[SWT_OPTION_RANGE_BYTES];
     const char *flag = swt_option_flag(row), *difference;
     const unsigned own = 1u << a->command->command;
     const bool near = swt_option_nearest(flag, own, false, 0, &difference) != NULL;

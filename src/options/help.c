@@ -45,7 +45,7 @@ typedef struct entry {
     char flag[SWT_OPTION_RANGE_BYTES];   /* "--experts N", "--device auto|cpu|cuda" */
     char values[SWT_OPTION_RANGE_BYTES]; /* "1 to 65536 experts", "char, byte", "FILE" */
     char labml[SWT_OPTION_NAME_BYTES], t5[SWT_OPTION_NAME_BYTES]; /* the defaults */
-    char commands[SWT_OPTION_NAME_BYTES];
+    char commands[SWT_OPTION_RANGE_BYTES];
     char meaning[SWT_OPTION_TEXT_BYTES]; /* the help, and which values are built */
 } entry;
 
@@ -110,7 +110,7 @@ static void print_arguments(FILE *f) {
     for (const swt_option *row = NULL; (row = swt_option_next(row, NULL)) != NULL;) {
         if (row->commands != commands) {
             const entry e = describe(row);
-            fprintf(f, "\nFlags of %s\n", e.commands);
+            wrap(f, fprintf(f, "\nFlags of ") - 1, 9, e.commands);
             commands = row->commands;
         }
         print_flag(f, row);
@@ -206,7 +206,7 @@ static void print_option(FILE *f, const swt_option *row) {
     print_term(f, COLUMN, "values", e.values);
     snprintf(defaults, sizeof defaults, "labml %s, t5 %s", e.labml, e.t5);
     print_term(f, COLUMN, "default", row->key != NULL ? defaults : e.labml);
-    fprintf(f, "  %-*s%s\n", COLUMN - 2, "commands", e.commands);
+    print_term(f, COLUMN, "commands", e.commands);
     print_term(f, COLUMN, "as a flag", e.flag);
     if (row->key != NULL)
         fprintf(f, "  %-*s%.*s:\n%*s%s: %s\n", COLUMN - 2, "in a file", (int)strcspn(row->key, "."),
