@@ -376,8 +376,7 @@ class Plan:
 
     def __init__(self, options, ranks=1, data=None, **how):
         text = {"data": data} if data else {"model.vocab": 65}
-        result = succeed(1, ["plan", "--ranks", ranks, *flags({**text, **options})], **how)
-        self.said, self.seconds = result.out, result.seconds
+        self.said = succeed(1, ["plan", "--ranks", ranks, *flags({**text, **options})], **how).out
         self.layers, self.ranks = self.table("layer"), self.table("rank")
 
     def table(self, first):

@@ -183,7 +183,7 @@ def long_text():
 # ---------------------------------------------------------------- published models
 
 CONFIGS = os.path.join(ROOT, "configs")
-NOT_YET = {"optim.name": "sgd", "model.dropout": 0}  # what is not built yet of the files
+NOT_YET = {"model.dropout": 0}  # a value of the files that may not be built yet
 # Parameters as the published shapes have them, counted by other programs (of Switch-C its authors' own shape: all of the
 # 15 + 15 blocks are sparse; 1571 billion in the paper's table 9).
 PUBLISHED = {
@@ -242,8 +242,11 @@ def dense(name):
 
 def switch_c():
     """In no time, though it has 2048 ranks and 125,000 tensors."""
+    before = os.times()
     plan = planned("switch-c-2048", 2048)
-    want(plan.seconds < 2, f"took {plan.seconds} s")
+    after = os.times()  # of the processor, which a busy machine does not change
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    want(seconds < 2, f"took {seconds} s")
     line = plan.ranks["2047"]
     want(line["all-to-all"] > 0 and line["all-reduce"] > 0, "no messages")
 
