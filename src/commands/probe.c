@@ -110,6 +110,20 @@ static swt_status capture_alloc(capture *k, const swt_model *m) {
     return swt_report_alloc(m, &k->rows);
 }
 
+/* routed[n] of a row: 1, or 0 for padding that takes no slot (a decoder's first token is the start
+ * token, which may have the padding's id). Returns the row's length up to its last token that is no
+ * padding. Shapes: routed, tokens (swt_stack_positions). */
+static int32_t mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed,
+                           const int32_t *tokens) {
+    int32_t length = 0;
+    for (int32_t t = 0; t < (int32_t)swt_stack_positions(d, stack); t++) {
+        const bool start = stack == SWT_DECODER && t == 0, real = tokens[t] != d->pad_id;
+        routed[t] = d->route_padding || start || real;
+        length = real ? t + 1 : length;
+    }
+    return length;
+}
+
 /* Of one micro-batch. */
 static void put_inputs(swt_model *m, const capture *k, int64_t turn, int64_t number) {
     const int64_t B = m->dims.B, T = m->dims.encoder_T;
@@ -117,7 +131,7 @@ static void put_inputs(swt_model *m, const capture *k, int64_t turn, int64_t num
         const int64_t to = (turn * B + b) * T, from = (number * B + b) * T;
         memcpy(m->host_inputs + to, k->inputs + from, (size_t)T * sizeof *k->inputs);
         m->host_lengths[turn * B + b] =
-            swt_mark_routed(&m->dims, SWT_ENCODER, m->host_inputs_routed + to, m->host_inputs + to);
+            mark_routed(&m->dims, SWT_ENCODER, m->host_inputs_routed + to, m->host_inputs + to);
     }
 }
 
@@ -133,8 +147,8 @@ static swt_status upload(swt_model *m, const capture *k) {
         memcpy(m->host_tokens + turn * N, k->tokens + number * N, bytes);
         memcpy(m->host_targets + turn * N, k->targets + number * N, bytes);
         for (int64_t b = 0; b < m->dims.B; b++)
-            (void)swt_mark_routed(&m->dims, SWT_DECODER, m->host_routed + turn * N + b * m->dims.T,
-                                  m->host_tokens + turn * N + b * m->dims.T);
+            (void)mark_routed(&m->dims, SWT_DECODER, m->host_routed + turn * N + b * m->dims.T,
+                              m->host_tokens + turn * N + b * m->dims.T);
         if (k->inputs != NULL)
             put_inputs(m, k, turn, number);
     }

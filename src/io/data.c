@@ -17,9 +17,9 @@ static swt_status too_short(const char *path, const char *part, int64_t count, i
 }
 
 static swt_status lay_train_windows(swt_data *d, const char *path) {
-    d->train_windows = swt_max(d->train_count - 1, 0) / d->T;
+    d->train_windows = swt_max(d->train_count - d->before, 0) / d->T;
     if (d->train_windows == 0)
-        return too_short(path, "training part", d->train_count, d->T + 1,
+        return too_short(path, "training part", d->train_count, d->T + d->before,
                          "a longer text, or a smaller batch.seq_len or data.valid_fraction");
     if (d->train_windows > INT32_MAX)
         return SWT_FAIL(FILE, "%s: %lld windows are more than %d; use a larger batch.seq_len", path,
@@ -33,13 +33,13 @@ static swt_status lay_train_windows(swt_data *d, const char *path) {
 
 /* to_end: the last targets count, too, though they fill no window. */
 static swt_status lay_valid_windows(swt_data *d, const char *path, const char *part, bool to_end) {
-    const int64_t count = d->count - d->train_count, targets = swt_max(count - 1, 0);
+    const int64_t count = d->count - d->train_count, targets = swt_max(count - d->before, 0);
     d->valid_targets = to_end ? targets : targets / d->T * d->T;
     d->valid_windows = swt_ceil_div(d->valid_targets, d->T);
     d->valid_left = targets - d->valid_targets;
     if (d->valid_windows > 0)
         return SWT_OK;
-    return too_short(path, part, count, to_end ? 2 : d->T + 1,
+    return too_short(path, part, count, (to_end ? 1 : d->T) + d->before,
                      to_end ? "a longer text"
                             : "a longer text, a smaller batch.seq_len or a larger "
                               "data.valid_fraction");
@@ -85,7 +85,7 @@ static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_
     SWT_TRY(append(d, &d->unknown_valid, t, valid, texts->vocabulary, cut->skip_unknown));
     if (!cut->evaluates)
         SWT_TRY(lay_train_windows(d, train->path));
-    const bool less_than_a_window = d->count - d->train_count <= d->T;
+    const bool less_than_a_window = d->count - d->train_count < d->T + d->before;
     SWT_TRY(
         lay_valid_windows(d, whole ? valid->path : train->path, whole ? "text" : "validation part",
                           d->train_count == 0 || whole || (cut->evaluates && less_than_a_window)));
@@ -97,7 +97,11 @@ static swt_status encode_and_cut(swt_data *d, const swt_tokenizer *t, const swt_
 
 swt_status swt_data_init(swt_data *out, const swt_tokenizer *t, const swt_texts *texts,
                          const swt_cut *cut) {
-    *out = (swt_data){.T = cut->T, .seed = cut->seed, .order_epoch = -1};
+    *out = (swt_data){.T = cut->T,
+                      .S = cut->S,
+                      .before = swt_max(cut->S, 1),
+                      .seed = cut->seed,
+                      .order_epoch = -1};
     const swt_status status = encode_and_cut(out, t, texts, cut);
     if (status != SWT_OK)
         swt_data_fini(out);
@@ -126,35 +130,34 @@ static void shuffle(swt_data *d, int64_t epoch) {
     d->order_epoch = epoch;
 }
 
-static void copy_window(const swt_data *d, int64_t start, int64_t length, int32_t *tokens,
-                        int32_t *targets) {
-    const size_t bytes = (size_t)length * sizeof *tokens;
-    memcpy(tokens, d->ids + start, bytes);
-    memcpy(targets, d->ids + start + 1, bytes);
+/* `length` targets of the window that starts at a place of the text. */
+static void copy_window(const swt_data *d, int64_t start, int64_t length, const swt_window *out) {
+    const int32_t *first = d->ids + start + d->before;
+    const size_t bytes = (size_t)length * sizeof *first;
+    memcpy(out->targets, first, bytes);
+    memcpy(out->tokens, first - 1, bytes);
+    if (d->S > 0)
+        memcpy(out->inputs, first - d->S, (size_t)d->S * sizeof *first);
 }
 
-swt_status swt_data_train_window(swt_data *d, int64_t w, int32_t *tokens, int32_t *targets) {
+swt_status swt_data_train_window(swt_data *d, int64_t w, const swt_window *out) {
     if (w < 0)
         return SWT_FAIL(INTERNAL, "data: training window %lld does not exist", (long long)w);
     const int64_t epoch = w / d->train_windows, index = w % d->train_windows;
     if (epoch != d->order_epoch)
         shuffle(d, epoch);
     const int64_t start = d->order[index] * d->T;
-    const int64_t largest = swt_min(d->T - 1, d->train_count - (start + d->T + 1));
+    const int64_t largest = swt_min(d->T - 1, d->train_count - (start + d->T + d->before));
     /* The offset's counter is (element = index in the epoch, a and b = the epoch). */
     const swt_rng_u32x4 r = swt_rng(d->seed, (uint32_t)index, (uint32_t)epoch,
                                     (uint32_t)(epoch >> 32), SWT_RNG_OFFSET, 0);
     const int64_t offset = (int64_t)swt_rng_below(r.v[0], r.v[1], (uint64_t)largest + 1);
-    copy_window(d, start + offset, d->T, tokens, targets);
+    copy_window(d, start + offset, d->T, out);
     return SWT_OK;
 }
 
-int64_t swt_data_valid_window(const swt_data *d, int64_t j, int32_t *tokens, int32_t *targets) {
+int64_t swt_data_valid_window(const swt_data *d, int64_t j, const swt_window *out) {
     const int64_t length = swt_min(d->T, d->valid_targets - j * d->T);
-    copy_window(d, d->train_count + j * d->T, length, tokens, targets);
-    for (int64_t i = length; i < d->T; i++) {
-        tokens[i] = 0;
-        targets[i] = -1;
-    }
+    copy_window(d, d->train_count + j * d->T, length, out);
     return length;
 }

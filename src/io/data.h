@@ -71,8 +71,10 @@ typedef struct swt_data {
     int32_t *ids;          /* (count), owned */
     int64_t count;         /* tokens in all */
     int64_t train_count;   /* the first ones; the rest validates */
-    int64_t T;             /* window length */
-    int64_t train_windows; /* floor((part - 1) / T) */
+    int64_t T;             /* targets of a window */
+    int64_t S;             /* inputs of a window, of an encoder; 0: none */
+    int64_t before;        /* tokens of a window before its first target: max(S, 1) */
+    int64_t train_windows; /* floor((part - before) / T) */
     int64_t valid_windows; /* the same, and where the last tokens count a shorter one more */
     int64_t valid_targets; /* of those windows */
     int64_t valid_left;    /* tokens at the end that are in none of them */
@@ -97,7 +99,8 @@ typedef struct swt_texts {
 
 /* How they are encoded and cut. */
 typedef struct swt_cut {
-    int64_t T;             /* window length */
+    int64_t T;             /* targets of a window */
+    int64_t S;             /* tokens that an encoder reads before them; 0: there is none */
     double valid_fraction; /* of `train`, where there is no `valid` */
     uint64_t seed;         /* of the order of the training windows */
     bool skip_unknown;     /* characters outside the vocabulary are left out, not refused */
@@ -113,16 +116,25 @@ SWT_MUST_CHECK swt_status swt_data_init(swt_data *out, const swt_tokenizer *t,
                                         const swt_texts *texts, const swt_cut *cut);
 void swt_data_fini(swt_data *d);
 
+/* Where a window goes. With first the place of its first target,
+ *
+ *     targets[i] = ids[first + i], tokens[i] = ids[first + i - 1], inputs[i] = ids[first - S + i]:
+ *
+ * an encoder reads the text before the first target, and the decoder, which begins with the last
+ * token of that, goes on with it. */
+typedef struct swt_window {
+    int32_t *tokens, *targets; /* (T) */
+    int32_t *inputs;           /* (S); not used where S = 0 */
+} swt_window;
+
 /* Training window number w (0, 1, 2, ... over the whole run), as labml orders them: epoch w /
  * train_windows visits every window once in a random permutation; window j starts at j T plus a
- * fresh uniform offset in [0, min(T - 1, train_count - (j T + T + 1))]. A function of (seed, w)
- * alone. tokens[i] = ids[start + i], targets[i] = ids[start + i + 1].  Shapes: tokens, targets (T).
- */
-SWT_MUST_CHECK swt_status swt_data_train_window(swt_data *d, int64_t w, int32_t *tokens,
-                                                int32_t *targets);
+ * fresh uniform offset in [0, min(T - 1, train_count - (j T + T + before))], and its first target
+ * is `before` tokens later. A function of (seed, w) alone. */
+SWT_MUST_CHECK swt_status swt_data_train_window(swt_data *d, int64_t w, const swt_window *out);
 
-/* Validation window j at offset 0, 0 <= j < valid_windows. Returns its targets, T but for a shorter
- * last one, whose rest is token 0 and target -1. */
-int64_t swt_data_valid_window(const swt_data *d, int64_t j, int32_t *tokens, int32_t *targets);
+/* Validation window j at offset 0, 0 <= j < valid_windows. Returns how many targets it has, T but
+ * for a shorter last one: what is behind them is not written. */
+int64_t swt_data_valid_window(const swt_data *d, int64_t j, const swt_window *out);
 
 #endif

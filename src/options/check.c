@@ -57,6 +57,9 @@ static swt_status check_sizes(const swt_options *o) {
         {"batch.sequences x batch.seq_len x model.heads x model.head_width", {N, HD}, element_most},
         {"batch.sequences x batch.seq_len x model.hidden", {N, F}, size_most},
         {"batch.sequences x batch.seq_len x model.vocab", {N, V}, size_most},
+        {"train.steps x batch.micro_batches x batch.sequences x batch.target_len",
+         {o->train_steps, M, B, Tt},
+         run_most},
         {"batch.sequences x model.heads x batch.seq_len^2", {B, H, T, T}, size_most},
         {"train.steps x batch.micro_batches x batch.sequences x batch.seq_len",
          {o->train_steps, M, N},
@@ -82,11 +85,6 @@ swt_status swt_options_check(const swt_options *o) {
         return SWT_FAIL(USAGE,
                         "run.device: this build has no CUDA backend; use --device cpu or auto, or "
                         "build it with cmake --preset cuda");
-    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER &&
-        (o->command == SWT_COMMAND_TRAIN || o->command == SWT_COMMAND_EVAL ||
-         o->command == SWT_COMMAND_GENERATE))
-        return SWT_FAIL(USAGE, "model.stacks: encoder-decoder is built for probe and plan alone "
-                               "yet; use decoder");
     if (o->command == SWT_COMMAND_TRAIN && o->run_resume == SWT_RESUME_AUTO &&
         o->run_out[0] == '\0')
         return SWT_FAIL(USAGE, "run.resume: auto needs the run to go on with; add --out DIR");

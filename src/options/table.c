@@ -85,7 +85,8 @@ const swt_option swt_option_table[] = {
                 "hidden values."),
     KEY("model.pad_id", ALL, INT(dims.pad_id, -1, 16777215, NULL), PRESETS("-1", "0"),
         .also = "pad-token-id padding-idx",
-        .help = "The token that is padding. -1: there is none."),
+        .help = "The token that is padding, in a batch of probe; a text has none. -1: there is "
+                "none."),
     KEY("model.init", ALL, CHOICE(model_init, "labml", "pytorch", "switch"),
         PRESETS("labml", "switch"),
         .help = "How parameters are drawn. pytorch: by PyTorch's defaults, each tensor by itself; "

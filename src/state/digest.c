@@ -57,15 +57,18 @@ static swt_status hash_own(swt_digest *d, swt_model *m) {
 }
 
 static void hash_batch(swt_digest *d, const swt_model *m) {
-    const size_t N = (size_t)(m->dims.B * m->dims.T);
+    const size_t N = (size_t)(m->dims.B * m->dims.T), S = (size_t)(m->dims.B * m->dims.encoder_T);
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(m->dist, d->batch_count, turn, m->dist->rank);
         const size_t first = (size_t)turn * N;
         if (number < 0)
             continue;
-        const uint64_t tokens = XXH3_64bits(m->host_tokens + first, N * sizeof(int32_t));
-        d->batches[number] =
-            XXH3_64bits_withSeed(m->host_targets + first, N * sizeof(int32_t), tokens);
+        uint64_t hash = XXH3_64bits(m->host_tokens + first, N * sizeof(int32_t));
+        hash = XXH3_64bits_withSeed(m->host_targets + first, N * sizeof(int32_t), hash);
+        if (S > 0)
+            hash =
+                XXH3_64bits_withSeed(m->host_inputs + (size_t)turn * S, S * sizeof(int32_t), hash);
+        d->batches[number] = hash;
     }
 }
 

@@ -8,7 +8,8 @@
 typedef struct swt_digest {
     int64_t tensor_count, batch_count; /* tensors of the model, micro-batches */
     uint64_t *tensors;                 /* (tensor_count), in the order of the parameter table */
-    uint64_t *batches; /* (batch_count), behind them: of tokens, then targets, I32 */
+    uint64_t *batches; /* (batch_count), behind them: of tokens, then targets, then an encoder's
+                          inputs, I32 */
     uint64_t *own;     /* (tensor_count), behind them: those that this rank holds */
 } swt_digest;
 

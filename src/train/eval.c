@@ -21,21 +21,13 @@ static int64_t count_windows(const swt_session *s) {
  * carries no target and takes no slot. */
 static int64_t fill_batch(swt_session *s, int64_t first) {
     swt_model *m = &s->model;
-    const int64_t B = m->dims.B, T = m->dims.T;
     int64_t targets = 0;
-    for (int64_t b = 0; b < B; b++) {
-        int32_t *tokens = m->host_tokens + b * T, *wanted = m->host_targets + b * T;
-        int32_t *routed = m->host_routed + b * T;
-        int64_t filled = 0;
-        if (first + b < count_windows(s)) {
-            filled = swt_data_valid_window(&s->data, first + b, tokens, wanted);
-            (void)swt_mark_routed(&m->dims, SWT_DECODER, routed, tokens);
-            targets += filled;
-        }
-        for (int64_t t = filled; t < T; t++) {
-            tokens[t] = routed[t] = 0;
-            wanted[t] = -1;
-        }
+    for (int64_t b = 0; b < m->dims.B; b++) {
+        const bool there = first + b < count_windows(s);
+        const swt_window window = swt_step_row(m, b);
+        const int64_t filled = there ? swt_data_valid_window(&s->data, first + b, &window) : 0;
+        swt_step_end_row(m, b, filled);
+        targets += filled;
     }
     return targets;
 }
@@ -53,11 +45,11 @@ static swt_status run_one(swt_session *s, int64_t number, bool dropless, double 
     const bool own = number * d->B < count_windows(s);
     SWT_TRY(swt_step_await_batch(m));
     const int64_t targets = own ? fill_batch(s, number * d->B) : 0;
-    const swt_pass pass = {.B = own ? d->B : 0,
-                           .sequences[SWT_DECODER] = {d->T, m->acts.tokens, m->acts.routed},
-                           .targets = m->acts.targets,
-                           .micro_batch = number,
-                           .dropless = dropless};
+    swt_pass pass = {.B = own ? d->B : 0,
+                     .targets = m->acts.targets,
+                     .micro_batch = number,
+                     .dropless = dropless};
+    swt_pass_sequences(m, &pass);
     if (own)
         SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));

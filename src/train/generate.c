@@ -10,26 +10,47 @@
 
 typedef struct writer {
     int32_t *ids; /* (count), the prompt and what was written */
-    int64_t count;
+    int64_t count, prompt_count;
     float *logits;   /* (V) of the last position */
     double *weights; /* (V) for sampling */
 } writer;
 
-/* Logits after the last T tokens. Rank 0 has the text; the others' experts serve it. */
+/* The tokens [from, to) of what was written, as a stack reads them. */
+static swt_sequence put(const writer *w, int64_t from, int64_t to, int32_t *host_tokens,
+                        int32_t *host_routed, const int32_t *tokens, const int32_t *routed) {
+    for (int64_t t = from; t < to; t++) {
+        host_tokens[t - from] = w->ids[t];
+        host_routed[t - from] = 1;
+    }
+    return (swt_sequence){.T = to - from, .tokens = tokens, .routed = routed};
+}
+
+/* What the model reads to go on. A decoder alone: the last T tokens. With an encoder, as in
+ * training, the encoder the text before a place, and the decoder from the last token of that on;
+ * the place is the prompt's end, and T tokens later the next one. */
+static void put_text(swt_model *m, const writer *w, swt_pass *pass) {
+    const swt_dims *d = &m->dims;
+    const swt_shared_acts *a = &m->acts;
+    int64_t from = swt_max(w->count - d->T, 0);
+    if (d->encoder_T > 0) {
+        const int64_t place = w->prompt_count + (w->count - w->prompt_count) / d->T * d->T;
+        from = place - 1;
+        pass->sequences[SWT_ENCODER] =
+            put(w, swt_max(place - d->encoder_T, 0), place, m->host_inputs, m->host_inputs_routed,
+                a->inputs, a->inputs_routed);
+    }
+    pass->sequences[SWT_DECODER] =
+        put(w, from, w->count, m->host_tokens, m->host_routed, a->tokens, a->routed);
+}
+
+/* Logits of the next token. Rank 0 has the text; the others' experts serve it. */
 static swt_status next_logits(swt_session *s, writer *w) {
     swt_model *m = &s->model;
-    const int64_t length = swt_min(w->count, m->dims.T);
     const bool own = s->world->rank == 0;
+    swt_pass pass = {.B = own ? 1 : 0, .targets = m->acts.targets, .dropless = true};
     SWT_TRY(swt_step_await_batch(m));
-    for (int64_t t = 0; t < length; t++) {
-        m->host_tokens[t] = w->ids[w->count - length + t];
-        m->host_targets[t] = -1;
-        m->host_routed[t] = 1;
-    }
-    const swt_pass pass = {.B = own ? 1 : 0,
-                           .sequences[SWT_DECODER] = {length, m->acts.tokens, m->acts.routed},
-                           .targets = m->acts.targets,
-                           .dropless = true};
+    put_text(m, w, &pass);
+    const int64_t length = pass.sequences[SWT_DECODER].T;
     SWT_TRY(swt_step_upload(m, 1));
     SWT_TRY(swt_model_forward(m, &pass));
     if (own)
@@ -104,6 +125,7 @@ swt_status swt_generate(swt_session *s, const int32_t *prompt, int64_t prompt_co
     swt_status status = SWT_OK;
     writer w = {.ids = calloc((size_t)(prompt_count + tokens), sizeof(int32_t)),
                 .count = prompt_count,
+                .prompt_count = prompt_count,
                 .logits = malloc((size_t)V * sizeof(float)),
                 .weights = malloc((size_t)V * sizeof(double))};
     *out = NULL;

@@ -175,8 +175,12 @@ static void say_windows(swt_run *run, const swt_session *s) {
         shorten(path, sizeof path, s->options->data_valid);
         swt_run_say(run, "validation text %s", path);
     }
-    swt_run_say(run, "windows of %lld tokens: %lld for training, %lld for validation",
-                (long long)data->T, (long long)data->train_windows, (long long)data->valid_windows);
+    char encoder[64] = "";
+    if (data->S > 0)
+        snprintf(encoder, sizeof encoder, " after %lld of the encoder", (long long)data->S);
+    swt_run_say(run, "windows of %lld tokens%s: %lld for training, %lld for validation",
+                (long long)data->T, encoder, (long long)data->train_windows,
+                (long long)data->valid_windows);
     if (last > 0)
         swt_run_say(run, "the last window has %lld tokens; none of that text is left out",
                     (long long)last);
@@ -193,15 +197,20 @@ static void say_model(swt_run *run, const swt_session *s) {
                 (long long)d->V);
     if (sparse == 0)
         return;
-    const int64_t tokens = swt_group_tokens(d, SWT_DECODER);
-    const int64_t training = swt_group_capacity(d, tokens, true),
-                  evaluation = swt_group_capacity(d, tokens, false);
     swt_run_say(run, "experts: %lld in each of %lld layer%s, %lld on rank 0; groups of %d rank%s",
                 (long long)d->E, (long long)sparse, swt_plural(sparse), (long long)s->dist.El,
                 s->dist.P, swt_plural(s->dist.P));
-    swt_run_say(run, "slots of an expert and %s: %lld in training, %lld in evaluation",
-                groups > 1 ? "sequence" : "micro-batch", (long long)training,
-                (long long)evaluation);
+    for (int stack = SWT_STACKS - 1; stack >= 0; stack--) {
+        const int64_t tokens = swt_group_tokens(d, (swt_stack)stack);
+        const char *group = groups > 1 ? "sequence" : "micro-batch";
+        if (swt_sparse_blocks(d, (swt_stack)stack) == 0)
+            continue;
+        swt_run_say(run, "slots of an expert and %s%s%s: %lld in training, %lld in evaluation",
+                    group, d->encoder_L > 0 ? " of the " : "",
+                    d->encoder_L > 0 ? swt_stack_name((swt_stack)stack) : "",
+                    (long long)swt_group_capacity(d, tokens, true),
+                    (long long)swt_group_capacity(d, tokens, false));
+    }
 }
 
 void swt_header_say(swt_run *run, swt_session *s) {
@@ -213,8 +222,11 @@ void swt_header_say(swt_run *run, swt_session *s) {
     say_place(run, s);
     say_windows(run, s);
     say_model(run, s);
-    swt_run_say(run, "step: %lld micro-batch%s of %lld x %lld tokens; memory of rank 0: %.1f MiB",
-                (long long)d->M, swt_plural_es(d->M), (long long)d->B, (long long)d->T,
+    char encoder[32] = "";
+    if (d->encoder_T > 0)
+        snprintf(encoder, sizeof encoder, "%lld + ", (long long)d->encoder_T);
+    swt_run_say(run, "step: %lld micro-batch%s of %lld x %s%lld tokens; memory of rank 0: %.1f MiB",
+                (long long)d->M, swt_plural_es(d->M), (long long)d->B, encoder, (long long)d->T,
                 swt_mib((double)bytes));
     say_rates(run, s->options, &s->update.schedule);
     swt_run_say_warnings(run, &s->options->notes);

@@ -8,6 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+void swt_stack_lengths(const swt_options *o, int64_t *encoder_T, int64_t *T) {
+    const bool two = o->model_stacks == SWT_STACKS_ENCODER_DECODER;
+    *encoder_T = two ? o->dims.T : 0;
+    *T = two && o->batch_target_len > 0 ? o->batch_target_len : o->dims.T;
+}
+
 swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab) {
     swt_dims d = o->dims;
     if (d.V != 0 && vocab != 0 && d.V != vocab)
@@ -21,11 +27,9 @@ swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vo
     if (d.pad_id >= d.V)
         return SWT_FAIL(USAGE, "model.pad_id: %lld is no token; use -1 (none) to %lld",
                         (long long)d.pad_id, (long long)d.V - 1);
-    if (o->model_stacks == SWT_STACKS_ENCODER_DECODER) {
-        d.encoder_T = d.T;
-        d.T = o->batch_target_len > 0 ? o->batch_target_len : d.encoder_T;
+    swt_stack_lengths(o, &d.encoder_T, &d.T);
+    if (d.encoder_T > 0)
         d.encoder_L = o->model_encoder_layers > 0 ? o->model_encoder_layers : d.L;
-    }
     d.attn_scale =
         o->model_attn_scale == SWT_ATTN_SCALE_SQRT ? (float)(1.0 / sqrt((double)d.D)) : 1.0f;
     *out = d;
@@ -80,17 +84,16 @@ swt_status swt_session_open_model(swt_session *s, const swt_dims *d, bool traini
 
 swt_status swt_session_load_batch(swt_session *s, int64_t step) {
     swt_model *m = &s->model;
-    const int64_t B = m->dims.B, T = m->dims.T;
+    const int64_t B = m->dims.B;
     swt_progress_phase(s->world->progress, SWT_PHASE_BATCH);
     SWT_TRY(swt_step_await_batch(m));
     for (int64_t turn = 0; turn < m->turns; turn++) {
         const int64_t number = swt_dist_micro_batch(&s->dist, m->dims.M, turn, s->dist.rank);
         for (int64_t b = 0; b < B && number >= 0; b++) {
-            const int64_t first = (turn * B + b) * T, w = ((step - 1) * m->dims.M + number) * B + b;
-            SWT_TRY(swt_data_train_window(&s->data, w, m->host_tokens + first,
-                                          m->host_targets + first));
-            (void)swt_mark_routed(&m->dims, SWT_DECODER, m->host_routed + first,
-                                  m->host_tokens + first);
+            const int64_t row = turn * B + b, w = ((step - 1) * m->dims.M + number) * B + b;
+            const swt_window window = swt_step_row(m, row);
+            SWT_TRY(swt_data_train_window(&s->data, w, &window));
+            swt_step_end_row(m, row, m->dims.T);
         }
     }
     return swt_step_upload(m, m->turns);

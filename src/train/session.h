@@ -42,6 +42,9 @@ typedef struct swt_session {
 /* Rank 0 writes the kept warnings to s->err: for commands without a run. */
 void swt_session_say_warnings(swt_session *s);
 
+/* Tokens of a sequence of the encoder (0: there is none) and of the decoder. */
+void swt_stack_lengths(const swt_options *o, int64_t *encoder_T, int64_t *T);
+
 /* The model's dimensions. vocab is the tokenizer's (or the weights') and must equal model.vocab if
  * that is given. Errors: USAGE. */
 SWT_MUST_CHECK swt_status swt_dims_from_options(swt_dims *out, const swt_options *o, int64_t vocab);

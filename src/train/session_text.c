@@ -99,13 +99,13 @@ swt_status swt_session_read_text(swt_session *s, const char *checkpoint) {
     swt_options *o = s->options;
     char *buffers[2] = {NULL, NULL};
     swt_texts texts = {.vocabulary = checkpoint != NULL ? checkpoint : s->data_path};
-    const swt_cut cut = {.T = o->dims.T,
-                         .valid_fraction = o->data_valid_fraction,
-                         .seed = (uint64_t)o->train_seed,
-                         .skip_unknown = o->data_unknown == SWT_UNKNOWN_SKIP,
-                         .evaluates = o->command == SWT_COMMAND_EVAL};
+    swt_cut cut = {.valid_fraction = o->data_valid_fraction,
+                   .seed = (uint64_t)o->train_seed,
+                   .skip_unknown = o->data_unknown == SWT_UNKNOWN_SKIP,
+                   .evaluates = o->command == SWT_COMMAND_EVAL};
     const bool valid = o->data_valid[0] != '\0';
     swt_status status = SWT_OK;
+    swt_stack_lengths(o, &cut.S, &cut.T);
     if (valid)
         make_full(o->data_valid);
     if (valid && cut.evaluates) {

@@ -22,17 +22,6 @@ swt_update_rule swt_update_from_options(const swt_options *o) {
     return u;
 }
 
-int32_t swt_mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed,
-                        const int32_t *tokens) {
-    int32_t length = 0;
-    for (int32_t t = 0; t < (int32_t)swt_stack_positions(d, stack); t++) {
-        const bool start = stack == SWT_DECODER && t == 0, real = tokens[t] != d->pad_id;
-        routed[t] = d->route_padding || start || real;
-        length = real ? t + 1 : length;
-    }
-    return length;
-}
-
 /* The copies have a stream of their own, so that waiting for them is not waiting for the steps that
  * are queued behind them. */
 swt_status swt_step_await_batch(swt_model *m) {
@@ -65,6 +54,31 @@ void swt_step_clear_batch(swt_model *m) {
     const int n = batch_parts(m, m->turns, parts);
     for (int i = 0; i < n; i++)
         memset(parts[i].from, 0, (size_t)parts[i].count * sizeof(int32_t));
+}
+
+swt_window swt_step_row(const swt_model *m, int64_t row) {
+    const int64_t T = m->dims.T, S = m->dims.encoder_T;
+    return (swt_window){.tokens = m->host_tokens + row * T,
+                        .targets = m->host_targets + row * T,
+                        .inputs = S > 0 ? m->host_inputs + row * S : NULL};
+}
+
+void swt_step_end_row(swt_model *m, int64_t row, int64_t filled) {
+    const int64_t T = m->dims.T, S = m->dims.encoder_T;
+    const swt_window w = swt_step_row(m, row);
+    for (int64_t t = 0; t < T; t++) {
+        m->host_routed[row * T + t] = t < filled;
+        if (t < filled)
+            continue;
+        w.tokens[t] = 0;
+        w.targets[t] = -1;
+    }
+    for (int64_t t = 0; t < S; t++) {
+        m->host_inputs_routed[row * S + t] = filled > 0;
+        w.inputs[t] = filled > 0 ? w.inputs[t] : 0;
+    }
+    if (S > 0)
+        m->host_lengths[row] = (int32_t)S;
 }
 
 swt_status swt_step_upload(swt_model *m, int64_t turns) {

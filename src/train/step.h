@@ -11,6 +11,7 @@
 #ifndef SWT_TRAIN_STEP_H
 #define SWT_TRAIN_STEP_H
 
+#include "io/data.h"
 #include "model/model.h"
 #include "options/options.h"
 
@@ -34,17 +35,20 @@ typedef struct swt_update_rule {
 
 swt_update_rule swt_update_from_options(const swt_options *o);
 
-/* routed[n] of a row: 1, or 0 for padding that takes no slot (a decoder's first token is the start
- * token, which may have the padding's id). Returns the row's length up to its last token that is no
- * padding. Shapes: routed, tokens (swt_stack_positions). */
-int32_t swt_mark_routed(const swt_dims *d, swt_stack stack, int32_t *routed, const int32_t *tokens);
-
 /* Wait until the host's batch (model.host_tokens, ...) may be written: the copies of the last
  * swt_step_upload are done. The work that was queued behind them goes on. Local. */
 SWT_MUST_CHECK swt_status swt_step_await_batch(swt_model *m);
 
 /* The host's batch becomes zeros. */
 void swt_step_clear_batch(swt_model *m);
+
+/* Where a window of a text goes in the host's batch, as its sequence number `row`. */
+swt_window swt_step_row(const swt_model *m, int64_t row);
+
+/* After that: the first `filled` of its targets are text, and what the encoder reads where any is.
+ * What is not becomes token 0 without a target, and takes no part in routing. A text has no
+ * padding, whatever token model.pad_id is. */
+void swt_step_end_row(swt_model *m, int64_t row, int64_t filled);
 
 /* Copy the first `turns` micro-batches of the host's batch to the device. Local. */
 SWT_MUST_CHECK swt_status swt_step_upload(swt_model *m, int64_t turns);

@@ -119,6 +119,19 @@ def variants(suite, folder, data):
         )
 
 
+def two_stacks(suite, folder, data):
+    """An encoder, longer than the decoder, and cross-attention."""
+    options = small(
+        model_stacks="encoder-decoder", model_encoder_layers=2, model_layers=4, model_positions="relative", model_norm="rmsnorm",
+        model_tied="true", model_bias="false", model_ffn="geglu", moe_every=2, moe_experts=5, batch_micro_batches=4, batch_seq_len=24,
+        batch_target_len=8, **RANDOM,
+    )
+    reference = Reference(folder, data, options)
+    for layout in ((3, 3, 1), (2, 1, 2), (4, 2, 1))[: 1 if SLOW and not LONG else None]:
+        suite.case(f"encoder and decoder, {name(layout)}", reference.compare, layout)
+    suite.case("encoder and decoder: learns and drops", trained, reference)
+
+
 def few_micro_batches(suite, folder, data):
     """One micro-batch keeps its gradient in fp32 and skips the integer sum; two of three ranks have no work."""
     reference = Reference(folder, data, small(batch_micro_batches=1, batch_sequences=4, moe_experts=5, **RANDOM))
@@ -151,6 +164,7 @@ def main():
         data = write_text(folder)
         same_bits(suite, folder, data)
         few_micro_batches(suite, folder, data)
+        two_stacks(suite, folder, data)
         variants(suite, folder, data)
         start_values(suite, folder, data)
     suite.finish()

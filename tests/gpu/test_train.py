@@ -291,6 +291,7 @@ def main():
         print("skipped: no GPU to train on")
         sys.exit(77)
     suite = e2e.Suite()
+    stacks = {"model_stacks": "encoder-decoder", "model_positions": "relative", "model_ffn": "geglu", "batch_target_len": 24}
     if e2e.cached("SWT_SANITIZE") == "thread":  # slow, and MPI and OpenMP are not made for it: one GPU alone
         suite.case("no host in a step", watched, [1])
         suite.finish()
@@ -302,6 +303,7 @@ def main():
         twenty = {"train_steps": 20, "train_log_every": 1}
         suite.case("20 steps: losses of the CPU, bits of one GPU", lambda: layouts(some, **twenty))
     one = {"batch_micro_batches": 1, "dist_expert_ranks": 1}
+    suite.case("encoder and decoder", lambda: layouts(some[:2], **stacks))
     suite.case("one micro-batch, replicas", lambda: layouts(some[:2], **one), heavy=True)
     suite.case("more GPUs than experts", lambda: layouts(some[1:3] or some, moe_experts=1), heavy=True)
     suite.case("bf16", bf16)

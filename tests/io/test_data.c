@@ -42,7 +42,8 @@ static void make_ramp(swt_data *d, int count, int64_t T, double valid_fraction, 
 static int64_t start_of(swt_data *d, int64_t w) {
     int32_t tokens[64], targets[64];
     assert_true(d->T <= 64);
-    assert_int_equal(swt_data_train_window(d, w, tokens, targets), SWT_OK);
+    const swt_window window = {.tokens = tokens, .targets = targets};
+    assert_int_equal(swt_data_train_window(d, w, &window), SWT_OK);
     for (int64_t i = 0; i < d->T; i++) {
         assert_int_equal(tokens[i], tokens[0] + i);
         assert_int_equal(targets[i], tokens[0] + i + 1);
@@ -156,7 +157,8 @@ static void test_order_of_asking(void **state) {
         differ += start_of(&e, w) != forward[w];
     assert_true(differ > WINDOWS / 2);
     int32_t none[8];
-    expect_error(swt_data_train_window(&d, -1, none, none), SWT_INTERNAL, "window -1");
+    const swt_window window = {.tokens = none, .targets = none};
+    expect_error(swt_data_train_window(&d, -1, &window), SWT_INTERNAL, "window -1");
     swt_data_fini(&d);
     swt_data_fini(&e);
 }
@@ -221,11 +223,12 @@ static void test_valid_windows(void **state) {
     (void)state;
     swt_data d;
     int32_t tokens[8], targets[8];
+    const swt_window window = {.tokens = tokens, .targets = targets};
     make_ramp(&d, 100, 8, 0.3, 1);
     assert_int_equal(d.train_count, 70);
     assert_int_equal(d.valid_windows, 3); /* floor(29 / 8) */
     for (int64_t j = 0; j < d.valid_windows; j++) {
-        swt_data_valid_window(&d, j, tokens, targets);
+        assert_int_equal(swt_data_valid_window(&d, j, &window), 8);
         for (int64_t i = 0; i < 8; i++) {
             assert_int_equal(tokens[i], 70 + 8 * j + i);
             assert_int_equal(targets[i], 70 + 8 * j + i + 1);
@@ -234,15 +237,66 @@ static void test_valid_windows(void **state) {
     swt_data_fini(&d);
 }
 
-/* A window of the validation part: ascending tokens from `first`, then nothing. */
+/* A window of the validation part: ascending tokens from `first`, so many of them. */
 static void expect_window(const swt_data *d, int64_t j, int64_t first, int64_t length) {
     int32_t tokens[8], targets[8];
+    const swt_window window = {.tokens = tokens, .targets = targets};
     assert_int_equal(d->T, 8);
-    assert_int_equal(swt_data_valid_window(d, j, tokens, targets), length);
-    for (int64_t i = 0; i < 8; i++) {
-        assert_int_equal(tokens[i], i < length ? first + i : 0);
-        assert_int_equal(targets[i], i < length ? first + i + 1 : -1);
+    assert_int_equal(swt_data_valid_window(d, j, &window), length);
+    for (int64_t i = 0; i < length; i++) {
+        assert_int_equal(tokens[i], first + i);
+        assert_int_equal(targets[i], first + i + 1);
     }
+}
+
+/* An encoder's S tokens stand before the first target, and the decoder begins with the last of
+ * them. */
+static void expect_encoded(const swt_window *window, int64_t S, int64_t T) {
+    for (int64_t i = 0; i < S; i++)
+        assert_int_equal(window->inputs[i], window->inputs[0] + i);
+    assert_int_equal(window->tokens[0], window->inputs[S - 1]);
+    for (int64_t i = 0; i < T; i++) {
+        assert_int_equal(window->tokens[i], window->tokens[0] + i);
+        assert_int_equal(window->targets[i], window->tokens[i] + 1);
+    }
+}
+
+/* Every token but the first S is a target of about one window an epoch, whatever S is. */
+static void test_encoder(void **state) {
+    (void)state;
+    enum { S = 12, T = 5, COUNT = 100 };
+    int32_t inputs[S], tokens[T], targets[T];
+    const swt_window window = {.tokens = tokens, .targets = targets, .inputs = inputs};
+    size_t bytes = 0;
+    char *text = ramp_text(0, COUNT, &bytes);
+    swt_cut cut = cut_of(T, 0.3, 7);
+    cut.S = S;
+    swt_tokenizer t;
+    swt_data d;
+    assert_int_equal(swt_tokenizer_init(&t, SWT_TOKENIZER_CHAR, text, bytes, "ramp"), SWT_OK);
+    assert_int_equal(init(&d, &t, text, bytes, &cut), SWT_OK);
+    assert_int_equal(d.train_windows, 11); /* floor((70 - 12) / 5) */
+    assert_int_equal(d.valid_windows, 3);  /* floor((30 - 12) / 5) */
+    assert_int_equal(d.valid_left, 3);
+    bool seen[COUNT] = {false};
+    for (int64_t w = 0; w < 200 * d.train_windows; w++) {
+        assert_int_equal(swt_data_train_window(&d, w, &window), SWT_OK);
+        expect_encoded(&window, S, T);
+        assert_true(inputs[0] >= 0 && targets[T - 1] < 70);
+        seen[inputs[0]] = true;
+    }
+    for (int64_t i = 0; i <= 70 - S - T; i++) /* each place that a window can have */
+        assert_true(seen[i]);
+    for (int64_t j = 0; j < d.valid_windows; j++) {
+        assert_int_equal(swt_data_valid_window(&d, j, &window), T);
+        expect_encoded(&window, S, T);
+        assert_int_equal(inputs[0], 70 + T * j);
+    }
+    swt_data_fini(&d);
+    cut.T = 59; /* one target more than there are */
+    expect_error(init(&d, &t, text, bytes, &cut), SWT_FILE, "has 70 tokens, 71 are needed");
+    swt_tokenizer_fini(&t);
+    free(text);
 }
 
 /* A text of its own validates to its end, and all of the other trains. */
@@ -322,8 +376,8 @@ int main(void) {
         cmocka_unit_test(test_cut),           cmocka_unit_test(test_too_short),
         cmocka_unit_test(test_epochs),        cmocka_unit_test(test_order_of_asking),
         cmocka_unit_test(test_known_starts),  cmocka_unit_test(test_uniform),
-        cmocka_unit_test(test_valid_windows), cmocka_unit_test(test_valid_text),
-        cmocka_unit_test(test_eval_windows),
+        cmocka_unit_test(test_valid_windows), cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_valid_text),    cmocka_unit_test(test_eval_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -300,6 +300,7 @@ def main():
     suite = Suite()
     factored = {"optim.name": "adafactor", "optim.lr": 0.3, "moe.experts": 5}
     sgd, one = {"optim.name": "sgd", "optim.lr": 0.1}, {"batch.micro_batches": 1}
+    stacks = {"model.stacks": "encoder-decoder", "model.positions": "relative", "moe.experts": 5, "batch.target_len": 24}
     matrix = (
         ("1 to 3 ranks", {"moe.experts": 5}, (1, {}), (3, {})),
         ("3 to 2 ranks of 2 threads", {"moe.experts": 5}, (3, {}), (2, {"run.threads": 2, "dist.expert_ranks": 1})),
@@ -308,6 +309,7 @@ def main():
         ("3 to 1 ranks, one micro-batch", {**one, "moe.experts": 5}, (3, {}), (1, {"run.threads": 2})),
         ("3 to 2 ranks, adafactor", factored, (3, {}), (2, {"run.threads": 2, "dist.expert_ranks": 1})),
         ("2 to 4 ranks, adafactor, geglu", {**factored, "model.ffn": "geglu"}, (2, {}), (4, {"dist.expert_ranks": 2})),
+        ("1 to 3 ranks, encoder and decoder", stacks, (1, {}), (3, {})),
         ("1 to 4 ranks, one micro-batch, sgd", {**one, **sgd}, (1, {}), (4, {})),
     )
     with scratch() as folder:
