@@ -95,6 +95,11 @@ static void add_others(const swt_ctx *c, const swt_model *m) {
             .blocks = a->dims.El * a->dims.P, .rows = a->dims.K, .F = a->dims.F};
         keep(c, SWT_OP_gelu_forward,
              &(swt_gelu_forward_args){.y = a->dhidden, .x = a->hidden, .dims = dims});
+        keep(c, SWT_OP_dropout,
+             &(swt_dropout_args){.y = a->dhidden,
+                                 .x = a->hidden,
+                                 .dims = {dims.blocks, dims.rows, dims.F, .sources = 1},
+                                 .mask = swt_dropout_mask_of(0.1, SWT_DROPOUT_HIDDEN, 0, 0)});
         keep(c, SWT_OP_gelu_backward,
              &(swt_gelu_backward_args){
                  .dx = a->dhidden, .dy = a->hidden, .x = a->hidden, .dims = dims});

@@ -27,6 +27,11 @@ static swt_status check_attention(const swt_attention_dims *d, const char *op) {
         return SWT_FAIL(
             SHAPE, "%s: Tq %lld, Tk %lld, q_stride %lld, kv_stride %lld; they must be < 2^31", op,
             (long long)d->Tq, (long long)d->Tk, (long long)d->q_stride, (long long)d->kv_stride);
+    const int64_t draws = SWT_COUNT(d->Tq, swt_dropout_draws(d->Tk));
+    if (d->dropout.limit > 0 && (draws < 0 || draws - 1 > UINT32_MAX))
+        return SWT_FAIL(SHAPE,
+                        "%s: Tq %lld, Tk %lld are too many for dropout; Tq Tk must be <= 2^34", op,
+                        (long long)d->Tq, (long long)d->Tk);
     return SWT_OK;
 }
 
@@ -34,6 +39,7 @@ SWT_ARGS_OF(attention_forward) {
     const swt_attention_dims *d = &a->dims;
     const int64_t row = SWT_COUNT(d->H, d->D);
     SWT_TRY(check_attention(d, out->op));
+    out->state = d->dropout.limit > 0;
     return SWT_LIST(OUT(y, ACT, d->B, d->Tq, d->H, d->D), OUT(lse, F32, d->B, d->H, d->Tq),
                     swt_arg_rows(IN(q, ACT, d->B, d->Tq, d->H, d->D), row, d->q_stride),
                     swt_arg_rows(IN(k, ACT, d->B, d->Tk, d->H, d->D), row, d->kv_stride),
@@ -45,6 +51,7 @@ SWT_ARGS_OF(attention_backward) {
     const swt_attention_dims *d = &a->dims;
     const int64_t row = SWT_COUNT(d->H, d->D);
     SWT_TRY(check_attention(d, out->op));
+    out->state = d->dropout.limit > 0;
     if (a->dbias != NULL && a->bias == NULL)
         return SWT_FAIL(SHAPE, "%s: dbias without a bias", out->op);
     return SWT_LIST(

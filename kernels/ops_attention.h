@@ -3,7 +3,7 @@
 #ifndef SWT_OPS_ATTENTION_H
 #define SWT_OPS_ATTENTION_H
 
-#include "kernels/swt_ctx.h"
+#include "kernels/dropout.h"
 
 /* ------------------------------------------------------------------ relative positions */
 
@@ -63,6 +63,8 @@ typedef struct swt_attention_dims {
     int64_t B, H, D;             /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
     int64_t Tq, Tk;              /* queries and keys of a sequence */
     int64_t q_stride, kv_stride; /* elements from row to row: of q, and of k and v; >= H D */
+    swt_dropout_mask dropout; /* of the weights: sequence b's head h is row first + b H + h, a key a
+                                 column (dropout.h) */
     swt_mask mask;
     float scale; /* of the scores */
 } swt_attention_dims;
@@ -71,6 +73,8 @@ typedef struct swt_attention_dims {
  * s[i, j] = scale q[i] . k[j] + bias[h, r], where r = SWT_BIAS_REACH + j - i, at least 0, at most
  * 2 SWT_BIAS_REACH, and no bias is 0;  p[i] = softmax(s[i]);  y[i] = sum_j p[i, j] v[j];
  * lse[i] = logsumexp(s[i]).  A query that sees no key: y = 0, lse = -infinity.
+ * With dropout y[i] = sum_j m[i, j] p[i, j] v[j], m[i, j] being 0 or dropout.scale: what is
+ * dropped still counts in the softmax.
  * Heads stand side by side in a row, and rows of q, k and v may lie between one another's: with
  * strides of 3 H D all three are columns of what one linear layer made.
  * Source: Vaswani et al. 2017, section 3.2.1. */
@@ -85,7 +89,7 @@ typedef struct swt_attention_forward_args {
 } swt_attention_forward_args;
 
 /* With p as above, which is made again from lse (Dao et al. 2022):
- * dv[j] = sum_i p[i, j] dy[i];  dp[i, j] = dy[i] . v[j];
+ * dv[j] = sum_i m[i, j] p[i, j] dy[i];  dp[i, j] = m[i, j] dy[i] . v[j];
  * ds[i, j] = p[i, j] (dp[i, j] - dy[i] . y[i]);
  * dq[i] = scale sum_j ds[i, j] k[j];  dk[j] = scale sum_i ds[i, j] q[i];
  * dbias[h, r] = sum of ds[i, j] over all sequences and all i, j of this r, in an order that the

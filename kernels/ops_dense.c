@@ -61,6 +61,18 @@ SWT_ARGS_OF(gelu_backward) {
         IN(x, ACT, d->blocks, d->rows, parts, d->F), OPTIONAL(row_counts, I32, d->blocks));
 }
 
+SWT_ARGS_OF(dropout) {
+    const swt_dropout_dims *d = &a->dims;
+    if (d->sources < 1)
+        return SWT_FAIL(SHAPE, "%s: sources is %lld; it must be >= 1", out->op,
+                        (long long)d->sources);
+    out->state = true;
+    return SWT_LIST(OUT(y, ACT, d->blocks, d->rows, d->C),
+                    SWT_ARG(SWT_ARG_IN_PLACE, x, ACT, d->blocks, d->rows, d->C),
+                    OPTIONAL(residual, ACT, d->blocks, d->rows, d->C),
+                    OPTIONAL(row_counts, I32, d->blocks));
+}
+
 /* What fits no list of dimensions. Lengths and strides are 32 bits wide in places. */
 SWT_ARGS_OF(cross_entropy) {
     out->state = true;

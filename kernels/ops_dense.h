@@ -3,7 +3,7 @@
 #ifndef SWT_OPS_DENSE_H
 #define SWT_OPS_DENSE_H
 
-#include "kernels/swt_ctx.h"
+#include "kernels/dropout.h"
 
 /* ------------------------------------------------------------------ linear layers */
 

@@ -107,6 +107,7 @@ SWT_ARGS_OF(experts_forward) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
     const int64_t W = swt_moe_wi_width(&a->dims);
+    out->state = a->dims.dropout.limit > 0;
     SWT_TRY(SWT_LIST(OUT(y, ACT, El, P, K, C), OUT(hidden, ACT, El, P, K, F),
                      IN(x, ACT, El, P, K, C), IN(wi, ACT, El, W, C), OPTIONAL(bi, ACT, El, W),
                      IN(wo, ACT, El, C, F), OPTIONAL(bo, ACT, El, C), IN(slot_counts, I32, El, P)));
@@ -117,6 +118,7 @@ SWT_ARGS_OF(experts_backward_input) {
     SWT_TRY(check_dims(&a->dims, out->op));
     const int64_t El = a->dims.El, P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
     const int64_t W = swt_moe_wi_width(&a->dims);
+    out->state = a->dims.dropout.limit > 0;
     SWT_TRY(SWT_LIST(OUT(dx, ACT, El, P, K, C), OUT(dhidden, ACT, El, P, K, F),
                      OUT(dot, F32, El, P, K), IN(dy, ACT, El, P, K, C),
                      IN(hidden, ACT, El, P, K, F), IN(wi, ACT, El, W, C), IN(wo, ACT, El, C, F),
@@ -168,10 +170,11 @@ SWT_ARGS_OF(combine_forward) {
     SWT_TRY(check_first_slot(a->first_slot, out->op));
     const int64_t N = a->dims.N, C = a->dims.C, k = a->dims.k;
     const bool first = a->first_slot == 0;
-    return SWT_LIST(SWT_ARG(SWT_ARG_OUT | (first ? 0 : SWT_ARG_UPDATED), y, ACT, N, C),
-                    SWT_ARG(first ? SWT_ARG_IN_PLACE : SWT_ARG_IN, residual, ACT, N, C),
-                    IN(recv, ACT, a->dims.E, a->dims.K, C), IN(h, ACT, N, C), IN(expert, I32, N, k),
-                    IN(gate, F32, N, k), IN(slot, I32, N, k));
+    return SWT_LIST(
+        SWT_ARG(SWT_ARG_OUT | (first ? 0 : SWT_ARG_UPDATED), y, ACT, N, C),
+        SWT_ARG(SWT_ARG_OPTIONAL | (first ? SWT_ARG_IN_PLACE : SWT_ARG_IN), residual, ACT, N, C),
+        IN(recv, ACT, a->dims.E, a->dims.K, C), IN(h, ACT, N, C), IN(expert, I32, N, k),
+        IN(gate, F32, N, k), IN(slot, I32, N, k));
 }
 
 SWT_ARGS_OF(combine_backward) {

@@ -26,8 +26,11 @@ typedef struct swt_moe_dims {
     uint32_t micro_batch; /* number in the global batch, for random numbers */
     bool training;        /* false: no jitter; random dropping as SWT_RNG_DROP_EVAL at step 0 */
     swt_ffn ffn;          /* what the experts do between their two layers */
-    double aux_scale;     /* d loss / d aux of one group, in backward */
-    double z_scale;       /* d loss / d z of one group, in backward */
+    /* Of the experts' hidden values: slot k of expert e is row (micro-batch E + e) K + k. Which
+     * slot a token has its micro-batch alone decides. */
+    swt_dropout_mask dropout;
+    double aux_scale; /* d loss / d aux of one group, in backward */
+    double z_scale;   /* d loss / d z of one group, in backward */
 } swt_moe_dims;
 
 /* Whether the router's input is jittered in this micro-batch. */
@@ -159,8 +162,8 @@ typedef struct swt_dispatch_backward_args {
 } swt_dispatch_backward_args;
 
 /* The experts' feed-forward, for each (local expert j, source rank p) over its slot_counts[j, p]
- * occupied slots: pre = x wi[j]^T + bi[j];  hidden = ReLU(pre), or swt_gelu_forward of pre;
- * y = hidden wo[j]^T + bo[j].
+ * occupied slots: pre = x wi[j]^T + bi[j];  hidden = ReLU(pre), or swt_gelu_forward of pre,
+ * then with dropout swt_dropout of that;  y = hidden wo[j]^T + bo[j].
  * Unoccupied slots are neither read nor written. A backend with ops->all_slots reads and writes
  * them all the same, here and in the two operations that follow: x and dy must hold zeros there;
  * what an output holds there means nothing. */
@@ -177,9 +180,10 @@ typedef struct swt_experts_forward_args {
     swt_moe_dims dims;
 } swt_experts_forward_args;
 
-/* dhidden = dy wo[j], of ReLU (dy wo[j]) [hidden > 0];  dpre = swt_gelu_backward of dhidden, of
- * ReLU dhidden itself;  dx = dpre wi[j];  dot = dhidden . hidden + dy . bo[j], which is dy . y: the
- * gate's gradient without the outputs y. (ReLU's mask takes nothing away from it: hidden is 0
+/* dhidden = dy wo[j], of ReLU (dy wo[j]) [hidden > 0];  dot = dhidden . hidden + dy . bo[j], which
+ * is dy . y: the gate's gradient without the outputs y;  then with dropout dhidden becomes
+ * swt_dropout of itself;  dpre = swt_gelu_backward of dhidden, of ReLU dhidden itself;
+ * dx = dpre wi[j]. (ReLU's mask takes nothing away from it: hidden is 0
  * there. GELU's derivative would.) Source of dot: Guo et al. 2025 (SonicMoE). */
 typedef struct swt_experts_backward_input_args {
     void *dx;                   /* (El, P, K, C) */
@@ -242,7 +246,7 @@ typedef struct swt_experts_backward_weight_args {
  * Source: Fedus, Zoph, Shazeer 2021, equation 2; gated_input and unit: labml's implementation. */
 typedef struct swt_combine_forward_args {
     void *y;               /* (N, C) */
-    const void *residual;  /* (N, C) */
+    const void *residual;  /* (N, C) or NULL: 0 */
     const void *recv;      /* (E, K, C) */
     const void *h;         /* (N, C) */
     const int32_t *expert; /* (N, k) */

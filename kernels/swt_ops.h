@@ -39,6 +39,7 @@
     X(norm_backward)                                                                               \
     X(gelu_forward)                                                                                \
     X(gelu_backward)                                                                               \
+    X(dropout)                                                                                     \
     X(bias_forward)                                                                                \
     X(bias_backward)                                                                               \
     X(attention_forward)                                                                           \

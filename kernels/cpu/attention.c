@@ -1,5 +1,5 @@
 #include "base/checked.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dropout.h"
 
 #include <math.h>
 #include <string.h>
@@ -50,6 +50,16 @@ static swt_vec_head head_of(const swt_ctx *c, const swt_attention_dims *d,
                           .next_y = to.y - from.y};
 }
 
+/* What drops the part's weights, in *room; NULL: nothing does. */
+static const swt_vec_dropout *dropout_of(const swt_ctx *c, const swt_attention_dims *d,
+                                         int64_t part, swt_vec_dropout *room) {
+    if (d->dropout.limit == 0)
+        return NULL;
+    *room = swt_cpu_dropout_of(c, &d->dropout, part);
+    room->draws = (uint32_t)swt_dropout_draws(d->Tk);
+    return room;
+}
+
 static void zero_rows(float *x, int64_t stride, int64_t rows, int64_t width) {
     for (int64_t i = 0; i < rows; i++)
         memset(x + i * stride, 0, (size_t)width * sizeof *x);
@@ -60,6 +70,8 @@ static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_attention_dims *d = &a->dims;
     const place at = place_of(d, part);
     swt_vec_head head = head_of(c, d, a->key_lengths, a->bias, part);
+    swt_vec_dropout dropout;
+    head.dropout = dropout_of(c, d, part, &dropout);
     float *y = (float *)a->y + at.y, *lse = a->lse + at.lse;
     if (head.Tk == 0) {
         zero_rows(y, head.y_stride, d->Tq, d->D);
@@ -83,6 +95,8 @@ static void backward_part(const swt_ctx *c, const void *args, int64_t part) {
     const swt_attention_dims *d = &a->dims;
     const place at = place_of(d, part);
     swt_vec_head head = head_of(c, d, a->key_lengths, a->bias, part);
+    swt_vec_dropout dropout;
+    head.dropout = dropout_of(c, d, part, &dropout);
     float *dq = (float *)a->dq + at.q, *dk = (float *)a->dk + at.kv, *dv = (float *)a->dv + at.kv;
     const int64_t unseen = head.Tk * d->kv_stride;
     zero_rows(dk + unseen, d->kv_stride, d->Tk - head.Tk, d->D);

@@ -33,7 +33,7 @@ static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
     const int64_t C = a->dims.C, k = a->dims.k, end = swt_min((part + 1) * TOKENS, a->dims.N);
     for (int64_t n = part * TOKENS; n < end; n++) {
         float *y = (float *)a->y + n * C;
-        const float *sum = residual + n * C;
+        const float *sum = residual != NULL ? residual + n * C : NULL; /* 0 so far */
         for (int64_t item = n * k; item < (n + 1) * k; item++) {
             const float *o = output_of(a, item);
             if (!o || (a->first_slot > 0 && a->slot[item] < 0))
@@ -41,7 +41,9 @@ static void forward_part(const swt_ctx *c, const void *args, int64_t part) {
             vec->scale_add(y, sum, o, scale_of(&a->dims, a->gate[item]), C);
             sum = y;
         }
-        if (a->first_slot == 0 && sum != y)
+        if (a->first_slot == 0 && sum == NULL)
+            memset(y, 0, (size_t)C * sizeof *y);
+        else if (a->first_slot == 0 && sum != y)
             memcpy(y, sum, (size_t)C * sizeof *y);
     }
 }

@@ -1,6 +1,7 @@
 /* Each (local expert, source rank) pair is a gemm of its own over its occupied slots: the same
  * sums wherever the expert and the micro-batch live. */
 #include "base/checked.h"
+#include "kernels/cpu/dropout.h"
 #include "kernels/cpu/gemm.h"
 
 static swt_cpu_groups expert_groups(const swt_moe_dims *d, const int32_t *slot_counts) {
@@ -31,6 +32,7 @@ swt_status swt_cpu_experts_forward(const swt_ctx *c, const swt_experts_forward_a
     swt_cpu_gemms_nt(c, &wi);
     if (!relu)
         SWT_TRY(swt_cpu_gelu_forward(c, &gelu));
+    SWT_TRY(swt_cpu_drop_hidden(c, a->hidden, a->slot_counts, d));
     swt_cpu_gemms_nt(c, &wo);
     return SWT_OK;
 }
@@ -76,10 +78,11 @@ swt_status swt_cpu_experts_backward_input(const swt_ctx *c,
                                       .in = d->C,
                                       .out = swt_moe_wi_width(d)};
     swt_cpu_gemms_nn(c, &wo);
+    swt_cpu_run(c, d->El * d->P * swt_ceil_div(d->K, SWT_ROWS), dot_part, a);
+    SWT_TRY(swt_cpu_drop_hidden(c, a->dhidden, a->slot_counts, d));
     if (!relu)
         SWT_TRY(swt_cpu_gelu_backward(c, &gelu));
     swt_cpu_gemms_nn(c, &wi);
-    swt_cpu_run(c, d->El * d->P * swt_ceil_div(d->K, SWT_ROWS), dot_part, a);
     return SWT_OK;
 }
 

@@ -94,28 +94,42 @@ static __device__ inline void softmax_tile(float (&s)[PER][PER], float (&max)[PE
     }
 }
 
-template <typename T, int GROUPS>
-static __global__ void __launch_bounds__(THREADS, GROUPS < 4 ? 2 : 1)
-    forward_tile(swt_attention_forward_args a, bool wide) {
+/* What dropout needs beside the rest fits in no half of a multiprocessor's registers where that
+ * already took all of it. */
+template <typename T, int GROUPS, bool DROPS>
+static __global__ void __launch_bounds__(THREADS, GROUPS < (DROPS ? 2 : 4) ? 2 : 1)
+    forward_tile(const swt_step_state *state, swt_attention_forward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
     const head<T> h = head_of_block<T>(a, wide, false);
+    if (DROPS)
+        begin_dropout(t, a.dims);
+    if (threadIdx.x == 0) {
+        t->head_at = h.y_at;
+        t->lse_at = h.lse_at;
+    }
     const int keys = keys_of_tile(h);
     float s[PER][PER], out[PER][4 * GROUPS] = {}, max[PER], sum[PER] = {};
     for (int i = 0; i < PER; i++)
         max[i] = -INFINITY;
     for (int key = 0; key < keys; key += TILE) {
+        if (DROPS)
+            draw_kept(t, a.dims.dropout, state, h.first, key);
         score_tile(s, t, h.q, h.first, h.k, key);
         softmax_tile<GROUPS>(s, max, sum, out, h, key + tile_column(), a.dims.scale);
+        if (DROPS)
+            drop_rows(s, t, 1);
         keep_scores(t, s);
         add_rows<GROUPS>(out, t, h.v, key, 0);
     }
+    __syncthreads();
     for (int i = 0; i < PER; i++) {
         const int row = h.first + tile_row() + i;
         if (tile_column() == 0 && row < h.q.count)
-            a.lse[h.lse_at + row] = max[i] + logf(sum[i]);
-        sum[i] = sum[i] == 0 ? 0 : 1 / sum[i]; /* 0: no key was seen, and out is 0 */
+            a.lse[t->lse_at + row] = max[i] + logf(sum[i]);
+        /* Without a key that is seen out is 0, too. */
+        sum[i] = sum[i] == 0 ? 0 : (DROPS ? a.dims.dropout.scale : 1) / sum[i];
     }
-    write_rows<GROUPS>((T *)a.y + h.y_at, h.q, h.width, h.first, 0, out, sum);
+    write_rows<GROUPS>((T *)a.y + t->head_at, h.q, h.width, h.first, 0, out, sum);
 }
 
 /* What a head has beside q, k and v in backward. */
@@ -201,11 +215,13 @@ static __global__ void bias_finish(swt_attention_backward_args a, int tiles_of_h
     a.dbias[i] = sum;
 }
 
-template <typename T, int GROUPS>
+template <typename T, int GROUPS, bool DROPS>
 static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_queries(swt_attention_backward_args a, bool wide) {
+    backward_queries(const swt_step_state *state, swt_attention_backward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
     const head<T> h = head_of_block<T>(a, wide, false);
+    if (DROPS)
+        begin_dropout(t, a.dims);
     const int keys = keys_of_tile(h);
     const head_outputs<T> o = outputs_of(a, h);
     float s[PER][PER], dp[PER][PER], out[PER][4 * GROUPS] = {}, factor[PER], far[2] = {};
@@ -214,8 +230,12 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
             t->dbias[i] = 0;
     load_queries(t, o, h.first);
     for (int key = 0; key < keys; key += TILE) {
+        if (DROPS)
+            draw_kept(t, a.dims.dropout, state, h.first, key);
         score_tile(s, t, h.q, h.first, h.k, key);
         score_tile(dp, t, o.dy, h.first, h.v, key);
+        if (DROPS)
+            drop_rows(dp, t, a.dims.dropout.scale);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_row() + i, query = h.first + at;
@@ -239,19 +259,27 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
 
 /* Rows of the tile are keys here, columns queries. blockIdx.y: which GROUPS TILE columns of dk and
  * dv (a wide head's do not all fit in a block's registers). */
-template <typename T, int GROUPS>
-static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
-    backward_keys(swt_attention_backward_args a, bool wide) {
+template <typename T, int GROUPS, bool DROPS>
+static __global__ void __launch_bounds__(THREADS, GROUPS < 2 && !DROPS ? 2 : 1)
+    backward_keys(const swt_step_state *state, swt_attention_backward_args a, bool wide) {
     SWT_DYNAMIC_SHARED(tiles, t);
     const head<T> h = head_of_block<T>(a, wide, true);
     const head_outputs<T> o = outputs_of(a, h);
+    if (DROPS)
+        begin_dropout(t, a.dims);
+    if (threadIdx.x == 0)
+        t->head_at = h.kv_at;
     const int column = (int)blockIdx.y * GROUPS * TILE;
     float s[PER][PER], dp[PER][PER], dk[PER][4 * GROUPS] = {}, dv[PER][4 * GROUPS] = {};
     float ones[PER], factor[PER];
     for (int first = h.causal ? h.first : 0; first < h.q.count; first += TILE) {
         load_queries(t, o, first);
+        if (DROPS)
+            draw_kept(t, a.dims.dropout, state, first, h.first);
         score_tile(s, t, h.k, h.first, h.q, first);
         score_tile(dp, t, h.v, h.first, o.dy, first);
+        if (DROPS)
+            drop_columns(dp, t, a.dims.dropout.scale);
         for (int i = 0; i < PER; i++)
             for (int j = 0; j < PER; j++) {
                 const int at = tile_column() + j * SIDE, query = first + at;
@@ -261,19 +289,22 @@ static __global__ void __launch_bounds__(THREADS, GROUPS < 2 ? 2 : 1)
                 s[i][j] = seen ? expf(score - t->lse[at]) : 0;
                 dp[i][j] = seen ? s[i][j] * (dp[i][j] - t->delta[at]) : 0;
             }
+        if (DROPS)
+            drop_columns(s, t, a.dims.dropout.scale);
         keep_scores(t, s);
         add_rows<GROUPS>(dv, t, o.dy, first, column);
         keep_scores(t, dp);
         add_rows<GROUPS>(dk, t, h.q, first, column);
     }
+    __syncthreads();
     for (int i = 0; i < PER; i++) {
         ones[i] = 1;
         factor[i] = a.dims.scale;
     }
     head_rows<T> all = h.k; /* those beyond the sequence's length, too: zeros */
     all.count = (int)a.dims.Tk;
-    write_rows<GROUPS>((T *)a.dk + h.kv_at, all, all.stride, h.first, column, dk, factor);
-    write_rows<GROUPS>((T *)a.dv + h.kv_at, all, all.stride, h.first, column, dv, ones);
+    write_rows<GROUPS>((T *)a.dk + t->head_at, all, all.stride, h.first, column, dk, factor);
+    write_rows<GROUPS>((T *)a.dv + t->head_at, all, all.stride, h.first, column, dv, ones);
 }
 
 /* Blocks for the tiles of all heads, of T rows each. */
@@ -284,13 +315,22 @@ static unsigned blocks_of_heads(const swt_attention_dims *d, int64_t T) {
 /* How many groups of TILE columns a head has: kernels are made for 1, 2 and 4 of them. */
 template <int N> struct groups { static constexpr int count = N; };
 
-/* Call launch(kernel_kind, groups) for the context's type of activations and a head's width. */
+/* Whether weights are dropped. */
+template <bool DROPS> struct dropping { static constexpr bool is = DROPS; };
+
+/* Call launch(kernel_kind, groups, dropping) for the context's type of activations, a head's width
+ * and its dropout. */
 template <typename F>
-SWT_MUST_CHECK static inline swt_status by_head(const swt_ctx *c, int64_t D, F launch) {
+SWT_MUST_CHECK static inline swt_status by_head(const swt_ctx *c, const swt_attention_dims *d,
+                                                F launch) {
+    const auto by_width = [&](auto as, auto drops) {
+        return d->D <= TILE       ? launch(as, groups<1>(), drops)
+               : d->D <= 2 * TILE ? launch(as, groups<2>(), drops)
+                                  : launch(as, groups<4>(), drops);
+    };
     return by_type(c, [&](auto as) {
-        return D <= TILE       ? launch(as, groups<1>())
-               : D <= 2 * TILE ? launch(as, groups<2>())
-                               : launch(as, groups<4>());
+        return d->dropout.limit > 0 ? by_width(as, dropping<true>())
+                                    : by_width(as, dropping<false>());
     });
 }
 
@@ -309,11 +349,11 @@ swt_status swt_cuda_attention_forward(const swt_ctx *c, const swt_attention_forw
     const uintptr_t places = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v;
     if (is_empty(&a->dims) || a->dims.Tq == 0)
         return SWT_OK;
-    return by_head(c, a->dims.D, [&](auto as, auto of) {
+    return by_head(c, &a->dims, [&](auto as, auto of, auto drops) {
         typedef typename decltype(as)::type T;
-        const auto kernel = forward_tile<T, decltype(of)::count>;
+        const auto kernel = forward_tile<T, decltype(of)::count, decltype(drops)::is>;
         return SWT_LAUNCH(kernel, blocks_of_heads(&a->dims, a->dims.Tq), THREADS, sizeof(tiles),
-                          swt_cuda_stream(c), *a, rows_take_widest<T>(&a->dims, places));
+                          swt_cuda_stream(c), c->state, *a, rows_take_widest<T>(&a->dims, places));
     });
 }
 
@@ -334,19 +374,20 @@ swt_status swt_cuda_attention_backward(const swt_ctx *c, const swt_attention_bac
         nothing.dims.B = 0;
         return finish_bias(c, &nothing);
     }
-    return by_head(c, d->D, [&](auto as, auto of) {
+    return by_head(c, d, [&](auto as, auto of, auto drops) {
         typedef typename decltype(as)::type T;
         enum { GROUPS = decltype(of)::count, KEY_GROUPS = GROUPS < 2 ? GROUPS : 2 };
-        const auto queries = backward_queries<T, GROUPS>;
-        const auto keys = backward_keys<T, KEY_GROUPS>;
+        const auto queries = backward_queries<T, GROUPS, decltype(drops)::is>;
+        const auto keys = backward_keys<T, KEY_GROUPS, decltype(drops)::is>;
         const bool wide = rows_take_widest<T>(d, places);
         if (d->Tq > 0)
             SWT_TRY(SWT_LAUNCH(queries, blocks_of_heads(d, d->Tq), THREADS, sizeof(tiles),
-                               swt_cuda_stream(c), *a, wide));
+                               swt_cuda_stream(c), c->state, *a, wide));
         SWT_TRY(finish_bias(c, a));
         if (d->Tk == 0)
             return SWT_OK;
         const dim3 grid(blocks_of_heads(d, d->Tk), blocks_of(d->D, KEY_GROUPS * TILE));
-        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), *a, wide);
+        return SWT_LAUNCH(keys, grid, THREADS, sizeof(tiles), swt_cuda_stream(c), c->state, *a,
+                          wide);
     });
 }

@@ -17,7 +17,8 @@ enum {
     THREADS = SIDE * SIDE,
     SHORT = 32,               /* columns of rows that a gemm of scores takes at a time */
     SHORT_STRIDE = SHORT + 4, /* padding: whole vectors, and rows in different banks */
-    TILE_STRIDE = TILE + 4
+    TILE_STRIDE = TILE + 4,
+    KEPT_STRIDE = 5 /* 4 words; a stride of 5 is a product in PTX, one of 4 moves bits */
 };
 
 /* Shared memory of a block: the scores' factors or the outputs' rows, and a tile of scores. */
@@ -29,6 +30,14 @@ typedef struct tiles {
     float scores[TILE * TILE_STRIDE];
     float lse[TILE], delta[TILE]; /* of queries, backward */
     float dbias[SWT_BIAS_DISTANCES];
+    /* Where the block's head stands in what is written at the end (y or k's gradient) and in lse.
+     */
+    int64_t head_at, lse_at;
+    /* Of dropout: the draws' row, how many a query has, and of a query which weights of the tile
+     * are not dropped, 16 bits for 16 keys. Here, as those, lest they take registers all the time.
+     */
+    uint32_t drop_row, drop_draws;
+    uint16_t kept[TILE * KEPT_STRIDE];
 } tiles;
 
 /* Rows of a head: row t stands at `at + t stride`, and has D columns; there are T. */
@@ -100,6 +109,52 @@ static __device__ inline void score_tile(float (&s)[PER][PER], tiles *t, const h
         }
         __syncthreads();
     }
+}
+
+/* The block's head is number blockIdx.x of all in turn. All threads; ends with a barrier. */
+static __device__ inline void begin_dropout(tiles *t, const swt_attention_dims &d) {
+    if (threadIdx.x == 0) {
+        t->drop_row = d.dropout.first + blockIdx.x % (unsigned)(d.B * d.H);
+        t->drop_draws = (uint32_t)swt_dropout_draws(d.Tk);
+    }
+    __syncthreads();
+}
+
+/* Which of the tile's weights, of the queries from `first` on and the keys from `key` on, dropout
+ * keeps. A thread makes the four draws of 16 keys of a query: bit 4 w + l of what it writes is that
+ * of key 16 w + 4 quarter + l. All threads; a barrier must follow. */
+static __device__ inline void draw_kept(tiles *t, const swt_dropout_mask &m,
+                                        const swt_step_state *state, int first, int key) {
+    const int query = threadIdx.x / 4, quarter = threadIdx.x % 4;
+    const uint32_t draw =
+        (uint32_t)(first + query) * t->drop_draws + (uint32_t)(key / TILE * SIDE + quarter * 4);
+    unsigned kept = 0;
+#pragma unroll 1
+    for (int l = 0; l < 4; l++) {
+        const swt_rng_u32x4 words = swt_dropout_words(&m, state, t->drop_row, draw + (uint32_t)l);
+        for (int w = 0; w < 4; w++)
+            kept |= (unsigned)(words.v[w] >= m.limit) << (4 * w + l);
+    }
+    t->kept[query * KEPT_STRIDE + quarter] = (uint16_t)kept;
+}
+
+/* s[i][j] *= scale, or becomes 0 where it is dropped. Rows are queries. */
+static __device__ inline void drop_rows(float (&s)[PER][PER], const tiles *t, float scale) {
+    const uint16_t *const kept = t->kept + tile_row() * KEPT_STRIDE + tile_column() / 4;
+    const unsigned bit = 1u << (tile_column() % 4);
+    for (int i = 0; i < PER; i++)
+        for (int j = 0; j < PER; j++)
+            s[i][j] = kept[i * KEPT_STRIDE] & bit << (4 * j) ? s[i][j] * scale : 0;
+}
+
+/* The same: columns are queries. */
+static __device__ inline void drop_columns(float (&s)[PER][PER], const tiles *t, float scale) {
+    const int keys = tile_row() / PER; /* which 4 of the 64 */
+    const uint16_t *const kept = t->kept + tile_column() * KEPT_STRIDE + keys % 4;
+    const unsigned bit = 1u << (keys / 4 * 4);
+    for (int j = 0; j < PER; j++)
+        for (int i = 0; i < PER; i++)
+            s[i][j] = kept[j * SIDE * KEPT_STRIDE] & bit << i ? s[i][j] * scale : 0;
 }
 
 /* Put this thread's scores into t->scores, where only threads of its own row of threads read them.

@@ -24,8 +24,9 @@ template <typename T, int W> static __global__ void collect_outputs(swt_combine_
     T *const y = (T *)a.y + n * C;
     const T *const residual = (const T *)a.residual + n * C;
     for (int64_t i = threadIdx.x % WARP * W; i < C; i += WARP * W) {
-        float sum[W], out[W];
-        load_wide(sum, residual + i);
+        float sum[W] = {}, out[W];
+        if (a.residual != NULL)
+            load_wide(sum, residual + i);
         if (o != NULL) {
             load_wide(out, o + i);
             for (int j = 0; j < W; j++)

@@ -13,6 +13,9 @@ extern "C" {
 SWT_MUST_CHECK swt_status swt_cuda_hidden_gradient(const swt_ctx *c,
                                                    const swt_experts_backward_input_args *a);
 
+/* Dropout of experts' hidden values, or of their gradient (dropout.cu). */
+SWT_MUST_CHECK swt_status swt_cuda_drop_hidden(const swt_ctx *c, void *x, const swt_moe_dims *d);
+
 #ifdef __cplusplus
 }
 #endif

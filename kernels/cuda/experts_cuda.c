@@ -94,6 +94,7 @@ swt_status swt_cuda_experts_forward(const swt_ctx *c, const swt_experts_forward_
     SWT_TRY(multiply_slots(c, d, &in));
     if (!relu)
         SWT_TRY(swt_cuda_gelu_forward(c, &gelu));
+    SWT_TRY(swt_cuda_drop_hidden(c, a->hidden, d));
     return multiply_slots(c, d, &out);
 }
 
@@ -114,6 +115,7 @@ swt_status swt_cuda_experts_backward_input(const swt_ctx *c,
                           .cols = d->C};
     SWT_TRY(multiply_slots(c, d, &out));
     SWT_TRY(swt_cuda_hidden_gradient(c, a));
+    SWT_TRY(swt_cuda_drop_hidden(c, a->dhidden, d));
     if (!relu)
         SWT_TRY(swt_cuda_gelu_backward(c, &gelu));
     return multiply_slots(c, d, &in);

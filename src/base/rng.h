@@ -20,7 +20,8 @@ typedef enum swt_rng_purpose {
     SWT_RNG_DROP = 5,        /* which tokens of an overfull expert are dropped, training */
     SWT_RNG_DROP_EVAL = 6,   /* the same in an evaluation */
     SWT_RNG_SAMPLE = 7,      /* token drawn by generate */
-    SWT_RNG_AUDIT = 8        /* which lines of a ledger audit compares; of no run */
+    SWT_RNG_AUDIT = 8,       /* which lines of a ledger audit compares; of no run */
+    SWT_RNG_DROPOUT = 9      /* and on to 17: swt_dropout_place (kernels/dropout.h) */
 } swt_rng_purpose;
 
 typedef struct swt_rng_u32x4 {

@@ -95,6 +95,8 @@ static void set_dims(swt_case *k, swt_attention_dims *d, const shape *s) {
     swt_case_note(k, "mask", (int64_t)d->mask);
     swt_case_note(k, "scores", s->scores);
     swt_case_note(k, "bias", s->bias);
+    if (swt_case_note(k, "dropout", k->number % 3 == 1))
+        d->dropout = swt_dropout_mask_of(0.25, SWT_DROPOUT_WEIGHTS, 2, 77);
     k->choices = s->bias ? 1 : 0; /* dbias; lengths and biases are drawn here */
 }
 
@@ -193,7 +195,9 @@ void swt_judge_attention_forward(swt_case *k, const void *args) {
     const swt_attention_dims *d = &a->dims;
     double *y = swt_case_want(k, a->y), *lse = swt_case_want(k, a->lse);
     swt_oracle_attention_forward(y, lse,
-                                 &(swt_oracle_attention){.q = swt_case_wide(k, a->q),
+                                 &(swt_oracle_attention){.seed = k->t->state->seed,
+                                                         .step = k->t->state->step,
+                                                         .q = swt_case_wide(k, a->q),
                                                          .k = swt_case_wide(k, a->k),
                                                          .v = swt_case_wide(k, a->v),
                                                          .bias = swt_case_wide(k, a->bias),
@@ -237,7 +241,9 @@ void swt_draw_attention_backward(swt_case *k, void *args) {
         bias[i] = (double)a->bias[i];
     swt_oracle_attention_forward(
         y, lse,
-        &(swt_oracle_attention){.q = wide_rows(k, x.q, queries, d->q_stride, HD),
+        &(swt_oracle_attention){.seed = k->t->state->seed,
+                                .step = k->t->state->step,
+                                .q = wide_rows(k, x.q, queries, d->q_stride, HD),
                                 .k = wide_rows(k, x.k, keys, d->kv_stride, HD),
                                 .v = wide_rows(k, x.v, keys, d->kv_stride, HD),
                                 .bias = bias,
@@ -261,13 +267,16 @@ static void judge_rows(swt_case *k, const void *tensor, const double *want, int6
     }
 }
 
-/* dp and dy . y are sums of D products each and cancel in part: their size is that of one. */
+/* dp and dy . y are sums of D products each and cancel in part: their size is that of one, and
+ * where weights are dropped that of the scale of the others. */
 void swt_judge_attention_backward(swt_case *k, const void *args) {
     const swt_attention_backward_args *a = args;
     const swt_attention_dims *d = &a->dims;
     double *dq = swt_case_want(k, a->dq), *dk = swt_case_want(k, a->dk),
            *dv = swt_case_want(k, a->dv), *dbias = swt_case_want(k, a->dbias);
-    const swt_oracle_attention inputs = {.q = swt_case_wide(k, a->q),
+    const swt_oracle_attention inputs = {.seed = k->t->state->seed,
+                                         .step = k->t->state->step,
+                                         .q = swt_case_wide(k, a->q),
                                          .k = swt_case_wide(k, a->k),
                                          .v = swt_case_wide(k, a->v),
                                          .bias = swt_case_wide(k, a->bias),
@@ -276,7 +285,9 @@ void swt_judge_attention_backward(swt_case *k, const void *args) {
     swt_oracle_attention_backward(
         &(swt_oracle_attention_gradients){.dq = dq, .dk = dk, .dv = dv, .dbias = dbias},
         swt_case_wide(k, a->dy), swt_case_wide(k, a->y), swt_case_wide(k, a->lse), &inputs);
-    const double terms = sqrt((double)d->D) / 3, scale = (double)d->scale * size_of_case(k) * terms;
+    const double kept = d->dropout.limit > 0 ? (double)d->dropout.scale : 1;
+    const double terms = kept * sqrt((double)d->D) / 3;
+    const double scale = (double)d->scale * size_of_case(k) * terms;
     const double T = (double)(d->Tq < d->Tk ? d->Tq : d->Tk);
     const double tolerance = tolerance_of(k, d) * (1 + terms / sqrt(fmax(1, T)));
     judge_rows(k, a->dq, dq, d->B * d->Tq, d->q_stride, tolerance, scale);

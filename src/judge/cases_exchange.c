@@ -137,7 +137,8 @@ void swt_draw_combine_forward(swt_case *k, void *args) {
     swt_combine_forward_args *a = args;
     const swt_moe_dims *d = &a->dims;
     const layer l = draw_layer(k, &a->dims, in_rounds(k));
-    k->choices = turn_of(k) == WHOLE_IN_PLACE;
+    /* A residual, or none; which is y itself. */
+    k->choices = turn_of(k) == WHOLE_IN_PLACE ? 3 : k->number < 12;
     a->first_slot = draw_first_slot(k, d);
     a->expert = l.expert;
     a->gate = l.gate;

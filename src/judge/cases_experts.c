@@ -6,6 +6,7 @@
 #include "judge/oracle.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { WIDTH = 65 };
 
@@ -32,6 +33,8 @@ static const int32_t *draw_layout(swt_case *k, swt_moe_dims *d) {
     d->N = d->group_capacity = d->K;
     d->E = d->El * d->P;
     d->ffn = (swt_ffn)swt_case_note(k, "ffn", k->number < 8 ? 0 : k->number / 4 - 1);
+    if (swt_case_note(k, "dropout", k->number & 1)) /* a scale of 2 rounds nothing */
+        d->dropout = swt_dropout_mask_of(0.5, SWT_DROPOUT_EXPERTS, 3, 1000);
     int32_t *counts = swt_trial_integers(k->t, d->E, 0, (int)d->K);
     for (int64_t i = 0; i < d->E; i++)
         counts[i] = i % 4 == 1 ? 0 : i % 4 == 2 ? (int32_t)d->K : counts[i];
@@ -41,6 +44,18 @@ static const int32_t *draw_layout(swt_case *k, swt_moe_dims *d) {
 /* Of hidden values: ReLU's. */
 static float least_hidden(const swt_moe_dims *d) {
     return d->ffn == SWT_FFN_RELU ? 0 : -1;
+}
+
+/* The hidden values of block b's n slots, or their gradients, after dropout. */
+static void drop(const swt_case *k, const swt_moe_dims *d, double *x, int64_t b, int64_t n) {
+    const int64_t local = b / d->P, source = b % d->P;
+    for (int64_t i = 0; d->dropout.limit > 0 && i < n * d->F; i++)
+        x[i] *= swt_oracle_dropout(&d->dropout, k->t->state->seed, k->t->state->step,
+                                   (source * d->E + local) * d->K + i / d->F, i % d->F, 0);
+}
+
+static double scale_of_kept(const swt_moe_dims *d) {
+    return d->dropout.limit > 0 ? (double)d->dropout.scale : 1;
 }
 
 /* What an operation reads in slots. */
@@ -77,15 +92,19 @@ void swt_judge_experts_forward(swt_case *k, const void *args) {
                  *hidden = swt_case_got(k, a->hidden), *wi = swt_case_wide(k, a->wi),
                  *bi = swt_case_wide(k, a->bi), *wo = swt_case_wide(k, a->wo),
                  *bo = swt_case_wide(k, a->bo);
-    const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
+    const double size_C = scale_of_kept(&a->dims) * (1 + swt_sum_size(C)),
+                 size_F = 1 + swt_sum_size(F);
     double *want = swt_trial_doubles(k->t, K * W), *want_y = swt_trial_doubles(k->t, K * C);
     for (int64_t b = 0; b < a->dims.El * P; b++) {
         const int64_t n = a->slot_counts[b], j = b / P;
         swt_oracle_linear_forward(want, x + b * K * C, wi + j * W * C, part_of(bi, j, W), NULL, n,
                                   C, W, relu);
+        if (relu)
+            drop(k, &a->dims, want, b, n);
         swt_case_close_part(k, made, b * K * W, n * W, want, swt_sum_tolerance(C), size_C);
         if (!relu) {
             swt_oracle_gelu_forward(want, pre + b * K * W, n, F, gated);
+            drop(k, &a->dims, want, b, n);
             swt_case_close_part(k, a->hidden, b * K * F, n * F, want, 6 * SWT_ROUNDING, size_C);
         }
         swt_oracle_linear_forward(want_y, hidden + b * K * F, wo + j * C * F, part_of(bo, j, C),
@@ -98,11 +117,28 @@ void swt_judge_experts_forward(swt_case *k, const void *args) {
     expect_untouched(k, a->y, &a->dims, a->slot_counts, C);
 }
 
+/* The hidden values are 0 where the mask is. */
+static void empty_dropped(swt_case *k, swt_experts_backward_input_args *a) {
+    const swt_moe_dims *d = &a->dims;
+    const int64_t count = d->El * d->P * d->K * d->F, block = d->K * d->F;
+    const size_t bytes = swt_dtype_bytes(k->t->ctx.dtype);
+    double *kept = swt_trial_doubles(k->t, block);
+    for (int64_t i = 0; d->dropout.limit > 0 && i < count; i++) {
+        for (int64_t n = 0; i % block == 0 && n < block; n++)
+            kept[n] = 1;
+        if (i % block == 0)
+            drop(k, d, kept, i / block, d->K);
+        if (kept[i % block] == 0)
+            memset((unsigned char *)a->hidden + (size_t)i * bytes, 0, bytes);
+    }
+}
+
 void swt_draw_experts_backward_input(swt_case *k, void *args) {
     swt_experts_backward_input_args *a = args;
     a->slot_counts = draw_layout(k, &a->dims);
     a->dy = draw_slots(k, &a->dims, a->slot_counts, a->dims.C, -1);
     a->hidden = draw_slots(k, &a->dims, a->slot_counts, a->dims.F, least_hidden(&a->dims));
+    empty_dropped(k, a);
     if (a->dims.ffn != SWT_FFN_RELU)
         a->pre = draw_slots(k, &a->dims, a->slot_counts, swt_moe_wi_width(&a->dims), -1);
 }
@@ -114,7 +150,8 @@ static double inner(const double *x, const double *y, int64_t n) {
     return sum;
 }
 
-/* dot is judged twice: by the dhidden that it is made of, and as what it is, dy . y. */
+/* dot is judged twice: by the dhidden that it is made of, which was not scaled by dropout yet, and
+ * as what it is, dy . y. */
 static void judge_dot(swt_case *k, const swt_experts_backward_input_args *a) {
     const int64_t P = a->dims.P, K = a->dims.K, C = a->dims.C, F = a->dims.F;
     const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
@@ -129,7 +166,7 @@ static void judge_dot(swt_case *k, const swt_experts_backward_input_args *a) {
         const double *dy = all_dy + b * K * C, *hidden = all_hidden + b * K * F,
                      *dhidden = all_dhidden + b * K * F;
         for (int64_t i = 0; i < n; i++) {
-            dot[i] = inner(dhidden + i * F, hidden + i * F, F);
+            dot[i] = inner(dhidden + i * F, hidden + i * F, F) / scale_of_kept(&a->dims);
             if (bo != NULL)
                 dot[i] += inner(dy + i * C, bo + j * C, C);
         }
@@ -152,7 +189,8 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
                   W = swt_moe_wi_width(&a->dims);
     const bool relu = a->dims.ffn == SWT_FFN_RELU, gated = a->dims.ffn == SWT_FFN_GEGLU;
     const void *back = relu ? a->dhidden : a->dpre; /* through wi */
-    const double size_C = 1 + swt_sum_size(C), size_F = 1 + swt_sum_size(F);
+    const double size_C = scale_of_kept(&a->dims) * (1 + swt_sum_size(C)),
+                 size_F = 1 + swt_sum_size(F);
     const double *wi = swt_case_wide(k, a->wi), *wo = swt_case_wide(k, a->wo),
                  *dy = swt_case_wide(k, a->dy), *pre = swt_case_wide(k, a->pre),
                  *mask = relu ? swt_case_wide(k, a->hidden) : NULL,
@@ -162,6 +200,7 @@ void swt_judge_experts_backward_input(swt_case *k, const void *args) {
         const int64_t n = a->slot_counts[b], j = b / P;
         swt_oracle_linear_backward_input(want, dy + b * K * C, wo + j * C * F,
                                          part_of(mask, b, K * F), n, F, C);
+        drop(k, &a->dims, want, b, n);
         swt_case_close_part(k, a->dhidden, b * K * F, n * F, want, swt_sum_tolerance(C), size_C);
         if (!relu) {
             swt_oracle_gelu_backward(want, dhidden + b * K * F, pre + b * K * W, n, F, gated);

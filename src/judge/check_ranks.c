@@ -172,7 +172,8 @@ swt_status swt_check_ranks_against_one(swt_trial *t) {
 }
 
 /* Ranks that have nothing to do in the last turn, with fewer experts than ranks (several groups of
- * them) and with more; groups by sequence, tokens dropped at random and by priority, jitter. */
+ * them) and with more; groups by sequence, tokens dropped at random and by priority, jitter,
+ * dropout. */
 swt_status swt_check_ranks_uneven(swt_trial *t) {
     const int size = t->world->size;
     for (int i = 0; i < 2; i++) {
@@ -182,6 +183,8 @@ swt_status swt_check_ranks_uneven(swt_trial *t) {
         d.group = i == 0 ? SWT_GROUP_SEQUENCE : SWT_GROUP_MICRO_BATCH;
         d.dropped_output = i == 0 ? SWT_DROPPED_ZERO : SWT_DROPPED_GATED_INPUT;
         d.jitter = 0.1;
+        d.dropout = 0.1;
+        d.expert_dropout = 0.3;
         swt_trial_begin(t, "E=%lld M=%lld number %d", (long long)d.E, (long long)d.M, i);
         SWT_TRY(ranks_case(t, &d));
     }

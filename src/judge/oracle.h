@@ -36,8 +36,15 @@ void swt_oracle_gelu_forward(double *y, const double *x, int64_t N, int64_t F, b
 void swt_oracle_gelu_backward(double *dx, const double *dy, const double *x, int64_t N, int64_t F,
                               bool gated);
 
+/* The factor of a number, 0 or mask->scale. row is counted from the mask's first, and `before`
+ * numbers of draws are those of other rows of the same number. */
+double swt_oracle_dropout(const swt_dropout_mask *mask, uint64_t seed, int64_t step, int64_t row,
+                          int64_t column, int64_t before);
+
 /* Shapes as in swt_attention_forward_args; bias, key_lengths and dbias may be NULL. */
 typedef struct swt_oracle_attention {
+    uint64_t seed; /* this and the step: of dropout */
+    int64_t step;
     const double *q, *k, *v, *bias;
     const int32_t *key_lengths;
     const swt_attention_dims *d;
@@ -95,7 +102,7 @@ void swt_oracle_router_backward(double *dz, double *dh, double *dw, double *dbia
                                 const int32_t *expert, const double *gate,
                                 const int32_t *group_counts, const swt_moe_dims *dims);
 
-/* y = residual + s o; tokens of other rounds are left alone. */
+/* y = residual (NULL: 0) + s o; tokens of other rounds are left alone. */
 void swt_oracle_combine_forward(double *y, const double *residual, const double *recv,
                                 const double *h, const int32_t *expert, const double *gate,
                                 const int32_t *slot, const swt_moe_dims *dims, int64_t first_slot);

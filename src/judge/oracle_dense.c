@@ -164,6 +164,23 @@ static double score(const swt_oracle_attention *a, const double *qi, const doubl
     return (double)a->d->scale * dot(qi, kj, a->d->D) + bias;
 }
 
+double swt_oracle_dropout(const swt_dropout_mask *mask, uint64_t seed, int64_t step, int64_t row,
+                          int64_t column, int64_t before) {
+    const int64_t draw = before + column / 64 * 16 + column % 16, word = column / 16 % 4;
+    const swt_rng_u32x4 r = swt_rng(seed, (uint32_t)draw, mask->first + (uint32_t)row,
+                                    (uint32_t)step, (swt_rng_purpose)mask->place, mask->block);
+    return r.v[word] < mask->limit ? 0 : (double)mask->scale;
+}
+
+/* What the weight of query i and key j is multiplied by. */
+static double kept(const swt_oracle_attention *a, int64_t b, int64_t h, int64_t i, int64_t j) {
+    const swt_attention_dims *d = a->d;
+    if (d->dropout.limit == 0)
+        return 1;
+    return swt_oracle_dropout(&d->dropout, a->seed, a->step, b * d->H + h, j,
+                              i * ((d->Tk + 63) / 64 * 16));
+}
+
 /* y[i] (D) and its lse, of head h of sequence b. */
 static void attend(double *yi, double *lse, const swt_oracle_attention *a, int64_t b, int64_t h,
                    int64_t i) {
@@ -181,7 +198,8 @@ static void attend(double *yi, double *lse, const swt_oracle_attention *a, int64
     for (int64_t c = 0; c < d->D; c++)
         yi[c] = 0;
     for (int64_t j = 0; j < keys; j++) {
-        const double p = exp(score(a, qi, k + j * d->kv_stride, h, i, j) - *lse);
+        const double p =
+            kept(a, b, h, i, j) * exp(score(a, qi, k + j * d->kv_stride, h, i, j) - *lse);
         for (int64_t c = 0; c < d->D; c++)
             yi[c] += p * v[j * d->kv_stride + c];
     }
@@ -208,14 +226,14 @@ void swt_oracle_attention_backward(const swt_oracle_attention_gradients *g, cons
                     const double *dyi = dy + y_row(d, b, i, h), *yi = y + y_row(d, b, i, h);
                     const double p = exp(score(a, a->q + qi, a->k + kj, h, i, j) -
                                          lse[(b * d->H + h) * d->Tq + i]);
-                    const double dp = dot(dyi, a->v + kj, d->D);
+                    const double m = kept(a, b, h, i, j), dp = m * dot(dyi, a->v + kj, d->D);
                     const double ds = p * (dp - dot(dyi, yi, d->D));
                     if (g->dbias != NULL)
                         g->dbias[bias_place(h, i, j)] += ds;
                     for (int64_t c = 0; c < d->D; c++) {
                         g->dq[qi + c] += scale * ds * a->k[kj + c];
                         g->dk[kj + c] += scale * ds * a->q[qi + c];
-                        g->dv[kj + c] += p * dyi[c];
+                        g->dv[kj + c] += m * p * dyi[c];
                     }
                 }
 }

@@ -179,7 +179,8 @@ void swt_oracle_combine_forward(double *y, const double *residual, const double 
         const double *o = combined(n, recv, h, expert, slot, dims, first_slot);
         const double s = dims->gate == SWT_GATE_SCALE ? gate[n] : 1;
         for (int64_t i = 0; i < C; i++)
-            y[n * C + i] = residual[n * C + i] + (o != NULL ? s * o[i] : 0);
+            y[n * C + i] =
+                (residual != NULL ? residual[n * C + i] : 0) + (o != NULL ? s * o[i] : 0);
     }
 }
 

@@ -1,4 +1,5 @@
 /* Self-attention: y = x + o(attention(q, k, v of norm(x))). */
+#include "model/dropout.h"
 #include "model/memory.h"
 
 static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
@@ -44,10 +45,11 @@ static void share(swt_memory_walk *w) {
 static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {
     const swt_attention_acts *a = &s->attention;
     const swt_sequence *sequence = &pass->sequences[s->stack];
-    const swt_attention_dims dims = attention_dims(&m->dims, s->stack, pass->B, sequence->T);
     const int64_t N = swt_pass_tokens(pass, s->stack);
     SWT_TRY(
         swt_model_linear(m, &s->places->qkv, N, &(swt_linear_io){.y = a->qkv, .x = m->acts.norm}));
+    swt_attention_dims dims = attention_dims(&m->dims, s->stack, pass->B, sequence->T);
+    dims.dropout = swt_model_weights_mask(m, pass, s);
     const swt_attention_forward_args attention = {.y = a->y,
                                                   .lse = a->lse,
                                                   .q = swt_model_heads(m, a->qkv, 0),
@@ -57,8 +59,7 @@ static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, v
                                                   .bias = m->acts.bias[s->stack],
                                                   .dims = dims};
     SWT_TRY(swt_attention_forward(&m->ctx, &attention));
-    return swt_model_linear(m, &s->places->o, N,
-                            &(swt_linear_io){.y = y, .x = a->y, .residual = s->x});
+    return swt_model_output(m, pass, s, &s->places->o, y, a->y);
 }
 
 static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) {
@@ -68,7 +69,9 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     swt_shared_acts *b = &m->acts;
     SWT_TRY(swt_model_linear_backward(
         m, &s->places->o, N,
-        &(swt_linear_gradients){.dx = b->dattention, .dy = b->dstream, .x = a->y}));
+        &(swt_linear_gradients){.dx = b->dattention, .dy = b->doutput, .x = a->y}));
+    swt_attention_dims dims = attention_dims(&m->dims, s->stack, pass->B, sequence->T);
+    dims.dropout = swt_model_weights_mask(m, pass, s);
     const swt_attention_backward_args attention = {
         .dq = swt_model_heads(m, b->dqkv, 0),
         .dk = swt_model_heads(m, b->dqkv, 1),
@@ -83,7 +86,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
         .y = a->y,
         .lse = a->lse,
         .scratch = b->scratch,
-        .dims = attention_dims(&m->dims, s->stack, pass->B, sequence->T),
+        .dims = dims,
         /* All blocks of a stack have one bias; backward meets the last one first. */
         .add = s->block < swt_stack_blocks(&m->dims, s->stack) - 1};
     SWT_TRY(swt_attention_backward(&m->ctx, &attention));

@@ -1,4 +1,5 @@
 /* Cross-attention: y = x + o(attention(q of norm(x); k, v of the encoder's output)). */
+#include "model/dropout.h"
 #include "model/memory.h"
 
 static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
@@ -28,7 +29,9 @@ static void share(swt_memory_walk *w) {
 }
 
 /* Keys and values are columns of what one linear layer made, (S, 2 H D). */
-static swt_attention_dims attention_dims(const swt_dims *d, const swt_pass *pass) {
+static swt_attention_dims attention_dims(const swt_model *m, const swt_pass *pass,
+                                         const swt_sublayer *s) {
+    const swt_dims *d = &m->dims;
     const int64_t HD = d->H * d->D;
     return (swt_attention_dims){.B = pass->B,
                                 .H = d->H,
@@ -38,7 +41,8 @@ static swt_attention_dims attention_dims(const swt_dims *d, const swt_pass *pass
                                 .q_stride = HD,
                                 .kv_stride = 2 * HD,
                                 .mask = SWT_MASK_NONE,
-                                .scale = d->attn_scale};
+                                .scale = d->attn_scale,
+                                .dropout = swt_model_weights_mask(m, pass, s)};
 }
 
 static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {
@@ -54,10 +58,9 @@ static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, v
                                                   .v = swt_model_heads(m, a->kv, 1),
                                                   .key_lengths =
                                                       pass->sequences[SWT_ENCODER].lengths,
-                                                  .dims = attention_dims(&m->dims, pass)};
+                                                  .dims = attention_dims(m, pass, s)};
     SWT_TRY(swt_attention_forward(&m->ctx, &attention));
-    return swt_model_linear(m, &s->places->o, N,
-                            &(swt_linear_io){.y = y, .x = a->y, .residual = s->x});
+    return swt_model_output(m, pass, s, &s->places->o, y, a->y);
 }
 
 /* The encoder's output is every block's: its gradient gathers, from the last block to the first. */
@@ -68,7 +71,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     swt_shared_acts *b = &m->acts;
     SWT_TRY(swt_model_linear_backward(
         m, &s->places->o, N,
-        &(swt_linear_gradients){.dx = b->dattention, .dy = b->dstream, .x = a->y}));
+        &(swt_linear_gradients){.dx = b->dattention, .dy = b->doutput, .x = a->y}));
     const swt_attention_backward_args attention = {.dq = b->dq,
                                                    .dk = swt_model_heads(m, b->dkv, 0),
                                                    .dv = swt_model_heads(m, b->dkv, 1),
@@ -81,7 +84,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
                                                    .y = a->y,
                                                    .lse = a->lse,
                                                    .scratch = b->scratch,
-                                                   .dims = attention_dims(&m->dims, pass)};
+                                                   .dims = attention_dims(m, pass, s)};
     SWT_TRY(swt_attention_backward(&m->ctx, &attention));
     SWT_TRY(
         swt_model_linear_backward(m, &s->places->kv, S,

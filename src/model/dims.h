@@ -46,6 +46,8 @@ typedef struct swt_dims {
     swt_drop drop;
     swt_dropped_output dropped_output;
     swt_gate gate;
+    double dropout, expert_dropout; /* the second of experts' hidden values alone, which the first
+                                       leaves alone */
     double jitter, aux_coef, z_coef;
     double output_z_coef; /* of the logits' z-loss */
     swt_aux_layers aux_layers;

@@ -1,5 +1,6 @@
 /* The dense feed-forward: y = x + wo act(wi norm(x)), act ReLU, GELU or GEGLU, whose wi makes u and
  * v: y = x + wo (gelu(u) v). */
+#include "model/dropout.h"
 #include "model/memory.h"
 
 static void params(swt_param_walk *w, const swt_dims *d, swt_places *out) {
@@ -48,8 +49,8 @@ static swt_status forward_hidden(swt_model *m, const swt_sublayer *s, int64_t N)
 static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {
     const int64_t N = swt_pass_tokens(pass, s->stack);
     SWT_TRY(forward_hidden(m, s, N));
-    return swt_model_linear(m, &s->places->wo, N,
-                            &(swt_linear_io){.y = y, .x = s->dense.hidden, .residual = s->x});
+    SWT_TRY(swt_model_drop_hidden(m, pass, s, s->dense.hidden));
+    return swt_model_output(m, pass, s, &s->places->wo, y, s->dense.hidden);
 }
 
 static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) {
@@ -60,9 +61,10 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     SWT_TRY(
         swt_model_linear_backward(m, &s->places->wo, N,
                                   &(swt_linear_gradients){.dx = a->dhidden,
-                                                          .dy = a->dstream,
+                                                          .dy = a->doutput,
                                                           .x = d->hidden,
                                                           .relu_output = relu ? d->hidden : NULL}));
+    SWT_TRY(swt_model_drop_hidden(m, pass, s, a->dhidden));
     if (!relu)
         SWT_TRY(swt_gelu_backward(
             &m->ctx, &(swt_gelu_backward_args){

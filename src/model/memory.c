@@ -104,7 +104,9 @@ static void take_acts(swt_memory_walk *w) {
     a->stats = swt_take(w, SWT_ARENA_ACT, SWT_F64, SWT_COUNT(m->turns, swt_stats_count(d)));
     m->ctx.state = swt_take(w, SWT_ARENA_ACT, SWT_U8, sizeof *m->ctx.state);
     if (m->training) {
-        a->dstream = swt_take_act(w, SWT_COUNT(most, d->C));
+        a->dstream = a->doutput = swt_take_act(w, SWT_COUNT(most, d->C));
+        if (d->dropout > 0.0)
+            a->doutput = swt_take_act(w, SWT_COUNT(most, d->C));
         a->dnorm = swt_take_act(w, SWT_COUNT(most, d->C));
     }
     if (d->encoder_L > 0)

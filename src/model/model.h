@@ -29,6 +29,7 @@ typedef struct swt_shared_acts {
     void *scratch;
     /* backward only, as are all below that begin with d */
     void *dstream;           /* (N, C) gradient of what a sub-layer makes, then of what it reads */
+    void *doutput;           /* (N, C) of what a sub-layer adds: dstream, or its dropout */
     void *dnorm;             /* (N, C) of norm */
     void *dqkv, *dattention; /* attention: (N, 3 H D), (N, H D) */
     void *dq, *dkv;          /* cross-attention: (N, H D), (S, 2 H D) */

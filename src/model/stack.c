@@ -1,5 +1,6 @@
 /* The whole model over one micro-batch: embedding, sub-layers, final norm, head, loss; and the way
  * back. */
+#include "model/dropout.h"
 #include "model/sums.h"
 
 void swt_pass_sequences(const swt_model *m, swt_pass *pass) {
@@ -147,6 +148,7 @@ static swt_status run_stack(swt_model *m, const swt_pass *pass, swt_stack stack,
     const range r = sublayers_of(m, stack);
     const int64_t N = swt_pass_tokens(pass, stack);
     SWT_TRY(embed(m, pass, stack));
+    SWT_TRY(swt_model_drop_end(m, pass, stack, SWT_DROPOUT_INPUT, m->sublayers[r.first].x));
     SWT_TRY(spread_bias(m, stack));
     for (int64_t i = r.first; i < r.end; i++) {
         swt_sublayer *s = &m->sublayers[i];
@@ -155,7 +157,8 @@ static swt_status run_stack(swt_model *m, const swt_pass *pass, swt_stack stack,
         SWT_TRY(swt_model_norm(m, &s->places->norm, s->x, N));
         SWT_TRY(swt_kind_of(s)->forward(m, pass, s, y));
     }
-    return norm_forward(m, &m->params.final_norm[stack], to, output_of(m, stack), N);
+    SWT_TRY(norm_forward(m, &m->params.final_norm[stack], to, output_of(m, stack), N));
+    return swt_model_drop_end(m, pass, stack, SWT_DROPOUT_FINAL, to);
 }
 
 swt_status swt_model_forward(swt_model *m, const swt_pass *pass) {
@@ -204,21 +207,23 @@ static swt_status gather_bias(swt_model *m, swt_stack stack) {
                                                                 .both_ways = stack == SWT_ENCODER});
 }
 
-/* dy: the gradient of the final norm's output, whose statistics are the newest. */
-static swt_status run_stack_back(swt_model *m, const swt_pass *pass, swt_stack stack,
-                                 const void *dy) {
+/* dy: the gradient of the stack's output, changed; the final norm's statistics are the newest. */
+static swt_status run_stack_back(swt_model *m, const swt_pass *pass, swt_stack stack, void *dy) {
     swt_shared_acts *a = &m->acts;
     const range r = sublayers_of(m, stack);
     const int64_t N = swt_pass_tokens(pass, stack);
+    SWT_TRY(swt_model_drop_end(m, pass, stack, SWT_DROPOUT_FINAL, dy));
     SWT_TRY(norm_backward(m, &m->params.final_norm[stack], output_of(m, stack), dy, NULL, N));
     for (int64_t i = r.end - 1; i >= r.first; i--) {
         swt_sublayer *s = &m->sublayers[i];
         swt_progress_layer(m->dist->host->progress, s->block, (int)s->kind);
         SWT_TRY(swt_model_norm(m, &s->places->norm, s->x, N));
+        SWT_TRY(swt_model_output_gradient(m, pass, s));
         SWT_TRY(swt_kind_of(s)->backward(m, pass, s));
         SWT_TRY(norm_backward(m, &s->places->norm, s->x, a->dnorm, a->dstream, N));
     }
     SWT_TRY(gather_bias(m, stack));
+    SWT_TRY(swt_model_drop_end(m, pass, stack, SWT_DROPOUT_INPUT, a->dstream));
     return embed_backward(m, pass, stack);
 }
 

@@ -1,4 +1,5 @@
-/* Sub-layers: what a model is made of. Each is y = x + f(norm(x)); its kind says what f is.
+/* Sub-layers: what a model is made of. Each is y = x + f(norm(x)), in training with dropout of f;
+ * its kind says what f is.
  *
  * A model is an array of them, in the order of a token's way: forward walks it from the first to
  * the last, backward the other way, and the parameter table, the memory, the FLOP count, plan and
@@ -95,10 +96,10 @@ typedef struct swt_kind {
     void (*keep)(swt_memory_walk *w, swt_sublayer *s);
     void (*share)(swt_memory_walk *w);
 
-    /* y = x + f(acts.norm). */
+    /* y = x + dropout(f(acts.norm)). */
     swt_status (*forward)(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y);
-    /* acts.dstream holds the gradient of y and stays; acts.norm holds norm(x); acts.dnorm becomes
-     * its gradient. */
+    /* acts.doutput holds the gradient of f(acts.norm) and stays; acts.norm holds norm(x);
+     * acts.dnorm becomes its gradient. */
     swt_status (*backward)(swt_model *m, const swt_pass *pass, swt_sublayer *s);
 
     /* FLOPs of one token's forward pass, 2 per weight and product; without the experts. */

@@ -1,6 +1,7 @@
 /* The switch layer: router, dispatch, all-to-all, experts, all-to-all, combine; and the way back.
  * Source: Fedus, Zoph, Shazeer 2021, sections 2.1 and 2.2. */
 #include "base/checked.h"
+#include "model/dropout.h"
 #include "model/memory.h"
 #include "model/sums.h"
 
@@ -30,9 +31,10 @@ static swt_moe_dims moe_dims(const swt_model *m, const swt_pass *pass, const swt
         .dropped_output = d->dropped_output,
         .gate = d->gate,
         .jitter = (float)d->jitter,
-        .block = (uint32_t)(s->block + (s->stack == SWT_ENCODER ? d->L : 0)),
+        .block = swt_block_number(d, s->stack, s->block),
         .micro_batch = (uint32_t)pass->micro_batch,
         .training = pass->training,
+        .dropout = swt_model_expert_mask(m, pass, s),
         .aux_scale = d->aux_coef * share,
         .z_scale = d->z_coef * share,
     };
@@ -131,8 +133,8 @@ static swt_status exchange_slots(swt_model *m, const swt_moe_dims *dims, swt_dir
 
 /* One round: the tokens of slots first_slot .. first_slot + K - 1 travel to their experts and back.
  */
-static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_sublayer *s,
-                              void *y, int64_t first_slot) {
+static swt_status serve_round(swt_model *m, const swt_pass *pass, const swt_moe_dims *dims,
+                              const swt_sublayer *s, void *y, int64_t first_slot) {
     const swt_ctx *c = &m->ctx;
     const swt_places *p = s->places;
     const swt_switch_acts *moe = &s->moe;
@@ -161,15 +163,17 @@ static swt_status serve_round(swt_model *m, const swt_moe_dims *dims, const swt_
                                                                .slot_counts = moe->slot_counts,
                                                                .dims = *dims}));
     SWT_TRY(exchange_slots(m, dims, SWT_TO_SOURCES, a->source_slots, answers));
-    return swt_combine_forward(c, &(swt_combine_forward_args){.y = y,
-                                                              .residual = s->x,
-                                                              .recv = a->source_slots,
-                                                              .h = a->norm,
-                                                              .expert = moe->expert,
-                                                              .gate = moe->gate,
-                                                              .slot = moe->slot,
-                                                              .dims = *dims,
-                                                              .first_slot = first_slot});
+    SWT_TRY(swt_combine_forward(
+        c, &(swt_combine_forward_args){.y = y,
+                                       .residual = swt_model_residual(m, pass, s),
+                                       .recv = a->source_slots,
+                                       .h = a->norm,
+                                       .expert = moe->expert,
+                                       .gate = moe->gate,
+                                       .slot = moe->slot,
+                                       .dims = *dims,
+                                       .first_slot = first_slot}));
+    return swt_model_add(m, pass, s, y);
 }
 
 /* The rounds that the fullest expert of any rank needs: in groups that need fewer the last ones
@@ -221,13 +225,13 @@ static swt_status route(swt_model *m, const swt_pass *pass, const swt_moe_dims *
 static swt_status forward(swt_model *m, const swt_pass *pass, swt_sublayer *s, void *y) {
     const swt_moe_dims dims = moe_dims(m, pass, s);
     SWT_TRY(route(m, pass, &dims, s));
-    SWT_TRY(serve_round(m, &dims, s, y, 0));
+    SWT_TRY(serve_round(m, pass, &dims, s, y, 0));
     if (!pass->dropless)
         return SWT_OK;
     int64_t rounds = 0;
     SWT_TRY(count_rounds(m, &dims, &s->moe, &rounds));
     for (int64_t r = 1; r < rounds; r++)
-        SWT_TRY(serve_round(m, &dims, s, y, r * dims.K));
+        SWT_TRY(serve_round(m, pass, &dims, s, y, r * dims.K));
     return SWT_OK;
 }
 
@@ -263,7 +267,7 @@ static swt_status backward(swt_model *m, const swt_pass *pass, swt_sublayer *s) 
     SWT_TRY(swt_combine_backward(c, &(swt_combine_backward_args){.drecv = dy,
                                                                  .dgate = a->dgate,
                                                                  .dh = a->dnorm,
-                                                                 .dy = a->dstream,
+                                                                 .dy = a->doutput,
                                                                  .h = a->norm,
                                                                  .expert = moe->expert,
                                                                  .gate = moe->gate,

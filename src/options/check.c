@@ -48,6 +48,8 @@ static swt_status check_sizes(const swt_options *o) {
     const int64_t B = d->B, T = d->T, Tt = o->batch_target_len, M = d->M, C = d->C, H = d->H,
                   F = d->F, V = d->V, E = d->E, L = d->L;
     const int64_t N = B * T, HD = d->D > 0 ? H * d->D : C;
+    const int64_t Td = d->dropout > 0.0 ? T : 0, Ttd = d->dropout > 0.0 ? Tt : 0;
+    const int64_t weights_most = element_most * 4; /* a draw is for four */
     const int64_t slots = swt_max(d->capacity, d->min_capacity) * swt_groups_per_micro_batch(d, B);
     const product products[] = {
         {"batch.sequences x batch.seq_len", {B, T}, token_most},
@@ -55,6 +57,9 @@ static swt_status check_sizes(const swt_options *o) {
         {"batch.sequences x batch.seq_len x model.width", {N, C}, element_most},
         {"batch.sequences x batch.target_len x model.width", {B, Tt, C}, element_most},
         {"batch.sequences x batch.seq_len x model.heads x model.head_width", {N, HD}, element_most},
+        {"with model.dropout batch.seq_len^2", {Td, Td}, weights_most},
+        {"with model.dropout batch.target_len x batch.seq_len", {Ttd, T}, weights_most},
+        {"with model.dropout batch.target_len^2", {Ttd, Ttd}, weights_most},
         {"batch.sequences x batch.seq_len x model.hidden", {N, F}, size_most},
         {"batch.sequences x batch.seq_len x model.vocab", {N, V}, size_most},
         {"train.steps x batch.micro_batches x batch.sequences x batch.target_len",

@@ -65,7 +65,7 @@ typedef struct swt_options {
 
     int model_preset, model_stacks, model_attn_scale, model_init;
     int64_t model_encoder_layers;
-    double model_dropout, model_init_scale, moe_expert_dropout;
+    double model_init_scale;
 
     int64_t batch_target_len;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The same bits in any layout: after 20 steps with random drops and jitter the weights, losses and norms are equal over
+"""The same bits in any layout: after 20 steps with random drops, jitter and dropout the weights, losses and norms are equal over
 ranks, threads and expert groups."""
 
 from combine import choose, divisors, pairwise
@@ -7,7 +7,14 @@ from support import (
     LONG, SLOW, Suite, metrics, np, scratch, small, train, want, weights, weights_digest, write_text,
 )
 
-RANDOM = {"moe_drop": "random", "moe_jitter": 0.1, "moe_capacity_factor": 1.0, "moe_z_coef": 0.001}
+RANDOM = {
+    "moe_drop": "random",
+    "moe_jitter": 0.1,
+    "moe_capacity_factor": 1.0,
+    "moe_z_coef": 0.001,
+    "model_dropout": 0.1,
+    "moe_expert_dropout": 0.3,
+}
 EXACT = ("loss", "ce", "aux", "z", "grad_norm", "lr", "dropped", "load_max", "load_min", "load_cv", "accuracy")
 EVALS = ("valid_loss", "valid_loss_dropless", "valid_dropped")
 

@@ -21,6 +21,8 @@ TINY = {
     "moe.experts": 5,
     "moe.every": 2,
     "moe.jitter": 0.01,
+    "moe.expert_dropout": 0.3,
+    "model.dropout": 0.1,
     "batch.seq_len": 16,
     "batch.micro_batches": 3,
     "train.steps": 5,

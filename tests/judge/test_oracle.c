@@ -180,8 +180,14 @@ typedef struct attention {
 } attention;
 
 static swt_oracle_attention inputs_of(const attention *o) {
-    return (swt_oracle_attention){
-        .q = o->q, .k = o->k, .v = o->v, .bias = o->bias, .key_lengths = o->lengths, .d = &o->d};
+    return (swt_oracle_attention){.seed = 3,
+                                  .step = 4,
+                                  .q = o->q,
+                                  .k = o->k,
+                                  .v = o->v,
+                                  .bias = o->bias,
+                                  .key_lengths = o->lengths,
+                                  .d = &o->d};
 }
 
 static double attention_loss(const void *context) {
@@ -191,7 +197,8 @@ static double attention_loss(const void *context) {
     return inner(o->dy, o->y, o->d.B * o->d.Tq * o->d.H * o->d.D);
 }
 
-/* With numbers between the rows, which have no gradient; no mask, causal, and whole sequences. */
+/* With numbers between the rows, which have no gradient; no mask, causal, and whole sequences; the
+ * second and the third with dropout. */
 static void test_attention(void **state) {
     enum {
         B = 2,
@@ -207,23 +214,25 @@ static void test_attention(void **state) {
     swt_trial *t = swt_test_trial(state);
     for (int i = 0; i < 3; i++) {
         swt_trial_begin(t, "attention %d", i);
-        const attention o = {.d = {.B = B,
-                                   .H = H,
-                                   .D = D,
-                                   .Tq = TQ,
-                                   .Tk = TK,
-                                   .q_stride = 7,
-                                   .kv_stride = 6,
-                                   .mask = i == 0 ? SWT_MASK_NONE : SWT_MASK_CAUSAL,
-                                   .scale = 0.7F},
-                             .lengths = i == 2 ? NULL : lengths,
-                             .q = numbers(t, Q),
-                             .k = numbers(t, KV),
-                             .v = numbers(t, KV),
-                             .bias = i == 0 ? NULL : numbers(t, H * SWT_BIAS_DISTANCES),
-                             .y = swt_trial_doubles(t, Y),
-                             .lse = swt_trial_doubles(t, Y),
-                             .dy = numbers(t, Y)};
+        const attention o = {
+            .d = {.B = B,
+                  .H = H,
+                  .D = D,
+                  .Tq = TQ,
+                  .Tk = TK,
+                  .q_stride = 7,
+                  .kv_stride = 6,
+                  .mask = i == 0 ? SWT_MASK_NONE : SWT_MASK_CAUSAL,
+                  .scale = 0.7F,
+                  .dropout = swt_dropout_mask_of(i == 0 ? 0 : 0.4, SWT_DROPOUT_WEIGHTS, 1, 9)},
+            .lengths = i == 2 ? NULL : lengths,
+            .q = numbers(t, Q),
+            .k = numbers(t, KV),
+            .v = numbers(t, KV),
+            .bias = i == 0 ? NULL : numbers(t, H * SWT_BIAS_DISTANCES),
+            .y = swt_trial_doubles(t, Y),
+            .lse = swt_trial_doubles(t, Y),
+            .dy = numbers(t, Y)};
         double *dq = swt_trial_doubles(t, Q), *dk = swt_trial_doubles(t, KV),
                *dv = swt_trial_doubles(t, KV);
         double *dbias = i == 0 ? NULL : swt_trial_doubles(t, H * SWT_BIAS_DISTANCES);

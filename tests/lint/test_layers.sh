@@ -27,8 +27,8 @@ check() {
     BEGIN {
         base = "base/"; ops = "kernels/swt_(ops|op_table|device|backend|threads)[.]h"
         may["base"] = base
-        may["cpu"] = base "|" ops "|kernels/(router|adafactor)_scratch[.]h|kernels/cpu/"
-        may["cuda"] = base "|" ops "|kernels/(router|adafactor)_scratch[.]h|kernels/cuda/"
+        may["cpu"] = base "|" ops "|kernels/((router|adafactor)_scratch|dropout_experts)[.]h|kernels/cpu/"
+        may["cuda"] = base "|" ops "|kernels/((router|adafactor)_scratch|dropout_experts)[.]h|kernels/cuda/"
         may["kernels"] = base "|kernels/"
         may["comm"] = base "|kernels/swt_device[.]h|comm/"
         may["model"] = base "|" ops "|comm/swt_comm[.]h|model/"

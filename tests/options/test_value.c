@@ -164,8 +164,6 @@ static void reals_read_back(void **state) {
 
 static void not_built(void **state) {
     (void)state;
-    refused("model.dropout", "0.1", "model.dropout: 0.1 is not built yet; use 0");
-    refused("moe.expert_dropout", "0.4", "moe.expert_dropout: 0.4 is not built yet; use 0");
     refused("run.resume", "auto", "run.resume: auto needs the run to go on with; add --out DIR");
     refused("run.deterministic", "off", "run.deterministic: off is not built yet; use on");
     if (swt_cuda_backend.ops == NULL)

@@ -136,6 +136,7 @@ void add_conversions(operation_table &t) {
     add_cast<uint64_t, uint32_t>(t, "cvt.u64.u32");
     add_cast<uint32_t, uint64_t>(t, "cvt.u32.u64");
     add_cast<uint16_t, uint32_t>(t, "cvt.u16.u32");
+    add_cast<uint32_t, uint16_t>(t, "cvt.u32.u16");
     add_cast<double, float>(t, "cvt.f64.f32");
     add_cast<float, double>(t, "cvt.rn.f32.f64");
     add_cast<float, int32_t>(t, "cvt.rn.f32.s32");

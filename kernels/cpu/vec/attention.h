@@ -6,6 +6,7 @@
 #ifndef SWT_CPU_ATTENTION_H
 #define SWT_CPU_ATTENTION_H
 
+#include "kernels/cpu/vec/dropout.h"
 #include "kernels/cpu/vec/rows.h"
 #include "kernels/cpu/vec/tile.h"
 #include "kernels/cpu/vec/vec.h"
@@ -84,7 +85,7 @@ typedef struct forward_block {
     _Alignas(64) float queries[WIDTH_MAX * QUERIES]; /* (D, QUERIES), times scale / ln 2 */
     _Alignas(64) float p[KEYS * QUERIES];            /* scores, then 2^(score - max) */
     _Alignas(64) float factor[QUERIES];              /* for what was summed under an older max */
-    _Alignas(64) float inverse[QUERIES];             /* 1 / total */
+    _Alignas(64) float inverse[QUERIES];             /* 1 / total, times what scales kept weights */
     vf max[2], total[2];
     bool biased;
     float bias[BIAS_COUNT]; /* from key to query */
@@ -119,7 +120,9 @@ ALWAYS_INLINE void forward_scores(forward_block *b, const int first, float *p, o
     }
 }
 
-static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys, int64_t ahead) {
+/* kept: what scales the weights that are not dropped. */
+static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys, int64_t ahead,
+                            float kept) {
     for (int v = 0; v < 2; v++) {
         const vf max = b->max[v], factor = exp2_of(old_max[v] - max);
         vf total = b->total[v] * factor;
@@ -131,7 +134,25 @@ static void forward_softmax(forward_block *b, const vf old_max[2], int64_t keys,
         }
         b->total[v] = total;
         store(b->factor + v * LANES, factor, LANES);
-        store(b->inverse + v * LANES, 1.0f / total, LANES);
+        store(b->inverse + v * LANES, kept / total, LANES);
+    }
+}
+
+/* Zeros where a weight is dropped, of the queries from top on and the tile of keys from j on: of
+ * four keys 16 apart a query has one draw. */
+static void forward_drop(forward_block *b, const swt_vec_head *h, int64_t top, int64_t j,
+                         int64_t keys, int64_t ahead) {
+    for (int64_t v = 0; v < 2; v++) {
+        const int64_t seen = swt_min(keys, (v + 1) * LANES - ahead);
+        const vu queries = (vu)lane_numbers() + (uint32_t)(top + v * LANES);
+        for (int64_t c = 0; c < swt_min(SWT_DROPOUT_DRAWS, seen); c++) {
+            vu words[4];
+            draw_words(words, queries * h->dropout->draws + (uint32_t)(j / 4 + c), h->dropout);
+            for (int64_t w = 0, key = c; w < 4 && key < seen; w++, key += SWT_DROPOUT_DRAWS) {
+                float *p = b->p + key * QUERIES + v * LANES;
+                store(p, where_kept(words[w], load(p, LANES), h->dropout), LANES);
+            }
+        }
     }
 }
 
@@ -152,7 +173,9 @@ static void forward_tile(forward_block *b, float *y, const swt_vec_head *h, int6
         else
             forward_scores(b, 1, b->p + r * QUERIES, rows, keys - r, h->D, ahead + r, distance + r);
     }
-    forward_softmax(b, old_max, keys, ahead);
+    forward_softmax(b, old_max, keys, ahead, h->dropout != NULL ? h->dropout->scale : 1.0f);
+    if (h->dropout != NULL)
+        forward_drop(b, h, top, j, keys, ahead);
     for (int64_t i = 0; i < queries; i += ROWS) {
         fetch_rows(&b->next);
         gemm_rows(&(gemm){.out = {y + (top + i) * h->y_stride, h->y_stride},
@@ -204,13 +227,27 @@ typedef struct backward_tile {
     _Alignas(64) float p[KEYS * KEYS], ds[KEYS * KEYS];
     float lse[KEYS];   /* / ln 2 */
     float delta[KEYS]; /* scale dy . y */
-    bool biased, bias_learns;
+    bool biased, bias_learns, drops;
+    _Alignas(64) float kept[KEYS]; /* of one query: 0 where the weight of a key is dropped */
     float bias[BIAS_COUNT], dbias[BIAS_COUNT]; /* from query to key; sums of scale ds */
     fetch next;
 } backward_tile;
 _Static_assert(sizeof(backward_tile) <= SWT_SCRATCH_BYTES, "a thread's scratch");
 
-/* From scores (in p) and dp (in ds) of query r of the block to p and scale ds. The query sees the
+/* What the weights of a query and of the tile of keys from j on are multiplied by. */
+static void draw_kept(backward_tile *b, const swt_vec_head *h, int64_t query, int64_t j) {
+    const uint32_t first = (uint32_t)query * h->dropout->draws + (uint32_t)(j / 4);
+    for (int64_t lane = 0; lane < SWT_DROPOUT_DRAWS; lane += LANES) {
+        vu words[4];
+        draw_words(words, (vu)lane_numbers() + (first + (uint32_t)lane), h->dropout);
+        for (int64_t w = 0; w < 4; w++)
+            store(b->kept + w * SWT_DROPOUT_DRAWS + lane,
+                  where_kept(words[w], splat(h->dropout->scale), h->dropout), LANES);
+    }
+}
+
+/* From scores (in p) and dp (in ds) of query r of the block to p and scale ds, with dropout of
+ * m p and of ds by m dp. The query sees the
  * tile's first `visible` keys, the first of them at `distance`; n is a multiple of LANES. */
 static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_t distance,
                             int64_t n) {
@@ -220,8 +257,13 @@ static void score_gradients(backward_tile *b, int64_t r, int64_t visible, int64_
         vf score = load(p + c, LANES);
         if (b->biased)
             score += load(b->bias + bias_at(distance + c), LANES);
-        vf e = exp2_of(score - lse);
-        vf gradient = e * (load(ds + c, LANES) - delta);
+        vf e = exp2_of(score - lse), dp = load(ds + c, LANES);
+        const vf kept = b->drops ? load(b->kept + c, LANES) : splat(1);
+        if (b->drops)
+            dp *= kept;
+        vf gradient = e * (dp - delta);
+        if (b->drops)
+            e *= kept;
         if (visible < c + LANES) {
             e = first_lanes(e, visible - c, (vf){0});
             gradient = first_lanes(gradient, visible - c, (vf){0});
@@ -263,8 +305,11 @@ static void backward_scores(backward_tile *b, const swt_vec_head_backward *a, in
         p.a = whole_rows(dy, rows - r, ROWS, h->D, copy);
         p.b.data = b->values;
         gemm_rows(&p);
-        for (int64_t t = r; t < swt_min(r + ROWS, rows); t++)
+        for (int64_t t = r; t < swt_min(r + ROWS, rows); t++) {
+            if (b->drops)
+                draw_kept(b, h, i + t, j);
             score_gradients(b, t, swt_min(t + 1 - ahead, keys), j - i - t, n);
+        }
     }
 }
 
@@ -320,6 +365,7 @@ static void attention_backward(const swt_vec_head_backward *a, void *scratch) {
                       .D = h->D};
     b->biased = h->bias != NULL;
     b->bias_learns = a->dbias != NULL;
+    b->drops = h->dropout != NULL;
     if (b->biased)
         spread_bias(b->bias, h->bias, 1);
     for (int64_t i = 0; i < BIAS_COUNT && b->bias_learns; i++)

@@ -30,9 +30,11 @@ static void row_axpy(float *y, const float *x, float s, int64_t n) {
         store(y + i, load(y + i, n - i) + s * load(x + i, n - i), n - i);
 }
 
+/* -0 changes nothing that it is added to. */
 static void row_scale_add(float *y, const float *r, const float *x, float s, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES)
-        store(y + i, load(r + i, n - i) + s * load(x + i, n - i), n - i);
+        store(y + i, (r != NULL ? load(r + i, n - i) : splat(-0.0f)) + s * load(x + i, n - i),
+              n - i);
 }
 
 static void row_scale(float *y, const float *x, float s, int64_t n) {

@@ -22,6 +22,7 @@ const swt_vec SWT_VEC_TABLE = {
     .norm_backward = row_norm_backward,
     .gelu_forward = row_gelu_forward,
     .gelu_backward = row_gelu_backward,
+    .dropout = row_dropout,
     .gemm = block_gemm,
     .transpose = block_transpose,
     .adam = update_adam,

@@ -7,11 +7,13 @@
  * in its row.
  *
  * To add a primitive: a slot here, a static function of the slot's name in one of vec.c's parts
- * (rows.h, gemm.h, update.h, attention.h; tile.h has what they share), a line in vec.c's table.
+ * (rows.h, dropout.h, gemm.h, update.h, attention.h; tile.h has what they share), a line in vec.c's
+ * table.
  */
 #ifndef SWT_CPU_VEC_H
 #define SWT_CPU_VEC_H
 
+#include "kernels/cpu/vec/dropout_row.h"
 #include "kernels/swt_ops.h"
 
 #include <stdbool.h>
@@ -26,7 +28,8 @@ typedef struct swt_vec_head {
     int64_t D;        /* 1 <= D <= SWT_HEAD_WIDTH_MAX */
     bool causal;      /* query i sees the keys up to i alone; then Tk <= Tq */
     float scale;
-    const float *bias; /* (SWT_BIAS_DISTANCES) or NULL */
+    const float *bias;              /* (SWT_BIAS_DISTANCES) or NULL */
+    const swt_vec_dropout *dropout; /* of the weights, or NULL */
     /* From this head's rows to those of the head that will probably be next, in floats: its tensors
      * are fetched into the cache meanwhile. 0: none. */
     int64_t next_q, next_kv, next_y;
@@ -77,7 +80,7 @@ typedef struct swt_vec {
     float (*max)(const float *x, int64_t n); /* -infinity if n = 0 */
     /* y += s x */
     void (*axpy)(float *y, const float *x, float s, int64_t n);
-    /* y = r + s x */
+    /* y = r + s x; without r where that is NULL */
     void (*scale_add)(float *y, const float *r, const float *x, float s, int64_t n);
     /* y = s x */
     void (*scale)(float *y, const float *x, float s, int64_t n);
@@ -96,6 +99,10 @@ typedef struct swt_vec {
     /* As in swt_gelu_backward of one row: dv and v are NULL where it is not gated. */
     void (*gelu_backward)(float *du, float *dv, const float *dy, const float *u, const float *v,
                           int64_t n);
+
+    /* y = residual + m x of one row, without residual where that is NULL (dropout.h). */
+    void (*dropout)(float *y, const float *residual, const float *x, int64_t n,
+                    const swt_vec_dropout *d);
 
     /* Gemms (gemm.h). */
     void (*gemm)(const swt_vec_gemm *p);
