@@ -224,10 +224,11 @@ void swt_header_say(swt_run *run, swt_session *s) {
     say_model(run, s);
     char encoder[32] = "";
     if (d->encoder_T > 0)
-        snprintf(encoder, sizeof encoder, "%lld + ", (long long)d->encoder_T);
-    swt_run_say(run, "step: %lld micro-batch%s of %lld x %s%lld tokens; memory of rank 0: %.1f MiB",
+        snprintf(encoder, sizeof encoder, "(%lld + ", (long long)d->encoder_T);
+    swt_run_say(run,
+                "step: %lld micro-batch%s of %lld x %s%lld%s tokens; memory of rank 0: %.1f MiB",
                 (long long)d->M, swt_plural_es(d->M), (long long)d->B, encoder, (long long)d->T,
-                swt_mib((double)bytes));
+                d->encoder_T > 0 ? ")" : "", swt_mib((double)bytes));
     say_rates(run, s->options, &s->update.schedule);
     swt_run_say_warnings(run, &s->options->notes);
     warn_of_training(&found, s);

@@ -183,7 +183,6 @@ def long_text():
 # ---------------------------------------------------------------- published models
 
 CONFIGS = os.path.join(ROOT, "configs")
-NOT_YET = {"model.dropout": 0}  # a value of the files that may not be built yet
 # Parameters as the published shapes have them, counted by other programs (of Switch-C its authors' own shape: all of the
 # 15 + 15 blocks are sparse; 1571 billion in the paper's table 9).
 PUBLISHED = {
@@ -207,7 +206,7 @@ def planned(name, ranks=1, **changes):
     """A file of configs/, with a vocabulary where it leaves that to a text."""
     path = os.path.join(CONFIGS, name + ".yaml")
     vocab = re.search(r"^  vocab: (\d+)", read(path), re.M)
-    return Plan({**NOT_YET, **changes, "config": path, "model.vocab": vocab[1] if vocab else 65}, ranks)
+    return Plan({**changes, "config": path, "model.vocab": vocab[1] if vocab else 65}, ranks)
 
 
 def published(name):
