@@ -129,6 +129,7 @@ enum { ROWS_MOST = 114 };
 typedef struct widths {
     swt_trial *t;
     int64_t T, D, stride;
+    bool drops; /* weights */
 } widths;
 
 static void put(void *to, int64_t i, swt_dtype dtype, float x) {
@@ -175,6 +176,10 @@ static void compare_rows(const widths *w, const char *what, const void *got, int
     }
 }
 
+static swt_dropout_mask mask_of(const widths *w) {
+    return swt_dropout_mask_of(w->drops ? 0.25 : 0.0, SWT_DROPOUT_WEIGHTS, 1, 5);
+}
+
 static swt_attention_dims dims_of(const widths *w) {
     return (swt_attention_dims){.B = 2,
                                 .H = 1,
@@ -184,7 +189,8 @@ static swt_attention_dims dims_of(const widths *w) {
                                 .q_stride = w->stride,
                                 .kv_stride = w->stride,
                                 .mask = SWT_MASK_CAUSAL,
-                                .scale = (float)(1 / sqrt((double)w->D))};
+                                .scale = (float)(1 / sqrt((double)w->D)),
+                                .dropout = mask_of(w)};
 }
 
 /* The backward pass is judged by the y and lse that came out. */
@@ -198,13 +204,16 @@ static void both_ways(const widths *w) {
     void *y = swt_trial_out(t, places, dtype);
     float *lse = swt_trial_out(t, 2 * w->T, SWT_F32);
     SWT_RUN(t, attention_forward, .y = y, .lse = lse, .q = q, .k = k, .v = v, .dims = d);
-    const swt_oracle_attention wide = {.q = widened(w, q, n, dtype),
+    const swt_oracle_attention wide = {.seed = t->state->seed,
+                                       .step = t->state->step,
+                                       .q = widened(w, q, n, dtype),
                                        .k = widened(w, k, n, dtype),
                                        .v = widened(w, v, n, dtype),
                                        .d = &d};
     double *want_y = swt_trial_doubles(t, places), *want_lse = swt_trial_doubles(t, 2 * w->T);
     swt_oracle_attention_forward(want_y, want_lse, &wide);
-    compare_rows(w, "y", y, w->D, want_y, 1);
+    const double kept = w->drops ? (double)d.dropout.scale : 1; /* weights that stay grow by it */
+    compare_rows(w, "y", y, w->D, want_y, kept);
     for (int64_t i = 0; i < w->T; i++)
         swt_trial_number(t, "lse", (double)lse[i], want_lse[i], 200 * SWT_ROUNDING);
 
@@ -219,7 +228,7 @@ static void both_ways(const widths *w) {
     swt_oracle_attention_backward(&want, widened(w, dy, places, dtype),
                                   widened(w, y, places, dtype), widened(w, lse, 2 * w->T, SWT_F32),
                                   &wide);
-    const double growth = 1 + sqrt((double)w->D) / 3;
+    const double growth = kept * (1 + sqrt((double)w->D) / 3);
     compare_rows(w, "dq", dq, w->stride, want.dq, growth);
     compare_rows(w, "dk", dk, w->stride, want.dk, growth);
     compare_rows(w, "dv", dv, w->stride, want.dv, growth);
@@ -239,9 +248,11 @@ static void test_widths(void **state) {
     for (size_t i = 0; i < sizeof all / sizeof all[0] * (size_t)kinds; i += step) {
         widths w = {
             .t = t, .T = ROWS_MOST - 16 * (int64_t)(i / 2 % 4), .D = all[i / (size_t)kinds]};
+        w.drops = i % 3 == 1;
         w.stride = w.D + (w.D % 8 == 0 ? 8 : 3); /* whole runs stay whole */
         t->ctx.dtype = i % 2 < (size_t)kinds - 1 ? SWT_BF16 : SWT_F32;
-        swt_trial_begin(t, "a head of %d, %d rows, type %d", (int)w.D, (int)w.T, (int)t->ctx.dtype);
+        swt_trial_begin(t, "a head of %d, %d rows, type %d%s", (int)w.D, (int)w.T,
+                        (int)t->ctx.dtype, w.drops ? ", dropout" : "");
         both_ways(&w);
     }
     t->ctx.dtype = SWT_F32;
