@@ -19,7 +19,7 @@ typedef struct item {
     int file;
 } item;
 
-typedef struct export {
+typedef struct outgoing {
     swt_checkpoint checkpoint;
     swt_source source;
     swt_dims dims;
@@ -27,8 +27,7 @@ typedef struct export {
     int64_t count, capacity;
     int files;
     const swt_tensor_entry *altered;
-}
-export;
+} outgoing;
 
 /* ---- which tensor goes into which file */
 
@@ -60,7 +59,7 @@ static int by_file(const void *a, const void *b) {
 }
 
 static swt_status add_item(void *context, const swt_param *p) {
-    export *x = context;
+    outgoing *x = context;
     if (x->count == x->capacity) {
         x->capacity = x->capacity > 0 ? 2 * x->capacity : 256;
         item *items = realloc(x->items, (size_t)x->capacity * sizeof *items);
@@ -77,7 +76,7 @@ static swt_status add_item(void *context, const swt_param *p) {
 }
 
 /* A file is full where the next tensor, in the modules' order, is too much for it. */
-static swt_status list_items(export *x, int64_t most_bytes) {
+static swt_status list_items(outgoing *x, int64_t most_bytes) {
     int64_t bytes = 0;
     SWT_TRY(swt_params_visit(&x->dims, add_item, x));
     qsort(x->items, (size_t)x->count, sizeof *x->items, by_module);
@@ -97,7 +96,7 @@ static swt_status list_items(export *x, int64_t most_bytes) {
 
 /* ---- writing */
 
-static void file_name(char out[SWT_FILE_NAME_BYTES], const export *x, int file) {
+static void file_name(char out[SWT_FILE_NAME_BYTES], const outgoing *x, int file) {
     if (x->files == 1)
         snprintf(out, SWT_FILE_NAME_BYTES, SWT_HF_WEIGHTS_FILE);
     else
@@ -105,7 +104,7 @@ static void file_name(char out[SWT_FILE_NAME_BYTES], const export *x, int file) 
 }
 
 /* The tensors of one file, which begin at item `first`; *next = where they end. */
-static swt_status write_file(export *x, const char *folder, int64_t first, int64_t *next) {
+static swt_status write_file(outgoing *x, const char *folder, int64_t first, int64_t *next) {
     char name[SWT_FILE_NAME_BYTES], path[SWT_PATH_BYTES];
     swt_tensor_writer w = {.format = "pt"};
     int64_t end = first;
@@ -126,7 +125,7 @@ static swt_status write_file(export *x, const char *folder, int64_t first, int64
     return status;
 }
 
-static swt_status write_index(const export *x, const char *folder) {
+static swt_status write_index(const outgoing *x, const char *folder) {
     char path[SWT_PATH_BYTES];
     swt_hf_index index = {.tensors = calloc((size_t)x->count, sizeof *index.tensors)};
     int64_t parameters = 0, bytes = 0;
@@ -148,12 +147,12 @@ static swt_status write_index(const export *x, const char *folder) {
 }
 
 /* What transformers calls the type of the embedding, which it makes the model's. */
-static const char *dtype_of(const export *x) {
+static const char *dtype_of(const outgoing *x) {
     const swt_dtype dtype = swt_tensor_file_find(&x->source.all, "embed.weight")->dtype;
     return dtype == SWT_BF16 ? "bfloat16" : dtype == SWT_F16 ? "float16" : "float32";
 }
 
-static swt_status write_files(export *x, const swt_options *o, const char *folder) {
+static swt_status write_files(outgoing *x, const swt_options *o, const char *folder) {
     char path[SWT_PATH_BYTES];
     for (int64_t i = 0; i < x->count;)
         SWT_TRY(write_file(x, folder, i, &i));
@@ -163,7 +162,7 @@ static swt_status write_files(export *x, const swt_options *o, const char *folde
     return swt_hf_config_write(o, dtype_of(x), path);
 }
 
-static swt_status write_folder(export *x, const swt_options *o) {
+static swt_status write_folder(outgoing *x, const swt_options *o) {
     swt_new_folder folder;
     SWT_TRY(swt_new_folder_begin(&folder, o->hf_path));
     swt_status status = write_files(x, o, folder.hidden);
@@ -192,7 +191,7 @@ static void settle(swt_options *o, const swt_dims *d, swt_warnings *warnings) {
              (long long)swt_most_positions(d));
 }
 
-static swt_status read_checkpoint(export *x, swt_options *o, swt_warnings *warnings) {
+static swt_status read_checkpoint(outgoing *x, swt_options *o, swt_warnings *warnings) {
     int64_t vocab = 0;
     SWT_TRY(swt_hf_config_check(o, o->folder_path, warnings));
     SWT_TRY(swt_checkpoint_open(&x->checkpoint, o->folder_path));
@@ -206,7 +205,7 @@ static swt_status read_checkpoint(export *x, swt_options *o, swt_warnings *warni
     return SWT_OK;
 }
 
-static swt_status run(swt_session *s, export *x) {
+static swt_status run(swt_session *s, outgoing *x) {
     swt_options *o = s->options;
     swt_status status = read_checkpoint(x, o, &s->warnings);
     if (status == SWT_FILE) /* it is a checkpoint's */
@@ -223,7 +222,7 @@ static swt_status run(swt_session *s, export *x) {
 }
 
 swt_status swt_command_checkpoint_export(swt_session *s) {
-    export x = {.source = {.all = {.fd = -1}}};
+    outgoing x = {.source = {.all = {.fd = -1}}};
     const swt_status status = s->world->rank == 0 ? run(s, &x) : SWT_OK;
     free(x.items);
     swt_source_close(&x.source);

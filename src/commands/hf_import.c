@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct import {
+typedef struct incoming {
     swt_options *options; /* the model's, owned */
     swt_dims dims;
     swt_source source;
@@ -21,11 +21,11 @@ typedef struct import {
     swt_shards shards; /* the order in which it writes them */
     swt_copied *tensors;
     int64_t count;
-} import;
+} incoming;
 
 /* ---- reading: all of it is judged before anything is written */
 
-static swt_status read_folder(import *m, const char *folder, swt_warnings *warnings) {
+static swt_status read_folder(incoming *m, const char *folder, swt_warnings *warnings) {
     char path[SWT_PATH_BYTES];
     m->options = calloc(1, sizeof *m->options);
     if (m->options == NULL)
@@ -38,7 +38,7 @@ static swt_status read_folder(import *m, const char *folder, swt_warnings *warni
 }
 
 /* As a run of one rank would write them: the files of both are the same. */
-static swt_status list_tensors(import *m) {
+static swt_status list_tensors(incoming *m) {
     SWT_TRY(swt_dist_from_options(&m->dist, m->options, &m->dims, 1, 0));
     SWT_TRY(swt_params_init(&m->params, &m->dims, &m->dist));
     SWT_TRY(swt_shards_init(&m->shards, &m->params, SWT_KEEPS_NOTHING, &m->dist));
@@ -55,7 +55,7 @@ static swt_status list_tensors(import *m) {
 
 /* ---- writing */
 
-static swt_status fill_manifest(const import *m, swt_manifest *out, const swt_tensor_writer *w,
+static swt_status fill_manifest(const incoming *m, swt_manifest *out, const swt_tensor_writer *w,
                                 const char *folder) {
     out->files = calloc(2, sizeof *out->files);
     out->tensors = calloc((size_t)m->count, sizeof *out->tensors);
@@ -71,7 +71,7 @@ static swt_status fill_manifest(const import *m, swt_manifest *out, const swt_te
     return swt_manifest_add_options(out, m->options);
 }
 
-static swt_status write_files(const import *m, swt_tensor_writer *w, swt_manifest *manifest,
+static swt_status write_files(const incoming *m, swt_tensor_writer *w, swt_manifest *manifest,
                               const char *folder) {
     const swt_tensor_entry *altered = NULL; /* nobody has said what they should be */
     char path[SWT_PATH_BYTES];
@@ -84,7 +84,7 @@ static swt_status write_files(const import *m, swt_tensor_writer *w, swt_manifes
     return swt_manifest_write(manifest, path);
 }
 
-static swt_status write_folder(const import *m, const char *path) {
+static swt_status write_folder(const incoming *m, const char *path) {
     swt_new_folder folder;
     swt_tensor_writer w = {0};
     swt_manifest manifest = {0};
@@ -99,7 +99,7 @@ static swt_status write_folder(const import *m, const char *path) {
     return status;
 }
 
-static swt_status run(swt_session *s, import *m) {
+static swt_status run(swt_session *s, incoming *m) {
     const swt_options *o = s->options;
     swt_status status = read_folder(m, o->hf_path, &s->warnings);
     if (status == SWT_FILE) /* it is a checkpoint, too */
@@ -114,7 +114,7 @@ static swt_status run(swt_session *s, import *m) {
 }
 
 swt_status swt_command_checkpoint_import(swt_session *s) {
-import m = {.source = {.all = {.fd = - 1 } } };
+    incoming m = {.source = {.all = {.fd = -1}}};
     const swt_status status = s->world->rank == 0 ? run(s, &m) : SWT_OK;
     free(m.tensors);
     swt_shards_fini(&m.shards);

@@ -2,9 +2,9 @@
 """Dropout in whole steps. Which numbers are dropped follows from the seed and the step alone, so two probes of one step
 drop the same: the gradient is judged by the slope of the loss. Places are told apart by what a place cannot touch."""
 
-from support import Probe, Suite, grads, metrics, norm, np, same_tensors, scratch, small, train, want, weights_digest, write_text
+from slope import loss_follows_gradient
+from support import Probe, Suite, metrics, np, same_tensors, scratch, small, train, want, weights_digest, write_text
 
-F32 = 2.0**-24  # largest relative error of one rounding
 SGD = {"optim_schedule": "constant", "optim_lr": 1.0, "optim_clip_norm": 0.0}
 
 
@@ -17,18 +17,7 @@ def slope(model, expert, changes):
     with scratch() as folder:
         probe = Probe(folder, optim_name="sgd", **SGD, **changes)
         out = run(probe, model, expert)
-        grad = {k: g.astype(np.float64) for k, g in grads(out).items()}
-        length, h = norm(grad.values()), 2.0**-8
-        losses, steps = [], []
-        for sign in (1, -1):
-            moved = {k: (probe.weights[k] + sign * h * g / length).astype(np.float32) for k, g in grad.items()}
-            steps.append({k: moved[k].astype(np.float64) - probe.weights[k] for k in moved})
-            losses.append(float(run(probe, model, expert, weights_changed=moved)["loss.total"].item()))
-        expected = sum(float((grad[k] * (steps[0][k] - steps[1][k])).sum()) for k in grad)
-        # The losses carry a rounding each and some of the arithmetic before it; the cubic term of a central difference is
-        # h^2 / 6 of a third derivative along the unit direction, at most some hundred times the slope.
-        limit = 8 * F32 * abs(losses[0]) + 64 * h**2 * abs(expected)
-        want(abs(losses[0] - losses[1] - expected) <= limit, f"the loss changes by {losses[0] - losses[1]:.8f}, not {expected:.8f}")
+        loss_follows_gradient(probe, out, 2.0**-8, lambda **how: run(probe, model, expert, **how))
 
 
 def experts_alone():

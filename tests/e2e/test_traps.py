@@ -6,12 +6,12 @@ import os
 import re
 
 from combine import divisors
+from slope import F32
 from support import (
     Miss, Probe, SLOW, Suite, checkpoint, copy_checkpoint, flags, grads, metrics, norm, np, read, run,
     same_tensors, scratch, small, succeed, train, want, weights, weights_digest, write_text,
 )
 
-F32 = 2.0**-24  # largest relative error of one rounding
 SGD = {"optim_name": "sgd", "optim_schedule": "constant", "optim_lr": 1.0, "optim_clip_norm": 0.0}
 
 

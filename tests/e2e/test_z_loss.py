@@ -2,9 +2,9 @@
 """The output z-loss in a whole step: its value and the head's gradient by their formulas, in F64, from the logits of the
 same step; and in an encoder-decoder with a tied head the slope of the total loss."""
 
-from support import Probe, Suite, grads, norm, np, scratch, want
+from slope import F32, loss_follows_gradient
+from support import Probe, Suite, norm, np, scratch, want
 
-F32 = 2.0**-24  # largest relative error of one rounding
 SGD = {"optim_name": "sgd", "optim_schedule": "constant", "optim_lr": 1.0, "optim_clip_norm": 0.0}
 
 
@@ -45,18 +45,7 @@ def tied_slope():
         probe = Probe(folder, model_preset="t5", moe_every=0, **SGD)
         probe.cfg["optim.name"] = "sgd"
         out = probe_with(probe, 0.5)
-        grad = {k: g.astype(np.float64) for k, g in grads(out).items()}
-        length, h = norm(grad.values()), 2.0**-9
-        losses, steps = [], []
-        for sign in (1, -1):
-            moved = {k: (probe.weights[k] + sign * h * g / length).astype(np.float32) for k, g in grad.items()}
-            steps.append({k: moved[k].astype(np.float64) - probe.weights[k] for k in moved})
-            losses.append(probe_with(probe, 0.5, weights_changed=moved)["loss.total"].item())
-        expected = sum(float((grad[k] * (steps[0][k] - steps[1][k])).sum()) for k in grad)
-        # The losses carry a rounding each and some of the arithmetic before it; the cubic term of a central difference is
-        # h^2 / 6 of a third derivative along the unit direction, at most some hundred times the slope.
-        limit = 8 * F32 * abs(losses[0]) + 64 * h**2 * abs(expected)
-        want(abs(losses[0] - losses[1] - expected) <= limit, f"the loss changes by {losses[0] - losses[1]:.8f}, not {expected:.8f}")
+        loss_follows_gradient(probe, out, 2.0**-9, lambda **how: probe_with(probe, 0.5, **how))
 
 
 def main():
